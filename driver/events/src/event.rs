@@ -1,0 +1,255 @@
+//! The event stream: what a command says while it works, one JSON object a line.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ErrorKind, Outcome, Reason, Verdict, WayBack};
+
+/// The version every line carries as `"v"`.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// One line of the stream: `{"v":1,"event":…}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// Always [`FORMAT_VERSION`].
+    pub v: u32,
+    /// The event; its fields stand beside `v` and `event`.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Line {
+    /// The line of an event.
+    pub fn new(event: Event) -> Self {
+        Self {
+            v: FORMAT_VERSION,
+            event,
+        }
+    }
+}
+
+/// A step of the work on one node (design §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Reading the release from disk.
+    Read,
+    /// Connecting and handing over the agent.
+    Connect,
+    /// Looking at modules and processes.
+    Census,
+    /// Sending changed beams.
+    Stage,
+    /// Running the new code_change on live states.
+    Rehearse,
+    /// Waiting for processes on older code.
+    Drain,
+    /// Preparing new and old code for loading.
+    Prepare,
+    /// Judging what a revert would be.
+    WayBack,
+    /// Asking affected processes whether they read their mailbox.
+    Knock,
+    /// Freeze, swap, migrate, prove, thaw.
+    Window,
+    /// Writing the new code to the node's disk.
+    Persist,
+    /// Removing the agent and everything staged.
+    Cleanup,
+}
+
+/// What a progress number counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Modules.
+    Modules,
+    /// Processes.
+    Processes,
+    /// Bytes.
+    Bytes,
+    /// Files.
+    Files,
+    /// Attempts.
+    Attempts,
+}
+
+/// What the node said of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCensus {
+    /// OTP release, `"25"`.
+    pub otp: String,
+    /// ERTS version, `"13.1.5"`.
+    pub erts: String,
+    /// Elixir version; absent on a node without Elixir.
+    pub elixir: Option<String>,
+    /// Loaded modules.
+    pub modules: u64,
+    /// Live processes.
+    pub processes: u64,
+}
+
+/// The modules of a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedModules {
+    /// Loaded with another md5, by name.
+    pub changed: Vec<String>,
+    /// Not loaded yet, by name.
+    pub added: Vec<String>,
+    /// Loaded and absent from the release, by name.
+    pub removed: Vec<String>,
+    /// How many stay as they are.
+    pub unchanged: u64,
+}
+
+/// What would happen to the processes of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedKind {
+    /// The module whose behaviour the processes run, `"Shop.Cart"`.
+    pub host: String,
+    /// `gen_server`, `gen_statem`, `gen_event`, `supervisor`, `special`, `agent`, `task`, `proc_lib`, `raw`.
+    pub behaviour: String,
+    /// How many processes.
+    pub processes: u64,
+    /// `migrate`, `keep`, `hold` (a supervisor: frozen first, released last, never migrated) or `leave`.
+    pub fate: String,
+    /// `in_place`, `apart` or `no`.
+    pub rehearsal: String,
+    /// Why, where the fate or the rehearsal is not the usual one; else empty.
+    pub why: String,
+}
+
+/// Something that happened, in the order it happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A command began.
+    Started {
+        /// `upgrade` or `plan`.
+        command: String,
+        /// Node names in order.
+        nodes: Vec<String>,
+        /// The release directory as given.
+        release: String,
+        /// flyhot's own version.
+        flyhot: String,
+    },
+    /// A step began.
+    StepStarted {
+        /// The node; absent while the release is read.
+        node: Option<String>,
+        /// The step.
+        step: Step,
+    },
+    /// A step got further.
+    Progress {
+        /// The node.
+        node: Option<String>,
+        /// The step.
+        step: Step,
+        /// How much is done.
+        done: u64,
+        /// Of how much.
+        total: u64,
+        /// What is counted.
+        unit: Unit,
+    },
+    /// A step ended.
+    StepDone {
+        /// The node; absent while the release is read.
+        node: Option<String>,
+        /// The step.
+        step: Step,
+        /// How long it took, microseconds.
+        duration_us: u64,
+        /// How much it dealt with.
+        count: u64,
+        /// What is counted.
+        unit: Unit,
+    },
+    /// What the node said of itself.
+    Census {
+        /// The node.
+        node: String,
+        /// What it said.
+        census: NodeCensus,
+    },
+    /// What would be done, and the verdict.
+    Plan {
+        /// The node.
+        node: String,
+        /// The verdict.
+        verdict: Verdict,
+        /// Modules by change.
+        modules: PlannedModules,
+        /// Processes by kind.
+        kinds: Vec<PlannedKind>,
+        /// What a revert would be.
+        way_back: WayBack,
+        /// How long a revert would keep processes suspended, microseconds.
+        revert_us: u64,
+        /// Code ids now and then.
+        code_id: crate::CodeIds,
+        /// Everything the verdict rests on.
+        reasons: Vec<Reason>,
+    },
+    /// A freeze was given up and everything thawed; another attempt may follow.
+    Attempt {
+        /// The node.
+        node: String,
+        /// Which attempt, from 1.
+        attempt: u64,
+        /// How many there may be.
+        of: u64,
+        /// Why it was given up.
+        reasons: Vec<Reason>,
+    },
+    /// An error ended the command or the work on a node.
+    Error {
+        /// The node it happened on, if on one.
+        node: Option<String>,
+        /// What kind it is; names the exit code.
+        kind: ErrorKind,
+        /// What was tried, on what, and what came back.
+        message: String,
+        /// What to do next.
+        hint: String,
+    },
+    /// The last line.
+    Outcome(Outcome),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ExitCode, OutcomeKind};
+
+    #[test]
+    fn the_last_line_is_flat() {
+        let line = Line::new(Event::Outcome(Outcome {
+            outcome: OutcomeKind::NothingToDo,
+            exit_code: ExitCode::SUCCESS,
+            nodes: vec![],
+        }));
+        let text = serde_json::to_string(&line).unwrap();
+        assert_eq!(
+            text,
+            r#"{"v":1,"event":"outcome","outcome":"nothing_to_do","exit_code":0,"nodes":[]}"#
+        );
+        assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line);
+    }
+
+    #[test]
+    fn a_reader_skips_fields_it_does_not_know() {
+        let line: Line = serde_json::from_str(
+            r#"{"v":1,"event":"step_started","node":"a@b","step":"census","later":true}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            line.event,
+            Event::StepStarted {
+                node: Some("a@b".into()),
+                step: Step::Census
+            }
+        );
+    }
+}

@@ -1,0 +1,19 @@
+//! The vocabulary of flyhot: events, outcomes, reasons, error kinds and exit codes.
+//!
+//! This room holds data only. It reads no clock, no environment and no file, opens no connection and
+//! writes to no terminal; it cannot do anything, it can only say what was done. `docs/events.md` lists
+//! everything here, and a test compares the two.
+//!
+//! Within version 1 fields are only added, and readers skip what they do not know.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod event;
+mod exit;
+mod outcome;
+mod reason;
+
+pub use event::{Event, FORMAT_VERSION, Line, NodeCensus, PlannedKind, PlannedModules, Step, Unit};
+pub use exit::{ErrorKind, ExitCode};
+pub use outcome::{CodeIds, ModuleCounts, NodeOutcome, Outcome, OutcomeKind, PhaseTimes, ProcessCounts};
+pub use reason::{Reason, ReasonCode, Severity, Verdict, WayBack};

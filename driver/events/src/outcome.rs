@@ -1,0 +1,135 @@
+//! What became of a command and of each node: the last line of every event stream.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ExitCode, Reason};
+
+/// What became of a command, or of one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeKind {
+    /// The new code runs and every affected process was migrated or kept.
+    Upgraded,
+    /// The node ran the release already.
+    NothingToDo,
+    /// A plan was made and nothing was asked for beyond it.
+    Planned,
+    /// Refused before anything was touched.
+    Refused,
+    /// Failed after the swap and undone: old code, old states.
+    Reverted,
+    /// The new code runs, but processes had to be ended.
+    Degraded,
+    /// Could not be frozen; nothing was touched.
+    NotQuiesced,
+    /// Some nodes were upgraded and some not.
+    Mixed,
+    /// Ended by an error.
+    Failed,
+    /// Not begun, because a node before it was not upgraded.
+    NotBegun,
+}
+
+/// The code a node ran before and runs after, as 64 hex digits each.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeIds {
+    /// Before the command; absent when the node was never reached.
+    pub before: Option<String>,
+    /// After the command.
+    pub after: Option<String>,
+}
+
+/// Modules by what the change did to them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleCounts {
+    /// Loaded before with another md5.
+    pub changed: u64,
+    /// Not loaded before.
+    pub added: u64,
+    /// Loaded before and absent from the release.
+    pub removed: u64,
+}
+
+/// Affected processes by what became of them:
+/// `affected = migrated + kept + failed + died + skipped`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessCounts {
+    /// Processes of kinds whose code changes.
+    pub affected: u64,
+    /// Their code_change ran and was accepted.
+    pub migrated: u64,
+    /// Without a code_change: state kept as it is.
+    pub kept: u64,
+    /// Their code_change failed.
+    pub failed: u64,
+    /// Ended by themselves during the window.
+    pub died: u64,
+    /// Never suspended: of a kind that is not, or nothing was done at all.
+    pub skipped: u64,
+}
+
+/// How long each phase of the window took, microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseTimes {
+    /// From the first suspend to the last answer, second rehearsal included.
+    pub freeze: u64,
+    /// finish_loading.
+    pub swap: u64,
+    /// Stash and change_code.
+    pub migrate: u64,
+    /// Resume and suspend back to back, one process per kind.
+    pub prove: u64,
+    /// From the first resume to the last answer.
+    pub thaw: u64,
+}
+
+/// What became of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeOutcome {
+    /// Node name, `name@host`.
+    pub node: String,
+    /// What became of it.
+    pub outcome: OutcomeKind,
+    /// The code it ran before and runs after.
+    pub code_id: CodeIds,
+    /// Modules by change.
+    pub modules: ModuleCounts,
+    /// Affected processes by fate.
+    pub processes: ProcessCounts,
+    /// From the first suspend to the last resume answer, microseconds; 0 without a window.
+    pub window_us: u64,
+    /// The longest time one process was suspended, microseconds.
+    pub longest_freeze_us: u64,
+    /// The window by phase.
+    pub phases_us: PhaseTimes,
+    /// Why, and what else to know.
+    pub reasons: Vec<Reason>,
+}
+
+impl NodeOutcome {
+    /// An outcome of `kind` for a node on which nothing was done.
+    pub fn untouched(node: impl Into<String>, kind: OutcomeKind) -> Self {
+        Self {
+            node: node.into(),
+            outcome: kind,
+            code_id: CodeIds::default(),
+            modules: ModuleCounts::default(),
+            processes: ProcessCounts::default(),
+            window_us: 0,
+            longest_freeze_us: 0,
+            phases_us: PhaseTimes::default(),
+            reasons: Vec::new(),
+        }
+    }
+}
+
+/// What became of a command: its last event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What became of the command.
+    pub outcome: OutcomeKind,
+    /// The code its process exits with.
+    pub exit_code: ExitCode,
+    /// Each node named on the command line, in that order.
+    pub nodes: Vec<NodeOutcome>,
+}

@@ -1,0 +1,222 @@
+//! Reasons: why a verdict, a refusal, a revert or a warning.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How heavy a reason weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing; changes nothing.
+    Note,
+    /// The upgrade goes on; the outcome says so.
+    Warning,
+    /// The upgrade is refused unless this code is accepted by name.
+    Cold,
+    /// The upgrade is refused, and no option changes that.
+    Refusal,
+}
+
+/// What was found to be the case with an upgrade before anything was touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// No reason against it.
+    Hot,
+    /// It will be done; the warnings say what to know.
+    HotWithWarnings,
+    /// It is refused; a restart is the way to this release.
+    Cold,
+}
+
+/// What a revert after the swap would be (design §5 step 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WayBack {
+    /// Old code and old state come back, in the same freeze.
+    Exact,
+    /// Only once requests that now execute changed modules have ended.
+    AfterDrain,
+    /// The old code is not to be had, or cannot be loaded again in time.
+    None,
+}
+
+/// One reason: a stable code, what it is about, one sentence and what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Stable name; `--accept` takes it where the severity is `cold`.
+    pub code: ReasonCode,
+    /// How heavy it weighs.
+    pub severity: Severity,
+    /// What it is about: a module, an application, a process (`<0.123.0>`), a file.
+    pub subject: String,
+    /// What was found, as one sentence.
+    pub sentence: String,
+    /// What the user can do, as one sentence; empty when there is nothing to do.
+    pub hint: String,
+}
+
+impl Reason {
+    /// A reason of the severity that its code has by default.
+    pub fn new(
+        code: ReasonCode,
+        subject: impl Into<String>,
+        sentence: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            code,
+            severity: code.severity(),
+            subject: subject.into(),
+            sentence: sentence.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+macro_rules! reason_codes {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $severity:ident;)+) => {
+        /// The stable codes of all reasons.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum ReasonCode {
+            $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+
+        }
+
+        impl ReasonCode {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &'static [ReasonCode] = &[$(ReasonCode::$variant,)+];
+
+            /// The stable name, as written in JSON and taken by `--accept`.
+            pub fn name(self) -> &'static str {
+                match self { $(ReasonCode::$variant => $name,)+ }
+            }
+
+            /// The severity this code has unless it was accepted.
+            pub fn severity(self) -> Severity {
+                match self { $(ReasonCode::$variant => Severity::$severity,)+ }
+            }
+
+            /// What the code means, one sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(ReasonCode::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+reason_codes! {
+    /// OTP, ERTS, Elixir or the architecture of the release differs from the node's.
+    ToolchainDiffers = "toolchain_differs", Refusal;
+    /// A changed module loads a NIF, or did before.
+    NifChanged = "nif_changed", Refusal;
+    /// A changed module has an on_load function, which an atomic swap refuses.
+    OnLoadChanged = "on_load_changed", Refusal;
+    /// A changed module lies in a sticky directory of the node.
+    StickyModule = "sticky_module", Refusal;
+    /// A changed module is traced; the swap silently ends the trace.
+    TracedModule = "traced_module", Warning;
+    /// A changed module is cover-compiled on the node.
+    CoverCompiled = "cover_compiled", Cold;
+    /// The release has an application that the node does not run.
+    ApplicationAdded = "application_added", Cold;
+    /// The node runs an application that the release does not have.
+    ApplicationRemoved = "application_removed", Cold;
+    /// The start module of an application changed; its start function is not run again.
+    StartModuleChanged = "start_module_changed", Warning;
+    /// A supervisor's module changed; child specs of running supervisors stay as they are.
+    SupervisorChanged = "supervisor_changed", Warning;
+    /// The release no longer has a module that the node has loaded; it stays loaded.
+    ModuleRemoved = "module_removed", Warning;
+    /// A struct's keys, a record's shape or a behaviour's callbacks changed and no changed code_change takes the state over.
+    ShapeChanged = "shape_changed", Warning;
+    /// Whether the shape of a state changed cannot be known from a stripped module.
+    ShapeUnknown = "shape_unknown", Note;
+    /// The new code_change failed on the state of a live process in the rehearsal.
+    RehearsalFailed = "rehearsal_failed", Refusal;
+    /// The new code_change of a kind cannot be rehearsed.
+    NotRehearsed = "not_rehearsed", Warning;
+    /// The rehearsal was switched off by an option.
+    RehearsalOff = "rehearsal_off", Warning;
+    /// Processes that run changed code are of a kind that is neither suspended nor migrated.
+    KindNotMigrated = "kind_not_migrated", Note;
+    /// Code that the node has loaded for a module is neither on its disk nor in the release.
+    Drift = "drift", Warning;
+    /// The boot configuration of the release differs from the node's; a running node does not read it again.
+    ConfigurationChanged = "configuration_changed", Warning;
+    /// Processes still execute the version before the running one.
+    Lingerers = "lingerers", Refusal;
+    /// Processes that still executed the version before the running one were ended by `--kill-lingerers`.
+    LingerersKilled = "lingerers_killed", Warning;
+    /// A revert would have to wait until requests in changed modules have ended.
+    WayBackAfterDrain = "way_back_after_drain", Warning;
+    /// There is no way back after the swap.
+    WayBackNone = "way_back_none", Warning;
+    /// `--require-way-back` was given and the way back is not exact.
+    WayBackRequired = "way_back_required", Refusal;
+    /// A revert would need longer than `--revert-budget`.
+    RevertSlow = "revert_slow", Warning;
+    /// The memory of the states that would be held twice is more than the node has free.
+    Memory = "memory", Cold;
+    /// A file of the release is broken, truncated or not what its name says.
+    BrokenFile = "broken_file", Refusal;
+    /// A process did not answer a system message in time.
+    Straggler = "straggler", Warning;
+    /// The node could not be frozen within the budget.
+    FreezeBudget = "freeze_budget", Warning;
+    /// A process of a kind that the plan does not know was started while the node was being frozen.
+    Newborn = "newborn", Warning;
+    /// code_change failed, exited, or returned what its behaviour does not allow, after the swap.
+    MigrationFailed = "migration_failed", Warning;
+    /// A process died when it was let run for an instant after its migration.
+    ProveFailed = "prove_failed", Warning;
+    /// A process ended during the window.
+    ProcessDied = "process_died", Warning;
+    /// A process was ended for its supervisor to restart it on the new code.
+    ProcessEnded = "process_ended", Warning;
+    /// A module's code on the node is not what the plan saw.
+    CodeMoved = "code_moved", Warning;
+    /// The swap was refused by the code server.
+    SwapRefused = "swap_refused", Warning;
+    /// Some file could not be written; a restart would boot the old code.
+    NotPersisted = "not_persisted", Warning;
+    /// `--no-persist` was given; a restart boots the old code.
+    PersistOff = "persist_off", Warning;
+    /// Boot files are not rewritten; a restart in embedded mode does not load new modules by itself.
+    BootFilesOld = "boot_files_old", Warning;
+    /// Another flyhot works on the node.
+    NodeBusy = "node_busy", Refusal;
+    /// The agent's worker ended before the swap; nothing was changed.
+    WorkerDied = "worker_died", Warning;
+    /// The agent's worker ended after the swap; its guard finished the window.
+    GuardFinished = "guard_finished", Warning;
+    /// The agent's guard ended; the worker thawed everything or finished.
+    GuardDied = "guard_died", Warning;
+    /// A process may still be suspended by flyhot.
+    StillSuspended = "still_suspended", Warning;
+    /// The freeze restarts the timeout of a gen_server that uses one.
+    TimeoutRestarted = "timeout_restarted", Note;
+}
+
+impl fmt::Display for ReasonCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_serialized_form_and_distinct() {
+        let mut seen = std::collections::BTreeSet::new();
+        for code in ReasonCode::ALL {
+            assert!(seen.insert(code.name()), "{code} twice");
+            assert_eq!(
+                serde_json::to_value(code).unwrap(),
+                serde_json::json!(code.name())
+            );
+        }
+    }
+}
