@@ -1,0 +1,1312 @@
+%% The Erlang half of flyhot: one module, handed to a node for the time of the work and unloaded afterwards.
+%%
+%% It decides nothing that the script leaves open, reads no configuration, opens no file but those it is told to
+%% write, never logs, never touches persistent_term, starts nothing but its worker and its guard (and helpers that
+%% rehearse on a copy of a state), and leaves no fun of its own in another process: what other processes run of
+%% it are exported functions only.
+%%
+%% Worker: performs the commands, one at a time. Guard: knows every process before it is suspended, and thaws or
+%% finishes when the worker ends early. docs/upgrade.md has the window in prose; driver/agent/src/terms.rs is the one home of the terms.
+-module(flyhot_agent).
+
+-export([start/1, call/1, evict/0, holder/0]).
+-export([worker/3, guard/3]).
+%% Run inside other processes by sys:replace_state.
+-export([stash/1, stash_handler/1, restore/1, restore_handler/1, unstash/1, unstash_handler/1, drop/1, drop_handler/1,
+         rehearse/1, rehearse_handler/1]).
+%% Run in a helper process of its own, or spawned.
+-export([rehearse_apart/6]).
+
+%% Keys this module uses in process dictionaries. The first is in other processes, inside the window only.
+-define(STASH, '$flyhot_stash').
+-define(STEP, '$flyhot_step').
+-define(HOLDER, '$flyhot_holder').
+
+%% How long a finished window's result waits for a driver that is gone: long enough for a person to start the
+%% command again, short enough that the agent does not stay on a node for good.
+-define(RESULT_TTL_MS, 30000).
+%% An idle worker asked to give way answers at once; this is a scheduler's bad second.
+-define(YIELD_MS, 1000).
+%% Faults and stragglers are named up to this many; the counts say the rest. Twenty lines are what a person reads.
+-define(NAMED, 20).
+%% Processes sampled for the way back: at 5 us each (current_stacktrace) 25 ms outside any freeze.
+-define(SAMPLE, 5000).
+%% Silence after which the freeze looks for a cycle of calls (measured: window-facts B1).
+-define(QUIET_MS, 1).
+%% The freeze may hold back callees this often (measured: converged in at most 3).
+-define(ROUNDS, 4).
+%% One rehearsed code_change may take this long; the window's default budget is twice that.
+-define(REHEARSE_MS, 1000).
+%% A process proven must come back within this; it runs a main loop once, which takes microseconds.
+-define(PROVE_MS, 500).
+%% A resume is answered from the head of a mailbox by an idle process.
+-define(THAW_MS, 2000).
+%% Text of one Erlang term in a report, characters: a line and a half of a terminal.
+-define(TEXT, 300).
+
+-record(kind, {id, behaviour, host, modules, entry, pids = [], hib = [], n = 0, hibernated = 0, memory = 0,
+               parents = #{}}).
+%% What is asked of the processes of one kind in the window.
+-record(job, {behaviour, fate, how, host, modes = same}).
+-record(s, {driver, pid, guard, gmon, dead, staged = #{}, copies = [], kinds = #{}, by_key = #{}, seen = #{},
+            sups = #{}, rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined}).
+%% A window: targets are {Pid, KindId}.
+-record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
+            targets = [], sups = [], frozen = #{}, longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
+            ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
+            born = #{}, unproven = []}).
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% Called by the driver, each in a process of rex
+%% ---------------------------------------------------------------------------------------------------------------
+
+%% Opts: #{driver => node(), pid => pid(), holder => binary()}.
+start(Opts) ->
+    {Pid, Mon} = spawn_monitor(?MODULE, worker, [self(), make_ref(), Opts]),
+    receive
+        {started, Pid, Answer} -> demonitor(Mon, [flush]), Answer;
+        {'DOWN', Mon, process, _, Why} -> {error, {worker_died, text(Why)}}
+    end.
+
+call(Command) ->
+    case whereis(?MODULE) of
+        undefined -> from_guard();
+        Pid ->
+            Mon = monitor(process, Pid),
+            Pid ! {?MODULE, {self(), Mon}, Command},
+            receive
+                {Mon, Answer} -> demonitor(Mon, [flush]), Answer;
+                {'DOWN', Mon, process, _, Why} ->
+                    case from_guard() of
+                        {error, no_worker} -> {error, {worker_died, text(Why)}};
+                        Answer -> Answer
+                    end
+            end
+    end.
+
+%% The guard of a worker that died has thawed or finished before it answers.
+from_guard() ->
+    case whereis(flyhot_guard) of
+        undefined -> {error, no_worker};
+        Pid ->
+            Mon = monitor(process, Pid),
+            Pid ! {result, {self(), Mon}},
+            receive
+                {Mon, Answer} -> demonitor(Mon, [flush]), Answer;
+                {'DOWN', Mon, process, _, _} -> {error, no_worker}
+            end
+    end.
+
+%% Makes room: ok when nobody works here any more, else {busy, Holder}.
+evict() ->
+    evict(flyhot_guard, evict(?MODULE, ok)).
+
+evict(_, {busy, _} = Busy) -> Busy;
+evict(Name, ok) ->
+    case whereis(Name) of
+        undefined -> ok;
+        Pid ->
+            Mon = monitor(process, Pid),
+            Pid ! {yield, {self(), Mon}},
+            receive
+                {Mon, busy} -> demonitor(Mon, [flush]), {busy, holder()};
+                {'DOWN', Mon, process, _, _} -> ok
+            after ?YIELD_MS -> demonitor(Mon, [flush]), {busy, holder()}
+            end
+    end.
+
+holder() ->
+    case whereis(?MODULE) of
+        undefined -> <<>>;
+        Pid ->
+            case process_info(Pid, dictionary) of
+                {dictionary, D} -> proplists:get_value(?HOLDER, D, <<>>);
+                undefined -> <<>>
+            end
+    end.
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% Worker
+%% ---------------------------------------------------------------------------------------------------------------
+
+worker(Starter, Ref, #{driver := Driver, pid := DriverPid, holder := Holder}) ->
+    %% The name is the mutex of the node: sys suspension is not counted, two tools would undo each other.
+    try register(?MODULE, self()) of
+        true ->
+            case whereis(flyhot_guard) of
+                undefined ->
+                    put(?HOLDER, Holder),
+                    put(?STEP, idle),
+                    {Guard, GMon} = spawn_monitor(?MODULE, guard, [self(), Driver, Ref]),
+                    receive
+                        {Guard, ready} ->
+                            monitor_node(Driver, true),
+                            Starter ! {started, self(), ok},
+                            loop(#s{driver = Driver, pid = DriverPid, guard = Guard, gmon = GMon, dead = dead_pid()});
+                        {'DOWN', GMon, process, _, Why} ->
+                            Starter ! {started, self(), {error, {guard_died, text(Why)}}}
+                    end;
+                _ -> Starter ! {started, self(), {busy, Holder}}
+            end
+    catch
+        error:badarg -> Starter ! {started, self(), {busy, holder()}}
+    end.
+
+loop(#s{gmon = GMon, driver = Driver} = S) ->
+    receive
+        {?MODULE, From, finish} ->
+            forget(S),
+            stop_guard(S),
+            answer(From, {ok, done});
+        {?MODULE, From, Command} ->
+            {Answer, S1} = try command(Command, S)
+                           catch C:R:St -> {{error, {C, text({R, lists:sublist(St, 3)})}}, S}
+                           end,
+            put(?STEP, idle),
+            answer(From, Answer),
+            loop(S1);
+        {yield, From} when S#s.orphan ->
+            _ = From,
+            forget(S),
+            stop_guard(S);
+        {yield, From} ->
+            answer(From, busy),
+            loop(S);
+        {nodedown, Driver} ->
+            loop(S#s{orphan = true});
+        {'DOWN', GMon, process, _, _} ->
+            %% Nothing is suspended between commands; without a guard there will be no more of them.
+            forget(S),
+            unload();
+        _ -> loop(S)
+    after case S#s.orphan of true -> orphan_ms(S); false -> infinity end ->
+        forget(S),
+        stop_guard(S),
+        unload()
+    end.
+
+orphan_ms(#s{result = undefined}) -> 0;
+orphan_ms(_) -> ?RESULT_TTL_MS.
+
+answer({Pid, Ref}, Answer) -> Pid ! {Ref, Answer}.
+
+stop_guard(#s{guard = Guard, gmon = GMon}) ->
+    Guard ! {stop, self()},
+    receive {'DOWN', GMon, process, _, _} -> ok end.
+
+%% Takes itself off the node when no driver is left to do it.
+unload() ->
+    code:purge(?MODULE),
+    code:delete(?MODULE),
+    spawn(code, purge, [?MODULE]).
+
+%% Copies out of the code server, in the order that never kills: nothing runs them by now.
+forget(#s{copies = Copies}) ->
+    [begin code:delete(C), code:soft_purge(C) end || C <- Copies],
+    ok.
+
+command(facts, S) -> {{ok, facts()}, S};
+command(census, S) -> step(census, S, fun census/1);
+command({stage, Pieces}, S) -> stage(Pieces, S);
+command({copies, Copies}, S) -> copies(Copies, S);
+command({rehearse, Jobs, Down, Limit, Ms}, S) -> step(rehearse, S, fun(S1) -> rehearse_live(Jobs, Down, Limit, Ms, S1) end);
+command({drain, Mods, Ms, Kill}, S) -> step(drain, S, fun(S1) -> {{ok, drain(Mods, Ms, Kill)}, S1} end);
+command({prepare, Mods}, S) -> step(prepare, S, fun(S1) -> prepare(Mods, S1) end);
+command({way_back, Ids, Mods}, S) -> step(way_back, S, fun(S1) -> {{ok, way_back(Ids, Mods, S1)}, S1} end);
+command({knock, Ids, Ms, Limit}, S) -> step(knock, S, fun(S1) -> {{ok, knock(Ids, Ms, Limit, S1)}, S1} end);
+command({window, Script}, S) -> window(Script, S);
+command({disk, Mods}, S) -> {{ok, disk(Mods)}, S};
+command({persist, Files}, S) -> step(persist, S, fun(S1) -> {{ok, persist(Files, S1)}, S1} end);
+command({unload_modules, Mods}, S) ->
+    [begin code:delete(M), code:soft_purge(M) end || M <- Mods],
+    {{ok, done}, S};
+command(Other, S) -> {{error, {unknown_command, text(Other)}}, S}.
+
+step(Name, S, Fun) -> step(Name), Fun(S).
+
+step(Name) -> put(?STEP, Name).
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% Facts and census
+%% ---------------------------------------------------------------------------------------------------------------
+
+facts() ->
+    Loaded = code:all_loaded(),
+    Apps = application:loaded_applications(),
+    Running = [A || {A, _, _} <- application:which_applications(5000)],
+    #{otp => bin(erlang:system_info(otp_release)), erts => bin(erlang:system_info(version)),
+      elixir => case lists:keyfind(elixir, 1, Apps) of {_, _, V} -> bin(V); false -> none end,
+      architecture => bin(erlang:system_info(system_architecture)), root_dir => bin(code:root_dir()),
+      embedded => code:get_mode() =:= embedded, processes => erlang:system_info(process_count),
+      memory_bytes => erlang:memory(total), free_bytes => free_bytes(),
+      modules => [module_facts(M, F) || {M, F} <- Loaded],
+      applications => [{A, bin(V), dir(code:lib_dir(A)), lists:member(A, Running)} || {A, _, V} <- Apps]}.
+
+module_facts(M, File) ->
+    {M, M:module_info(md5), file_text(File), erlang:check_old_code(M), code:is_sticky(M), traced(M),
+     File =:= cover_compiled}.
+
+%% A pattern set on every function of a module shows on its module_info/0 too.
+traced(M) ->
+    case erlang:trace_info({M, module_info, 0}, traced) of
+        {traced, T} when T =:= local; T =:= global -> true;
+        _ -> false
+    end.
+
+file_text(F) when is_list(F) -> bin(F);
+file_text(_) -> <<>>.
+
+dir({error, _}) -> <<>>;
+dir(D) -> bin(D).
+
+free_bytes() ->
+    case file:read_file("/proc/meminfo") of
+        {ok, Text} ->
+            case re:run(Text, "MemAvailable:\\s+(\\d+) kB", [{capture, all_but_first, binary}]) of
+                {match, [Kb]} -> binary_to_integer(Kb) * 1024;
+                nomatch -> none
+            end;
+        {error, _} -> none
+    end.
+
+census(S) ->
+    %% Low, so that a node under load serves its users first.
+    Old = process_flag(priority, low),
+    Self = self(),
+    Pids = [P || P <- processes(), P =/= Self, P =/= S#s.guard],
+    S1 = lists:foldl(fun note/2, S#s{kinds = #{}, by_key = #{}, seen = #{}, sups = #{}}, Pids),
+    process_flag(priority, Old),
+    Kinds = maps:values(S1#s.kinds),
+    {{ok, [kind_term(K, S1) || K <- Kinds]}, S1#s{seen = (S1#s.seen)#{Self => [], S#s.guard => []}}}.
+
+kind_term(#kind{id = Id, behaviour = B, host = H, modules = Ms, n = N, hibernated = Hib, memory = Mem, parents = Parents} = K, S) ->
+    #{id => Id, behaviour => B, host => H, modules => Ms, processes => N, hibernated => Hib, memory_bytes => Mem,
+      supervisors => length([P || P <- maps:keys(Parents), is_map_key(P, S#s.sups)]),
+      sample => [ref(P) || P <- lists:sublist(K#kind.pids, 3)]}.
+
+%% Classifies one process and files it under its kind.
+note(Pid, S) ->
+    Seen = (S#s.seen)#{Pid => []},
+    case classify(Pid) of
+        gone -> S;
+        {Behaviour, Host, Modules, Entry, Parent, Hibernated, Memory} ->
+            Key = {Behaviour, Host, Modules, Entry},
+            {Id, ByKey} = case S#s.by_key of
+                              #{Key := I} = B -> {I, B};
+                              B -> I = map_size(B) + 1, {I, B#{Key => I}}
+                          end,
+            K = maps:get(Id, S#s.kinds, #kind{id = Id, behaviour = Behaviour, host = Host, modules = Modules, entry = Entry}),
+            K1 = K#kind{n = K#kind.n + 1, memory = K#kind.memory + Memory,
+                        parents = case Parent of none -> K#kind.parents; _ -> (K#kind.parents)#{Parent => []} end},
+            %% Hibernated ones are frozen last: each message is a full collection for them.
+            K2 = case Hibernated of
+                     true -> K1#kind{hib = [Pid | K1#kind.hib], hibernated = K1#kind.hibernated + 1};
+                     false -> K1#kind{pids = [Pid | K1#kind.pids]}
+                 end,
+            Sups = case Behaviour of supervisor -> (S#s.sups)#{Pid => []}; _ -> S#s.sups end,
+            S#s{seen = Seen, by_key = ByKey, kinds = (S#s.kinds)#{Id => K2}, sups = Sups}
+    end.
+
+classify(Pid) ->
+    case process_info(Pid, [dictionary, current_stacktrace, memory, initial_call, current_function]) of
+        undefined -> gone;
+        [{dictionary, D}, {current_stacktrace, St}, {memory, Mem}, {initial_call, {IM, _, _}}, {current_function, Cf}] ->
+            Hib = Cf =:= {erlang, hibernate, 3},
+            Parent = case lists:keyfind('$ancestors', 1, D) of
+                         {_, [P | _]} when is_pid(P) -> P;
+                         {_, [Name | _]} when is_atom(Name) ->
+                             case whereis(Name) of Q when is_pid(Q) -> Q; _ -> none end;
+                         _ -> none
+                     end,
+            {B, Host, Mods, Entry} = case lists:keyfind('$initial_call', 1, D) of
+                                         {_, {M, F, A}} when is_atom(M) -> driven(Pid, {M, F, A}, St);
+                                         _ -> {raw, IM, [IM], none}
+                                     end,
+            {B, Host, Mods, Entry, Parent, Hib, Mem}
+    end.
+
+driven(_, {supervisor, Mod, 1}, _) -> {supervisor, Mod, [Mod], {supervisor, Mod, 1}};
+driven(Pid, {gen_event, init_it, _} = E, _) -> {gen_event, gen_event, handlers(Pid), E};
+driven(_, {M, mount, 3} = E, _) -> {gen_server, 'Elixir.Phoenix.LiveView.Channel', [M], E};
+driven(_, {M, join, 3} = E, _) -> {gen_server, 'Elixir.Phoenix.Channel.Server', [M], E};
+driven(_, {M, F, A} = E, St) ->
+    case engine(St) of
+        task -> {task, M, [M], E};
+        gen_server when F =:= init, A =:= 1 -> {gen_server, M, [M], E};
+        gen_statem when F =:= init, A =:= 1 -> {gen_statem, M, [M], E};
+        gen_server -> {agent, 'Elixir.Agent.Server', [M], E};
+        _ ->
+            case {F, A, exports(M, callback_mode, 0), exports(M, handle_call, 3), special(M)} of
+                {init, 1, true, _, _} -> {gen_statem, M, [M], E};
+                {init, 1, _, true, _} -> {gen_server, M, [M], E};
+                {_, _, _, _, true} -> {special, M, [M], E};
+                _ -> {proc_lib, M, [M], E}
+            end
+    end.
+
+special(M) -> exports(M, system_continue, 3) andalso exports(M, system_terminate, 4).
+
+exports(M, F, A) -> erlang:function_exported(M, F, A).
+
+engine([{gen_server, _, _, _} | _]) -> gen_server;
+engine([{gen_statem, _, _, _} | _]) -> gen_statem;
+engine([{'Elixir.Task.Supervised', _, _, _} | _]) -> task;
+engine([_ | St]) -> engine(St);
+engine([]) -> unknown.
+
+%% gen_event answers this to release_handler too; a manager that does not within the time is taken as without handlers,
+%% and the freeze will meet it anyway.
+handlers(Pid) ->
+    Ref = make_ref(),
+    Pid ! {self(), {self(), Ref}, get_modules},
+    receive {Ref, Mods} when is_list(Mods) -> lists:usort(Mods) after 500 -> [] end.
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% Stage, copies, rehearsal
+%% ---------------------------------------------------------------------------------------------------------------
+
+%% [{Key, Offset, Total, Sha256, Bytes}]; a beam arrives whole or in pieces, in order.
+stage(Pieces, S) ->
+    try
+        Staged = lists:foldl(fun stage_piece/2, S#s.staged, Pieces),
+        {{ok, map_size(Staged)}, S#s{staged = Staged}}
+    catch throw:{stage, Why} -> {{error, Why}, S}
+    end.
+
+stage_piece({Key, 0, Total, Sha, Bytes}, Staged) when byte_size(Bytes) =:= Total ->
+    whole(Key, Sha, binary:copy(Bytes), Staged);
+stage_piece({Key, Offset, Total, Sha, Bytes}, Staged) ->
+    Have = case Offset of
+               0 -> [];
+               _ -> case Staged of
+                        #{Key := {part, Offset, L}} -> L;
+                        _ -> throw({stage, {out_of_order, text(Key)}})
+                    end
+           end,
+    Parts = [binary:copy(Bytes) | Have],
+    case Offset + byte_size(Bytes) of
+        Total -> whole(Key, Sha, iolist_to_binary(lists:reverse(Parts)), Staged);
+        At when At < Total -> Staged#{Key => {part, At, Parts}};
+        _ -> throw({stage, {too_long, text(Key)}})
+    end.
+
+whole(Key, Sha, Bin, Staged) ->
+    case sha256(Bin) of
+        Sha -> Staged#{Key => Bin};
+        %% crypto may be absent from a small release; the driver's own check then stands alone.
+        none -> Staged#{Key => Bin};
+        _ -> throw({stage, {digest_differs, text(Key)}})
+    end.
+
+sha256(Bin) -> try crypto:hash(sha256, Bin) catch _:_ -> none end.
+
+%% [{Copy, Key}] become loaded modules that nobody else calls.
+copies(Copies, S) ->
+    Names = [C || {C, _} <- Copies],
+    S1 = S#s{copies = Names ++ S#s.copies},
+    [code:soft_purge(C) || C <- Names],
+    case code:atomic_load([{C, "flyhot", maps:get(Key, S#s.staged)} || {C, Key} <- Copies]) of
+        ok -> {{ok, length(Copies)}, S1};
+        {error, Why} -> {{error, {copies, text(Why)}}, S1}
+    end.
+
+%% Jobs: [{KindId, in_place | apart, [{Module, Copy}]}]
+rehearse_live(Jobs, Down, Limit, Ms, S) ->
+    Rows = maps:from_list([rehearsal(J, Down, S) || J <- Jobs]),
+    S1 = S#s{rehearsals = Rows},
+    table(Rows, self()),
+    Targets = [{P, Id} || {Id, _, _} <- Jobs, P <- pids(Id, S)],
+    R = run_rehearsal(Targets, Rows, Limit, now_us() + Ms * 1000, S#s.dead),
+    {{ok, R}, S1}.
+
+rehearsal({Id, How, Mods}, Down, S) ->
+    #kind{behaviour = B, entry = Entry} = maps:get(Id, S#s.kinds),
+    {Id, {B, Entry, How, [{M, {Copy, vsn_arg(Down, vsn(M))}} || {M, Copy} <- Mods]}}.
+
+vsn_arg(true, V) -> {down, V};
+vsn_arg(false, V) -> V.
+
+%% What OTP's release handler passes: the attribute, or what the compiler would have put there.
+vsn(M) ->
+    case proplists:get_value(vsn, M:module_info(attributes)) of
+        [V] -> V;
+        undefined -> binary:decode_unsigned(M:module_info(md5));
+        V -> V
+    end.
+
+%% What a process needs to know to rehearse: found by how it was started, handlers by their module.
+table(Rows, Worker) ->
+    case ets:info(?MODULE, name) of
+        undefined -> ets:new(?MODULE, [named_table, protected, {read_concurrency, true}]);
+        _ -> ets:delete_all_objects(?MODULE)
+    end,
+    maps:fold(fun(_, {gen_event, _, How, Mods}, _) ->
+                      [ets:insert(?MODULE, {{handler, M}, {Worker, gen_event, How, C, V}}) || {M, {C, V}} <- Mods];
+                 (_, {B, Entry, How, [{_, {C, V}} | _]}, _) ->
+                      ets:insert(?MODULE, {{entry, Entry}, {Worker, B, How, C, V}})
+              end, ok, Rows).
+
+-record(r, {passed = 0, faults = [], failed = 0, died = 0, silent = [], bad = #{}}).
+
+run_rehearsal(Targets, Rows, Limit, Deadline, Dead) ->
+    Rehearsed = [T || {_, Id} = T <- Targets, is_map_key(Id, Rows)],
+    R = rehearse_loop(Rehearsed, #{}, 0, Rows, Limit, Deadline, Dead, #r{}),
+    #{passed => R#r.passed, faults => lists:reverse(R#r.faults), failed => R#r.failed, died => R#r.died,
+      silent => R#r.silent}.
+
+rehearse_loop([{Pid, Id} | More], Out, N, Rows, Limit, Deadline, Dead, R) when N < Limit ->
+    case element(1, maps:get(Id, Rows)) of
+        gen_event ->
+            %% As many answers as handlers of the changed modules; the knock behind them ends the count.
+            sys(Pid, {Dead, ok}, {replace_state, fun ?MODULE:rehearse_handler/1}),
+            sys(Pid, {self(), {rehearsed, Pid}}, flyhot_knock);
+        _ ->
+            sys(Pid, {Dead, ok}, {replace_state, fun ?MODULE:rehearse/1})
+    end,
+    rehearse_loop(More, Out#{Pid => {Id, now_us()}}, N + 1, Rows, Limit, Deadline, Dead, R);
+rehearse_loop([], Out, _, _, _, _, _, R) when map_size(Out) =:= 0 -> R;
+rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, R) ->
+    receive
+        {rehearsed, Pid, Result} when is_map_key(Pid, Out) ->
+            %% A gen_event answers once per handler, the others once.
+            {Id, _} = maps:get(Pid, Out),
+            {B, _, _, _} = maps:get(Id, Rows),
+            case {B, Result} of
+                {gen_event, ok} -> rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, R);
+                {gen_event, _} -> rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, fault(Pid, Result, R));
+                {_, ok} -> rehearse_loop(Todo, maps:remove(Pid, Out), N - 1, Rows, Limit, Deadline, Dead, R#r{passed = R#r.passed + 1});
+                {_, _} -> rehearse_loop(Todo, maps:remove(Pid, Out), N - 1, Rows, Limit, Deadline, Dead, fault(Pid, Result, R))
+            end;
+        {{rehearsed, Pid}, _} when is_map_key(Pid, Out) ->
+            R1 = case is_map_key(Pid, R#r.bad) of true -> R; false -> R#r{passed = R#r.passed + 1} end,
+            rehearse_loop(Todo, maps:remove(Pid, Out), N - 1, Rows, Limit, Deadline, Dead, R1);
+        {{rehearsed, _}, _} -> rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, R);
+        {rehearsed, _, _} -> rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, R);
+        {apart, Pid, Helper} ->
+            %% Its helper has a copy of the state and a deadline of its own.
+            erlang:send_after(?REHEARSE_MS, self(), {too_long, Pid, Helper}),
+            rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, R);
+        {too_long, Pid, Helper} ->
+            exit(Helper, kill),
+            case is_map_key(Pid, Out) of
+                true ->
+                    {Id, _} = maps:get(Pid, Out),
+                    {_, _, _, [{M, _} | _]} = maps:get(Id, Rows),
+                    rehearse_loop(Todo, maps:remove(Pid, Out), N - 1, Rows, Limit, Deadline, Dead,
+                                  fault(Pid, {fault, M, <<"code_change did not return within 1000 ms">>}, R));
+                false -> rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, R)
+            end
+    after 20 ->
+        {Dead1, Out1} = split_dead(Out),
+        R1 = R#r{died = R#r.died + length(Dead1)},
+        case now_us() > Deadline of
+            true ->
+                Late = [straggler(P, host(Id, Rows), T) || {P, {Id, T}} <- take(maps:to_list(Out1), ?NAMED)],
+                R1#r{silent = Late};
+            false ->
+                rehearse_loop(Todo, Out1, N - length(Dead1), Rows, Limit, Deadline, Dead, R1)
+        end
+    end.
+
+host(Id, Rows) ->
+    {_, _, _, [{M, _} | _]} = maps:get(Id, Rows), M.
+
+split_dead(Out) ->
+    Dead = [P || P <- maps:keys(Out), not is_process_alive(P)],
+    {Dead, maps:without(Dead, Out)}.
+
+fault(Pid, {fault, Mod, Text}, R) ->
+    Faults = case R#r.failed < ?NAMED of true -> [{ref(Pid), Mod, Text} | R#r.faults]; false -> R#r.faults end,
+    R#r{failed = R#r.failed + 1, faults = Faults, bad = (R#r.bad)#{Pid => []}}.
+
+%% --- inside the process that rehearses; the state is handed back as it came ---
+
+rehearse(State) ->
+    try ets:lookup(?MODULE, {entry, get('$initial_call')}) of
+        [{_, {Worker, B, in_place, Copy, Vsn}}] ->
+            Worker ! {rehearsed, self(), try_change(B, Copy, Vsn, State)};
+        [{_, {Worker, B, apart, Copy, Vsn}}] ->
+            Worker ! {apart, self(), spawn(?MODULE, rehearse_apart, [Worker, self(), B, Copy, Vsn, State])};
+        [] -> ok
+    catch _:_ -> ok
+    end,
+    State.
+
+rehearse_handler({Module, _, HState} = Handler) ->
+    try ets:lookup(?MODULE, {handler, Module}) of
+        [{_, {Worker, B, _, Copy, Vsn}}] -> Worker ! {rehearsed, self(), try_change(B, Copy, Vsn, HState)};
+        [] -> ok
+    catch _:_ -> ok
+    end,
+    Handler.
+
+rehearse_apart(Worker, Pid, B, Copy, Vsn, State) ->
+    Worker ! {rehearsed, Pid, try_change(B, Copy, Vsn, State)}.
+
+%% As the behaviour's own system_code_change judges it, `catch` and all.
+try_change(B, Copy, Vsn, State) ->
+    Result = try change(B, Copy, Vsn, State)
+             catch throw:T -> T;
+                   error:R:St -> {'EXIT', {R, where(St)}};
+                   exit:R -> {'EXIT', R}
+             end,
+    case {B, Result} of
+        {gen_statem, {ok, _, _}} -> ok;
+        {gen_statem, _} -> {fault, original(Copy), text(Result)};
+        {_, {ok, _}} -> ok;
+        _ -> {fault, original(Copy), text(Result)}
+    end.
+
+change(gen_statem, Copy, Vsn, {State, Data}) -> Copy:code_change(Vsn, State, Data, []);
+change(special, Copy, Vsn, Misc) -> Copy:system_code_change(Misc, original(Copy), Vsn, []);
+change(_, Copy, Vsn, State) -> Copy:code_change(Vsn, State, []).
+
+where(St) -> [{original(M), F, case A of _ when is_list(A) -> length(A); _ -> A end} || {M, F, A, _} <- lists:sublist(St, 2)].
+
+%% flyhot$ID$Module -> Module; other names stay.
+original(M) ->
+    case string:split(atom_to_list(M), "$", all) of
+        ["flyhot", _ | Rest] -> list_to_atom(lists:flatten(lists:join("$", Rest)));
+        _ -> M
+    end.
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% Drain, prepare, way back, knock
+%% ---------------------------------------------------------------------------------------------------------------
+
+drain(Mods, Ms, Kill) -> drain([M || M <- Mods, erlang:check_old_code(M)], now_us() + Ms * 1000, Kill, 10).
+
+drain(Mods, Deadline, Kill, Pause) ->
+    case [M || M <- Mods, not code:soft_purge(M)] of
+        [] -> #{modules => [], lingerers => [], killed => []};
+        Left ->
+            case now_us() > Deadline of
+                false ->
+                    receive after Pause -> ok end,
+                    drain(Left, Deadline, Kill, min(Pause * 2, 500));
+                true ->
+                    Who = [straggler(P, M, now_us()) || M <- Left, P <- users(M)],
+                    case Kill of
+                        true ->
+                            [code:purge(M) || M <- Left],
+                            #{modules => [], lingerers => [], killed => Who};
+                        false -> #{modules => Left, lingerers => take(Who, ?NAMED), killed => []}
+                    end
+            end
+    end.
+
+users(M) ->
+    [P || P <- processes(), P =/= self(), try erlang:check_process_code(P, M) catch _:_ -> false end].
+
+%% [{Module, File, Key, Changed :: boolean()}]
+prepare(Mods, S) ->
+    Sticky = [{M, <<"sticky_directory">>} || {M, _, _, _} <- Mods, code:is_sticky(M)],
+    case Sticky of
+        [] ->
+            case code:prepare_loading([{M, unicode:characters_to_list(F), maps:get(Key, S#s.staged)} || {M, F, Key, _} <- Mods]) of
+                {ok, New} ->
+                    {Old, Missing} = old_code([M || {M, _, _, true} <- Mods]),
+                    {{ok, #{refused => [], old_missing => Missing}}, S#s{new = New, old = Old}};
+                {error, Bad} ->
+                    {{ok, #{refused => [{M, text(W)} || {M, W} <- Bad], old_missing => []}}, S}
+            end;
+        _ -> {{ok, #{refused => Sticky, old_missing => []}}, S}
+    end.
+
+%% The running code again, from where it was loaded; anything else would not be a way back.
+old_code(Mods) ->
+    lists:foldl(fun(M, {Old, Missing}) ->
+        case running_beam(M) of
+            {ok, Bin} ->
+                case erlang:prepare_loading(M, plain(Bin)) of
+                    {error, _} -> {Old, [M | Missing]};
+                    Prepared -> {[Prepared | Old], Missing}
+                end;
+            error -> {Old, [M | Missing]}
+        end
+    end, {[], []}, Mods).
+
+running_beam(M) ->
+    case code:which(M) of
+        File when is_list(File), File =/= [] ->
+            case erl_prim_loader:get_file(File) of
+                {ok, Bin, _} ->
+                    case code:module_md5(Bin) =:= M:module_info(md5) of
+                        true -> {ok, Bin};
+                        false -> error
+                    end;
+                error -> error
+            end;
+        _ -> error
+    end.
+
+%% No binary patterns in this module: OTP 29 refuses to load the instructions OTP 25 compiles them to.
+plain(Bin) ->
+    case binary:match(Bin, [<<31, 139>>], [{scope, {0, 2}}]) of
+        {0, 2} -> zlib:gunzip(Bin);
+        nomatch -> Bin
+    end.
+
+%% md5 on disk of each module, where the node would load it from.
+disk(Mods) ->
+    lists:foldl(fun(M, Acc) ->
+        File = case code:is_loaded(M) of {file, F} when is_list(F) -> F; _ -> code:where_is_file(atom_to_list(M) ++ ".beam") end,
+        case is_list(File) andalso erl_prim_loader:get_file(File) of
+            {ok, Bin, _} -> [{M, code:module_md5(Bin), bin(File)} | Acc];
+            _ -> Acc
+        end
+    end, [], Mods).
+
+way_back(Ids, Mods, S) ->
+    Set = maps:from_list([{M, []} || M <- Mods]),
+    Affected = maps:from_list([{P, []} || Id <- Ids, P <- pids(Id, S)]),
+    Sample = take([P || P <- processes(), not is_map_key(P, Affected), P =/= self()], ?SAMPLE),
+    Inside = length([P || P <- Sample, executes(P, Set)]),
+    #{sampled => length(Sample), inside => Inside, purge_us => 0}.
+
+executes(P, Set) ->
+    case process_info(P, current_stacktrace) of
+        {_, St} -> lists:any(fun({M, _, _, _}) -> is_map_key(M, Set) end, St);
+        undefined -> false
+    end.
+
+knock(Ids, Ms, Limit, S) ->
+    Targets = [{P, (maps:get(Id, S#s.kinds))#kind.host} || Id <- Ids, P <- (maps:get(Id, S#s.kinds))#kind.pids],
+    {Answered, Silent} = ask(Targets, flyhot_knock, Limit, now_us() + Ms * 1000),
+    #{answered => Answered, stragglers => [straggler(P, M, T) || {P, {M, T}} <- take(Silent, ?NAMED)]}.
+
+%% One system message to each, at most Limit unanswered. Those that died count as neither.
+ask(Targets, Request, Limit, Deadline) -> ask(Targets, Request, Limit, Deadline, make_ref(), #{}, 0, 0).
+
+ask([{Pid, Info} | More], Req, Limit, Deadline, Ref, Out, N, Done) when N < Limit ->
+    sys(Pid, {self(), {Ref, Pid}}, Req),
+    ask(More, Req, Limit, Deadline, Ref, Out#{Pid => {Info, now_us()}}, N + 1, Done);
+ask([], _, _, _, _, Out, _, Done) when map_size(Out) =:= 0 -> {Done, []};
+ask(Todo, Req, Limit, Deadline, Ref, Out, N, Done) ->
+    receive
+        {{Ref, Pid}, _} when is_map_key(Pid, Out) ->
+            ask(Todo, Req, Limit, Deadline, Ref, maps:remove(Pid, Out), N - 1, Done + 1)
+    after 20 ->
+        {Dead, Out1} = split_dead(Out),
+        case now_us() > Deadline of
+            true -> {Done, maps:to_list(Out1)};
+            false -> ask(Todo, Req, Limit, Deadline, Ref, Out1, N - length(Dead), Done)
+        end
+    end.
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% Persist
+%% ---------------------------------------------------------------------------------------------------------------
+
+%% [{Path, Backup | none, Key}]: written in this order by temporary file and rename; the file that was there first
+%% goes to Backup, once.
+persist(Files, S) ->
+    lists:foldl(fun({Path, Backup, Key}, #{written := N, failed := Bad} = R) ->
+        case write(Path, Backup, maps:get(Key, S#s.staged)) of
+            ok -> R#{written := N + 1};
+            {error, Why} -> R#{failed := [{Path, bin(io_lib:format("~p", [Why]))} | Bad]}
+        end
+    end, #{written => 0, failed => []}, Files).
+
+write(Path, Backup, Bin) ->
+    Temp = <<Path/binary, ".flyhot">>,
+    try
+        ok = filelib:ensure_dir(Path),
+        ok = keep(Path, Backup),
+        {ok, F} = file:open(Temp, [write, raw, binary]),
+        ok = file:write(F, Bin),
+        ok = file:sync(F),
+        ok = file:close(F),
+        ok = file:rename(Temp, Path)
+    catch
+        error:{badmatch, {error, Why}} -> file:delete(Temp), {error, Why}
+    end.
+
+keep(_, none) -> ok;
+keep(Path, Backup) ->
+    case filelib:is_regular(Backup) orelse not filelib:is_regular(Path) of
+        true -> ok;
+        false ->
+            ok = filelib:ensure_dir(Backup),
+            case file:copy(Path, Backup) of {ok, _} -> ok; {error, _} = E -> E end
+    end.
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% The window
+%% ---------------------------------------------------------------------------------------------------------------
+
+%% Script: #{modules => [{Module, LoadedMd5 | none, TargetMd5}], kinds => [{KindId, keep | {migrate, [Module]}, rehearsed :: boolean()}],
+%%           budget_us, revert_us, in_flight, down, way_back}
+window(Script, S0) ->
+    S = newcomers(S0),
+    W0 = new_window(Script, S),
+    W = try to_swap(W0, S) of
+            W1 -> after_swap(W1, first)
+        catch throw:{abandon, Cause, Out, W1} -> abandon(Cause, Out, W1)
+        end,
+    Report = report(W),
+    S#s.guard ! {done, Report},
+    {{ok, Report}, S#s{new = undefined, old = [], result = Report}}.
+
+%% What was started since the census, before anything is frozen.
+newcomers(S) ->
+    Ours = #{self() => [], S#s.guard => []},
+    New = [P || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, Ours)],
+    lists:foldl(fun note/2, S, New).
+
+new_window(#{modules := Mods, kinds := Kinds, budget_us := Budget, revert_us := Revert, in_flight := Limit} = Script, S) ->
+    Jobs = maps:from_list([{Id, job(Id, Fate, S)} || {Id, Fate, _} <- Kinds]),
+    Parents = lists:usort([P || {Id, _, _} <- Kinds, P <- maps:keys((maps:get(Id, S#s.kinds))#kind.parents),
+                                is_map_key(P, S#s.sups)]),
+    Targets = [{P, Id} || {Id, _, _} <- Kinds, P <- (maps:get(Id, S#s.kinds))#kind.pids]
+        ++ [{P, Id} || {Id, _, _} <- Kinds, P <- (maps:get(Id, S#s.kinds))#kind.hib],
+    Asked = lists:usort([M || #job{fate = {migrate, Ms}} <- maps:values(Jobs), M <- Ms]),
+    #w{pid = self(), dead = S#s.dead, guard = S#s.guard, script = Script, jobs = Jobs, mods = Mods, old = S#s.old,
+       new = S#s.new, limit = Limit, budget = Budget, revert = Revert, targets = Targets, sups = [{P, sup} || P <- Parents],
+       vsns = maps:from_list([{M, vsn(M)} || M <- Asked])}.
+
+job(Id, Fate, S) ->
+    #kind{behaviour = B, host = H} = maps:get(Id, S#s.kinds),
+    #job{behaviour = B, fate = Fate, host = H, modes = case B of gen_statem -> mode(H); _ -> same end}.
+
+%% A documented pure callback; a module that breaks that is migrated without its mode being known.
+mode(M) -> try M:callback_mode() catch _:_ -> unknown end.
+
+to_swap(W0, S) ->
+    _ = code:get_mode(),
+    T0 = now_us(),
+    %% Half of the budget is for coming to rest: what is left must do for the swap and the migration.
+    W1 = W0#w{t0 = T0, deadline = T0 + W0#w.budget},
+    Rest = T0 + W0#w.budget div 2,
+    ok = tell_guard({watch, W1}, W1),
+    step(freeze),
+    W2 = freeze(W1#w.sups, Rest, W1),
+    W3 = freeze(W2#w.targets, Rest, W2),
+    step(newborns),
+    W4 = newborns(3, Rest, S, W3),
+    step(rehearse_frozen),
+    rehearse_frozen(Rest, S, W4),
+    T1 = now_us(),
+    W5 = W4#w{times = #{freeze => T1 - T0}},
+    step(swap),
+    case [M || {M, Md5, _} <- W5#w.mods, loaded_md5(M) =/= Md5] of
+        [] -> ok;
+        [Moved | _] -> throw({abandon, code_moved, [], W5#w{detail = bin(atom_to_list(Moved))}})
+    end,
+    receive
+        {nodedown, _} = Gone -> self() ! Gone, throw({abandon, driver_gone, [], W5})
+    after 0 -> ok
+    end,
+    ok = tell_guard({swapping, W5}, W5),
+    T2 = now_us(),
+    case code:finish_loading(W5#w.new) of
+        ok -> W5#w{swapped = true, times = (W5#w.times)#{swap => now_us() - T2}};
+        {error, Why} -> throw({abandon, swap_refused, [], W5#w{detail = text(Why)}})
+    end.
+
+loaded_md5(M) ->
+    case erlang:module_loaded(M) of true -> M:module_info(md5); false -> none end.
+
+tell_guard(Message, W) ->
+    Mon = monitor(process, W#w.guard),
+    W#w.guard ! {element(1, Message), {self(), Mon}, element(2, Message)},
+    receive
+        {Mon, noted} -> demonitor(Mon, [flush]), ok;
+        {'DOWN', Mon, process, _, _} -> throw({abandon, guard_died, [], W})
+    end.
+
+%% --- freeze, by deferring (design D8) ---
+
+freeze(Targets, Deadline, W) ->
+    freeze(Targets, #{}, 0, W#w.frozen, [], 1, ?QUIET_MS, Deadline, make_ref(), W).
+
+freeze([{Pid, _} = T | More], Out, N, Frozen, Held, Round, Quiet, Deadline, Ref, W) when N < W#w.limit ->
+    sys(Pid, {self(), {Ref, Pid}}, suspend),
+    freeze(More, Out#{Pid => T}, N + 1, Frozen, Held, Round, Quiet, Deadline, Ref, W);
+freeze([], Out, _, Frozen, [], _, _, _, _, W) when map_size(Out) =:= 0 ->
+    W#w{frozen = Frozen};
+freeze([], Out, _, Frozen, Held, Round, _, Deadline, Ref, W) when map_size(Out) =:= 0 ->
+    case Round < ?ROUNDS of
+        true -> freeze(Held, Out, 0, Frozen, [], Round + 1, ?QUIET_MS, Deadline, Ref, W);
+        false -> throw({abandon, budget, [], W#w{frozen = Frozen, detail = <<"calls between the processes never come to rest">>}})
+    end;
+freeze(Todo, Out, N, Frozen, Held, Round, Quiet, Deadline, Ref, W) ->
+    receive
+        {{Ref, Pid}, _} when is_map_key(Pid, Out) ->
+            Now = now_us(),
+            case Now > Deadline of
+                true -> out_of_time(maps:remove(Pid, Out), W#w{frozen = Frozen#{Pid => Now}});
+                false -> freeze(Todo, maps:remove(Pid, Out), N - 1, Frozen#{Pid => Now}, Held, Round, ?QUIET_MS, Deadline, Ref, W)
+            end
+    after Quiet ->
+        {Dead, Out1} = split_dead(Out),
+        W1 = W#w{died = lists:foldl(fun(P, D) -> D#{P => []} end, W#w.died, Dead)},
+        case now_us() > Deadline of
+            true -> out_of_time(Out1, W1#w{frozen = Frozen});
+            false ->
+                case callees(maps:keys(Out1), Frozen) of
+                    [] ->
+                        freeze(Todo, Out1, N - length(Dead), Frozen, Held, Round, min(Quiet * 2, 16), Deadline, Ref, W1);
+                    Callees ->
+                        [sys(P, {W#w.dead, ok}, resume) || P <- Callees],
+                        Longest = lists:max([W#w.longest | [now_us() - maps:get(P, Frozen) || P <- Callees]]),
+                        freeze(Todo, Out1, N - length(Dead), maps:without(Callees, Frozen), [{P, held} || P <- Callees] ++ Held,
+                               Round, ?QUIET_MS, Deadline, Ref, W1#w{longest = Longest})
+                end
+        end
+    end.
+
+out_of_time(Out, W) ->
+    Late = [straggler(P, what(T, W), W#w.t0) || {P, T} <- take(maps:to_list(Out), ?NAMED)],
+    throw({abandon, budget, maps:keys(Out), W#w{stragglers = Late}}).
+
+what({_, Id}, #w{jobs = Jobs}) ->
+    case Jobs of #{Id := #job{host = H}} -> H; _ -> supervisor end.
+
+%% Frozen processes that the pending ones wait for, through any processes between (design D8).
+callees(Pending, Frozen) -> callees(Pending, Frozen, #{}, []).
+
+callees([], _, _, Found) -> Found;
+callees([P | More], Frozen, Visited, Found) when is_map_key(P, Visited) -> callees(More, Frozen, Visited, Found);
+callees([P | More], Frozen, Visited, Found) ->
+    V = Visited#{P => []},
+    case is_map_key(P, Frozen) of
+        true -> callees(More, Frozen, V, [P | Found]);
+        false ->
+            Next = case process_info(P, monitors) of
+                       {monitors, Ms} -> [Q || {process, N} <- Ms, Q <- local(N)];
+                       undefined -> []
+                   end,
+            callees(Next ++ More, Frozen, V, Found)
+    end.
+
+local(P) when is_pid(P), node(P) =:= node() -> [P];
+local({Name, Node}) when Node =:= node() ->
+    case whereis(Name) of P when is_pid(P) -> [P]; _ -> [] end;
+local(_) -> [].
+
+%% --- newborns ---
+
+newborns(Left, Deadline, S, W) ->
+    New = [P || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, W#w.born), P =/= self(), P =/= W#w.guard],
+    Changed = maps:from_list([{M, []} || {M, _, _} <- W#w.mods]),
+    case lists:append([newborn(P, Changed, S, W) || P <- New]) of
+        [] -> W;
+        _ when Left =:= 0 -> throw({abandon, newborn, [], W#w{detail = <<"processes of affected kinds keep being started">>}});
+        Born ->
+            W1 = W#w{targets = W#w.targets ++ Born, born = maps:merge(W#w.born, maps:from_list(Born))},
+            ok = tell_guard({watch, W1}, W1),
+            newborns(Left - 1, Deadline, S, freeze(Born, Deadline, W1))
+    end.
+
+newborn(Pid, Changed, S, W) ->
+    case classify(Pid) of
+        gone -> [];
+        {B, Host, Mods, Entry, _, _, _} ->
+            case lists:any(fun(M) -> is_map_key(M, Changed) end, Mods) andalso lists:member(B, [gen_server, gen_statem, gen_event, special]) of
+                false -> [];
+                true ->
+                    case S#s.by_key of
+                        #{{B, Host, Mods, Entry} := Id} when is_map_key(Id, W#w.jobs) -> [{Pid, Id}];
+                        _ -> throw({abandon, newborn, [], W#w{detail = bin(io_lib:format("~p of ~p", [Pid, Host]))}})
+                    end
+            end
+    end.
+
+rehearse_frozen(Deadline, S, W) ->
+    case S#s.rehearsals of
+        Rows when map_size(Rows) =:= 0 -> ok;
+        Rows ->
+            Alive = [T || {P, _} = T <- W#w.targets, not is_map_key(P, W#w.died)],
+            case run_rehearsal(Alive, Rows, W#w.limit, Deadline, W#w.dead) of
+                #{failed := 0, silent := []} -> ok;
+                #{failed := 0, silent := Late} -> throw({abandon, budget, [], W#w{stragglers = Late}});
+                #{faults := Faults, failed := N} -> throw({abandon, rehearsal, [], W#w{faults = Faults, nfaults = N}})
+            end
+    end.
+
+%% --- given up before the swap: nothing was changed ---
+
+abandon(Cause, Out, W) ->
+    step(thaw),
+    %% Behind every suspend that went unanswered, so that it can never freeze late.
+    [sys(P, {W#w.dead, ok}, resume) || P <- Out],
+    Frozen = [{P, abandoned} || P <- maps:keys(W#w.frozen)],
+    W1 = thaw_all(Frozen, W),
+    (finish_times(W1))#w{swapped = {abandoned, Cause}}.
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% After the swap: by the worker, or by the guard in its place
+%% ---------------------------------------------------------------------------------------------------------------
+
+%% Mode: first, or again when the worker died somewhere in here: then every process that has a stash gets its old
+%% state back before it is asked, so that nobody is migrated twice.
+after_swap(W0, Mode) ->
+    step(migrate),
+    T0 = now_us(),
+    W1 = migrate(W0, Mode),
+    T1 = now_us(),
+    step(prove),
+    W2 = case W1#w.nfaults of 0 -> prove(W1); _ -> W1 end,
+    T2 = now_us(),
+    W3 = case W2#w.nfaults of
+             0 -> W2#w{swapped = upgraded};
+             _ -> step(undo), undo(W2)
+         end,
+    step(thaw),
+    W4 = W3#w{times = (W3#w.times)#{migrate => T1 - T0, prove => T2 - T1}},
+    W5 = thaw_all([{P, stash_of(P, Id, W4)} || {P, Id} <- W4#w.targets, not is_map_key(P, W4#w.died),
+                                              not is_map_key(P, W4#w.ended)], W4),
+    finish_times(thaw_all([{P, none} || {P, _} <- W5#w.sups], W5)).
+
+stash_of(_, Id, W) ->
+    case maps:get(Id, W#w.jobs) of
+        #job{fate = keep} -> none;
+        #job{behaviour = gen_event} -> handler;
+        _ -> state
+    end.
+
+migrate(W, Mode) ->
+    Todo = [T || {P, Id} = T <- W#w.targets, not is_map_key(P, W#w.died),
+                 (maps:get(Id, W#w.jobs))#job.fate =/= keep],
+    migrate(Todo, #{}, 0, make_ref(), Mode, now_us(), W).
+
+migrate([{Pid, Id} | More], Out, N, Ref, Mode, Last, W) when N < W#w.limit ->
+    #job{behaviour = B, fate = {migrate, Mods}} = maps:get(Id, W#w.jobs),
+    {Stash, Restore} = case B of
+                           gen_event -> {fun ?MODULE:stash_handler/1, fun ?MODULE:restore_handler/1};
+                           _ -> {fun ?MODULE:stash/1, fun ?MODULE:restore/1}
+                       end,
+    Mode =:= again andalso sys(Pid, {W#w.dead, ok}, {replace_state, Restore}),
+    sys(Pid, {W#w.dead, ok}, {replace_state, Stash}),
+    [sys(Pid, {self(), {Ref, Pid}}, {change_code, M, vsn_arg(maps:get(down, W#w.script), maps:get(M, W#w.vsns)), []}) || M <- Mods],
+    migrate(More, Out#{Pid => {Id, length(Mods)}}, N + 1, Ref, Mode, Last, W);
+migrate([], Out, _, _, _, _, W) when map_size(Out) =:= 0 -> W;
+migrate(Todo, Out, N, Ref, Mode, Last, W) ->
+    receive
+        {{Ref, Pid}, Answer} when is_map_key(Pid, Out) ->
+            {Id, Left} = maps:get(Pid, Out),
+            W1 = case Answer of ok -> W; {error, Why} -> failed(Pid, Id, text(Why), W) end,
+            case Left of
+                1 -> migrate(Todo, maps:remove(Pid, Out), N - 1, Ref, Mode, now_us(), W1);
+                _ -> migrate(Todo, Out#{Pid => {Id, Left - 1}}, N, Ref, Mode, Last, W1)
+            end
+    after 20 ->
+        {Dead, Out1} = split_dead(Out),
+        W1 = W#w{died = lists:foldl(fun(P, D) -> D#{P => []} end, W#w.died, Dead)},
+        Now = now_us(),
+        %% Past the budget only while answers still come in: giving up on a migration that gets on would cost more.
+        case Now > W#w.deadline andalso Now - Last > 250000 of
+            true -> maps:fold(fun(P, {Id, _}, A) -> failed(P, Id, <<"code_change did not return">>, A) end, W1, Out1);
+            false -> migrate(Todo, Out1, N - length(Dead), Ref, Mode, Last, W1)
+        end
+    end.
+
+failed(Pid, Id, Text, W) ->
+    #job{host = H} = maps:get(Id, W#w.jobs),
+    Faults = case W#w.nfaults < ?NAMED of true -> [{ref(Pid), H, Text} | W#w.faults]; false -> W#w.faults end,
+    W#w{faults = Faults, nfaults = W#w.nfaults + 1, failed = (W#w.failed)#{Pid => []}}.
+
+%% --- prove (design D10) ---
+
+prove(W) ->
+    ByKind = lists:foldl(fun({P, Id}, Acc) ->
+        case is_map_key(P, W#w.died) of
+            true -> Acc;
+            false ->
+                case Acc of
+                    #{Id := {N, L}} when N < 50 -> Acc#{Id := {N + 1, [P | L]}};
+                    #{Id := _} -> Acc;
+                    _ -> Acc#{Id => {1, [P]}}
+                end
+        end
+    end, #{}, W#w.targets),
+    maps:fold(fun(Id, {_, Ps}, W1) -> prove_kind(Id, Ps, W1) end, W, ByKind).
+
+prove_kind(Id, Pids, W) ->
+    %% Only one whose mailbox is empty: it comes back before it handles anything that would have to be undone.
+    case [P || P <- Pids, process_info(P, message_queue_len) =:= {message_queue_len, 0}] of
+        [] -> W#w{unproven = [Id | W#w.unproven]};
+        [P | _] ->
+            Ref = make_ref(),
+            sys(P, {W#w.dead, ok}, resume),
+            sys(P, {self(), {Ref, P}}, suspend),
+            receive {{Ref, P}, _} -> W
+            after 0 -> proven(P, Id, Ref, now_us() + ?PROVE_MS * 1000, W)
+            end
+    end.
+
+proven(P, Id, Ref, Deadline, W) ->
+    receive {{Ref, P}, _} -> W
+    after 1 ->
+        case {is_process_alive(P), now_us() > Deadline} of
+            {true, false} -> proven(P, Id, Ref, Deadline, W);
+            {true, true} -> failed(P, Id, <<"did not come back after it was let run for an instant">>, W);
+            {false, _} -> failed(P, Id, <<"died when it was let run for an instant">>, W)
+        end
+    end.
+
+%% --- undo ---
+
+undo(#w{script = #{way_back := none}} = W) -> degrade(W);
+undo(W) ->
+    Changed = [M || {M, Md5, _} <- W#w.mods, Md5 =/= none],
+    Modes = maps:from_list([{Id, mode(H)} || {Id, #job{behaviour = gen_statem, host = H}} <- maps:to_list(W#w.jobs)]),
+    NewVsns = maps:map(fun(M, _) -> vsn(M) end, W#w.vsns),
+    case purged(Changed, now_us() + W#w.revert, 1) of
+        false -> degrade(W);
+        true ->
+            case try erlang:finish_loading(W#w.old) catch error:badarg -> badarg end of
+                ok -> put_back(Modes, W#w{new_vsns = NewVsns});
+                _ -> degrade(W)
+            end
+    end.
+
+purged(Mods, Deadline, Pause) ->
+    case purge_within(Mods, Deadline) of
+        [] -> true;
+        Left ->
+            case now_us() > Deadline of
+                true -> false;
+                false -> receive after Pause -> purged(Left, Deadline, min(Pause * 2, 50)) end
+            end
+    end.
+
+%% One module may take a tenth of a second on a large node: the deadline counts between modules too.
+purge_within(Mods, Deadline) ->
+    lists:filter(fun(M) -> now_us() > Deadline orelse not code:soft_purge(M) end, Mods).
+
+%% Old code runs again: each migrated process gets the state it had, and answers a message queued behind that.
+put_back(Modes, W) ->
+    Ref = make_ref(),
+    Todo = [{P, Id} || {P, Id} <- W#w.targets, not is_map_key(P, W#w.died), is_process_alive(P),
+                       (maps:get(Id, W#w.jobs))#job.fate =/= keep],
+    Out = maps:from_list([begin back(P, maps:get(Id, W#w.jobs), maps:get(Id, Modes, same), Ref, W), {P, []} end || {P, Id} <- Todo]),
+    Stuck = collect(Out, Ref, now_us() + ?PROVE_MS * 1000),
+    %% One that never returned from its code_change cannot be called back from it.
+    W1 = lists:foldl(fun end_process/2, W, Stuck),
+    Died = [P || P <- maps:keys(W#w.failed), not is_process_alive(P)],
+    W1#w{swapped = reverted, ended = maps:merge(W1#w.ended, maps:from_list([{P, []} || P <- Died]))}.
+
+back(P, #job{behaviour = gen_event}, _, Ref, W) ->
+    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash_handler/1}),
+    sys(P, {self(), {Ref, P}}, flyhot_knock);
+back(P, #job{behaviour = gen_statem, host = H, modes = Old}, New, Ref, W) when Old =/= New ->
+    %% callback_mode is not part of the state; only code_change sets it, and that may touch the data too.
+    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:restore/1}),
+    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:stash/1}),
+    sys(P, {W#w.dead, ok}, {change_code, H, {down, maps:get(H, W#w.new_vsns, undefined)}, []}),
+    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash/1}),
+    sys(P, {self(), {Ref, P}}, flyhot_knock);
+back(P, _, _, Ref, W) ->
+    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash/1}),
+    sys(P, {self(), {Ref, P}}, flyhot_knock).
+
+collect(Out, Ref, Deadline) ->
+    receive {{Ref, P}, _} -> collect(maps:remove(P, Out), Ref, Deadline)
+    after case map_size(Out) of 0 -> 0; _ -> 10 end ->
+        {_, Left} = split_dead(Out),
+        case map_size(Left) =:= 0 orelse now_us() > Deadline of
+            true -> maps:keys(Left);
+            false -> collect(Left, Ref, Deadline)
+        end
+    end.
+
+degrade(W) ->
+    W1 = lists:foldl(fun end_process/2, W, maps:keys(W#w.failed)),
+    W1#w{swapped = degraded}.
+
+%% Its supervisor, frozen or not, starts it again on the code that is current then.
+end_process(P, W) ->
+    Mon = monitor(process, P),
+    exit(P, kill),
+    receive {'DOWN', Mon, process, _, _} -> ok end,
+    W#w{ended = (W#w.ended)#{P => []}, failed = (W#w.failed)#{P => []}}.
+
+%% --- thaw ---
+
+thaw_all(Targets, W) ->
+    thaw(Targets, #{}, 0, make_ref(), now_us() + ?THAW_MS * 1000, W#w.longest, W#w{times = first(thaw_from, now_us(), W#w.times)}).
+
+first(Key, Value, Map) -> case Map of #{Key := _} -> Map; _ -> Map#{Key => Value} end.
+
+thaw([{Pid, Stash} | More], Out, N, Ref, Deadline, Longest, W) when N < W#w.limit ->
+    case Stash of
+        state -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:drop/1});
+        handler -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:drop_handler/1});
+        _ -> ok
+    end,
+    sys(Pid, {self(), {Ref, Pid}}, resume),
+    thaw(More, Out#{Pid => []}, N + 1, Ref, Deadline, Longest, W);
+thaw([], Out, _, _, _, Longest, W) when map_size(Out) =:= 0 -> W#w{longest = Longest};
+thaw(Todo, Out, N, Ref, Deadline, Longest, W) ->
+    receive
+        {{Ref, Pid}, _} when is_map_key(Pid, Out) ->
+            Since = case W#w.frozen of #{Pid := T} -> now_us() - T; _ -> 0 end,
+            thaw(Todo, maps:remove(Pid, Out), N - 1, Ref, Deadline, max(Longest, Since), W)
+    after 20 ->
+        {Dead, Out1} = split_dead(Out),
+        W1 = W#w{died = lists:foldl(fun(P, D) -> D#{P => []} end, W#w.died, Dead)},
+        case now_us() > Deadline of
+            true ->
+                %% The rest gets its resume all the same; who has not answered by now is named.
+                [begin sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:drop/1}), sys(P, {W#w.dead, ok}, resume) end || {P, _} <- Todo],
+                W1#w{longest = Longest, unresumed = [P || P <- maps:keys(Out1) ++ [Q || {Q, _} <- Todo]]};
+            false -> thaw(Todo, Out1, N - length(Dead), Ref, Deadline, Longest, W1)
+        end
+    end.
+
+finish_times(W) ->
+    Now = now_us(),
+    Times = W#w.times,
+    Thaw = Now - maps:get(thaw_from, Times, Now),
+    W#w{times = Times#{thaw => Thaw, window => case W#w.t0 of undefined -> 0; T0 -> Now - T0 end}}.
+
+report(W) ->
+    {Asked, Kept} = lists:foldl(fun({P, Id}, {A, K}) ->
+        case {is_map_key(P, W#w.died) orelse is_map_key(P, W#w.failed), maps:get(Id, W#w.jobs)} of
+            {true, _} -> {A, K};
+            {_, #job{fate = keep}} -> {A, K + 1};
+            _ -> {A + 1, K}
+        end
+    end, {0, 0}, W#w.targets),
+    Failed = map_size(W#w.failed),
+    Died = map_size(maps:without(maps:keys(W#w.failed), maps:with([P || {P, _} <- W#w.targets], W#w.died))),
+    {End, Migrated, Still} = case W#w.swapped of
+                                 {abandoned, _} = A -> {A, 0, 0};
+                                 reverted -> {reverted, 0, Asked + Kept};
+                                 E -> {E, Asked, Kept}
+                             end,
+    T = fun(K) -> maps:get(K, W#w.times, 0) end,
+    #{'end' => End, by_guard => W#w.by =:= guard, affected => length(W#w.targets), migrated => Migrated, kept => Still,
+      failed => Failed, died => Died, held => length(W#w.sups), faults => lists:reverse(W#w.faults),
+      ended => [ref(P) || P <- take(maps:keys(W#w.ended), ?NAMED)], stragglers => W#w.stragglers,
+      unresumed => [ref(P) || P <- take(W#w.unresumed, ?NAMED)], detail => W#w.detail, window_us => T(window),
+      longest_us => W#w.longest, phases => {T(freeze), T(swap), T(migrate), T(prove), T(thaw)}}.
+
+%% --- inside the process that migrates ---
+
+stash(State) -> put(?STASH, {state, State}), State.
+
+stash_handler({_, _, _} = Handler) ->
+    put(?STASH, [Handler | case get(?STASH) of L when is_list(L) -> L; _ -> [] end]),
+    Handler.
+
+restore(State) ->
+    case get(?STASH) of {state, Old} -> Old; _ -> State end.
+
+restore_handler(Handler) -> handler_back(Handler, get(?STASH)).
+
+unstash(State) ->
+    case erase(?STASH) of {state, Old} -> Old; _ -> State end.
+
+%% The stash of a manager goes with its last handler: drop erases it, this leaves it for the others.
+unstash_handler(Handler) -> handler_back(Handler, get(?STASH)).
+
+handler_back({Module, Id, _} = Handler, L) when is_list(L) ->
+    case [H || {M, I, _} = H <- L, M =:= Module, I =:= Id] of
+        [] -> Handler;
+        Found -> lists:last(Found)
+    end;
+handler_back(Handler, _) -> Handler.
+
+drop(State) -> erase(?STASH), State.
+
+drop_handler(Handler) -> erase(?STASH), Handler.
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% Guard
+%% ---------------------------------------------------------------------------------------------------------------
+
+-record(g, {worker, mon, driver, w = none, phase = idle, timer, result = none, waiting = [], gone = false}).
+
+guard(Worker, Driver, _) ->
+    register(flyhot_guard, self()),
+    Mon = monitor(process, Worker),
+    Worker ! {self(), ready},
+    guard_loop(#g{worker = Worker, mon = Mon, driver = Driver}).
+
+guard_loop(#g{worker = Worker, mon = Mon} = G) ->
+    receive
+        {watch, From, W} ->
+            answer(From, noted),
+            guard_loop(G#g{w = W, phase = freezing, timer = arm(G, W)});
+        {swapping, From, W} ->
+            answer(From, noted),
+            guard_loop(G#g{w = W, phase = swapping});
+        {done, Report} ->
+            disarm(G),
+            guard_loop(G#g{w = none, phase = idle, result = Report, timer = undefined});
+        {deadline, _} when G#g.phase =/= idle ->
+            exit(Worker, kill),
+            guard_loop(G);
+        {stop, Worker} -> ok;
+        {'DOWN', Mon, process, _, _} ->
+            disarm(G),
+            G1 = take_over(G#g{gone = true}),
+            [guard_answer(From, G1) || From <- G1#g.waiting],
+            guard_loop(G1#g{waiting = []});
+        {result, From} when G#g.gone -> guard_answer(From, G), guard_loop(G);
+        {result, From} -> guard_loop(G#g{waiting = [From | G#g.waiting]});
+        {yield, _} when G#g.gone -> ok;
+        {yield, From} -> answer(From, busy), guard_loop(G);
+        _ -> guard_loop(G)
+    after case G#g.gone of true -> ?RESULT_TTL_MS; false -> infinity end ->
+        unload()
+    end.
+
+guard_answer(From, #g{result = none}) -> answer(From, {error, no_worker});
+guard_answer(From, #g{result = Report}) -> answer(From, {ok, Report}).
+
+%% Past every budget of the window the worker is stuck: the longest honest window is two budgets and a revert.
+arm(#g{timer = undefined}, W) -> erlang:send_after((2 * W#w.budget + W#w.revert) div 1000 + ?THAW_MS, self(), {deadline, W#w.t0});
+arm(#g{timer = Timer}, _) -> Timer.
+
+disarm(#g{timer = undefined}) -> ok;
+disarm(#g{timer = Timer}) -> erlang:cancel_timer(Timer).
+
+take_over(#g{phase = idle} = G) -> G;
+take_over(#g{w = W, phase = Phase} = G) ->
+    W1 = W#w{by = guard, pid = self()},
+    Swapped = Phase =:= swapping andalso lists:all(fun({M, _, Target}) -> loaded_md5(M) =:= Target end, W#w.mods),
+    W2 = case Swapped of
+             true -> after_swap(W1#w{swapped = true, deadline = now_us() + W#w.budget}, again);
+             false ->
+                 All = [{P, abandoned} || {P, _} <- W#w.targets ++ W#w.sups],
+                 (finish_times(thaw_all(All, W1)))#w{swapped = {abandoned, worker_died}}
+         end,
+    G#g{w = none, phase = idle, result = report(W2)}.
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% Small things
+%% ---------------------------------------------------------------------------------------------------------------
+
+sys(Pid, From, Request) -> Pid ! {system, From, Request}.
+
+pids(Id, #s{kinds = Kinds}) ->
+    #kind{pids = Ps, hib = Hs} = maps:get(Id, Kinds),
+    Ps ++ Hs.
+
+ref(Pid) ->
+    {bin(pid_to_list(Pid)), case process_info(Pid, registered_name) of {registered_name, N} -> N; _ -> none end}.
+
+straggler(Pid, Module, Since) ->
+    {Stack, Queue} = case process_info(Pid, [current_stacktrace, message_queue_len]) of
+                         [{_, St}, {_, Q}] -> {[bin(io_lib:format("~p:~tp/~p", [M, F, A])) || {M, F, A, _} <- lists:sublist(St, 5)], Q};
+                         undefined -> {[], 0}
+                     end,
+    {ref(Pid), Module, Stack, Queue, now_us() - Since}.
+
+%% A pid that no longer exists: an answer sent there is dropped without being copied (design D11).
+dead_pid() ->
+    {Pid, Mon} = spawn_monitor(erlang, node, []),
+    receive {'DOWN', Mon, process, _, _} -> Pid end.
+
+now_us() -> erlang:monotonic_time(microsecond).
+
+take(L, N) -> lists:sublist(L, N).
+
+bin(T) -> unicode:characters_to_binary(T).
+
+text(Term) ->
+    bin(string:slice(io_lib:format("~0tP", [Term, 24]), 0, ?TEXT)).

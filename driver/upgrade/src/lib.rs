@@ -1,0 +1,17 @@
+//! The upgrade of one node, as a decision: census, plan, verdict, script, and the judgement of what came back.
+//!
+//! A pure room. It asks no node, reads no clock, no environment and no file, and keeps nothing between calls:
+//! facts are handed in, a plan or a judgement comes out.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod census;
+mod report;
+mod script;
+
+pub use census::{Behaviour, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
+pub use report::{
+    AbandonCause, DrainReport, Fault, KnockReport, PersistReport, PrepareReport, RehearsalReport, Straggler,
+    WayBackReport, WindowEnd, WindowReport,
+};
+pub use script::{Fate, Rehearsal, Script, ScriptKind, ScriptModule};
