@@ -54,15 +54,15 @@
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
             targets = [], sups = [], frozen = #{}, longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
             ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
-            born = #{}, unproven = []}).
+            born = #{}, modes = #{}, unproven = []}).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Called by the driver, each in a process of rex
 %% ---------------------------------------------------------------------------------------------------------------
 
-%% Opts: #{driver => node(), pid => pid(), holder => binary()}.
+%% Opts: [{driver, node()}, {pid, pid()}, {holder, binary()}].
 start(Opts) ->
-    {Pid, Mon} = spawn_monitor(?MODULE, worker, [self(), make_ref(), Opts]),
+    {Pid, Mon} = spawn_monitor(?MODULE, worker, [self(), make_ref(), maps:from_list(Opts)]),
     receive
         {started, Pid, Answer} -> demonitor(Mon, [flush]), Answer;
         {'DOWN', Mon, process, _, Why} -> {error, {worker_died, text(Why)}}
@@ -214,7 +214,7 @@ command({drain, Mods, Ms, Kill}, S) -> step(drain, S, fun(S1) -> {{ok, drain(Mod
 command({prepare, Mods}, S) -> step(prepare, S, fun(S1) -> prepare(Mods, S1) end);
 command({way_back, Ids, Mods}, S) -> step(way_back, S, fun(S1) -> {{ok, way_back(Ids, Mods, S1)}, S1} end);
 command({knock, Ids, Ms, Limit}, S) -> step(knock, S, fun(S1) -> {{ok, knock(Ids, Ms, Limit, S1)}, S1} end);
-command({window, Script}, S) -> window(Script, S);
+command({window, Script}, S) -> window(maps:from_list(Script), S);
 command({disk, Mods}, S) -> {{ok, disk(Mods)}, S};
 command({persist, Files}, S) -> step(persist, S, fun(S1) -> {{ok, persist(Files, S1)}, S1} end);
 command({unload_modules, Mods}, S) ->
@@ -561,6 +561,10 @@ change(gen_statem, Copy, Vsn, {State, Data}) -> Copy:code_change(Vsn, State, Dat
 change(special, Copy, Vsn, Misc) -> Copy:system_code_change(Misc, original(Copy), Vsn, []);
 change(_, Copy, Vsn, State) -> Copy:code_change(Vsn, State, []).
 
+%% A stack may carry the arguments of its top call, the state among them: that is not for a report.
+without_arguments({'EXIT', {R, [{_, _, _, _} | _] = St}}) -> {'EXIT', {R, where(St)}};
+without_arguments(Other) -> Other.
+
 where(St) -> [{original(M), F, case A of _ when is_list(A) -> length(A); _ -> A end} || {M, F, A, _} <- lists:sublist(St, 2)].
 
 %% flyhot$ID$Module -> Module; other names stay.
@@ -735,8 +739,8 @@ keep(Path, Backup) ->
 %% The window
 %% ---------------------------------------------------------------------------------------------------------------
 
-%% Script: #{modules => [{Module, LoadedMd5 | none, TargetMd5}], kinds => [{KindId, keep | {migrate, [Module]}, rehearsed :: boolean()}],
-%%           budget_us, revert_us, in_flight, down, way_back}
+%% Script: modules => [{Module, LoadedMd5 | none, TargetMd5}], kinds => [{KindId, keep | {migrate, [Module]}, in_place | apart | no}],
+%%         budget_us, revert_us, in_flight, down, way_back => exact | after_drain | none
 window(Script, S0) ->
     S = newcomers(S0),
     W0 = new_window(Script, S),
@@ -778,7 +782,7 @@ to_swap(W0, S) ->
     %% Half of the budget is for coming to rest: what is left must do for the swap and the migration.
     W1 = W0#w{t0 = T0, deadline = T0 + W0#w.budget},
     Rest = T0 + W0#w.budget div 2,
-    ok = tell_guard({watch, W1}, W1),
+    ok = watched(W1),
     step(freeze),
     W2 = freeze(W1#w.sups, Rest, W1),
     W3 = freeze(W2#w.targets, Rest, W2),
@@ -797,7 +801,7 @@ to_swap(W0, S) ->
         {nodedown, _} = Gone -> self() ! Gone, throw({abandon, driver_gone, [], W5})
     after 0 -> ok
     end,
-    ok = tell_guard({swapping, W5}, W5),
+    case tell_guard(swapping, W5) of ok -> ok; dead -> throw({abandon, guard_died, [], W5}) end,
     T2 = now_us(),
     case code:finish_loading(W5#w.new) of
         ok -> W5#w{swapped = true, times = (W5#w.times)#{swap => now_us() - T2}};
@@ -807,12 +811,17 @@ to_swap(W0, S) ->
 loaded_md5(M) ->
     case erlang:module_loaded(M) of true -> M:module_info(md5); false -> none end.
 
-tell_guard(Message, W) ->
+%% Before the swap nothing goes on without a guard that knows; after it the work is finished all the same.
+watched(W) ->
+    case tell_guard(freezing, W) of ok -> ok; dead -> throw({abandon, guard_died, [], W}) end.
+
+tell_guard(_, #w{by = guard}) -> ok;
+tell_guard(Phase, W) ->
     Mon = monitor(process, W#w.guard),
-    W#w.guard ! {element(1, Message), {self(), Mon}, element(2, Message)},
+    W#w.guard ! {phase, Phase, {self(), Mon}, W},
     receive
         {Mon, noted} -> demonitor(Mon, [flush]), ok;
-        {'DOWN', Mon, process, _, _} -> throw({abandon, guard_died, [], W})
+        {'DOWN', Mon, process, _, _} -> dead
     end.
 
 %% --- freeze, by deferring (design D8) ---
@@ -895,7 +904,7 @@ newborns(Left, Deadline, S, W) ->
         _ when Left =:= 0 -> throw({abandon, newborn, [], W#w{detail = <<"processes of affected kinds keep being started">>}});
         Born ->
             W1 = W#w{targets = W#w.targets ++ Born, born = maps:merge(W#w.born, maps:from_list(Born))},
-            ok = tell_guard({watch, W1}, W1),
+            ok = watched(W1),
             newborns(Left - 1, Deadline, S, freeze(Born, Deadline, W1))
     end.
 
@@ -955,6 +964,10 @@ after_swap(W0, Mode) ->
          end,
     step(thaw),
     W4 = W3#w{times = (W3#w.times)#{migrate => T1 - T0, prove => T2 - T1}},
+    tell_guard(thawing, W4),
+    thaw_swapped(W4).
+
+thaw_swapped(W4) ->
     W5 = thaw_all([{P, stash_of(P, Id, W4)} || {P, Id} <- W4#w.targets, not is_map_key(P, W4#w.died),
                                               not is_map_key(P, W4#w.ended)], W4),
     finish_times(thaw_all([{P, none} || {P, _} <- W5#w.sups], W5)).
@@ -986,7 +999,7 @@ migrate(Todo, Out, N, Ref, Mode, Last, W) ->
     receive
         {{Ref, Pid}, Answer} when is_map_key(Pid, Out) ->
             {Id, Left} = maps:get(Pid, Out),
-            W1 = case Answer of ok -> W; {error, Why} -> failed(Pid, Id, text(Why), W) end,
+            W1 = case Answer of ok -> W; {error, Why} -> failed(Pid, Id, text(without_arguments(Why)), W) end,
             case Left of
                 1 -> migrate(Todo, maps:remove(Pid, Out), N - 1, Ref, Mode, now_us(), W1);
                 _ -> migrate(Todo, Out#{Pid => {Id, Left - 1}}, N, Ref, Mode, Last, W1)
@@ -1053,11 +1066,16 @@ undo(W) ->
     Changed = [M || {M, Md5, _} <- W#w.mods, Md5 =/= none],
     Modes = maps:from_list([{Id, mode(H)} || {Id, #job{behaviour = gen_statem, host = H}} <- maps:to_list(W#w.jobs)]),
     NewVsns = maps:map(fun(M, _) -> vsn(M) end, W#w.vsns),
+    W1 = W#w{new_vsns = NewVsns, modes = Modes},
+    tell_guard(undoing, W1),
+    undo(Changed, W1).
+
+undo(Changed, W) ->
     case purged(Changed, now_us() + W#w.revert, 1) of
         false -> degrade(W);
         true ->
             case try erlang:finish_loading(W#w.old) catch error:badarg -> badarg end of
-                ok -> put_back(Modes, W#w{new_vsns = NewVsns});
+                ok -> put_back(W);
                 _ -> degrade(W)
             end
     end.
@@ -1077,7 +1095,7 @@ purge_within(Mods, Deadline) ->
     lists:filter(fun(M) -> now_us() > Deadline orelse not code:soft_purge(M) end, Mods).
 
 %% Old code runs again: each migrated process gets the state it had, and answers a message queued behind that.
-put_back(Modes, W) ->
+put_back(#w{modes = Modes} = W) ->
     Ref = make_ref(),
     Todo = [{P, Id} || {P, Id} <- W#w.targets, not is_map_key(P, W#w.died), is_process_alive(P),
                        (maps:get(Id, W#w.jobs))#job.fate =/= keep],
@@ -1228,12 +1246,9 @@ guard(Worker, Driver, _) ->
 
 guard_loop(#g{worker = Worker, mon = Mon} = G) ->
     receive
-        {watch, From, W} ->
+        {phase, Phase, From, W} ->
             answer(From, noted),
-            guard_loop(G#g{w = W, phase = freezing, timer = arm(G, W)});
-        {swapping, From, W} ->
-            answer(From, noted),
-            guard_loop(G#g{w = W, phase = swapping});
+            guard_loop(G#g{w = W, phase = Phase, timer = arm(G, W)});
         {done, Report} ->
             disarm(G),
             guard_loop(G#g{w = none, phase = idle, result = Report, timer = undefined});
@@ -1267,11 +1282,14 @@ disarm(#g{timer = Timer}) -> erlang:cancel_timer(Timer).
 
 take_over(#g{phase = idle} = G) -> G;
 take_over(#g{w = W, phase = Phase} = G) ->
-    W1 = W#w{by = guard, pid = self()},
-    Swapped = Phase =:= swapping andalso lists:all(fun({M, _, Target}) -> loaded_md5(M) =:= Target end, W#w.mods),
-    W2 = case Swapped of
-             true -> after_swap(W1#w{swapped = true, deadline = now_us() + W#w.budget}, again);
-             false ->
+    W1 = W#w{by = guard, pid = self(), deadline = now_us() + W#w.budget},
+    OnTarget = lists:all(fun({M, _, Target}) -> loaded_md5(M) =:= Target end, W#w.mods),
+    W2 = case {Phase, OnTarget} of
+             {swapping, true} -> after_swap(W1#w{swapped = true}, again);
+             {undoing, true} -> thaw_swapped(undo([M || {M, Md5, _} <- W1#w.mods, Md5 =/= none], W1));
+             {undoing, false} -> thaw_swapped(put_back(W1));
+             {thawing, _} -> thaw_swapped(W1);
+             _ ->
                  All = [{P, abandoned} || {P, _} <- W#w.targets ++ W#w.sups],
                  (finish_times(thaw_all(All, W1)))#w{swapped = {abandoned, worker_died}}
          end,

@@ -9,6 +9,8 @@ mod census;
 mod report;
 mod script;
 
+pub use flyhot_events::{PhaseTimes, WayBack};
+
 pub use census::{Behaviour, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
 pub use report::{
     AbandonCause, DrainReport, Fault, KnockReport, PersistReport, PrepareReport, RehearsalReport, Straggler,

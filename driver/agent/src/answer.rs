@@ -1,0 +1,444 @@
+//! What the agent answers.
+
+use std::collections::BTreeMap;
+
+use erl_dist::term::Term;
+use flyhot_upgrade::{
+    AbandonCause, Behaviour, DrainReport, Fault, Kind, KnockReport, LoadedModule, NodeApplication, NodeFacts,
+    PersistReport, PhaseTimes, PrepareReport, ProcessRef, RehearsalReport, Straggler, WayBackReport,
+    WindowEnd, WindowReport,
+};
+
+use crate::term::{as_atom, as_bool, as_bytes, as_list, as_text, as_tuple, as_u64, get};
+
+/// Why an answer is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// The agent could not do it; its own words.
+    #[error("the agent answered: {0}")]
+    Refused(String),
+    /// The worker and its guard are gone.
+    #[error("the agent's worker is gone from the node")]
+    WorkerGone,
+    /// A shape this side does not know.
+    #[error("the agent's answer lacks {0}")]
+    Malformed(&'static str),
+}
+
+/// What `start/1` came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Started {
+    /// The worker runs.
+    Ok,
+    /// Somebody else's does; its own words.
+    Busy(String),
+}
+
+/// A module as it lies on the node's disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskModule {
+    /// Name.
+    pub name: String,
+    /// `code:module_md5/1` of the file.
+    pub md5: [u8; 16],
+    /// The file.
+    pub file: String,
+}
+
+type Read<T> = Result<T, AnswerError>;
+
+trait OrMalformed<T> {
+    fn or_malformed(self, what: &'static str) -> Read<T>;
+}
+
+impl<T> OrMalformed<T> for Option<T> {
+    fn or_malformed(self, what: &'static str) -> Read<T> {
+        self.ok_or(AnswerError::Malformed(what))
+    }
+}
+
+/// Reads the answer of `start/1`.
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn started(term: &Term) -> Read<Started> {
+    if as_atom(term) == Some("ok") {
+        return Ok(Started::Ok);
+    }
+    match as_tuple(term) {
+        Some([tag, holder]) if as_atom(tag) == Some("busy") => {
+            Ok(Started::Busy(as_text(holder).unwrap_or_default()))
+        }
+        _ => Err(agent_error(term)),
+    }
+}
+
+/// The refusal in an answer that is not `{ok, _}`.
+pub fn agent_error(term: &Term) -> AnswerError {
+    match as_tuple(term) {
+        Some([tag, reason]) if as_atom(tag) == Some("error") => {
+            if as_atom(reason) == Some("no_worker") {
+                AnswerError::WorkerGone
+            } else {
+                AnswerError::Refused(reason_text(reason))
+            }
+        }
+        _ => AnswerError::Malformed("ok or error"),
+    }
+}
+
+fn reason_text(term: &Term) -> String {
+    match term {
+        Term::Atom(atom) => atom.name.clone(),
+        Term::Binary(binary) => String::from_utf8_lossy(&binary.bytes).into_owned(),
+        Term::Tuple(tuple) => tuple
+            .elements
+            .iter()
+            .map(reason_text)
+            .collect::<Vec<_>>()
+            .join(": "),
+        other => format!("{other}"),
+    }
+}
+
+fn ok(term: &Term) -> Read<&Term> {
+    match as_tuple(term) {
+        Some([tag, value]) if as_atom(tag) == Some("ok") => Ok(value),
+        _ => Err(agent_error(term)),
+    }
+}
+
+fn field<'a>(term: &'a Term, key: &'static str) -> Read<&'a Term> {
+    get(term, key).or_malformed(key)
+}
+
+fn text(term: &Term, key: &'static str) -> Read<String> {
+    as_text(field(term, key)?).or_malformed(key)
+}
+
+fn count(term: &Term, key: &'static str) -> Read<u64> {
+    as_u64(field(term, key)?).or_malformed(key)
+}
+
+fn items<'a>(term: &'a Term, key: &'static str) -> Read<&'a [Term]> {
+    as_list(field(term, key)?).or_malformed(key)
+}
+
+fn optional_text(term: &Term) -> Option<String> {
+    as_text(term)
+}
+
+fn name(term: &Term) -> Read<String> {
+    as_atom(term).map(str::to_owned).or_malformed("a module name")
+}
+
+fn names(term: &Term, key: &'static str) -> Read<Vec<String>> {
+    items(term, key)?.iter().map(name).collect()
+}
+
+fn md5(term: &Term) -> Read<[u8; 16]> {
+    as_bytes(term)
+        .and_then(|bytes| bytes.try_into().ok())
+        .or_malformed("an md5")
+}
+
+fn process(term: &Term) -> Read<ProcessRef> {
+    match as_tuple(term) {
+        Some([pid, name]) => Ok(ProcessRef {
+            pid: as_text(pid).or_malformed("a pid")?,
+            name: as_atom(name).filter(|name| *name != "none").map(str::to_owned),
+        }),
+        _ => Err(AnswerError::Malformed("a process")),
+    }
+}
+
+fn processes(term: &Term, key: &'static str) -> Read<Vec<ProcessRef>> {
+    items(term, key)?.iter().map(process).collect()
+}
+
+fn fault(term: &Term) -> Read<Fault> {
+    match as_tuple(term) {
+        Some([who, module, error]) => Ok(Fault {
+            process: process(who)?,
+            module: name(module)?,
+            error: as_text(error).or_malformed("an error text")?,
+        }),
+        _ => Err(AnswerError::Malformed("a fault")),
+    }
+}
+
+fn straggler(term: &Term) -> Read<Straggler> {
+    match as_tuple(term) {
+        Some([who, module, stack, queue, waited]) => Ok(Straggler {
+            process: process(who)?,
+            module: name(module)?,
+            stack: as_list(stack)
+                .or_malformed("a stack")?
+                .iter()
+                .filter_map(as_text)
+                .collect(),
+            queue: as_u64(queue).or_malformed("a queue length")?,
+            waited_us: as_u64(waited).unwrap_or(0),
+        }),
+        _ => Err(AnswerError::Malformed("a straggler")),
+    }
+}
+
+fn stragglers(term: &Term, key: &'static str) -> Read<Vec<Straggler>> {
+    items(term, key)?.iter().map(straggler).collect()
+}
+
+/// Reads the answer to [`Command::Facts`](crate::Command::Facts).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn facts(term: &Term) -> Read<NodeFacts> {
+    let facts = ok(term)?;
+    let mut modules = BTreeMap::new();
+    for module in items(facts, "modules")? {
+        let Some([module, digest, file, has_old, sticky, traced, cover]) = as_tuple(module) else {
+            return Err(AnswerError::Malformed("a module"));
+        };
+        modules.insert(
+            name(module)?,
+            LoadedModule {
+                md5: md5(digest)?,
+                file: as_text(file).or_malformed("a module's file")?,
+                has_old: as_bool(has_old).or_malformed("has_old")?,
+                sticky: as_bool(sticky).or_malformed("sticky")?,
+                traced: as_bool(traced).or_malformed("traced")?,
+                cover: as_bool(cover).or_malformed("cover")?,
+            },
+        );
+    }
+    let mut applications = BTreeMap::new();
+    for application in items(facts, "applications")? {
+        let Some([app, version, dir, running]) = as_tuple(application) else {
+            return Err(AnswerError::Malformed("an application"));
+        };
+        applications.insert(
+            name(app)?,
+            NodeApplication {
+                version: as_text(version).or_malformed("a version")?,
+                dir: as_text(dir).or_malformed("an application's directory")?,
+                running: as_bool(running).or_malformed("running")?,
+            },
+        );
+    }
+    Ok(NodeFacts {
+        otp: text(facts, "otp")?,
+        erts: text(facts, "erts")?,
+        elixir: optional_text(field(facts, "elixir")?),
+        architecture: text(facts, "architecture")?,
+        root_dir: text(facts, "root_dir")?,
+        embedded: as_bool(field(facts, "embedded")?).or_malformed("embedded")?,
+        modules,
+        applications,
+        processes: count(facts, "processes")?,
+        memory_bytes: count(facts, "memory_bytes")?,
+        free_bytes: as_u64(field(facts, "free_bytes")?),
+    })
+}
+
+/// Reads the answer to [`Command::Census`](crate::Command::Census).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn census(term: &Term) -> Read<Vec<Kind>> {
+    as_list(ok(term)?)
+        .or_malformed("kinds")?
+        .iter()
+        .map(|kind| {
+            let behaviour = as_atom(field(kind, "behaviour")?).or_malformed("behaviour")?;
+            Ok(Kind {
+                id: count(kind, "id")?,
+                behaviour: Behaviour::ALL
+                    .into_iter()
+                    .find(|known| known.name() == behaviour)
+                    .or_malformed("a known behaviour")?,
+                host: name(field(kind, "host")?)?,
+                modules: names(kind, "modules")?,
+                processes: count(kind, "processes")?,
+                hibernated: count(kind, "hibernated")?,
+                memory_bytes: count(kind, "memory_bytes")?,
+                supervisors: count(kind, "supervisors")?,
+                sample: processes(kind, "sample")?,
+            })
+        })
+        .collect()
+}
+
+/// Reads the answer to [`Command::Copies`](crate::Command::Copies) or
+/// [`Command::Stage`](crate::Command::Stage): how many there are.
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn copies_loaded(term: &Term) -> Read<u64> {
+    as_u64(ok(term)?).or_malformed("a count")
+}
+
+/// Reads the answer to [`Command::Rehearse`](crate::Command::Rehearse).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn rehearsal(term: &Term) -> Read<RehearsalReport> {
+    let report = ok(term)?;
+    Ok(RehearsalReport {
+        passed: count(report, "passed")?,
+        faults: items(report, "faults")?.iter().map(fault).collect::<Read<_>>()?,
+        failed: count(report, "failed")?,
+        died: count(report, "died")?,
+        silent: stragglers(report, "silent")?,
+    })
+}
+
+/// Reads the answer to [`Command::Drain`](crate::Command::Drain).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn drain(term: &Term) -> Read<DrainReport> {
+    let report = ok(term)?;
+    Ok(DrainReport {
+        modules: names(report, "modules")?,
+        lingerers: stragglers(report, "lingerers")?,
+        killed: stragglers(report, "killed")?,
+    })
+}
+
+/// Reads the answer to [`Command::Prepare`](crate::Command::Prepare).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn prepare(term: &Term) -> Read<PrepareReport> {
+    let report = ok(term)?;
+    Ok(PrepareReport {
+        refused: items(report, "refused")?
+            .iter()
+            .map(|refused| match as_tuple(refused) {
+                Some([module, why]) => Ok((name(module)?, as_text(why).or_malformed("a refusal")?)),
+                _ => Err(AnswerError::Malformed("a refused module")),
+            })
+            .collect::<Read<_>>()?,
+        old_missing: names(report, "old_missing")?,
+    })
+}
+
+/// Reads the answer to [`Command::WayBack`](crate::Command::WayBack).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn way_back(term: &Term) -> Read<WayBackReport> {
+    let report = ok(term)?;
+    Ok(WayBackReport {
+        sampled: count(report, "sampled")?,
+        inside: count(report, "inside")?,
+        purge_us: count(report, "purge_us")?,
+    })
+}
+
+/// Reads the answer to [`Command::Knock`](crate::Command::Knock).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn knock(term: &Term) -> Read<KnockReport> {
+    let report = ok(term)?;
+    Ok(KnockReport {
+        answered: count(report, "answered")?,
+        stragglers: stragglers(report, "stragglers")?,
+    })
+}
+
+/// Reads the answer to [`Command::Disk`](crate::Command::Disk).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn disk(term: &Term) -> Read<Vec<DiskModule>> {
+    as_list(ok(term)?)
+        .or_malformed("modules")?
+        .iter()
+        .map(|module| match as_tuple(module) {
+            Some([module, digest, file]) => Ok(DiskModule {
+                name: name(module)?,
+                md5: md5(digest)?,
+                file: as_text(file).or_malformed("a file")?,
+            }),
+            _ => Err(AnswerError::Malformed("a module on disk")),
+        })
+        .collect()
+}
+
+/// Reads the answer to [`Command::Persist`](crate::Command::Persist).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn persist(term: &Term) -> Read<PersistReport> {
+    let report = ok(term)?;
+    Ok(PersistReport {
+        written: count(report, "written")?,
+        failed: items(report, "failed")?
+            .iter()
+            .map(|failed| match as_tuple(failed) {
+                Some([path, why]) => Ok((
+                    as_text(path).or_malformed("a path")?,
+                    as_text(why).or_malformed("a reason")?,
+                )),
+                _ => Err(AnswerError::Malformed("a file that failed")),
+            })
+            .collect::<Read<_>>()?,
+    })
+}
+
+/// Reads the answer to [`Command::Window`](crate::Command::Window).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn window(term: &Term) -> Read<WindowReport> {
+    let report = ok(term)?;
+    let end = field(report, "end")?;
+    let end = match (as_atom(end), as_tuple(end)) {
+        (Some("upgraded"), _) => WindowEnd::Upgraded,
+        (Some("reverted"), _) => WindowEnd::Reverted,
+        (Some("degraded"), _) => WindowEnd::Degraded,
+        (_, Some([_, cause])) => WindowEnd::Abandoned(match as_atom(cause) {
+            Some("budget") => AbandonCause::Budget,
+            Some("newborn") => AbandonCause::Newborn,
+            Some("rehearsal") => AbandonCause::Rehearsal,
+            Some("code_moved") => AbandonCause::CodeMoved,
+            Some("swap_refused") => AbandonCause::SwapRefused,
+            Some("code_server") => AbandonCause::CodeServer,
+            Some("driver_gone") => AbandonCause::DriverGone,
+            Some("worker_died") => AbandonCause::WorkerDied,
+            Some("guard_died") => AbandonCause::GuardDied,
+            _ => return Err(AnswerError::Malformed("a known cause")),
+        }),
+        _ => return Err(AnswerError::Malformed("how the window ended")),
+    };
+    let phases = match as_tuple(field(report, "phases")?) {
+        Some([freeze, swap, migrate, prove, thaw]) => PhaseTimes {
+            freeze: as_u64(freeze).unwrap_or(0),
+            swap: as_u64(swap).unwrap_or(0),
+            migrate: as_u64(migrate).unwrap_or(0),
+            prove: as_u64(prove).unwrap_or(0),
+            thaw: as_u64(thaw).unwrap_or(0),
+        },
+        _ => return Err(AnswerError::Malformed("phases")),
+    };
+    Ok(WindowReport {
+        end,
+        by_guard: as_bool(field(report, "by_guard")?).or_malformed("by_guard")?,
+        affected: count(report, "affected")?,
+        migrated: count(report, "migrated")?,
+        kept: count(report, "kept")?,
+        failed: count(report, "failed")?,
+        died: count(report, "died")?,
+        held: count(report, "held")?,
+        faults: items(report, "faults")?.iter().map(fault).collect::<Read<_>>()?,
+        ended: processes(report, "ended")?,
+        stragglers: stragglers(report, "stragglers")?,
+        unresumed: processes(report, "unresumed")?,
+        detail: text(report, "detail")?,
+        window_us: count(report, "window_us")?,
+        longest_freeze_us: count(report, "longest_us")?,
+        phases,
+    })
+}

@@ -1,0 +1,299 @@
+//! What the driver asks: the one argument of `flyhot_agent:call/1`, and that of `start/1`.
+
+use erl_dist::term::{Pid, Term};
+use flyhot_upgrade::{Fate, Rehearsal, Script, WayBack};
+
+use crate::term::{as_atom, as_text, as_tuple, atom, binary, boolean, list, number, properties, tuple};
+
+/// Asks for the node's toolchain, modules and applications.
+pub const FACTS: &str = "facts";
+/// Asks for the kinds of processes.
+pub const CENSUS: &str = "census";
+/// Ends the worker and the guard and takes the renamed copies off the node.
+pub const FINISH: &str = "finish";
+
+/// What a staged binary is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StagedKey {
+    /// A module of the swap.
+    Beam(String),
+    /// A renamed copy, by the copy's name.
+    Copy(String),
+    /// A file to be written.
+    File(String),
+}
+
+impl StagedKey {
+    fn term(&self) -> Term {
+        match self {
+            StagedKey::Beam(module) => tuple([atom("beam"), atom(module)]),
+            StagedKey::Copy(module) => tuple([atom("copy"), atom(module)]),
+            StagedKey::File(path) => tuple([atom("file"), binary(path.as_bytes())]),
+        }
+    }
+}
+
+/// A piece of something staged; pieces of one thing arrive in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// What it belongs to.
+    pub key: StagedKey,
+    /// Where in it this piece starts, bytes.
+    pub offset: u64,
+    /// How long the whole is, bytes.
+    pub total: u64,
+    /// sha256 of the whole.
+    pub sha256: [u8; 32],
+    /// The piece.
+    pub bytes: &'a [u8],
+}
+
+/// How one kind is rehearsed: for each module the loaded copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RehearsalJob {
+    /// The agent's number of the kind.
+    pub kind: u64,
+    /// In place or apart; `No` is not sent.
+    pub how: Rehearsal,
+    /// `(module, copy)`.
+    pub copies: Vec<(String, String)>,
+}
+
+/// A module to be prepared from its staged beam.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrepareModule {
+    /// Name.
+    pub name: String,
+    /// The file the code server is told.
+    pub file: String,
+    /// Loaded already: its running code is looked for as the way back.
+    pub changed: bool,
+}
+
+/// A file to be written from something staged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersistFile {
+    /// Absolute path on the node.
+    pub path: String,
+    /// Where the file that is there now is kept; `None` to not keep it.
+    pub backup: Option<String>,
+    /// What is written.
+    pub content: StagedKey,
+}
+
+/// One command to the worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// [`FACTS`].
+    Facts,
+    /// [`CENSUS`].
+    Census,
+    /// Hands over pieces.
+    Stage(Vec<Piece<'a>>),
+    /// Loads staged copies.
+    Copies(Vec<String>),
+    /// Rehearses on the live processes of some kinds.
+    Rehearse {
+        /// The kinds.
+        jobs: Vec<RehearsalJob>,
+        /// Whether code_change is told `{down, Vsn}`.
+        down: bool,
+        /// Unanswered messages at any time.
+        in_flight: u64,
+        /// Deadline, milliseconds.
+        timeout_ms: u64,
+    },
+    /// soft_purges what has old code.
+    Drain {
+        /// The changed modules.
+        modules: Vec<String>,
+        /// How long to wait for lingerers, milliseconds.
+        timeout_ms: u64,
+        /// Whether to end those that are left.
+        kill: bool,
+    },
+    /// Prepares new and old code.
+    Prepare(Vec<PrepareModule>),
+    /// Samples who executes changed modules.
+    WayBack {
+        /// The affected kinds.
+        kinds: Vec<u64>,
+        /// The changed modules.
+        modules: Vec<String>,
+    },
+    /// Knocks at every process of some kinds that does not hibernate.
+    Knock {
+        /// The kinds.
+        kinds: Vec<u64>,
+        /// Deadline, milliseconds.
+        timeout_ms: u64,
+        /// Unanswered messages at any time.
+        in_flight: u64,
+    },
+    /// The window.
+    Window(&'a Script),
+    /// Asks which code lies on the node's disk for some modules.
+    Disk(Vec<String>),
+    /// Writes files, in this order.
+    Persist(Vec<PersistFile>),
+    /// Takes modules off the node that a reverted swap brought.
+    Unload(Vec<String>),
+    /// [`FINISH`].
+    Finish,
+}
+
+impl Command<'_> {
+    /// The argument of `flyhot_agent:call/1`.
+    pub fn term(&self) -> Term {
+        match self {
+            Command::Facts => atom(FACTS),
+            Command::Census => atom(CENSUS),
+            Command::Finish => atom(FINISH),
+            Command::Stage(pieces) => tuple([atom("stage"), list(pieces.iter().map(piece))]),
+            Command::Copies(copies) => tuple([
+                atom("copies"),
+                list(
+                    copies
+                        .iter()
+                        .map(|copy| tuple([atom(copy), StagedKey::Copy(copy.clone()).term()])),
+                ),
+            ]),
+            Command::Rehearse {
+                jobs,
+                down,
+                in_flight,
+                timeout_ms,
+            } => tuple([
+                atom("rehearse"),
+                list(jobs.iter().map(|job| {
+                    let copies = job
+                        .copies
+                        .iter()
+                        .map(|(module, copy)| tuple([atom(module), atom(copy)]));
+                    tuple([number(job.kind), rehearsal(job.how), list(copies)])
+                })),
+                boolean(*down),
+                number(*in_flight),
+                number(*timeout_ms),
+            ]),
+            Command::Drain {
+                modules,
+                timeout_ms,
+                kill,
+            } => tuple([atom("drain"), atoms(modules), number(*timeout_ms), boolean(*kill)]),
+            Command::Prepare(modules) => tuple([
+                atom("prepare"),
+                list(modules.iter().map(|module| {
+                    tuple([
+                        atom(&module.name),
+                        binary(module.file.as_bytes()),
+                        StagedKey::Beam(module.name.clone()).term(),
+                        boolean(module.changed),
+                    ])
+                })),
+            ]),
+            Command::WayBack { kinds, modules } => tuple([atom("way_back"), numbers(kinds), atoms(modules)]),
+            Command::Knock {
+                kinds,
+                timeout_ms,
+                in_flight,
+            } => tuple([
+                atom("knock"),
+                numbers(kinds),
+                number(*timeout_ms),
+                number(*in_flight),
+            ]),
+            Command::Window(script) => tuple([atom("window"), script_term(script)]),
+            Command::Disk(modules) => tuple([atom("disk"), atoms(modules)]),
+            Command::Persist(files) => tuple([
+                atom("persist"),
+                list(files.iter().map(|file| {
+                    let backup = file
+                        .backup
+                        .as_ref()
+                        .map_or_else(|| atom("none"), |path| binary(path.as_bytes()));
+                    tuple([binary(file.path.as_bytes()), backup, file.content.term()])
+                })),
+            ]),
+            Command::Unload(modules) => tuple([atom("unload_modules"), atoms(modules)]),
+        }
+    }
+}
+
+fn atoms(names: &[String]) -> Term {
+    list(names.iter().map(|name| atom(name)))
+}
+
+fn numbers(values: &[u64]) -> Term {
+    list(values.iter().map(|value| number(*value)))
+}
+
+fn rehearsal(how: Rehearsal) -> Term {
+    atom(match how {
+        Rehearsal::InPlace => "in_place",
+        Rehearsal::Apart => "apart",
+        Rehearsal::No => "no",
+    })
+}
+
+fn piece(piece: &Piece<'_>) -> Term {
+    tuple([
+        piece.key.term(),
+        number(piece.offset),
+        number(piece.total),
+        binary(&piece.sha256),
+        binary(piece.bytes),
+    ])
+}
+
+fn script_term(script: &Script) -> Term {
+    let modules = script.modules.iter().map(|module| {
+        let loaded = module.loaded_md5.map_or_else(|| atom("none"), |md5| binary(&md5));
+        tuple([atom(&module.name), loaded, binary(&module.target_md5)])
+    });
+    let kinds = script.kinds.iter().map(|kind| {
+        let fate = match &kind.fate {
+            Fate::Keep => atom("keep"),
+            Fate::Migrate { modules } => tuple([atom("migrate"), atoms(modules)]),
+        };
+        tuple([number(kind.id), fate, rehearsal(kind.rehearsal)])
+    });
+    properties([
+        ("modules", list(modules)),
+        ("kinds", list(kinds)),
+        ("budget_us", number(script.window_budget_us)),
+        ("revert_us", number(script.revert_budget_us)),
+        ("in_flight", number(script.in_flight)),
+        ("down", boolean(script.down)),
+        (
+            "way_back",
+            atom(match script.way_back {
+                WayBack::Exact => "exact",
+                WayBack::AfterDrain => "after_drain",
+                WayBack::None => "none",
+            }),
+        ),
+    ])
+}
+
+/// The argument of `flyhot_agent:start/1`.
+///
+/// `driver` is the driver's own node name, `pid` a pid there, `holder` what another flyhot is told.
+pub fn start_options(driver: &str, pid: &Pid, holder: &str) -> Term {
+    properties([
+        ("driver", atom(driver)),
+        ("pid", pid.clone().into()),
+        ("holder", binary(holder.as_bytes())),
+    ])
+}
+
+/// The answer of `flyhot_agent:evict/0`: `Ok` when nobody works on the node, else who does.
+///
+/// # Errors
+/// The holder's own words.
+pub fn evict_answer(term: &Term) -> Result<(), String> {
+    match as_tuple(term) {
+        Some([busy, holder]) if as_atom(busy) == Some("busy") => Err(as_text(holder).unwrap_or_default()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,227 @@
+//! The terms spoken with the agent, held by bytes: commands as this side writes them, answers as a node wrote
+//! them (`term_to_binary/1`, OTP 25).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use erl_dist::term::{Pid, Term};
+use flyhot_agent::{Command, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, start_options};
+use flyhot_upgrade::{
+    AbandonCause, Behaviour, Fate, Rehearsal, Script, ScriptKind, ScriptModule, WayBack, WindowEnd,
+};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: String = text.split_whitespace().collect();
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+/// Compares with the golden file; `FLYHOT_BLESS=1` writes it.
+fn check(name: &str, term: &Term) {
+    let mut bytes = Vec::new();
+    term.encode(&mut bytes).unwrap();
+    let path = format!("{}/tests/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("FLYHOT_BLESS").is_some() {
+        std::fs::write(&path, hex(&bytes) + "\n").unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        hex(&bytes),
+        golden.trim(),
+        "{name}: this side writes other bytes than the agent was tested with"
+    );
+}
+
+fn answer(name: &str) -> Term {
+    let path = format!("{}/tests/golden/{name}.answer.hex", env!("CARGO_MANIFEST_DIR"));
+    Term::decode(&unhex(&std::fs::read_to_string(path).unwrap())[..]).unwrap()
+}
+
+fn script() -> Script {
+    Script {
+        modules: vec![
+            ScriptModule {
+                name: "Elixir.Shop.Cart".into(),
+                file: "/app/lib/shop-1.0.0/ebin/Elixir.Shop.Cart.beam".into(),
+                loaded_md5: Some([1; 16]),
+                target_md5: [2; 16],
+            },
+            ScriptModule {
+                name: "new".into(),
+                file: "/app/new.beam".into(),
+                loaded_md5: None,
+                target_md5: [3; 16],
+            },
+        ],
+        kinds: vec![
+            ScriptKind {
+                id: 3,
+                behaviour: Behaviour::GenServer,
+                fate: Fate::Migrate {
+                    modules: vec!["Elixir.Shop.Cart".into()],
+                },
+                rehearsal: Rehearsal::InPlace,
+            },
+            ScriptKind {
+                id: 400,
+                behaviour: Behaviour::GenStatem,
+                fate: Fate::Keep,
+                rehearsal: Rehearsal::No,
+            },
+        ],
+        window_budget_us: 2_000_000,
+        revert_budget_us: 5_000_000_000,
+        in_flight: 1000,
+        down: false,
+        way_back: WayBack::AfterDrain,
+    }
+}
+
+#[test]
+fn commands_have_the_bytes_the_agent_knows() {
+    check("facts", &Command::Facts.term());
+    check("census", &Command::Census.term());
+    check("finish", &Command::Finish.term());
+    check(
+        "stage",
+        &Command::Stage(vec![
+            Piece {
+                key: StagedKey::Beam("m".into()),
+                offset: 0,
+                total: 3,
+                sha256: [7; 32],
+                bytes: b"abc",
+            },
+            Piece {
+                key: StagedKey::Copy("c".into()),
+                offset: 1,
+                total: 4,
+                sha256: [8; 32],
+                bytes: b"bcd",
+            },
+            Piece {
+                key: StagedKey::File("/a/b".into()),
+                offset: 0,
+                total: 0,
+                sha256: [9; 32],
+                bytes: b"",
+            },
+        ])
+        .term(),
+    );
+    check("copies", &Command::Copies(vec!["flyhot$ab$m".into()]).term());
+    check(
+        "rehearse",
+        &Command::Rehearse {
+            jobs: vec![RehearsalJob {
+                kind: 3,
+                how: Rehearsal::Apart,
+                copies: vec![("m".into(), "flyhot$ab$m".into())],
+            }],
+            down: true,
+            in_flight: 1000,
+            timeout_ms: 10_000,
+        }
+        .term(),
+    );
+    check(
+        "drain",
+        &Command::Drain {
+            modules: vec!["m".into()],
+            timeout_ms: 100,
+            kill: true,
+        }
+        .term(),
+    );
+    check(
+        "prepare",
+        &Command::Prepare(vec![PrepareModule {
+            name: "m".into(),
+            file: "/m.beam".into(),
+            changed: true,
+        }])
+        .term(),
+    );
+    check(
+        "way_back",
+        &Command::WayBack {
+            kinds: vec![1, 300],
+            modules: vec!["m".into()],
+        }
+        .term(),
+    );
+    check(
+        "knock",
+        &Command::Knock {
+            kinds: vec![1],
+            timeout_ms: 10_000,
+            in_flight: 1000,
+        }
+        .term(),
+    );
+    check("window", &Command::Window(&script()).term());
+    check("disk", &Command::Disk(vec!["m".into()]).term());
+    check(
+        "persist",
+        &Command::Persist(vec![PersistFile {
+            path: "/a/m.beam".into(),
+            backup: Some("/a/base/m.beam".into()),
+            content: StagedKey::Beam("m".into()),
+        }])
+        .term(),
+    );
+    check("unload", &Command::Unload(vec!["m".into()]).term());
+    check(
+        "start",
+        &start_options("abc@host", &Pid::new("abc@host", 1, 0, 5), "somebody"),
+    );
+}
+
+#[test]
+fn a_window_that_failed_and_was_undone_is_read_as_such() {
+    let report = flyhot_agent::window(&answer("window_reverted")).unwrap();
+    assert_eq!(report.end, WindowEnd::Reverted);
+    assert_eq!(
+        (report.affected, report.migrated, report.kept, report.failed),
+        (1000, 0, 999, 1)
+    );
+    assert_eq!(report.faults.len(), 1);
+    assert_eq!(
+        report.faults[0].error,
+        "{'EXIT',{bad,[{sv,code_change,3},{gen_server,system_code_change,4}]}}"
+    );
+    assert!(report.window_us > 0 && report.phases.freeze > 0);
+}
+
+#[test]
+fn a_window_given_up_names_its_cause() {
+    let report = flyhot_agent::window(&answer("window_abandoned")).unwrap();
+    assert_eq!(report.end, WindowEnd::Abandoned(AbandonCause::WorkerDied));
+    assert!(report.by_guard);
+}
+
+#[test]
+fn a_census_is_read() {
+    let kinds = flyhot_agent::census(&answer("census")).unwrap();
+    let kind = kinds.iter().find(|kind| kind.host == "sv").unwrap();
+    assert_eq!((kind.behaviour, kind.processes), (Behaviour::GenServer, 10));
+    assert_eq!(kind.modules, ["sv"]);
+}
+
+#[test]
+fn facts_are_read() {
+    let facts = flyhot_agent::facts(&answer("facts")).unwrap();
+    assert_eq!(facts.otp, "25");
+    assert!(facts.modules.contains_key("gen_server") && facts.applications["kernel"].running);
+}
+
+#[test]
+fn a_refusal_is_an_error_with_its_words() {
+    let error = flyhot_agent::window(&answer("refused")).unwrap_err();
+    assert_eq!(error.to_string(), "the agent answered: unknown_command: nonsense");
+}
