@@ -52,7 +52,7 @@
             sups = #{}, rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined}).
 %% A window: targets are {Pid, KindId}.
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
-            targets = [], sups = [], frozen = #{}, longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
+            targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
             ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
             born = #{}, modes = #{}, unproven = []}).
 
@@ -412,12 +412,9 @@ copies(Copies, S) ->
 
 %% Jobs: [{KindId, in_place | apart, [{Module, Copy}]}]
 rehearse_live(Jobs, Down, Limit, Ms, S) ->
-    Rows = maps:from_list([rehearsal(J, Down, S) || J <- Jobs]),
-    S1 = S#s{rehearsals = Rows},
-    table(Rows, self()),
+    S1 = S#s{rehearsals = maps:from_list([rehearsal(J, Down, S) || J <- Jobs])},
     Targets = [{P, Id} || {Id, _, _} <- Jobs, P <- pids(Id, S)],
-    R = run_rehearsal(Targets, Rows, Limit, now_us() + Ms * 1000, S#s.dead),
-    {{ok, R}, S1}.
+    {{ok, run_rehearsal(Targets, S1#s.rehearsals, Limit, now_us() + Ms * 1000, S#s.dead)}, S1}.
 
 rehearsal({Id, How, Mods}, Down, S) ->
     #kind{behaviour = B, entry = Entry} = maps:get(Id, S#s.kinds),
@@ -435,98 +432,113 @@ vsn(M) ->
     end.
 
 %% What a process needs to know to rehearse: found by how it was started, handlers by their module.
-table(Rows, Worker) ->
+table(Rows, Ref) ->
     case ets:info(?MODULE, name) of
         undefined -> ets:new(?MODULE, [named_table, protected, {read_concurrency, true}]);
         _ -> ets:delete_all_objects(?MODULE)
     end,
-    maps:fold(fun(_, {gen_event, _, How, Mods}, _) ->
-                      [ets:insert(?MODULE, {{handler, M}, {Worker, gen_event, How, C, V}}) || {M, {C, V}} <- Mods];
-                 (_, {B, Entry, How, [{_, {C, V}} | _]}, _) ->
-                      ets:insert(?MODULE, {{entry, Entry}, {Worker, B, How, C, V}})
+    maps:fold(fun(Id, {gen_event, _, _, Mods}, _) ->
+                      [ets:insert(?MODULE, {{handler, M}, {self(), Ref, Id, gen_event, in_place, C, V}}) || {M, {C, V}} <- Mods];
+                 (Id, {B, Entry, How, [{_, {C, V}} | _]}, _) ->
+                      ets:insert(?MODULE, {{entry, Entry}, {self(), Ref, Id, B, How, C, V}})
               end, ok, Rows).
 
--record(r, {passed = 0, faults = [], failed = 0, died = 0, silent = [], bad = #{}}).
+-record(r, {passed = 0, faults = [], failed = 0, died = 0, silent = [], deadline, since = #{}}).
 
+%% Every process of the kinds in Rows runs the new code_change on its state; each failure says which process.
 run_rehearsal(Targets, Rows, Limit, Deadline, Dead) ->
     Rehearsed = [T || {_, Id} = T <- Targets, is_map_key(Id, Rows)],
-    R = rehearse_loop(Rehearsed, #{}, 0, Rows, Limit, Deadline, Dead, #r{}),
-    #{passed => R#r.passed, faults => lists:reverse(R#r.faults), failed => R#r.failed, died => R#r.died,
-      silent => R#r.silent}.
-
-rehearse_loop([{Pid, Id} | More], Out, N, Rows, Limit, Deadline, Dead, R) when N < Limit ->
-    case element(1, maps:get(Id, Rows)) of
-        gen_event ->
-            %% As many answers as handlers of the changed modules; the knock behind them ends the count.
-            sys(Pid, {Dead, ok}, {replace_state, fun ?MODULE:rehearse_handler/1}),
-            sys(Pid, {self(), {rehearsed, Pid}}, flyhot_knock);
-        _ ->
-            sys(Pid, {Dead, ok}, {replace_state, fun ?MODULE:rehearse/1})
-    end,
-    rehearse_loop(More, Out#{Pid => {Id, now_us()}}, N + 1, Rows, Limit, Deadline, Dead, R);
-rehearse_loop([], Out, _, _, _, _, _, R) when map_size(Out) =:= 0 -> R;
-rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, R) ->
-    receive
-        {rehearsed, Pid, Result} when is_map_key(Pid, Out) ->
-            %% A gen_event answers once per handler, the others once.
-            {Id, _} = maps:get(Pid, Out),
-            {B, _, _, _} = maps:get(Id, Rows),
-            case {B, Result} of
-                {gen_event, ok} -> rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, R);
-                {gen_event, _} -> rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, fault(Pid, Result, R));
-                {_, ok} -> rehearse_loop(Todo, maps:remove(Pid, Out), N - 1, Rows, Limit, Deadline, Dead, R#r{passed = R#r.passed + 1});
-                {_, _} -> rehearse_loop(Todo, maps:remove(Pid, Out), N - 1, Rows, Limit, Deadline, Dead, fault(Pid, Result, R))
-            end;
-        {{rehearsed, Pid}, _} when is_map_key(Pid, Out) ->
-            R1 = case is_map_key(Pid, R#r.bad) of true -> R; false -> R#r{passed = R#r.passed + 1} end,
-            rehearse_loop(Todo, maps:remove(Pid, Out), N - 1, Rows, Limit, Deadline, Dead, R1);
-        {{rehearsed, _}, _} -> rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, R);
-        {rehearsed, _, _} -> rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, R);
-        {apart, Pid, Helper} ->
-            %% Its helper has a copy of the state and a deadline of its own.
-            erlang:send_after(?REHEARSE_MS, self(), {too_long, Pid, Helper}),
-            rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, R);
-        {too_long, Pid, Helper} ->
-            exit(Helper, kill),
-            case is_map_key(Pid, Out) of
-                true ->
-                    {Id, _} = maps:get(Pid, Out),
-                    {_, _, _, [{M, _} | _]} = maps:get(Id, Rows),
-                    rehearse_loop(Todo, maps:remove(Pid, Out), N - 1, Rows, Limit, Deadline, Dead,
-                                  fault(Pid, {fault, M, <<"code_change did not return within 1000 ms">>}, R));
-                false -> rehearse_loop(Todo, Out, N, Rows, Limit, Deadline, Dead, R)
-            end
-    after 20 ->
-        {Dead1, Out1} = split_dead(Out),
-        R1 = R#r{died = R#r.died + length(Dead1)},
-        case now_us() > Deadline of
-            true ->
-                Late = [straggler(P, host(Id, Rows), T) || {P, {Id, T}} <- take(maps:to_list(Out1), ?NAMED)],
-                R1#r{silent = Late};
-            false ->
-                rehearse_loop(Todo, Out1, N - length(Dead1), Rows, Limit, Deadline, Dead, R1)
+    Ref = make_ref(),
+    table(Rows, Ref),
+    Send = fun({Pid, Id} = T) ->
+        case Rows of
+            #{Id := {gen_event, _, _, _}} ->
+                %% Handlers answer for themselves where they fail; what is queued behind them ends the count.
+                sys(Pid, {Dead, ok}, {replace_state, fun ?MODULE:rehearse_handler/1}),
+                sys(Pid, {self(), {Ref, T}}, flyhot_knock);
+            _ -> sys(Pid, {Dead, ok}, {replace_state, fun ?MODULE:rehearse/1})
         end
-    end.
+    end,
+    Take = fun({Pid, _}, {fault, _, _} = Fault, R) -> fault(Pid, Fault, R);
+              (_, _, R) -> R#r{passed = R#r.passed + 1}
+           end,
+    Idle = fun(Pending, Died, R) ->
+        Now = now_us(),
+        %% One that is rehearsed apart has its deadline from when it was first seen waiting.
+        Since = maps:from_list([{P, maps:get(P, R#r.since, Now)} || {P, _} <- Pending]),
+        R1 = R#r{died = R#r.died + length(Died), since = Since},
+        {Hung, Rest} = lists:partition(fun({P, Id}) ->
+            element(3, maps:get(Id, Rows)) =:= apart andalso Now - maps:get(P, Since) > ?REHEARSE_MS * 1000
+        end, Pending),
+        R2 = lists:foldl(fun({P, Id}, A) ->
+            fault(P, {fault, host(Id, Rows), <<"code_change did not return within 1000 ms">>}, A)
+        end, R1, Hung),
+        case Now > Deadline of
+            true -> {stop, R2#r{silent = [straggler(P, host(Id, Rows), maps:get(P, Since)) || {P, Id} <- take(Rest, ?NAMED)]}};
+            false -> {without, Hung, R2}
+        end
+    end,
+    R = handler_faults(flow(Rehearsed, Ref, Send, Take, Idle, Limit, #r{})),
+    end_helpers(),
+    #{passed => R#r.passed, faults => lists:reverse(R#r.faults), failed => R#r.failed, died => R#r.died, silent => R#r.silent}.
+
+handler_faults(R) ->
+    receive {handler_fault, Pid, Fault} -> handler_faults(fault(Pid, Fault, R#r{passed = R#r.passed - 1})) after 0 -> R end.
+
+%% Helpers that came back are gone already.
+end_helpers() ->
+    receive {helper, Pid} -> exit(Pid, kill), end_helpers() after 0 -> ok end.
 
 host(Id, Rows) ->
     {_, _, _, [{M, _} | _]} = maps:get(Id, Rows), M.
 
-split_dead(Out) ->
-    Dead = [P || P <- maps:keys(Out), not is_process_alive(P)],
-    {Dead, maps:without(Dead, Out)}.
-
 fault(Pid, {fault, Mod, Text}, R) ->
     Faults = case R#r.failed < ?NAMED of true -> [{ref(Pid), Mod, Text} | R#r.faults]; false -> R#r.faults end,
-    R#r{failed = R#r.failed + 1, faults = Faults, bad = (R#r.bad)#{Pid => []}}.
+    R#r{failed = R#r.failed + 1, faults = Faults}.
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% Many at once
+%% ---------------------------------------------------------------------------------------------------------------
+
+%% Send(Target) to each of All = [{Pid, _} | …], at most Limit unanswered; an answer is {{Ref, Target}, Answer} and
+%% goes to Take. Nothing is kept for a target on the way but a cell of a list: at a hundred thousand processes a map
+%% costs as much as the work. When nothing came for a while Idle(Pending, Died, Acc) says {stop, Acc},
+%% {without, Targets, Acc} to go on without waiting for these, or throws. No monitors (design D6).
+-record(flow, {all, ref, send, take, idle, limit}).
+
+flow(All, Ref, Send, Take, Idle, Limit, Acc) ->
+    flow(All, 0, [], ?QUIET_MS, #flow{all = All, ref = Ref, send = Send, take = Take, idle = Idle, limit = Limit}, Acc).
+
+flow([T | More], N, Done, Quiet, #flow{send = Send, limit = Limit} = F, Acc) when N < Limit ->
+    Send(T),
+    flow(More, N + 1, Done, Quiet, F, Acc);
+flow([], 0, _, _, _, Acc) -> Acc;
+flow(Todo, N, Done, Quiet, #flow{ref = Ref, take = Take} = F, Acc) ->
+    receive
+        {{Ref, T}, Answer} -> flow(Todo, N - 1, [T | Done], ?QUIET_MS, F, Take(T, Answer, Acc))
+    after Quiet ->
+        Finished = maps:from_list([{P, []} || T <- Done, P <- [element(1, T)]]),
+        Sent = lists:sublist(F#flow.all, length(F#flow.all) - length(Todo)),
+        Waiting = [T || T <- Sent, not is_map_key(element(1, T), Finished)],
+        {Alive, Gone} = lists:partition(fun(T) -> is_process_alive(element(1, T)) end, Waiting),
+        %% One that answered and died since has its answer in the mailbox.
+        Died = [T || T <- Gone, receive {{Ref, T}, _} = M -> self() ! M, false after 0 -> true end],
+        case (F#flow.idle)(Alive, Died, Acc) of
+            {stop, Acc1} -> Acc1;
+            {without, Left, Acc1} ->
+                Out = Left ++ Died,
+                flow(Todo, N - length(Out), Out ++ Done, min(Quiet * 2, 16), F, Acc1)
+        end
+    end.
 
 %% --- inside the process that rehearses; the state is handed back as it came ---
 
 rehearse(State) ->
     try ets:lookup(?MODULE, {entry, get('$initial_call')}) of
-        [{_, {Worker, B, in_place, Copy, Vsn}}] ->
-            Worker ! {rehearsed, self(), try_change(B, Copy, Vsn, State)};
-        [{_, {Worker, B, apart, Copy, Vsn}}] ->
-            Worker ! {apart, self(), spawn(?MODULE, rehearse_apart, [Worker, self(), B, Copy, Vsn, State])};
+        [{_, {Worker, Ref, Id, B, in_place, Copy, Vsn}}] ->
+            Worker ! {{Ref, {self(), Id}}, try_change(B, Copy, Vsn, State)};
+        [{_, {Worker, Ref, Id, B, apart, Copy, Vsn}}] ->
+            Worker ! {helper, spawn(?MODULE, rehearse_apart, [Worker, {Ref, {self(), Id}}, B, Copy, Vsn, State])};
         [] -> ok
     catch _:_ -> ok
     end,
@@ -534,14 +546,18 @@ rehearse(State) ->
 
 rehearse_handler({Module, _, HState} = Handler) ->
     try ets:lookup(?MODULE, {handler, Module}) of
-        [{_, {Worker, B, _, Copy, Vsn}}] -> Worker ! {rehearsed, self(), try_change(B, Copy, Vsn, HState)};
+        [{_, {Worker, _, _, B, _, Copy, Vsn}}] ->
+            case try_change(B, Copy, Vsn, HState) of
+                ok -> ok;
+                Fault -> Worker ! {handler_fault, self(), Fault}
+            end;
         [] -> ok
     catch _:_ -> ok
     end,
     Handler.
 
-rehearse_apart(Worker, Pid, B, Copy, Vsn, State) ->
-    Worker ! {rehearsed, Pid, try_change(B, Copy, Vsn, State)}.
+rehearse_apart(Worker, Tag, B, Copy, Vsn, State) ->
+    Worker ! {Tag, try_change(B, Copy, Vsn, State)}.
 
 %% As the behaviour's own system_code_change judges it, `catch` and all.
 try_change(B, Copy, Vsn, State) ->
@@ -675,28 +691,18 @@ executes(P, Set) ->
     end.
 
 knock(Ids, Ms, Limit, S) ->
-    Targets = [{P, (maps:get(Id, S#s.kinds))#kind.host} || Id <- Ids, P <- (maps:get(Id, S#s.kinds))#kind.pids],
-    {Answered, Silent} = ask(Targets, flyhot_knock, Limit, now_us() + Ms * 1000),
-    #{answered => Answered, stragglers => [straggler(P, M, T) || {P, {M, T}} <- take(Silent, ?NAMED)]}.
-
-%% One system message to each, at most Limit unanswered. Those that died count as neither.
-ask(Targets, Request, Limit, Deadline) -> ask(Targets, Request, Limit, Deadline, make_ref(), #{}, 0, 0).
-
-ask([{Pid, Info} | More], Req, Limit, Deadline, Ref, Out, N, Done) when N < Limit ->
-    sys(Pid, {self(), {Ref, Pid}}, Req),
-    ask(More, Req, Limit, Deadline, Ref, Out#{Pid => {Info, now_us()}}, N + 1, Done);
-ask([], _, _, _, _, Out, _, Done) when map_size(Out) =:= 0 -> {Done, []};
-ask(Todo, Req, Limit, Deadline, Ref, Out, N, Done) ->
-    receive
-        {{Ref, Pid}, _} when is_map_key(Pid, Out) ->
-            ask(Todo, Req, Limit, Deadline, Ref, maps:remove(Pid, Out), N - 1, Done + 1)
-    after 20 ->
-        {Dead, Out1} = split_dead(Out),
-        case now_us() > Deadline of
-            true -> {Done, maps:to_list(Out1)};
-            false -> ask(Todo, Req, Limit, Deadline, Ref, Out1, N - length(Dead), Done)
+    Targets = [{P, Id} || Id <- Ids, P <- (maps:get(Id, S#s.kinds))#kind.pids],
+    Ref = make_ref(),
+    Start = now_us(),
+    Send = fun({Pid, _} = T) -> sys(Pid, {self(), {Ref, T}}, flyhot_knock) end,
+    Idle = fun(Pending, _, {N, _}) ->
+        case now_us() - Start > Ms * 1000 of
+            true -> {stop, {N, [straggler(P, (maps:get(Id, S#s.kinds))#kind.host, Start) || {P, Id} <- take(Pending, ?NAMED)]}};
+            false -> {without, [], {N, []}}
         end
-    end.
+    end,
+    {Answered, Stragglers} = flow(Targets, Ref, Send, fun(_, _, {N, L}) -> {N + 1, L} end, Idle, Limit, {0, []}),
+    #{answered => Answered, stragglers => Stragglers}.
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Persist
@@ -818,7 +824,9 @@ watched(W) ->
 tell_guard(_, #w{by = guard}) -> ok;
 tell_guard(Phase, W) ->
     Mon = monitor(process, W#w.guard),
-    W#w.guard ! {phase, Phase, {self(), Mon}, W},
+    %% The lists are long and known since the freeze began, or not needed there.
+    Short = case Phase of freezing -> W#w{frozen = []}; _ -> W#w{frozen = [], targets = known} end,
+    W#w.guard ! {phase, Phase, {self(), Mon}, Short},
     receive
         {Mon, noted} -> demonitor(Mon, [flush]), ok;
         {'DOWN', Mon, process, _, _} -> dead
@@ -826,48 +834,42 @@ tell_guard(Phase, W) ->
 
 %% --- freeze, by deferring (design D8) ---
 
-freeze(Targets, Deadline, W) ->
-    freeze(Targets, #{}, 0, W#w.frozen, [], 1, ?QUIET_MS, Deadline, make_ref(), W).
+freeze(Targets, Deadline, W) -> freeze(Targets, Deadline, 1, W).
 
-freeze([{Pid, _} = T | More], Out, N, Frozen, Held, Round, Quiet, Deadline, Ref, W) when N < W#w.limit ->
-    sys(Pid, {self(), {Ref, Pid}}, suspend),
-    freeze(More, Out#{Pid => T}, N + 1, Frozen, Held, Round, Quiet, Deadline, Ref, W);
-freeze([], Out, _, Frozen, [], _, _, _, _, W) when map_size(Out) =:= 0 ->
-    W#w{frozen = Frozen};
-freeze([], Out, _, Frozen, Held, Round, _, Deadline, Ref, W) when map_size(Out) =:= 0 ->
-    case Round < ?ROUNDS of
-        true -> freeze(Held, Out, 0, Frozen, [], Round + 1, ?QUIET_MS, Deadline, Ref, W);
-        false -> throw({abandon, budget, [], W#w{frozen = Frozen, detail = <<"calls between the processes never come to rest">>}})
-    end;
-freeze(Todo, Out, N, Frozen, Held, Round, Quiet, Deadline, Ref, W) ->
-    receive
-        {{Ref, Pid}, _} when is_map_key(Pid, Out) ->
-            Now = now_us(),
-            case Now > Deadline of
-                true -> out_of_time(maps:remove(Pid, Out), W#w{frozen = Frozen#{Pid => Now}});
-                false -> freeze(Todo, maps:remove(Pid, Out), N - 1, Frozen#{Pid => Now}, Held, Round, ?QUIET_MS, Deadline, Ref, W)
-            end
-    after Quiet ->
-        {Dead, Out1} = split_dead(Out),
-        W1 = W#w{died = lists:foldl(fun(P, D) -> D#{P => []} end, W#w.died, Dead)},
-        case now_us() > Deadline of
-            true -> out_of_time(Out1, W1#w{frozen = Frozen});
-            false ->
-                case callees(maps:keys(Out1), Frozen) of
-                    [] ->
-                        freeze(Todo, Out1, N - length(Dead), Frozen, Held, Round, min(Quiet * 2, 16), Deadline, Ref, W1);
-                    Callees ->
-                        [sys(P, {W#w.dead, ok}, resume) || P <- Callees],
-                        Longest = lists:max([W#w.longest | [now_us() - maps:get(P, Frozen) || P <- Callees]]),
-                        freeze(Todo, Out1, N - length(Dead), maps:without(Callees, Frozen), [{P, held} || P <- Callees] ++ Held,
-                               Round, ?QUIET_MS, Deadline, Ref, W1#w{longest = Longest})
-                end
+freeze(Targets, Deadline, Round, W0) ->
+    Ref = make_ref(),
+    Send = fun({Pid, _} = T) -> sys(Pid, {self(), {Ref, T}}, suspend) end,
+    Take = fun({Pid, Id}, _, {Frozen, Held, W}) ->
+        Now = now_us(),
+        Now > Deadline andalso throw({abandon, budget, [P || {P, _} <- Targets], W#w{frozen = [{Pid, Id, Now} | Frozen]}}),
+        {[{Pid, Id, Now} | Frozen], Held, W}
+    end,
+    Idle = fun(Pending, Dead, {Frozen, Held, W}) ->
+        W1 = died(Dead, W),
+        now_us() > Deadline andalso out_of_time(Pending, W1#w{frozen = Frozen}),
+        Since = maps:from_list([{P, T} || {P, _, T} <- Frozen]),
+        case callees([P || {P, _} <- Pending], Since) of
+            [] -> {without, [], {Frozen, Held, W1}};
+            Callees ->
+                [sys(P, {W#w.dead, ok}, resume) || P <- Callees],
+                Longest = lists:max([W#w.longest | [now_us() - maps:get(P, Since) || P <- Callees]]),
+                Let = maps:from_list([{P, []} || P <- Callees]),
+                {Again, Still} = lists:partition(fun({P, _, _}) -> is_map_key(P, Let) end, Frozen),
+                {without, [], {Still, [{P, Id} || {P, Id, _} <- Again] ++ Held, W1#w{longest = Longest}}}
         end
+    end,
+    case flow(Targets, Ref, Send, Take, Idle, W0#w.limit, {W0#w.frozen, [], W0}) of
+        {Frozen, [], W} -> W#w{frozen = Frozen};
+        {Frozen, Held, W} when Round < ?ROUNDS -> freeze(Held, Deadline, Round + 1, W#w{frozen = Frozen});
+        {Frozen, _, W} ->
+            throw({abandon, budget, [], W#w{frozen = Frozen, detail = <<"calls between the processes never come to rest">>}})
     end.
 
-out_of_time(Out, W) ->
-    Late = [straggler(P, what(T, W), W#w.t0) || {P, T} <- take(maps:to_list(Out), ?NAMED)],
-    throw({abandon, budget, maps:keys(Out), W#w{stragglers = Late}}).
+died(Dead, W) -> W#w{died = lists:foldl(fun(T, D) -> D#{element(1, T) => []} end, W#w.died, Dead)}.
+
+out_of_time(Pending, W) ->
+    Late = [straggler(P, what(T, W), W#w.t0) || {P, _} = T <- take(Pending, ?NAMED)],
+    throw({abandon, budget, [P || {P, _} <- Pending], W#w{stragglers = Late}}).
 
 what({_, Id}, #w{jobs = Jobs}) ->
     case Jobs of #{Id := #job{host = H}} -> H; _ -> supervisor end.
@@ -940,8 +942,7 @@ abandon(Cause, Out, W) ->
     step(thaw),
     %% Behind every suspend that went unanswered, so that it can never freeze late.
     [sys(P, {W#w.dead, ok}, resume) || P <- Out],
-    Frozen = [{P, abandoned} || P <- maps:keys(W#w.frozen)],
-    W1 = thaw_all(Frozen, W),
+    W1 = thaw(W#w.frozen, W),
     (finish_times(W1))#w{swapped = {abandoned, Cause}}.
 
 %% ---------------------------------------------------------------------------------------------------------------
@@ -967,53 +968,46 @@ after_swap(W0, Mode) ->
     tell_guard(thawing, W4),
     thaw_swapped(W4).
 
-thaw_swapped(W4) ->
-    W5 = thaw_all([{P, stash_of(P, Id, W4)} || {P, Id} <- W4#w.targets, not is_map_key(P, W4#w.died),
-                                              not is_map_key(P, W4#w.ended)], W4),
-    finish_times(thaw_all([{P, none} || {P, _} <- W5#w.sups], W5)).
+%% Supervisors last: they start nothing before everyone else runs.
+thaw_swapped(W) ->
+    {Sups, Others} = lists:partition(fun({_, Id, _}) -> Id =:= sup end, W#w.frozen),
+    finish_times(thaw(Sups, thaw(Others, W))).
 
-stash_of(_, Id, W) ->
-    case maps:get(Id, W#w.jobs) of
-        #job{fate = keep} -> none;
-        #job{behaviour = gen_event} -> handler;
-        _ -> state
-    end.
+migrate(W0, Mode) ->
+    %% A gen_event is asked once per changed handler module; its stash goes before the first.
+    Todo = [{P, Id, M, Nth} || {P, Id} <- W0#w.targets, not is_map_key(P, W0#w.died),
+                               {M, Nth} <- asked((maps:get(Id, W0#w.jobs))#job.fate)],
+    Ref = make_ref(),
+    Down = maps:get(down, W0#w.script),
+    Send = fun({Pid, Id, M, Nth} = T) ->
+        Nth =:= first andalso stash_first(Pid, (maps:get(Id, W0#w.jobs))#job.behaviour, Mode, W0),
+        sys(Pid, {self(), {Ref, T}}, {change_code, M, vsn_arg(Down, maps:get(M, W0#w.vsns)), []})
+    end,
+    Take = fun(_, ok, {_, W}) -> {now_us(), W};
+              ({Pid, Id, _, _}, {error, Why}, {_, W}) -> {now_us(), failed(Pid, Id, text(without_arguments(Why)), W)}
+           end,
+    Idle = fun(Pending, Dead, {Last, W}) ->
+        W1 = died(Dead, W),
+        Now = now_us(),
+        %% Past the budget only while answers still come in: giving up on a migration that gets on would cost more.
+        case Now > W#w.deadline andalso Now - Last > 250000 of
+            true -> {stop, {Last, lists:foldl(fun({P, Id, _, _}, A) -> failed(P, Id, <<"code_change did not return">>, A) end, W1, Pending)}};
+            false -> {without, [], {Last, W1}}
+        end
+    end,
+    {_, W} = flow(Todo, Ref, Send, Take, Idle, W0#w.limit, {now_us(), W0}),
+    W.
 
-migrate(W, Mode) ->
-    Todo = [T || {P, Id} = T <- W#w.targets, not is_map_key(P, W#w.died),
-                 (maps:get(Id, W#w.jobs))#job.fate =/= keep],
-    migrate(Todo, #{}, 0, make_ref(), Mode, now_us(), W).
+asked(keep) -> [];
+asked({migrate, [M | More]}) -> [{M, first} | [{N, next} || N <- More]].
 
-migrate([{Pid, Id} | More], Out, N, Ref, Mode, Last, W) when N < W#w.limit ->
-    #job{behaviour = B, fate = {migrate, Mods}} = maps:get(Id, W#w.jobs),
+stash_first(Pid, B, Mode, W) ->
     {Stash, Restore} = case B of
                            gen_event -> {fun ?MODULE:stash_handler/1, fun ?MODULE:restore_handler/1};
                            _ -> {fun ?MODULE:stash/1, fun ?MODULE:restore/1}
                        end,
     Mode =:= again andalso sys(Pid, {W#w.dead, ok}, {replace_state, Restore}),
-    sys(Pid, {W#w.dead, ok}, {replace_state, Stash}),
-    [sys(Pid, {self(), {Ref, Pid}}, {change_code, M, vsn_arg(maps:get(down, W#w.script), maps:get(M, W#w.vsns)), []}) || M <- Mods],
-    migrate(More, Out#{Pid => {Id, length(Mods)}}, N + 1, Ref, Mode, Last, W);
-migrate([], Out, _, _, _, _, W) when map_size(Out) =:= 0 -> W;
-migrate(Todo, Out, N, Ref, Mode, Last, W) ->
-    receive
-        {{Ref, Pid}, Answer} when is_map_key(Pid, Out) ->
-            {Id, Left} = maps:get(Pid, Out),
-            W1 = case Answer of ok -> W; {error, Why} -> failed(Pid, Id, text(without_arguments(Why)), W) end,
-            case Left of
-                1 -> migrate(Todo, maps:remove(Pid, Out), N - 1, Ref, Mode, now_us(), W1);
-                _ -> migrate(Todo, Out#{Pid => {Id, Left - 1}}, N, Ref, Mode, Last, W1)
-            end
-    after 20 ->
-        {Dead, Out1} = split_dead(Out),
-        W1 = W#w{died = lists:foldl(fun(P, D) -> D#{P => []} end, W#w.died, Dead)},
-        Now = now_us(),
-        %% Past the budget only while answers still come in: giving up on a migration that gets on would cost more.
-        case Now > W#w.deadline andalso Now - Last > 250000 of
-            true -> maps:fold(fun(P, {Id, _}, A) -> failed(P, Id, <<"code_change did not return">>, A) end, W1, Out1);
-            false -> migrate(Todo, Out1, N - length(Dead), Ref, Mode, Last, W1)
-        end
-    end.
+    sys(Pid, {W#w.dead, ok}, {replace_state, Stash}).
 
 failed(Pid, Id, Text, W) ->
     #job{host = H} = maps:get(Id, W#w.jobs),
@@ -1095,40 +1089,37 @@ purge_within(Mods, Deadline) ->
     lists:filter(fun(M) -> now_us() > Deadline orelse not code:soft_purge(M) end, Mods).
 
 %% Old code runs again: each migrated process gets the state it had, and answers a message queued behind that.
-put_back(#w{modes = Modes} = W) ->
+put_back(W0) ->
     Ref = make_ref(),
-    Todo = [{P, Id} || {P, Id} <- W#w.targets, not is_map_key(P, W#w.died), is_process_alive(P),
-                       (maps:get(Id, W#w.jobs))#job.fate =/= keep],
-    Out = maps:from_list([begin back(P, maps:get(Id, W#w.jobs), maps:get(Id, Modes, same), Ref, W), {P, []} end || {P, Id} <- Todo]),
-    Stuck = collect(Out, Ref, now_us() + ?PROVE_MS * 1000),
-    %% One that never returned from its code_change cannot be called back from it.
-    W1 = lists:foldl(fun end_process/2, W, Stuck),
-    Died = [P || P <- maps:keys(W#w.failed), not is_process_alive(P)],
-    W1#w{swapped = reverted, ended = maps:merge(W1#w.ended, maps:from_list([{P, []} || P <- Died]))}.
+    Todo = [{P, Id} || {P, Id} <- W0#w.targets, not is_map_key(P, W0#w.died), (maps:get(Id, W0#w.jobs))#job.fate =/= keep],
+    Send = fun({P, Id} = T) ->
+        back(P, maps:get(Id, W0#w.jobs), maps:get(Id, W0#w.modes, same), W0),
+        sys(P, {self(), {Ref, T}}, flyhot_knock)
+    end,
+    Deadline = now_us() + W0#w.revert + ?PROVE_MS * 1000,
+    Idle = fun(Pending, Dead, {Last, W}) ->
+        W1 = died(Dead, W),
+        Now = now_us(),
+        case Now > Deadline orelse Now - Last > ?PROVE_MS * 1000 of
+            %% One that never returned from its code_change cannot be called back from it.
+            true -> {stop, {Last, lists:foldl(fun({P, _}, A) -> end_process(P, A) end, W1, Pending)}};
+            false -> {without, [], {Last, W1}}
+        end
+    end,
+    {_, W} = flow(Todo, Ref, Send, fun(_, _, {_, A}) -> {now_us(), A} end, Idle, W0#w.limit, {now_us(), W0}),
+    Died = maps:from_list([{P, []} || P <- maps:keys(W#w.failed), not is_process_alive(P)]),
+    W#w{swapped = reverted, ended = maps:merge(W#w.ended, Died)}.
 
-back(P, #job{behaviour = gen_event}, _, Ref, W) ->
-    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash_handler/1}),
-    sys(P, {self(), {Ref, P}}, flyhot_knock);
-back(P, #job{behaviour = gen_statem, host = H, modes = Old}, New, Ref, W) when Old =/= New ->
+back(P, #job{behaviour = gen_event}, _, W) ->
+    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash_handler/1});
+back(P, #job{behaviour = gen_statem, host = H, modes = Old}, New, W) when Old =/= New ->
     %% callback_mode is not part of the state; only code_change sets it, and that may touch the data too.
     sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:restore/1}),
     sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:stash/1}),
     sys(P, {W#w.dead, ok}, {change_code, H, {down, maps:get(H, W#w.new_vsns, undefined)}, []}),
-    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash/1}),
-    sys(P, {self(), {Ref, P}}, flyhot_knock);
-back(P, _, _, Ref, W) ->
-    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash/1}),
-    sys(P, {self(), {Ref, P}}, flyhot_knock).
-
-collect(Out, Ref, Deadline) ->
-    receive {{Ref, P}, _} -> collect(maps:remove(P, Out), Ref, Deadline)
-    after case map_size(Out) of 0 -> 0; _ -> 10 end ->
-        {_, Left} = split_dead(Out),
-        case map_size(Left) =:= 0 orelse now_us() > Deadline of
-            true -> maps:keys(Left);
-            false -> collect(Left, Ref, Deadline)
-        end
-    end.
+    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash/1});
+back(P, _, _, W) ->
+    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash/1}).
 
 degrade(W) ->
     W1 = lists:foldl(fun end_process/2, W, maps:keys(W#w.failed)),
@@ -1143,36 +1134,35 @@ end_process(P, W) ->
 
 %% --- thaw ---
 
-thaw_all(Targets, W) ->
-    thaw(Targets, #{}, 0, make_ref(), now_us() + ?THAW_MS * 1000, W#w.longest, W#w{times = first(thaw_from, now_us(), W#w.times)}).
+%% [{Pid, KindId, Since | unknown}]: drop before resume, for whoever may have a stash.
+thaw(Frozen, W0) ->
+    W1 = W0#w{times = first(thaw_from, now_us(), W0#w.times)},
+    Ref = make_ref(),
+    Todo = [T || {P, _, _} = T <- Frozen, not is_map_key(P, W1#w.died), not is_map_key(P, W1#w.ended)],
+    Deadline = now_us() + ?THAW_MS * 1000,
+    Send = fun({Pid, Id, _} = T) ->
+        case W1#w.jobs of
+            #{Id := #job{fate = {migrate, _}, behaviour = gen_event}} -> sys(Pid, {W1#w.dead, ok}, {replace_state, fun ?MODULE:drop_handler/1});
+            #{Id := #job{fate = {migrate, _}}} -> sys(Pid, {W1#w.dead, ok}, {replace_state, fun ?MODULE:drop/1});
+            _ -> ok
+        end,
+        sys(Pid, {self(), {Ref, T}}, resume)
+    end,
+    Take = fun({_, _, unknown}, _, Acc) -> Acc;
+              ({_, _, Since}, _, {Longest, W}) -> {max(Longest, now_us() - Since), W}
+           end,
+    Idle = fun(Pending, Dead, {Longest, W}) ->
+        W2 = died(Dead, W),
+        case now_us() > Deadline of
+            %% Their resume is queued all the same, and the rest is sent theirs without waiting.
+            true -> {without, Pending, {Longest, W2#w{unresumed = [P || {P, _, _} <- Pending] ++ W2#w.unresumed}}};
+            false -> {without, [], {Longest, W2}}
+        end
+    end,
+    {Longest, W} = flow(Todo, Ref, Send, Take, Idle, W1#w.limit, {W1#w.longest, W1}),
+    W#w{longest = Longest}.
 
 first(Key, Value, Map) -> case Map of #{Key := _} -> Map; _ -> Map#{Key => Value} end.
-
-thaw([{Pid, Stash} | More], Out, N, Ref, Deadline, Longest, W) when N < W#w.limit ->
-    case Stash of
-        state -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:drop/1});
-        handler -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:drop_handler/1});
-        _ -> ok
-    end,
-    sys(Pid, {self(), {Ref, Pid}}, resume),
-    thaw(More, Out#{Pid => []}, N + 1, Ref, Deadline, Longest, W);
-thaw([], Out, _, _, _, Longest, W) when map_size(Out) =:= 0 -> W#w{longest = Longest};
-thaw(Todo, Out, N, Ref, Deadline, Longest, W) ->
-    receive
-        {{Ref, Pid}, _} when is_map_key(Pid, Out) ->
-            Since = case W#w.frozen of #{Pid := T} -> now_us() - T; _ -> 0 end,
-            thaw(Todo, maps:remove(Pid, Out), N - 1, Ref, Deadline, max(Longest, Since), W)
-    after 20 ->
-        {Dead, Out1} = split_dead(Out),
-        W1 = W#w{died = lists:foldl(fun(P, D) -> D#{P => []} end, W#w.died, Dead)},
-        case now_us() > Deadline of
-            true ->
-                %% The rest gets its resume all the same; who has not answered by now is named.
-                [begin sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:drop/1}), sys(P, {W#w.dead, ok}, resume) end || {P, _} <- Todo],
-                W1#w{longest = Longest, unresumed = [P || P <- maps:keys(Out1) ++ [Q || {Q, _} <- Todo]]};
-            false -> thaw(Todo, Out1, N - length(Dead), Ref, Deadline, Longest, W1)
-        end
-    end.
 
 finish_times(W) ->
     Now = now_us(),
@@ -1246,8 +1236,9 @@ guard(Worker, Driver, _) ->
 
 guard_loop(#g{worker = Worker, mon = Mon} = G) ->
     receive
-        {phase, Phase, From, W} ->
+        {phase, Phase, From, W0} ->
             answer(From, noted),
+            W = case W0 of #w{targets = known} -> W0#w{targets = (G#g.w)#w.targets}; _ -> W0 end,
             guard_loop(G#g{w = W, phase = Phase, timer = arm(G, W)});
         {done, Report} ->
             disarm(G),
@@ -1282,16 +1273,16 @@ disarm(#g{timer = Timer}) -> erlang:cancel_timer(Timer).
 
 take_over(#g{phase = idle} = G) -> G;
 take_over(#g{w = W, phase = Phase} = G) ->
-    W1 = W#w{by = guard, pid = self(), deadline = now_us() + W#w.budget},
+    %% Only the worker knew who was frozen since when: everyone is let go.
+    Frozen = [{P, Id, unknown} || {P, Id} <- W#w.targets ++ W#w.sups],
+    W1 = W#w{by = guard, pid = self(), frozen = Frozen, deadline = now_us() + W#w.budget},
     OnTarget = lists:all(fun({M, _, Target}) -> loaded_md5(M) =:= Target end, W#w.mods),
     W2 = case {Phase, OnTarget} of
              {swapping, true} -> after_swap(W1#w{swapped = true}, again);
              {undoing, true} -> thaw_swapped(undo([M || {M, Md5, _} <- W1#w.mods, Md5 =/= none], W1));
              {undoing, false} -> thaw_swapped(put_back(W1));
              {thawing, _} -> thaw_swapped(W1);
-             _ ->
-                 All = [{P, abandoned} || {P, _} <- W#w.targets ++ W#w.sups],
-                 (finish_times(thaw_all(All, W1)))#w{swapped = {abandoned, worker_died}}
+             _ -> (finish_times(thaw(W1#w.frozen, W1)))#w{swapped = {abandoned, worker_died}}
          end,
     G#g{w = none, phase = idle, result = report(W2)}.
 
