@@ -6,14 +6,19 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod census;
+pub mod judge;
+mod plan;
 mod report;
 mod script;
+mod target;
 
 pub use flyhot_events::{PhaseTimes, WayBack};
 
 pub use census::{Behaviour, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
+pub use plan::{Changes, KindPlan, Plan, PlanInput, changes, elixir_name, plan, verdict};
 pub use report::{
     AbandonCause, DrainReport, Fault, KnockReport, PersistReport, PrepareReport, RehearsalReport, Straggler,
     WayBackReport, WindowEnd, WindowReport,
 };
 pub use script::{Fate, Rehearsal, Script, ScriptKind, ScriptModule};
+pub use target::{CodeChange, Policy, Target, TargetApplication, TargetModule};

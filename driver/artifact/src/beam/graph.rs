@@ -1,0 +1,309 @@
+//! The call graph of a code_change: whether it only computes, whether it ends, and which modules it runs.
+//!
+//! Judged from the instructions alone; what cannot be seen counts against it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::allow::is_allowed;
+use super::code::{Instruction, Operand, instructions};
+use super::literal::exported_funs;
+use super::ops;
+use super::{Beam, BeamError, FUN_ENTRY, word};
+
+/// What the graph shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// The first thing found that a rehearsal must not do, with the calls that lead to it.
+    pub effect: Option<String>,
+    /// Whether it ends whatever the state is: no function calls itself, but for comprehensions.
+    pub ends: bool,
+    /// Modules of the set that it runs, its own among them.
+    pub modules: BTreeSet<String>,
+}
+
+type Function = (String, String, u32);
+
+/// Judges `module:function/arity` within a set of modules.
+///
+/// # Errors
+/// A module of the set is damaged.
+pub fn judge(
+    set: &BTreeMap<String, Beam>,
+    module: &str,
+    function: &str,
+    arity: u32,
+) -> Result<Judgement, BeamError> {
+    let mut walk = Walk {
+        set,
+        modules: BTreeMap::new(),
+        effect: None,
+        edges: BTreeMap::new(),
+    };
+    let root = (module.to_owned(), function.to_owned(), arity);
+    let mut todo = vec![(root.clone(), shown(&root))];
+    while let Some((function, path)) = todo.pop() {
+        if walk.edges.contains_key(&function) {
+            continue;
+        }
+        let called = walk.calls(&function, &path)?;
+        todo.extend(
+            called
+                .iter()
+                .map(|next| (next.clone(), format!("{path} -> {}", shown(next)))),
+        );
+        walk.edges.insert(function, called);
+    }
+    let ends = !has_cycle(&walk.edges);
+    let modules = walk.edges.keys().map(|(module, _, _)| module.clone()).collect();
+    Ok(Judgement {
+        effect: walk.effect,
+        ends,
+        modules,
+    })
+}
+
+fn shown((module, function, arity): &Function) -> String {
+    format!(
+        "{}.{function}/{arity}",
+        module.strip_prefix("Elixir.").unwrap_or(module)
+    )
+}
+
+struct Walk<'a> {
+    set: &'a BTreeMap<String, Beam>,
+    modules: BTreeMap<String, Code>,
+    effect: Option<String>,
+    edges: BTreeMap<Function, Vec<Function>>,
+}
+
+/// A module's instructions, by function.
+struct Code {
+    functions: BTreeMap<(String, u32), Vec<Instruction>>,
+    /// Which function a label belongs to.
+    labels: BTreeMap<u64, (String, u32)>,
+    /// Entry labels of funs.
+    funs: Vec<u64>,
+    literals: Vec<Vec<u8>>,
+}
+
+impl Code {
+    fn read(beam: &Beam) -> Result<Self, BeamError> {
+        let mut functions: BTreeMap<(String, u32), Vec<Instruction>> = BTreeMap::new();
+        let mut labels = BTreeMap::new();
+        let mut current: Option<(String, u32)> = None;
+        for instruction in instructions(beam)? {
+            match (instruction.op, &instruction.operands[..]) {
+                (ops::FUNC_INFO, [_, Operand::Atom(name), Operand::Number(arity)]) => {
+                    let name = beam.atom(u32::try_from(*name).unwrap_or(0), "Code")?;
+                    current = Some((name, u32::try_from(*arity).unwrap_or(u32::MAX)));
+                }
+                (ops::LABEL, [Operand::Number(label)]) => {
+                    // The label before a func_info is only jumped to on a failed match: whose it is does not matter.
+                    if let Some(function) = &current {
+                        labels.insert(*label, function.clone());
+                    }
+                }
+                _ => {
+                    if let Some(function) = &current {
+                        functions.entry(function.clone()).or_default().push(instruction);
+                    }
+                }
+            }
+        }
+        let funs = match beam.chunk(b"FunT") {
+            Some(table) => {
+                let count = word(table, 0, "FunT")? as usize;
+                table[4..]
+                    .chunks_exact(FUN_ENTRY)
+                    .take(count)
+                    .map(|entry| word(entry, 8, "FunT").map(u64::from))
+                    .collect::<Result<_, _>>()?
+            }
+            None => vec![],
+        };
+        Ok(Self {
+            functions,
+            labels,
+            funs,
+            literals: beam.literals()?,
+        })
+    }
+}
+
+impl Walk<'_> {
+    fn found(&mut self, path: &str, what: &str) {
+        self.effect.get_or_insert_with(|| format!("{path} -> {what}"));
+    }
+
+    /// The functions of the set that a function calls; effects are noted.
+    fn calls(&mut self, function: &Function, path: &str) -> Result<Vec<Function>, BeamError> {
+        let (module, name, arity) = function;
+        let Some(beam) = self.set.get(module) else {
+            return Ok(vec![]);
+        };
+        let code = match self.modules.remove(module) {
+            Some(code) => code,
+            None => Code::read(beam)?,
+        };
+        let mut called = Vec::new();
+        match code.functions.get(&(name.clone(), *arity)) {
+            Some(body) => {
+                for instruction in body {
+                    self.instruction(beam, &code, instruction, module, path, &mut called);
+                }
+            }
+            None => self.found(path, "a function that does not exist"),
+        }
+        self.modules.insert(module.clone(), code);
+        Ok(called)
+    }
+
+    fn instruction(
+        &mut self,
+        beam: &Beam,
+        code: &Code,
+        instruction: &Instruction,
+        module: &str,
+        path: &str,
+        called: &mut Vec<Function>,
+    ) {
+        let operands = &instruction.operands;
+        for operand in operands {
+            self.literal(code, operand, path, called);
+        }
+        let number = |index: usize| match operands.get(index) {
+            Some(Operand::Number(number)) => Some(*number),
+            _ => None,
+        };
+        match instruction.op {
+            ops::CALL | ops::CALL_LAST | ops::CALL_ONLY => {
+                let label = match operands.get(1) {
+                    Some(Operand::Label(label)) => Some(*label),
+                    _ => None,
+                };
+                self.local(code, label, module, path, called);
+            }
+            ops::CALL_EXT | ops::CALL_EXT_LAST | ops::CALL_EXT_ONLY => {
+                self.import(beam, number(1), path, called);
+            }
+            ops::BIF0 => self.import(beam, number(0), path, called),
+            ops::BIF1 | ops::BIF2 | ops::BIF3 => self.import(beam, number(1), path, called),
+            ops::GC_BIF1 | ops::GC_BIF2 | ops::GC_BIF3 => self.import(beam, number(2), path, called),
+            ops::MAKE_FUN2 | ops::MAKE_FUN3 => {
+                let label = number(0)
+                    .and_then(|index| code.funs.get(usize::try_from(index).ok()?))
+                    .copied();
+                self.local(code, label, module, path, called);
+            }
+            ops::APPLY | ops::APPLY_LAST => self.found(path, "a call of a module that the data names"),
+            ops::CALL_FUN | ops::CALL_FUN2 => self.found(path, "a call of a fun that the data holds"),
+            ops::SEND => self.found(path, "a send"),
+            ops::REMOVE_MESSAGE
+            | ops::TIMEOUT
+            | ops::LOOP_REC
+            | ops::LOOP_REC_END
+            | ops::WAIT
+            | ops::WAIT_TIMEOUT => self.found(path, "a receive"),
+            _ => {}
+        }
+    }
+
+    fn literal(&mut self, code: &Code, operand: &Operand, path: &str, called: &mut Vec<Function>) {
+        match operand {
+            Operand::Literal(index) => {
+                let Some(literal) = usize::try_from(*index)
+                    .ok()
+                    .and_then(|index| code.literals.get(index))
+                else {
+                    return self.found(path, "a literal that does not exist");
+                };
+                for (module, function, arity) in exported_funs(literal) {
+                    self.external((module, function, arity), path, called);
+                }
+            }
+            Operand::List(list) => list
+                .iter()
+                .for_each(|operand| self.literal(code, operand, path, called)),
+            _ => {}
+        }
+    }
+
+    fn local(
+        &mut self,
+        code: &Code,
+        label: Option<u64>,
+        module: &str,
+        path: &str,
+        called: &mut Vec<Function>,
+    ) {
+        match label.and_then(|label| code.labels.get(&label)) {
+            Some((name, arity)) => called.push((module.to_owned(), name.clone(), *arity)),
+            None => self.found(path, "a label that does not exist"),
+        }
+    }
+
+    fn import(&mut self, beam: &Beam, index: Option<u64>, path: &str, called: &mut Vec<Function>) {
+        match index.and_then(|index| beam.imports().get(usize::try_from(index).ok()?)) {
+            Some(import) => {
+                self.external(
+                    (import.module.clone(), import.function.clone(), import.arity),
+                    path,
+                    called,
+                );
+            }
+            None => self.found(path, "an import that does not exist"),
+        }
+    }
+
+    fn external(&mut self, function: Function, path: &str, called: &mut Vec<Function>) {
+        if self.set.contains_key(&function.0) {
+            called.push(function);
+        } else if !is_allowed(&function.0, &function.1, function.2) {
+            let what = shown(&function);
+            self.found(path, &what);
+        }
+    }
+}
+
+/// A loop that a comprehension was compiled to ends with its list: `-f/1-lc$^0/1-0-`.
+fn is_comprehension((_, name, _): &Function) -> bool {
+    ["-lc$^", "-blc$^", "-lbc$^", "-bbc$^", "-mc$^", "-bc$^"]
+        .iter()
+        .any(|mark| name.contains(mark))
+}
+
+fn has_cycle(edges: &BTreeMap<Function, Vec<Function>>) -> bool {
+    // Depth first, without recursion: white is absent, grey is open, black is done.
+    let mut done: BTreeSet<&Function> = BTreeSet::new();
+    for start in edges.keys() {
+        let mut open: Vec<(&Function, usize)> = vec![(start, 0)];
+        let mut grey: BTreeSet<&Function> = BTreeSet::from([start]);
+        while let Some((function, next)) = open.pop() {
+            if done.contains(function) {
+                grey.remove(function);
+                continue;
+            }
+            let called = edges.get(function).map_or(&[][..], Vec::as_slice);
+            match called.get(next) {
+                Some(callee) => {
+                    open.push((function, next + 1));
+                    if callee == function && is_comprehension(function) {
+                        continue;
+                    }
+                    if grey.contains(callee) {
+                        return true;
+                    }
+                    if !done.contains(callee) && edges.contains_key(callee) {
+                        grey.insert(callee);
+                        open.push((callee, 0));
+                    }
+                }
+                None => {
+                    grey.remove(function);
+                    done.insert(function);
+                }
+            }
+        }
+    }
+    false
+}

@@ -1,0 +1,146 @@
+//! What a literal hides: functions of other modules, and the keys of a struct.
+//!
+//! Source: External Term Format, ERTS user's guide.
+
+/// One step through a term.
+enum Step<'a> {
+    /// An atom.
+    Atom(&'a str),
+    /// A map with this many pairs.
+    Map(usize),
+    /// `fun M:F/A`: three terms follow.
+    Export,
+    /// Something with this many terms inside.
+    Inside(usize),
+    /// A small integer.
+    Number(u32),
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let taken = self.bytes.get(self.at..self.at.checked_add(count)?)?;
+        self.at += count;
+        Some(taken)
+    }
+
+    fn number(&mut self, width: usize) -> Option<usize> {
+        Some(
+            self.take(width)?
+                .iter()
+                .fold(0, |number, byte| number << 8 | usize::from(*byte)),
+        )
+    }
+
+    fn atom(&mut self, length: usize) -> Option<&'a str> {
+        std::str::from_utf8(self.take(length)?).ok()
+    }
+
+    /// The next tag; `None` ends the walk: the literals of a compiler hold nothing else.
+    fn step(&mut self) -> Option<Step<'a>> {
+        Some(match self.number(1)? {
+            97 => Step::Number(u32::try_from(self.number(1)?).ok()?),
+            98 => Step::Number(u32::try_from(self.number(4)?).ok()?),
+            70 => {
+                self.take(8)?;
+                Step::Inside(0)
+            }
+            106 => Step::Inside(0),
+            tag @ (110 | 111) => {
+                let length = self.number(if tag == 110 { 1 } else { 4 })?;
+                self.take(length.checked_add(1)?)?;
+                Step::Inside(0)
+            }
+            tag @ (100 | 118 | 115 | 119) => {
+                let length = self.number(if matches!(tag, 100 | 118) { 2 } else { 1 })?;
+                Step::Atom(self.atom(length)?)
+            }
+            109 => {
+                let length = self.number(4)?;
+                self.take(length)?;
+                Step::Inside(0)
+            }
+            107 => {
+                let length = self.number(2)?;
+                self.take(length)?;
+                Step::Inside(0)
+            }
+            77 => {
+                let length = self.number(4)?;
+                self.take(length.checked_add(1)?)?;
+                Step::Inside(0)
+            }
+            104 => Step::Inside(self.number(1)?),
+            105 => Step::Inside(self.number(4)?),
+            108 => Step::Inside(self.number(4)?.checked_add(1)?),
+            116 => Step::Map(self.number(4)?),
+            113 => Step::Export,
+            _ => return None,
+        })
+    }
+}
+
+/// Every `fun M:F/A` in a literal.
+pub(super) fn exported_funs(literal: &[u8]) -> Vec<(String, String, u32)> {
+    let mut funs = Vec::new();
+    let mut reader = Reader {
+        bytes: literal,
+        at: 1,
+    };
+    let mut left = 1usize;
+    while left > 0 {
+        left -= 1;
+        let Some(step) = reader.step() else { return funs };
+        match step {
+            Step::Inside(count) => left = left.saturating_add(count),
+            Step::Map(pairs) => left = left.saturating_add(pairs.saturating_mul(2)),
+            Step::Export => {
+                if let (Some(Step::Atom(module)), Some(Step::Atom(function)), Some(Step::Number(arity))) =
+                    (reader.step(), reader.step(), reader.step())
+                {
+                    funs.push((module.into(), function.into(), arity));
+                }
+            }
+            Step::Atom(_) | Step::Number(_) => {}
+        }
+    }
+    funs
+}
+
+/// The keys of a struct literal of `module`, sorted: a map whose `__struct__` is the module.
+pub(crate) fn struct_keys(literal: &[u8], module: &str) -> Option<Vec<String>> {
+    let mut reader = Reader {
+        bytes: literal,
+        at: 1,
+    };
+    let Step::Map(pairs) = reader.step()? else {
+        return None;
+    };
+    let mut keys = Vec::new();
+    let mut own = false;
+    for _ in 0..pairs {
+        let Step::Atom(key) = reader.step()? else {
+            return None;
+        };
+        keys.push(key.to_owned());
+        let mut left = 1usize;
+        let mut first = true;
+        while left > 0 {
+            left -= 1;
+            match reader.step()? {
+                Step::Atom(value) if first && key == "__struct__" => own = value == module,
+                Step::Inside(count) => left = left.checked_add(count)?,
+                Step::Map(pairs) => left = left.checked_add(pairs.checked_mul(2)?)?,
+                Step::Export => left = left.checked_add(3)?,
+                Step::Atom(_) | Step::Number(_) => {}
+            }
+            first = false;
+        }
+    }
+    keys.sort();
+    own.then_some(keys)
+}

@@ -1,0 +1,57 @@
+//! The instruction set: how many operands each instruction has.
+//!
+//! Numbers are never reused between OTP releases, so the table of OTP 29 serves 25 and later. An instruction beyond
+//! it is refused.
+//!
+//! Source: `beam_opcodes:opname/1` of OTP 29 (equal to that of 25 and 27 as far as those go).
+
+pub(super) const LABEL: u8 = 1;
+pub(super) const FUNC_INFO: u8 = 2;
+pub(super) const INT_CODE_END: u8 = 3;
+pub(super) const CALL: u8 = 4;
+pub(super) const CALL_LAST: u8 = 5;
+pub(super) const CALL_ONLY: u8 = 6;
+pub(super) const CALL_EXT: u8 = 7;
+pub(super) const CALL_EXT_LAST: u8 = 8;
+pub(super) const CALL_EXT_ONLY: u8 = 78;
+pub(super) const BIF0: u8 = 9;
+pub(super) const BIF1: u8 = 10;
+pub(super) const BIF2: u8 = 11;
+pub(super) const BIF3: u8 = 185;
+pub(super) const GC_BIF1: u8 = 124;
+pub(super) const GC_BIF2: u8 = 125;
+pub(super) const GC_BIF3: u8 = 152;
+pub(super) const SEND: u8 = 20;
+pub(super) const REMOVE_MESSAGE: u8 = 21;
+pub(super) const TIMEOUT: u8 = 22;
+pub(super) const LOOP_REC: u8 = 23;
+pub(super) const LOOP_REC_END: u8 = 24;
+pub(super) const WAIT: u8 = 25;
+pub(super) const WAIT_TIMEOUT: u8 = 26;
+pub(super) const CALL_FUN: u8 = 75;
+pub(super) const CALL_FUN2: u8 = 178;
+pub(super) const MAKE_FUN2: u8 = 103;
+pub(super) const MAKE_FUN3: u8 = 171;
+pub(super) const APPLY: u8 = 112;
+pub(super) const APPLY_LAST: u8 = 113;
+pub(super) const ON_LOAD: u8 = 149;
+
+/// No such instruction.
+const NONE: u8 = u8::MAX;
+
+/// Operands by instruction number.
+#[rustfmt::skip]
+pub(super) const ARITY: [u8; 192] = [
+    NONE, 1, 3, 0, 2, 3, 2, 2, 3, 2, 4, 5, 2, 3, 2, 3,
+    2, 1, 1, 0, 0, 0, 0, 2, 1, 1, 2, 4, 4, 4, 4, 4,
+    4, 4, 4, 4, 4, 4, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2,
+    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 1, 2, 1,
+    2, 3, 3, 3, 3, 3, 2, 1, 1, 0, 1, 1, 3, 2, 2, 2,
+    5, 5, 5, 4, 2, 1, 1, 2, 2, 5, 5, 5, 2, 1, 0, 1,
+    2, 2, 4, 4, 4, 4, 3, 1, 2, 1, 1, 1, 2, 6, 3, 5,
+    1, 2, 2, 3, 5, 7, 7, 7, 5, 3, 2, 2, 5, 6, 2, 2,
+    2, 2, 1, 3, 4, 0, 8, 6, 2, 6, 5, 4, 5, 4, 5, 4,
+    3, 3, 3, 3, 3, 0, 1, 1, 7, 1, 5, 5, 2, 3, 3, 4,
+    0, 0, 2, 2, 2, 3, 4, 3, 2, 2, 4, 3, 1, 2, 1, 1,
+    1, 6, 3, 0, 1, 5, 3, 2, 4, 6, 2, 4, 3, 6, 3, 5,
+];

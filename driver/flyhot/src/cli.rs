@@ -1,0 +1,218 @@
+//! The command line: its words and their help, and nothing about what they do.
+//!
+//! Parsing touches no file, no environment and no network, so that `--help` and `--version` answer at once.
+
+pub mod plan;
+pub mod upgrade;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::Styles;
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+
+use crate::options::parse_duration;
+
+/// Upgrades the code of running Erlang and Elixir nodes without restarting them
+///
+/// flyhot connects to a running node, compares its code with a release you have built, and takes the node
+/// over to it as a transaction: everything that can fail is tried before the swap, the swap is one instant,
+/// and a failure after it is undone, or said plainly where it cannot be.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flyhot",
+    version,
+    styles = Styles::plain(),
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_long_help = "\
+Examples:
+  See what an upgrade would do; nothing is touched:
+    flyhot plan --node shop@10.0.0.1 --release _build/prod/rel/shop
+
+  Upgrade two nodes, one after the other:
+    flyhot upgrade --node shop@10.0.0.1 shop@10.0.0.2 --release _build/prod/rel/shop
+
+Environment:
+  RELEASE_COOKIE  the cookie, unless --cookie-file is given
+  ERL_EPMD_PORT   port of epmd, unless --epmd-port is given
+  NO_COLOR        no colours on a terminal either
+  FLYHOT_LOG      wire diagnostics on standard error, for example flyhot_node=debug
+
+Exit codes:
+  0    upgraded, nothing to do, or planned; warnings leave it 0
+  1    a bug in flyhot
+  2    wrong options, configuration or a broken input file
+  10   a cold deploy is needed; nothing was touched
+  11   reverted: everything runs the old code
+  12   mixed: some nodes run the new code and some the old
+  13   a process may still be suspended
+  14   the node could not be brought to rest; nothing was touched, try again
+  15   degraded: upgraded, but processes had to be ended
+  20   somebody else is working on the node
+  24   the node cannot be reached, or it refused the cookie
+  130  interrupted"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Upgrade running nodes to a release
+    Upgrade(upgrade::UpgradeArgs),
+    /// Show what an upgrade would do; touches nothing
+    Plan(plan::PlanArgs),
+}
+
+impl Verb {
+    /// What both verbs are told.
+    pub fn node_args(&self) -> &NodeArgs {
+        match self {
+            Self::Upgrade(args) => &args.shared,
+            Self::Plan(args) => &args.shared,
+        }
+    }
+}
+
+/// How a command speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Text and tables; colours and bars on a terminal
+    #[default]
+    Human,
+    /// One event a line, the last one the outcome
+    Json,
+}
+
+/// What `upgrade` and `plan` are both told; a plan takes every option, so that it foretells that very upgrade.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// Nodes to upgrade, one after the other, stopping at the first that is not upgraded
+    #[arg(long, required = true, num_args = 1.., value_name = "NAME", help_heading = "What")]
+    pub node: Vec<String>,
+
+    /// Release to upgrade to: a directory made by `mix release` or relx
+    #[arg(long, value_name = "DIR", help_heading = "What")]
+    pub release: PathBuf,
+
+    /// The release is older than what runs: code_change is told {down, Vsn}
+    #[arg(long, help_heading = "What")]
+    pub down: bool,
+
+    /// How to speak
+    #[arg(long, value_enum, default_value_t, value_name = "FORM", help_heading = "What")]
+    pub output: Output,
+
+    /// File that holds the cookie of the nodes
+    ///
+    /// Without it: the variable RELEASE_COOKIE, then releases/COOKIE of the release, then ~/.erlang.cookie.
+    #[arg(long, value_name = "FILE", help_heading = "Connection")]
+    pub cookie_file: Option<PathBuf>,
+
+    /// Port the nodes listen on for distribution; epmd is not asked then
+    #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..), help_heading = "Connection")]
+    pub dist_port: Option<u16>,
+
+    /// Port of epmd on the host of each node [default: ERL_EPMD_PORT, else 4369]
+    #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..), help_heading = "Connection")]
+    pub epmd_port: Option<u16>,
+
+    /// Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration, help_heading = "Window")]
+    pub window_budget: Duration,
+
+    /// Longest time for bringing the old code back after a failure; a plan warns when it would need longer
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration, help_heading = "Window")]
+    pub revert_budget: Duration,
+
+    /// Longest wait, before any freeze, for processes that do not read their mailbox
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration, help_heading = "Window")]
+    pub quiesce_timeout: Duration,
+
+    /// How many times a freeze is tried before giving up with exit code 14
+    #[arg(long, value_name = "COUNT", default_value = "3", value_parser = value_parser!(u32).range(1..=100), help_heading = "Window")]
+    pub freeze_attempts: u32,
+
+    /// Messages sent to processes and not answered yet, at any time; more is not faster
+    #[arg(long, value_name = "COUNT", default_value = "1000", value_parser = value_parser!(u32).range(1..=1_000_000), help_heading = "Window")]
+    pub in_flight: u32,
+
+    /// Longest wait for processes that still run the version before the running one
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration, help_heading = "Old code")]
+    pub drain_timeout: Duration,
+
+    /// End the processes that are left when --drain-timeout is over, instead of refusing
+    #[arg(long, help_heading = "Old code")]
+    pub kill_lingerers: bool,
+
+    /// Refuse unless old code and old states could come back at once
+    #[arg(long, help_heading = "Risk")]
+    pub require_way_back: bool,
+
+    /// Go on in spite of this reason; repeatable. `flyhot plan` shows the codes
+    #[arg(long, value_name = "CODE", help_heading = "Risk")]
+    pub accept: Vec<String>,
+
+    /// Do not try the new code_change on live states before the swap
+    #[arg(long, help_heading = "Risk")]
+    pub no_rehearsal: bool,
+
+    /// Do not write the new code to the disk of the node: a restart boots the old code
+    #[arg(long, help_heading = "Risk")]
+    pub no_persist: bool,
+}
+
+/// The form that the arguments ask for, also when they cannot be parsed: whoever reads JSON reads the refusal
+/// as JSON too.
+pub fn output_of(args: &[OsString]) -> Output {
+    let mut json = false;
+    for (at, arg) in args.iter().enumerate() {
+        let value = match arg.to_str() {
+            Some("--output") => args.get(at + 1).and_then(|value| value.to_str()),
+            Some(arg) => arg.strip_prefix("--output="),
+            None => None,
+        };
+        if let Some(value) = value {
+            json = value == "json";
+        }
+    }
+    if json { Output::Json } else { Output::Human }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_form_is_seen_in_arguments_that_do_not_parse() {
+        let form = |words: &str| output_of(&words.split(' ').map(OsString::from).collect::<Vec<_>>());
+        for words in [
+            "flyhot x --output json",
+            "flyhot --output=json --bad",
+            "flyhot --output human --output json",
+        ] {
+            assert_eq!(form(words), Output::Json, "{words}");
+        }
+        for words in [
+            "flyhot",
+            "flyhot --output",
+            "flyhot --output xml",
+            "flyhot json",
+            "flyhot --output=human",
+        ] {
+            assert_eq!(form(words), Output::Human, "{words}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The upgrade of one node: the shell that asks the node, hands the answers to the pure rooms and performs what
+//! they decide.
+//!
+//! Nothing is decided here that `flyhot-upgrade` decides. Whatever way a node's work ends, the agent is taken off
+//! the node; if this side is interrupted, the agent does that itself.
+
+mod agent;
+mod facts;
+mod node;
+mod persist;
+mod rehearse;
+mod steps;
+
+use flyhot_artifact::Release;
+use flyhot_events::{ErrorKind, Event, NodeOutcome};
+use flyhot_node::NodeName;
+
+use crate::options::Options;
+
+/// One node to be upgraded or planned for.
+#[derive(Debug)]
+pub struct NodeRequest<'a> {
+    /// The node.
+    pub node: &'a NodeName,
+    /// The release it should run.
+    pub release: &'a Release,
+    /// How to go about it.
+    pub options: &'a Options,
+    /// Stop after the plan: nothing is touched.
+    pub plan_only: bool,
+}
+
+/// The work on a node ended with an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeError {
+    /// What kind it is; names the exit code.
+    pub kind: ErrorKind,
+    /// What was tried, on what, and what came back.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
+    /// What is known of the node all the same.
+    pub outcome: Option<Box<NodeOutcome>>,
+}
+
+/// Upgrades one node, or plans for it.
+///
+/// Dropping the future ends the session; the agent then abandons or finishes its window and leaves the node.
+///
+/// # Errors
+/// [`NodeError`]: the node could not be reached, somebody else works on it, or something broke. A refusal, a
+/// revert and the like are outcomes, not errors.
+pub async fn node(
+    request: &NodeRequest<'_>,
+    emit: &mut dyn FnMut(Event),
+) -> Result<NodeOutcome, NodeError> {
+    node::upgrade(request, emit).await
+}

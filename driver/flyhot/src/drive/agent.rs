@@ -1,0 +1,227 @@
+//! The agent on one node: loading it, asking it, taking it off again.
+//!
+//! Nothing is decided here. Every call has a deadline; what the node answers is read by `flyhot-agent`.
+
+use std::time::Duration;
+
+use flyhot_agent::{AnswerError, BEAM, Command, MODULE, Piece, StagedKey, Started};
+use flyhot_node::{CallError, Session, term};
+use sha2::{Digest, Sha256};
+use term::{Atom, FixInteger, List, Term, Tuple};
+
+/// For a call that the node answers from memory: three times the default call timeout of OTP, so that a node which
+/// still serves its own calls is not given up on.
+const CALL: Duration = Duration::from_secs(15);
+
+/// For a look at every process: measured 1.6 s for 100 000 (all dictionaries), at low priority on a busy node more.
+const CENSUS: Duration = Duration::from_secs(120);
+
+/// Added to a deadline that the agent itself keeps, for the answer to come back.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// The most bytes handed over in one call, so that ticks and answers are never long behind them (design §5 step 2).
+const PIECE: usize = 1024 * 1024;
+
+/// The agent, working on one node for this driver.
+#[derive(Debug)]
+pub(crate) struct Agent<'a> {
+    session: &'a Session,
+}
+
+/// Why the agent does not work for us.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentError {
+    /// The node did not answer.
+    #[error("the call of {what} failed")]
+    Call {
+        /// `module:function/arity`.
+        what: String,
+        /// What the session says.
+        source: CallError,
+    },
+    /// The node answered something else.
+    #[error("{what} was not done")]
+    Answer {
+        /// The command.
+        what: &'static str,
+        /// What the agent says.
+        source: AnswerError,
+    },
+    /// Another flyhot works on the node.
+    #[error("another flyhot works on the node: {holder}")]
+    Busy {
+        /// Its own words: user, host, since when.
+        holder: String,
+    },
+    /// The code server refused the agent.
+    #[error("the node's code server refused the agent: {answer}")]
+    NotLoaded {
+        /// Its answer.
+        answer: String,
+    },
+}
+
+impl<'a> Agent<'a> {
+    /// Loads the agent and starts its worker and guard.
+    ///
+    /// # Errors
+    /// [`AgentError::Busy`] while another flyhot is at work there; a finished one whose driver is gone gives way.
+    pub(crate) async fn start(session: &'a Session, holder: &str) -> Result<Self, AgentError> {
+        let agent = Self { session };
+        if agent.rpc("code", "is_loaded", vec![atom(MODULE)], CALL).await? != atom("false") {
+            agent.evict().await?;
+            agent.unload().await?;
+        }
+        let module = Tuple::from(vec![
+            atom(MODULE),
+            charlist(MODULE),
+            term::Binary { bytes: BEAM.to_vec() }.into(),
+        ]);
+        let loaded =
+            agent.rpc("code", "atomic_load", vec![List::from(vec![module.into()]).into()], CALL).await?;
+        if loaded != atom("ok") {
+            return Err(AgentError::NotLoaded { answer: term::display(&loaded).to_string() });
+        }
+        let options = flyhot_agent::start_options(session.own_name(), &session.pid(), holder);
+        let answer = agent.rpc(MODULE, "start", vec![options], CALL).await?;
+        match flyhot_agent::started(&answer) {
+            Ok(Started::Ok) => Ok(agent),
+            Ok(Started::Busy(holder)) => Err(AgentError::Busy { holder }),
+            Err(source) => Err(AgentError::Answer { what: "starting the agent", source }),
+        }
+    }
+
+    /// Ends worker and guard, and takes copies and agent off the node.
+    ///
+    /// # Errors
+    /// The node did not answer: the agent then takes itself off.
+    pub(crate) async fn finish(self) -> Result<(), AgentError> {
+        // A worker that ended early is gone already; its guard gives way below.
+        let finished = self.ask("finishing", &Command::Finish, CENSUS, |_| Ok(())).await;
+        if let Err(error @ AgentError::Call { .. }) = finished {
+            return Err(error);
+        }
+        self.evict().await?;
+        self.unload().await
+    }
+
+    async fn evict(&self) -> Result<(), AgentError> {
+        match self.rpc(MODULE, "evict", vec![], CALL).await {
+            Ok(answer) => {
+                flyhot_agent::evict_answer(&answer).map_err(|holder| AgentError::Busy { holder })
+            }
+            // Not loaded any more: it took itself off.
+            Err(AgentError::Call { source: CallError::BadRpc { .. }, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn unload(&self) -> Result<(), AgentError> {
+        for function in ["purge", "delete", "purge"] {
+            self.rpc("code", function, vec![atom(MODULE)], CENSUS).await?;
+        }
+        Ok(())
+    }
+
+    /// One command and its answer.
+    ///
+    /// # Errors
+    /// The node did not answer in time, or not with what `read` reads.
+    pub(crate) async fn ask<T>(
+        &self,
+        what: &'static str,
+        command: &Command<'_>,
+        deadline: Duration,
+        read: impl FnOnce(&Term) -> Result<T, AnswerError>,
+    ) -> Result<T, AgentError> {
+        let answer = self.rpc(MODULE, "call", vec![command.term()], deadline).await?;
+        read(&answer).map_err(|source| AgentError::Answer { what, source })
+    }
+
+    /// A command that the node answers from memory.
+    pub(crate) async fn quick<T>(
+        &self,
+        what: &'static str,
+        command: &Command<'_>,
+        read: impl FnOnce(&Term) -> Result<T, AnswerError>,
+    ) -> Result<T, AgentError> {
+        self.ask(what, command, CALL, read).await
+    }
+
+    /// A command that looks at every process or every module.
+    pub(crate) async fn slow<T>(
+        &self,
+        what: &'static str,
+        command: &Command<'_>,
+        read: impl FnOnce(&Term) -> Result<T, AnswerError>,
+    ) -> Result<T, AgentError> {
+        self.ask(what, command, CENSUS, read).await
+    }
+
+    /// A command with a deadline of its own on the node.
+    pub(crate) async fn timed<T>(
+        &self,
+        what: &'static str,
+        command: &Command<'_>,
+        on_node: Duration,
+        read: impl FnOnce(&Term) -> Result<T, AnswerError>,
+    ) -> Result<T, AgentError> {
+        self.ask(what, command, on_node + MARGIN, read).await
+    }
+
+    /// Hands something over, in pieces when it is large.
+    pub(crate) async fn stage(&self, items: &[(StagedKey, Vec<u8>)]) -> Result<(), AgentError> {
+        let digests: Vec<[u8; 32]> = items.iter().map(|(_, bytes)| Sha256::digest(bytes).into()).collect();
+        let mut batch = Vec::new();
+        let mut size = 0;
+        for ((key, bytes), sha256) in items.iter().zip(digests) {
+            let total = bytes.len() as u64;
+            let mut offset = 0;
+            loop {
+                let piece = &bytes[offset..bytes.len().min(offset + PIECE - size)];
+                batch.push(Piece { key: key.clone(), offset: offset as u64, total, sha256, bytes: piece });
+                offset += piece.len();
+                size += piece.len();
+                if size == PIECE {
+                    self.send(&mut batch).await?;
+                    size = 0;
+                }
+                if offset == bytes.len() {
+                    break;
+                }
+            }
+        }
+        self.send(&mut batch).await
+    }
+
+    async fn send(&self, batch: &mut Vec<Piece<'_>>) -> Result<(), AgentError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let command = Command::Stage(std::mem::take(batch));
+        self.ask("staging", &command, CENSUS, flyhot_agent::copies_loaded).await.map(drop)
+    }
+
+    async fn rpc(
+        &self,
+        module: &str,
+        function: &str,
+        args: Vec<Term>,
+        deadline: Duration,
+    ) -> Result<Term, AgentError> {
+        let arity = args.len();
+        self.session
+            .call(module, function, args, deadline)
+            .await
+            .map_err(|source| AgentError::Call { what: format!("{module}:{function}/{arity}"), source })
+    }
+}
+
+fn atom(name: &str) -> Term {
+    Atom::from(name).into()
+}
+
+fn charlist(text: &str) -> Term {
+    List::from(text.bytes().map(|byte| FixInteger { value: i32::from(byte) }.into()).collect::<Vec<Term>>())
+        .into()
+}

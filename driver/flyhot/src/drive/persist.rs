@@ -1,0 +1,81 @@
+//! Where the new code lies on the node's disk.
+//!
+//! Only below the node's release directory: a path outside it is never written.
+
+use std::collections::BTreeMap;
+
+use flyhot_agent::{PersistFile, StagedKey};
+use flyhot_artifact::Release;
+use flyhot_upgrade::{NodeFacts, Plan};
+
+/// Below the release directory: where the files that were there first are kept.
+const BASE: &str = "flyhot/base";
+
+/// Where each swapped module's file is on the node: where it was loaded from, or for a new one beside its
+/// application's others.
+pub(super) struct Places {
+    root: String,
+    files: BTreeMap<String, String>,
+}
+
+impl Places {
+    pub(super) fn new(plan: &Plan, facts: &NodeFacts, release: &Release) -> Self {
+        let consolidated = facts
+            .modules
+            .values()
+            .filter_map(|module| module.file.rsplit_once('/'))
+            .map(|(dir, _)| dir)
+            .find(|dir| dir.ends_with("/consolidated"));
+        let files = plan
+            .changes
+            .swapped()
+            .filter_map(|name| {
+                let loaded = facts.modules.get(name).map(|module| module.file.clone());
+                let module = release.modules.get(name.as_str())?;
+                let file = match loaded.filter(|file| file.ends_with(".beam")) {
+                    Some(file) => file,
+                    None if module.consolidated => format!("{}/{name}.beam", consolidated?),
+                    None => {
+                        let dir = &facts.applications.get(&module.app)?.dir;
+                        format!("{dir}/ebin/{name}.beam")
+                    }
+                };
+                Some((name.clone(), file))
+            })
+            .collect();
+        Self { root: facts.root_dir.trim_end_matches('/').to_owned(), files }
+    }
+
+    /// The file the code server is told for a module.
+    pub(super) fn file(&self, module: &str) -> String {
+        self.files.get(module).cloned().unwrap_or_else(|| format!("{module}.beam"))
+    }
+
+    /// The beams to be written from what is staged, and the modules that have no place on the node's disk.
+    pub(super) fn beams(&self, plan: &Plan) -> (Vec<PersistFile>, Vec<String>) {
+        let mut homeless = Vec::new();
+        let files = plan
+            .changes
+            .swapped()
+            .filter_map(|module| match self.files.get(module).and_then(|file| self.persisted(file)) {
+                Some((path, backup)) => {
+                    Some(PersistFile { path, backup, content: StagedKey::Beam(module.clone()) })
+                }
+                None => {
+                    homeless.push(module.clone());
+                    None
+                }
+            })
+            .collect();
+        (files, homeless)
+    }
+
+    /// A path below the release directory and where the file there now is kept.
+    pub(super) fn persisted(&self, path: &str) -> Option<(String, Option<String>)> {
+        let inside = path.strip_prefix(&self.root)?.strip_prefix('/')?;
+        if inside.split('/').any(|part| part == "..") {
+            return None;
+        }
+        Some((path.to_owned(), Some(format!("{}/{BASE}/{inside}", self.root))))
+    }
+}

@@ -1,0 +1,283 @@
+//! Failures as the user meets them: kind, message, next step.
+//!
+//! One exhaustive match per error of the rooms below, so that a new variant cannot go unmapped. A message says
+//! what was tried, on what, and what came back; the causes are appended here, since no Display prints its source.
+
+use std::error::Error;
+use std::path::Path;
+
+use flyhot_artifact::ReadReleaseError;
+use flyhot_events::ErrorKind;
+use flyhot_node::{CallError, ConnectError, HandshakeStep, NodeName};
+
+use crate::drive::NodeError;
+use crate::options::OptionsError;
+
+/// The error and its causes on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn node_error(kind: ErrorKind, message: impl Into<String>, hint: impl Into<String>) -> NodeError {
+    NodeError {
+        kind,
+        message: message.into(),
+        hint: hint.into(),
+        outcome: None,
+    }
+}
+
+/// Options that no command can be made of.
+pub(crate) fn options(error: &OptionsError) -> NodeError {
+    node_error(ErrorKind::Usage, chain(error), error.hint())
+}
+
+/// A release that cannot be read.
+pub(crate) fn release(directory: &Path, error: &ReadReleaseError) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!("reading the release {}: {}", directory.display(), chain(error)),
+        "Build the release again with `mix release`.",
+    )
+}
+
+/// No session with a node: always [`ErrorKind::NodeUnreachable`].
+pub(crate) fn connect(node: &NodeName, error: &ConnectError) -> NodeError {
+    let hint = match error {
+        ConnectError::NoSuchHost { .. } => {
+            "Give the host as the node prints it for `node()`, and check that its name resolves here.".to_owned()
+        }
+        ConnectError::NoEpmd { address, .. } => format!(
+            "Start the node, open {address} to this machine, or give the port of epmd by --epmd-port; \
+             for a node without epmd give its own port by --dist-port."
+        ),
+        ConnectError::NotEpmd { .. } => "Give the port that epmd listens on by --epmd-port.".to_owned(),
+        ConnectError::NotRegistered { .. } => {
+            "Start the node, or compare the name with `epmd -names` on its host.".to_owned()
+        }
+        ConnectError::Refused { .. } => {
+            "Check that the node is up and that its distribution port is open to this machine.".to_owned()
+        }
+        ConnectError::CookieRefused { .. } => {
+            "Name a file with the cookie that `erlang:get_cookie()` shows on the node by --cookie-file.".to_owned()
+        }
+        ConnectError::NameClash { .. } => {
+            "Wait until the node has noticed that the connection before is gone, and run the same command again."
+                .to_owned()
+        }
+        ConnectError::NotAllowed { .. } => {
+            "The node restricts who may connect (`net_kernel:allow/1`); allow this host there.".to_owned()
+        }
+        ConnectError::OtherNode { found, .. } => {
+            format!("Give the name of the node that is there, {found}, or the port of the one you mean.")
+        }
+        ConnectError::HandshakeTimeout { step, .. } => match step {
+            HandshakeStep::Resolve => "Check the name service of this machine.".to_owned(),
+            HandshakeStep::Epmd | HandshakeStep::Connect => {
+                "Check that no firewall between here and the node drops the connection.".to_owned()
+            }
+            HandshakeStep::SendName | HandshakeStep::Challenge => {
+                "The node accepts connections but does not answer: look at its load, and run the same command again."
+                    .to_owned()
+            }
+        },
+        ConnectError::Handshake { .. } => {
+            "Check that the port is that of an Erlang node of OTP 25 or newer, without TLS distribution.".to_owned()
+        }
+    };
+    node_error(
+        ErrorKind::NodeUnreachable,
+        format!("connecting to {node}: {}", chain(error)),
+        hint,
+    )
+}
+
+/// A call on the node that brought no answer: what kind of failure that is, and the next step.
+pub(crate) fn call(error: &CallError) -> (ErrorKind, &'static str) {
+    match error {
+        CallError::BadRpc { .. } => (
+            ErrorKind::Bug,
+            "The node refused a call that flyhot needs; report this with the OTP release of the node.",
+        ),
+        CallError::Timeout { .. } => (
+            ErrorKind::NodeUnreachable,
+            "Look at the load of the node, and run `flyhot plan` with the same options when it answers again.",
+        ),
+        CallError::ConnectionLost { .. } => (
+            ErrorKind::NodeUnreachable,
+            "Check that the node is up; its agent cleans up by itself. Then run `flyhot plan` with the same options.",
+        ),
+        CallError::FrameTooLarge { .. } | CallError::MalformedTerm { .. } => (
+            ErrorKind::NodeUnreachable,
+            "What came is nothing an Erlang node sends: check what lies between here and the node, then run again.",
+        ),
+        CallError::Argument { .. } => (
+            ErrorKind::Bug,
+            "This is a bug in flyhot; report it with this line.",
+        ),
+    }
+}
+
+/// The operating system refuses what a command needs before it can begin: a thread, a signal handler.
+pub(crate) fn runtime(error: &dyn Error) -> NodeError {
+    node_error(
+        ErrorKind::Bug,
+        format!("starting: {}", chain(error)),
+        "Look at the limits of processes and open files (`ulimit -a`); if they are not reached, report this.",
+    )
+}
+
+/// A panic that reached the edge.
+pub(crate) fn panicked(text: &str) -> NodeError {
+    node_error(
+        ErrorKind::Bug,
+        format!("flyhot panicked: {text}"),
+        "This is a bug in flyhot; report it with the lines above. The node is safe: its agent thaws everything by itself.",
+    )
+}
+
+/// A signal that ended the command.
+pub(crate) fn interrupted(signal: &str, node: Option<&str>) -> NodeError {
+    match node {
+        None => node_error(
+            ErrorKind::Interrupted,
+            format!("{signal} before any node was begun"),
+            "Run the same command again.",
+        ),
+        Some(node) => node_error(
+            ErrorKind::Interrupted,
+            format!(
+                "{signal} while at work on {node}; its agent cleans up, or finishes a swap that had begun, by itself"
+            ),
+            "Run `flyhot plan` with the same options to see what the node runs now.",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_failure_to_connect_is_one_sentence_with_a_next_step() {
+        let peer = || "shop@10.0.0.1".parse::<NodeName>().unwrap();
+        let address = || "10.0.0.1:4369".to_owned();
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let timeout = |step| ConnectError::HandshakeTimeout {
+            peer: peer(),
+            step,
+            after: Duration::from_secs(7),
+        };
+        let table = [
+            (
+                ConnectError::NoSuchHost {
+                    host: "h".into(),
+                    source: None,
+                },
+                "the host h has no address",
+            ),
+            (
+                ConnectError::NoEpmd {
+                    address: address(),
+                    source: refused(),
+                },
+                "no epmd answers on 10.0.0.1:4369: connection refused",
+            ),
+            (
+                ConnectError::NotEpmd { address: address() },
+                "what answers on 10.0.0.1:4369 is not epmd",
+            ),
+            (
+                ConnectError::NotRegistered {
+                    name: "shop".into(),
+                    address: address(),
+                },
+                "epmd on 10.0.0.1:4369 knows no node shop",
+            ),
+            (
+                ConnectError::Refused {
+                    address: "10.0.0.1:9100".into(),
+                    source: refused(),
+                },
+                "nobody listens on 10.0.0.1:9100: connection refused",
+            ),
+            (
+                ConnectError::CookieRefused { peer: peer() },
+                "shop@10.0.0.1 refused the cookie",
+            ),
+            (
+                ConnectError::NameClash { peer: peer() },
+                "shop@10.0.0.1 has a connection under our name already",
+            ),
+            (
+                ConnectError::NotAllowed { peer: peer() },
+                "shop@10.0.0.1 does not allow connections of this side",
+            ),
+            (
+                ConnectError::OtherNode {
+                    peer: peer(),
+                    found: "b@h".into(),
+                },
+                "the node that answered is b@h, not shop@10.0.0.1",
+            ),
+            (
+                timeout(HandshakeStep::Epmd),
+                "shop@10.0.0.1 did not answer within 7000 ms while asking epmd",
+            ),
+            (
+                ConnectError::Handshake {
+                    peer: peer(),
+                    step: HandshakeStep::SendName,
+                    what: "noise".into(),
+                },
+                "the handshake with shop@10.0.0.1 failed while exchanging names: noise",
+            ),
+        ];
+        for (error, sentence) in table {
+            let error = connect(&peer(), &error);
+            assert_eq!(error.message, format!("connecting to shop@10.0.0.1: {sentence}"));
+            assert_eq!(error.kind, ErrorKind::NodeUnreachable, "{sentence}");
+            assert!(error.hint.ends_with('.'), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_call_without_an_answer_is_a_bug_only_where_flyhot_is_to_blame() {
+        let kind = |error| call(&error).0;
+        assert_eq!(
+            kind(CallError::Timeout {
+                after: Duration::ZERO
+            }),
+            ErrorKind::NodeUnreachable
+        );
+        assert_eq!(
+            kind(CallError::ConnectionLost { cause: String::new() }),
+            ErrorKind::NodeUnreachable
+        );
+        assert_eq!(
+            kind(CallError::MalformedTerm { what: String::new() }),
+            ErrorKind::NodeUnreachable
+        );
+        assert_eq!(
+            kind(CallError::FrameTooLarge { size: 1, max: 0 }),
+            ErrorKind::NodeUnreachable
+        );
+        assert_eq!(
+            kind(CallError::BadRpc {
+                reason: String::new()
+            }),
+            ErrorKind::Bug
+        );
+        assert_eq!(kind(CallError::Argument { what: String::new() }), ErrorKind::Bug);
+    }
+}

@@ -1,0 +1,98 @@
+//! flyhot: hot code upgrades of running Erlang and Elixir nodes, as a transaction.
+//!
+//! This room is the shell around the pure ones. It refuses to decide anything about an upgrade and to speak
+//! outside its reporter: what is done comes from `flyhot-upgrade`, what is said are events of
+//! `flyhot-events`, and only [`report`] writes to the terminal.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::disallowed_methods
+    )
+)]
+
+pub mod cli;
+pub mod drive;
+pub mod errors;
+pub mod ledger;
+pub mod options;
+pub mod report;
+mod run;
+
+use std::ffi::OsString;
+use std::process;
+
+use clap::Parser;
+use clap::error::ErrorKind as ClapError;
+use flyhot_events::{ErrorKind, Event, ExitCode, Outcome};
+
+use cli::{Cli, Output, Verb};
+use options::{Environment, Screen};
+use report::Reporter;
+
+/// The command, from its arguments to its exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let ExitCode(code) = match Cli::try_parse_from(&args) {
+        Ok(cli) => {
+            let environment = Environment::read();
+            let node_args = cli.verb.node_args();
+            let mut reporter = Reporter::new(node_args.output, environment.screen);
+            diagnostics(&environment);
+            match &cli.verb {
+                Verb::Upgrade(args) => args.run(&environment, &mut reporter),
+                Verb::Plan(args) => args.run(&environment, &mut reporter),
+            }
+        }
+        Err(error) => unparsed(&error, cli::output_of(&args)),
+    };
+    process::ExitCode::from(code)
+}
+
+/// Help and version are answers; everything else is a usage error, told in both tongues when JSON was asked for.
+fn unparsed(error: &clap::Error, output: Output) -> ExitCode {
+    // Nobody is left to tell when standard output or standard error is gone.
+    let _ = error.print();
+    if matches!(error.kind(), ClapError::DisplayHelp | ClapError::DisplayVersion) {
+        return ExitCode::SUCCESS;
+    }
+    let kind = ErrorKind::Usage;
+    if output == Output::Json {
+        let mut reporter = Reporter::new(output, Screen::default());
+        let text = error.to_string();
+        // The message may go over several lines; usage and tips behind it are no part of it.
+        let message = text.split("\n\n").next().unwrap_or_default();
+        let words: Vec<_> = message
+            .split_whitespace()
+            .skip_while(|word| *word == "error:")
+            .collect();
+        reporter.event(&Event::Error {
+            node: None,
+            kind,
+            message: words.join(" "),
+            hint: "Run `flyhot --help` for the options and examples.".to_owned(),
+        });
+        reporter.event(&Event::Outcome(Outcome {
+            outcome: kind.outcome(),
+            exit_code: kind.exit_code(),
+            nodes: Vec::new(),
+        }));
+    }
+    kind.exit_code()
+}
+
+/// Wire diagnostics for developers, on standard error, when `FLYHOT_LOG` asks for them.
+fn diagnostics(environment: &Environment) {
+    let Some(filter) = environment.log.as_ref().and_then(|log| log.to_str()) else {
+        return;
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::builder().parse_lossy(filter))
+        .finish();
+    // The only failure is a subscriber set before, by an embedding program: then that one hears.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}

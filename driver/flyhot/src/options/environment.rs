@@ -1,0 +1,65 @@
+//! The one place that reads the environment.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, stderr, stdout};
+use std::path::PathBuf;
+
+/// What the environment says, read once.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `RELEASE_COOKIE`, as `mix release` scripts use it; absent when empty.
+    pub release_cookie: Option<Secret>,
+    /// `HOME`; absent when empty.
+    pub home: Option<PathBuf>,
+    /// `ERL_EPMD_PORT`, as OTP uses it; absent when empty.
+    pub epmd_port: Option<OsString>,
+    /// `FLYHOT_LOG`: which wire diagnostics go to standard error, in the syntax of tracing's EnvFilter.
+    pub log: Option<OsString>,
+    /// What the terminal can show.
+    pub screen: Screen,
+}
+
+/// What the terminal can show. Without one: neither colours nor bars.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Screen {
+    /// Colours: standard output is a terminal that is not dumb, and `NO_COLOR` is unset or empty (no-color.org).
+    pub colours: bool,
+    /// Bars that redraw themselves: standard output and standard error are terminals that are not dumb.
+    pub bars: bool,
+    /// Tables wrapped at its width: standard output is a terminal.
+    pub wraps: bool,
+}
+
+/// Text that is never printed.
+#[derive(Clone)]
+pub struct Secret(pub OsString);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Environment {
+    /// Reads it.
+    pub fn read() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that reads the environment"
+        )]
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let smart = set("TERM").is_none_or(|term| term != "dumb");
+        let out = stdout().is_terminal();
+        Self {
+            release_cookie: set("RELEASE_COOKIE").map(Secret),
+            home: set("HOME").map(PathBuf::from),
+            epmd_port: set("ERL_EPMD_PORT"),
+            log: set("FLYHOT_LOG"),
+            screen: Screen {
+                colours: out && smart && set("NO_COLOR").is_none(),
+                bars: out && smart && stderr().is_terminal(),
+                wraps: out,
+            },
+        }
+    }
+}

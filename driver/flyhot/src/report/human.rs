@@ -1,0 +1,239 @@
+//! Text for people: a line per step, the plan, errors with the next step, the closing table.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use flyhot_events::{Event, NodeCensus, Reason, ReasonCode, Step, Unit};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::outcome;
+use super::plan::Plan;
+use super::words::{self, BAD, DOUBTFUL, FAINT, TITLE, count, number, paint, time};
+use crate::options::Screen;
+
+/// Often enough to look alive, seldom enough to cost nothing beside a window.
+const SPIN: Duration = Duration::from_millis(100);
+
+/// Writes events as text: errors to `err`, everything else to `out`.
+pub struct Human<O, E> {
+    out: O,
+    err: E,
+    screen: Screen,
+    /// The node that the last line was about.
+    node: Option<String>,
+    /// The step that is under way, on a terminal.
+    bar: Option<(Step, ProgressBar)>,
+    /// Node, code and subject of each reason shown so far, so that the closing table repeats none.
+    shown: HashSet<(String, ReasonCode, String)>,
+}
+
+impl<O, E> fmt::Debug for Human<O, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Human")
+            .field("screen", &self.screen)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<O: Write, E: Write> Human<O, E> {
+    /// Writes to `out` and `err`, with what `screen` can show.
+    pub fn new(out: O, err: E, screen: Screen) -> Self {
+        Self {
+            out,
+            err,
+            screen,
+            node: None,
+            bar: None,
+            shown: HashSet::new(),
+        }
+    }
+
+    /// Says one event.
+    ///
+    /// # Errors
+    /// What `out` or `err` said.
+    pub fn event(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::StepStarted { node, step } => return self.spin(node.as_deref(), *step),
+            Event::Progress {
+                step,
+                done,
+                total,
+                unit,
+                ..
+            } => {
+                self.progress(*step, *done, *total, *unit);
+                return Ok(());
+            }
+            _ => {}
+        }
+        if let Some((_, bar)) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        match event {
+            Event::Started {
+                command,
+                nodes,
+                release,
+                flyhot,
+            } => {
+                let nodes: Vec<_> = nodes.iter().map(|node| words::plain(node)).collect();
+                writeln!(
+                    self.out,
+                    "flyhot {flyhot}: {command} {} to {}",
+                    nodes.join(", "),
+                    words::plain(release)
+                )?;
+            }
+            Event::StepDone {
+                node,
+                step,
+                duration_us,
+                count: of,
+                unit,
+            } => {
+                self.about(node.as_deref())?;
+                let (step, of, took) = (words::step(*step), count(*of, *unit), time(*duration_us));
+                writeln!(self.out, "  {step:<14}{of:<20}{took:>10}")?;
+            }
+            Event::Census { node, census } => {
+                self.about(Some(node))?;
+                let NodeCensus {
+                    otp,
+                    erts,
+                    elixir,
+                    modules,
+                    processes,
+                } = census;
+                let elixir = elixir
+                    .as_ref()
+                    .map_or(String::new(), |version| format!(", Elixir {version}"));
+                let line = format!(
+                    "OTP {otp} (ERTS {erts}){elixir}, {} modules, {} processes",
+                    number(*modules),
+                    number(*processes)
+                );
+                writeln!(self.out, "  {}", paint(self.screen, FAINT, &words::plain(&line)))?;
+            }
+            Event::Plan {
+                node,
+                verdict,
+                modules,
+                kinds,
+                way_back,
+                revert_us,
+                code_id,
+                reasons,
+            } => {
+                let (verdict, way_back, revert_us) = (*verdict, *way_back, *revert_us);
+                let plan = Plan {
+                    node,
+                    verdict,
+                    modules,
+                    kinds,
+                    way_back,
+                    revert_us,
+                    code_id,
+                    reasons,
+                };
+                self.out.write_all(plan.text(self.screen).as_bytes())?;
+                self.node = None;
+                self.remember(node, reasons);
+            }
+            Event::Attempt {
+                node,
+                attempt,
+                of,
+                reasons,
+            } => {
+                self.about(Some(node))?;
+                let given_up = paint(self.screen, DOUBTFUL, "freeze given up");
+                writeln!(
+                    self.out,
+                    "  {given_up}, everything thawed (attempt {attempt} of {of})"
+                )?;
+                let mut text = String::new();
+                words::reasons(self.screen, reasons, &mut text);
+                self.out.write_all(text.as_bytes())?;
+                self.remember(node, reasons);
+            }
+            Event::Error {
+                node,
+                kind: _,
+                message,
+                hint,
+            } => {
+                // What was said before stands before it where both go to one terminal. A standard output that
+                // is gone is noticed elsewhere; the error is said all the same.
+                let _ = self.out.flush();
+                // Most messages name the node themselves.
+                let node = node.as_deref().filter(|node| !message.contains(node));
+                let node = node.map_or(String::new(), |node| format!("{}: ", words::plain(node)));
+                let error = paint(self.screen, BAD, "error");
+                writeln!(self.err, "{error}: {node}{}", words::plain(message))?;
+                if !hint.is_empty() {
+                    writeln!(self.err, "  next: {}", words::plain(hint))?;
+                }
+                return self.err.flush();
+            }
+            Event::Outcome(outcome) => {
+                let text = outcome::text(outcome, &self.shown, self.screen);
+                self.out.write_all(text.as_bytes())?;
+            }
+            Event::StepStarted { .. } | Event::Progress { .. } => {}
+        }
+        self.out.flush()
+    }
+
+    fn remember(&mut self, node: &str, reasons: &[Reason]) {
+        let key = |reason: &Reason| (node.to_owned(), reason.code, reason.subject.clone());
+        self.shown.extend(reasons.iter().map(key));
+    }
+
+    /// A title line wherever the talk turns to another node.
+    fn about(&mut self, node: Option<&str>) -> io::Result<()> {
+        if node != self.node.as_deref() {
+            if let Some(node) = node {
+                writeln!(self.out, "\n{}", paint(self.screen, TITLE, &words::plain(node)))?;
+            }
+            self.node = node.map(str::to_owned);
+        }
+        Ok(())
+    }
+
+    fn spin(&mut self, node: Option<&str>, step: Step) -> io::Result<()> {
+        if let Some((_, bar)) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        if self.screen.bars {
+            self.about(node)?;
+            let bar = ProgressBar::new_spinner();
+            bar.set_style(style("  {msg:14}{spinner}").tick_chars("-\\|/ "));
+            bar.set_message(words::step(step));
+            bar.enable_steady_tick(SPIN);
+            self.bar = Some((step, bar));
+        }
+        self.out.flush()
+    }
+
+    fn progress(&mut self, step: Step, done: u64, total: u64, unit: Unit) {
+        let Some((under_way, bar)) = &self.bar else { return };
+        if *under_way != step {
+            return;
+        }
+        if bar.length() != Some(total) {
+            bar.set_style(style("  {prefix:14}[{bar:30}] {msg} {elapsed}").progress_chars("=> "));
+            bar.set_length(total);
+            bar.set_prefix(words::step(step));
+        }
+        bar.set_position(done);
+        bar.set_message(format!("{} of {}", number(done), count(total, unit)));
+    }
+}
+
+/// A template that indicatif does not understand is shown as its default bar: never worth a failed upgrade.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

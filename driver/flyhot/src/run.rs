@@ -1,0 +1,251 @@
+//! A command from its options to its last line: a thin shell around the ledger.
+//!
+//! It decides nothing about a node ([`crate::drive`] does) nor about the outcome ([`crate::ledger`] does). It
+//! keeps one promise for both: whatever happens, the outcome is the last event.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use flyhot_artifact::Release;
+use flyhot_events::{Event, ExitCode, Step, Unit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::cli::NodeArgs;
+use crate::drive::{self, NodeError, NodeRequest};
+use crate::errors;
+use crate::ledger::{Command, Ledger};
+use crate::options::{Environment, Options};
+use crate::report::Reporter;
+
+/// Performs a command; every way out of it emits the outcome.
+pub(crate) fn command(
+    command: Command,
+    args: &NodeArgs,
+    environment: &Environment,
+    reporter: &mut Reporter,
+) -> ExitCode {
+    let mut ledger = Ledger::new(command, args.node.iter().cloned());
+    let mut emit = |event: Event| reporter.event(&event);
+    emit(Event::Started {
+        command: command.name().to_owned(),
+        nodes: args.node.clone(),
+        release: args.release.display().to_string(),
+        flyhot: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    to_the_end(&mut ledger, &mut emit, |ledger, emit| {
+        perform(command, args, environment, ledger, emit)
+    })
+}
+
+/// Does the work, turns a panic into an error, and emits the outcome in any case.
+fn to_the_end(
+    ledger: &mut Ledger,
+    emit: &mut dyn FnMut(Event),
+    work: impl FnOnce(&mut Ledger, &mut dyn FnMut(Event)),
+) -> ExitCode {
+    // The ledger is consistent between any two calls, and no call of it panics.
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(ledger, emit))) {
+        abort(ledger, emit, bug(panic.as_ref()));
+    }
+    let outcome = ledger.outcome();
+    let exit_code = outcome.exit_code;
+    emit(Event::Outcome(outcome));
+    exit_code
+}
+
+fn perform(
+    command: Command,
+    args: &NodeArgs,
+    environment: &Environment,
+    ledger: &mut Ledger,
+    emit: &mut dyn FnMut(Event),
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return abort(ledger, emit, errors::runtime(&error)),
+    };
+    let end: std::io::Result<Option<&str>> = runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            () = nodes(command, args, environment, ledger, emit) => Ok(None),
+            name = signals.next() => Ok(Some(name)),
+        }
+    });
+    match end {
+        Ok(None) => {}
+        Ok(Some(signal)) => {
+            let error = errors::interrupted(signal, ledger.node());
+            abort(ledger, emit, error);
+        }
+        Err(error) => abort(ledger, emit, errors::runtime(&error)),
+    }
+    // A read that was interrupted must not be waited for.
+    runtime.shutdown_background();
+}
+
+async fn nodes(
+    command: Command,
+    args: &NodeArgs,
+    environment: &Environment,
+    ledger: &mut Ledger,
+    emit: &mut dyn FnMut(Event),
+) {
+    let (options, release) = match prepare(args, environment, emit).await {
+        Ok(prepared) => prepared,
+        Err(error) => return abort(ledger, emit, error),
+    };
+    while let Some(at) = ledger.begin_next() {
+        let Some(node) = options.nodes.get(at) else { return };
+        let plan_only = command == Command::Plan;
+        let request = NodeRequest {
+            node,
+            release: &release,
+            options: &options,
+            plan_only,
+        };
+        match Box::pin(drive::node(&request, emit)).await {
+            Ok(outcome) => ledger.ended(outcome),
+            Err(NodeError {
+                kind,
+                message,
+                hint,
+                outcome,
+            }) => {
+                emit(Event::Error {
+                    node: Some(node.to_string()),
+                    kind,
+                    message,
+                    hint,
+                });
+                ledger.failed(kind, outcome.map(|outcome| *outcome));
+            }
+        }
+    }
+}
+
+/// Checks the options and reads the release.
+async fn prepare(
+    args: &NodeArgs,
+    environment: &Environment,
+    emit: &mut dyn FnMut(Event),
+) -> Result<(Options, Release), NodeError> {
+    let (args, environment) = (args.clone(), environment.clone());
+    let options =
+        apart(move || Options::new(&args, &environment).map_err(|error| errors::options(&error))).await?;
+    emit(Event::StepStarted {
+        node: None,
+        step: Step::Read,
+    });
+    let began = Instant::now();
+    let directory = options.release.clone();
+    let release =
+        apart(move || Release::read(&directory).map_err(|error| errors::release(&directory, &error))).await?;
+    emit(Event::StepDone {
+        node: None,
+        step: Step::Read,
+        duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        count: release.modules.len() as u64,
+        unit: Unit::Modules,
+    });
+    Ok((options, release))
+}
+
+/// Reads files on a thread of its own, so that a signal is heard while a pipe or a slow disk keeps it waiting.
+async fn apart<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
+) -> Result<T, NodeError> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read,
+        Err(join) => match join.try_into_panic() {
+            Ok(panic) => Err(bug(panic.as_ref())),
+            Err(join) => Err(errors::runtime(&join)),
+        },
+    }
+}
+
+fn abort(ledger: &mut Ledger, emit: &mut dyn FnMut(Event), error: NodeError) {
+    let NodeError {
+        kind,
+        message,
+        hint,
+        outcome: _,
+    } = error;
+    ledger.abort(kind);
+    emit(Event::Error {
+        node: None,
+        kind,
+        message,
+        hint,
+    });
+}
+
+fn bug(panic: &(dyn Any + Send)) -> NodeError {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    errors::panicked(text)
+}
+
+/// The signals that ask a command to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flyhot_events::{NodeOutcome, OutcomeKind};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_with_an_error_and_the_outcome() {
+        let mut ledger = Ledger::new(Command::Upgrade, ["a@h".into(), "b@h".into(), "c@h".into()]);
+        let mut events = Vec::new();
+        let exit_code = to_the_end(&mut ledger, &mut |event| events.push(event), |ledger, _| {
+            ledger.begin_next();
+            ledger.ended(NodeOutcome::untouched("a@h", OutcomeKind::Upgraded));
+            ledger.begin_next();
+            panic!("at {}", "b@h");
+        });
+        assert_eq!(exit_code.0, 1);
+        let [Event::Error { message, .. }, Event::Outcome(outcome)] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert_eq!(message, "flyhot panicked: at b@h");
+        let kinds: Vec<_> = outcome.nodes.iter().map(|node| node.outcome).collect();
+        assert_eq!(
+            kinds,
+            [OutcomeKind::Upgraded, OutcomeKind::Failed, OutcomeKind::NotBegun]
+        );
+    }
+
+    #[test]
+    fn a_panic_on_the_reading_thread_is_a_bug_too() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let error = runtime.block_on(apart::<()>(|| panic!("torn"))).unwrap_err();
+        assert_eq!(
+            (error.kind, &*error.message),
+            (flyhot_events::ErrorKind::Bug, "flyhot panicked: torn")
+        );
+    }
+}

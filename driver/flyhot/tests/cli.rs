@@ -1,0 +1,351 @@
+//! The binary as a user or a script meets it, up to the first node.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use flyhot_events::{ErrorKind, Event, Line, OutcomeKind};
+use support::golden;
+
+/// The binary with an environment of its own.
+fn flyhot(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flyhot"));
+    command
+        .args(args)
+        .env_clear()
+        .env("HOME", "/nonexistent")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    flyhot(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Every line of standard output as an event, in order; all of version 1.
+fn events(output: &Output) -> Vec<Event> {
+    let line = |line: &str| {
+        let line: Line = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert_eq!(line.v, 1);
+        line.event
+    };
+    text(&output.stdout).lines().map(line).collect()
+}
+
+/// A directory that is a release as far as its cookie goes.
+fn release() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("releases")).unwrap();
+    fs::write(directory.path().join("releases/COOKIE"), "c00kie").unwrap();
+    directory
+}
+
+/// Runs with `--output json` and checks what holds for every stream: one error, told once, and the outcome of the
+/// same exit code as the last line. Returns the error's kind, message and hint.
+fn refused(args: &[&str]) -> (ErrorKind, String, String) {
+    let output = run(&[args, &["--output", "json"]].concat());
+    let events = events(&output);
+    let Some((Event::Outcome(outcome), rest)) = events.split_last() else {
+        panic!("{output:?}")
+    };
+    assert_eq!(
+        output.status.code(),
+        Some(outcome.exit_code.0.into()),
+        "{output:?}"
+    );
+    let mut errors = rest.iter().filter_map(|event| match event {
+        Event::Error {
+            kind, message, hint, ..
+        } => Some((*kind, message.clone(), hint.clone())),
+        _ => None,
+    });
+    let error = errors.next().unwrap_or_else(|| panic!("no error: {output:?}"));
+    assert_eq!(errors.next(), None);
+    assert_eq!(error.0.exit_code(), outcome.exit_code);
+    assert_eq!(error.0.outcome(), outcome.outcome);
+    assert!(!error.1.is_empty() && !error.2.is_empty(), "{error:?}");
+    error
+}
+
+#[test]
+fn help_is_what_the_golden_files_say() {
+    for (name, args) in [
+        ("help.txt", &["--help"][..]),
+        ("help_upgrade.txt", &["upgrade", "--help"]),
+        ("help_plan.txt", &["plan", "--help"]),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(0));
+        golden(name, text(&output.stdout));
+    }
+}
+
+#[test]
+fn the_version_is_said() {
+    let output = run(&["--version"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        text(&output.stdout),
+        concat!("flyhot ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
+
+#[test]
+fn options_that_do_not_parse_are_usage_errors_in_json_too() {
+    for (args, message) in [
+        (&["upgrade", "--node", "a@h"][..], "--release <DIR>"),
+        (&["upgrade", "--release", "."], "--node <NAME>"),
+        (&["downgrade"], "unrecognized subcommand 'downgrade'"),
+        (
+            &["plan", "--node", "a@h", "--release", ".", "--window-budget", "2"],
+            "write 2ms, 2s, 2m or 2h",
+        ),
+        (
+            &["plan", "--node", "a@h", "--release", ".", "--in-flight", "0"],
+            "0 is not in 1..=1000000",
+        ),
+        (
+            &["plan", "--node", "a@h", "--release", ".", "--dry-run"],
+            "unexpected argument '--dry-run'",
+        ),
+        (
+            &["plan", "--node", "a@h", "--release", ".", "--cookie", "secret"],
+            "unexpected argument '--cookie'",
+        ),
+    ] {
+        let (kind, said, _) = refused(args);
+        assert_eq!(kind, ErrorKind::Usage);
+        assert!(said.contains(message), "{args:?}: {said}");
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            output.stdout.is_empty() && text(&output.stderr).starts_with("error: "),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn options_that_contradict_are_usage_errors() {
+    let release = release();
+    let dir = release.path().to_str().unwrap();
+    let missing = release.path().join("missing");
+    let missing = missing.to_str().unwrap();
+    for (args, message, hint) in [
+        (
+            &["--release", dir, "--node", "shop"][..],
+            "--node shop: not the name",
+            "shop@10.0.0.1",
+        ),
+        (
+            &["--release", dir, "--node", "a@h", "--window-budget", "5s"],
+            "below 5s",
+            "--window-budget 2s",
+        ),
+        (
+            &["--release", dir, "--node", "a@h", "--accept", "cover_compild"],
+            "no reason",
+            "Did you mean",
+        ),
+        (
+            &["--release", missing, "--node", "a@h"],
+            "no such directory",
+            "mix release",
+        ),
+        (
+            &["--release", dir, "--node", "a@h", "--cookie-file", missing],
+            missing,
+            "--cookie-file",
+        ),
+    ] {
+        let (kind, said, next) = refused(&[&["upgrade"], args].concat());
+        assert_eq!(kind, ErrorKind::Usage, "{args:?}");
+        assert!(said.contains(message), "{args:?}: {said}");
+        assert!(next.contains(hint), "{args:?}: {next}");
+    }
+}
+
+#[test]
+fn a_refusal_lists_every_node_as_not_begun() {
+    let args = [
+        "upgrade",
+        "--node",
+        "a@h",
+        "b@h",
+        "--release",
+        "/nonexistent",
+        "--output",
+        "json",
+    ];
+    let events = events(&run(&args));
+    let [
+        Event::Started { command, nodes, .. },
+        Event::Error { .. },
+        Event::Outcome(outcome),
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((command.as_str(), nodes.len()), ("upgrade", 2));
+    let ends: Vec<_> = outcome
+        .nodes
+        .iter()
+        .map(|node| (node.node.as_str(), node.outcome))
+        .collect();
+    assert_eq!(
+        ends,
+        [("a@h", OutcomeKind::NotBegun), ("b@h", OutcomeKind::NotBegun)]
+    );
+}
+
+#[test]
+fn a_dry_run_is_a_plan() {
+    let args = [
+        "upgrade",
+        "--dry-run",
+        "--node",
+        "a@h",
+        "--release",
+        "/nonexistent",
+        "--output=json",
+    ];
+    let events = events(&run(&args));
+    assert!(
+        matches!(&events[0], Event::Started { command, .. } if command == "plan"),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn an_error_for_people_names_the_next_step_on_standard_error() {
+    let output = run(&["plan", "--node", "a@h", "--release", "/nonexistent"]);
+    assert_eq!(
+        text(&output.stderr),
+        "error: --release /nonexistent: there is no such directory\n  \
+         next: Give the directory that `mix release` made, for example _build/prod/rel/shop.\n"
+    );
+    assert!(
+        text(&output.stdout)
+            .ends_with("refused (exit code 2: wrong options, configuration or a broken input file)\n")
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_changes_nothing() {
+    let mut child = flyhot(&[
+        "plan",
+        "--node",
+        "a@h",
+        "--release",
+        "/nonexistent",
+        "--output",
+        "json",
+    ])
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn people_are_told_of_an_error_when_standard_output_is_gone() {
+    let mut child = flyhot(&["plan", "--node", "a@h", "--release", "/nonexistent"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).starts_with("error: --release /nonexistent"),
+        "{output:?}"
+    );
+}
+
+/// A node whose host has no epmd: the port was bound a moment ago, so nobody listens there.
+#[test]
+fn without_epmd_the_node_is_unreachable() {
+    let release = release();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+        .to_string();
+    let dir = release.path().to_str().unwrap();
+    let (kind, message, hint) = refused(&[
+        "plan",
+        "--node",
+        "a@127.0.0.1",
+        "--release",
+        dir,
+        "--epmd-port",
+        &port,
+    ]);
+    assert_eq!(kind, ErrorKind::NodeUnreachable, "{message}");
+    assert!(
+        message.contains(&port) && hint.contains("epmd"),
+        "{message} / {hint}"
+    );
+}
+
+/// A cookie file that is a pipe nobody writes to: the command waits, and a signal must end it all the same.
+#[test]
+fn a_signal_ends_the_command_with_its_outcome() {
+    for (signal, name) in [("-INT", "SIGINT"), ("-TERM", "SIGTERM")] {
+        let release = release();
+        let pipe = release.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let args = ["upgrade", "--node", "a@h", "--output", "json"];
+        let mut command = flyhot(&args);
+        command
+            .arg("--release")
+            .arg(release.path())
+            .arg("--cookie-file")
+            .arg(&pipe)
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let started = lines.next().unwrap().unwrap();
+        assert!(started.contains("\"started\""), "{started}");
+        until_waiting(&child);
+        let kill = Command::new("kill")
+            .arg(signal)
+            .arg(child.id().to_string())
+            .status()
+            .unwrap();
+        assert!(kill.success());
+        let rest: Vec<_> = lines
+            .map(|line| serde_json::from_str::<Line>(&line.unwrap()).unwrap().event)
+            .collect();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let [Event::Error { kind, message, .. }, Event::Outcome(outcome)] = &rest[..] else {
+            panic!("{rest:?}")
+        };
+        assert_eq!(*kind, ErrorKind::Interrupted);
+        assert!(message.starts_with(name), "{message}");
+        assert_eq!(outcome.exit_code, ErrorKind::Interrupted.exit_code());
+    }
+}
+
+/// Until the command sits in its second thread, the one that reads files: it listens to signals by then.
+fn until_waiting(child: &Child) {
+    let tasks = Path::new("/proc").join(child.id().to_string()).join("task");
+    while fs::read_dir(&tasks).unwrap().count() < 2 {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,441 @@
+//! What people read, scenario by scenario: the files under `tests/golden` are the text as it stands on a
+//! screen without colours.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod support;
+
+use flyhot::options::Screen;
+use flyhot::report::Human;
+use flyhot_events::{
+    CodeIds, ErrorKind, Event, ExitCode, ModuleCounts, NodeCensus, NodeOutcome, Outcome, OutcomeKind,
+    PhaseTimes, PlannedKind, PlannedModules, ProcessCounts, Reason, ReasonCode, Step, Unit, Verdict, WayBack,
+};
+use support::golden;
+
+const NODE: &str = "shop@10.0.0.1";
+
+/// Both streams in the order of a terminal; lines of standard error are marked.
+fn said(events: &[Event], screen: Screen) -> String {
+    let mut text = String::new();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut human = Human::new(&mut out, &mut err, screen);
+    for event in events {
+        human.event(event).unwrap();
+    }
+    drop(human);
+    text.push_str(&String::from_utf8(out).unwrap());
+    for line in String::from_utf8(err).unwrap().lines() {
+        text.push_str("[err] ");
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+fn started(command: &str, nodes: &[&str]) -> Event {
+    Event::Started {
+        command: command.into(),
+        nodes: nodes.iter().map(|node| (*node).into()).collect(),
+        release: "_build/prod/rel/shop".into(),
+        flyhot: "0.1.0".into(),
+    }
+}
+
+fn step(step: Step, duration_us: u64, count: u64, unit: Unit) -> [Event; 2] {
+    let node = (step != Step::Read).then(|| NODE.to_owned());
+    [
+        Event::StepStarted {
+            node: node.clone(),
+            step,
+        },
+        Event::StepDone {
+            node,
+            step,
+            duration_us,
+            count,
+            unit,
+        },
+    ]
+}
+
+fn before_the_plan() -> Vec<Event> {
+    let mut events = Vec::new();
+    events.extend(step(Step::Read, 48_211, 412, Unit::Modules));
+    events.extend(step(Step::Connect, 12_400, 1, Unit::Attempts));
+    events.extend(step(Step::Census, 85_000, 10_342, Unit::Processes));
+    events.push(Event::Census {
+        node: NODE.into(),
+        census: NodeCensus {
+            otp: "25".into(),
+            erts: "13.1.5".into(),
+            elixir: Some("1.14.0".into()),
+            modules: 1_203,
+            processes: 10_342,
+        },
+    });
+    events
+}
+
+fn code_ids() -> CodeIds {
+    CodeIds {
+        before: Some("3f2a9100c4d2".repeat(6)[..64].into()),
+        after: Some("77cd02e1b8aa".repeat(6)[..64].into()),
+    }
+}
+
+fn kind(host: &str, behaviour: &str, processes: u64, fate: &str, rehearsal: &str, why: &str) -> PlannedKind {
+    PlannedKind {
+        host: host.into(),
+        behaviour: behaviour.into(),
+        processes,
+        fate: fate.into(),
+        rehearsal: rehearsal.into(),
+        why: why.into(),
+    }
+}
+
+fn planned(node: &NodeOutcome, kind: OutcomeKind, reasons: Vec<Reason>) -> NodeOutcome {
+    NodeOutcome {
+        outcome: kind,
+        reasons,
+        ..node.clone()
+    }
+}
+
+/// A node on which 2 modules change under 10 000 servers.
+fn untouched() -> NodeOutcome {
+    NodeOutcome {
+        code_id: code_ids(),
+        modules: ModuleCounts {
+            changed: 2,
+            added: 1,
+            removed: 0,
+        },
+        processes: ProcessCounts {
+            affected: 10_001,
+            skipped: 10_001,
+            ..ProcessCounts::default()
+        },
+        ..NodeOutcome::untouched(NODE, OutcomeKind::Planned)
+    }
+}
+
+/// The same after its window.
+fn windowed(kind: OutcomeKind, processes: ProcessCounts, reasons: Vec<Reason>) -> NodeOutcome {
+    NodeOutcome {
+        outcome: kind,
+        processes,
+        window_us: 182_400,
+        longest_freeze_us: 171_020,
+        phases_us: PhaseTimes {
+            freeze: 61_000,
+            swap: 8_300,
+            migrate: 72_100,
+            prove: 420,
+            thaw: 40_580,
+        },
+        reasons,
+        ..untouched()
+    }
+}
+
+fn ends(kind: OutcomeKind, exit: ExitCode, nodes: Vec<NodeOutcome>) -> Event {
+    Event::Outcome(Outcome {
+        outcome: kind,
+        exit_code: exit,
+        nodes,
+    })
+}
+
+fn hot_plan() -> Vec<Event> {
+    let reasons = vec![
+        Reason::new(
+            ReasonCode::ShapeUnknown,
+            "Shop.Cart",
+            "Whether the shape of its state changed cannot be known from a stripped module.",
+            "",
+        ),
+        Reason::new(
+            ReasonCode::BootFilesOld,
+            NODE,
+            "Boot files are not rewritten: after a restart in embedded mode Shop.Discount is not loaded by itself.",
+            "Deploy the release cold before the next restart.",
+        ),
+    ];
+    let mut events = vec![started("plan", &[NODE])];
+    events.extend(before_the_plan());
+    events.push(Event::Plan {
+        node: NODE.into(),
+        verdict: Verdict::HotWithWarnings,
+        modules: PlannedModules {
+            changed: vec!["Shop.Cart".into(), "Shop.Router".into()],
+            added: vec!["Shop.Discount".into()],
+            removed: vec![],
+            unchanged: 409,
+        },
+        kinds: vec![
+            kind("Shop.Cart", "gen_server", 10_000, "migrate", "in_place", ""),
+            kind(
+                "Shop.CartSupervisor",
+                "supervisor",
+                1,
+                "hold",
+                "no",
+                "starts Shop.Cart",
+            ),
+        ],
+        way_back: WayBack::Exact,
+        revert_us: 82_000,
+        code_id: code_ids(),
+        reasons: reasons.clone(),
+    });
+    events.push(ends(
+        OutcomeKind::Planned,
+        ExitCode::SUCCESS,
+        vec![planned(&untouched(), OutcomeKind::Planned, reasons)],
+    ));
+    events
+}
+
+fn cold_plan() -> Vec<Event> {
+    let failed = |n: u32| {
+        Reason::new(
+            ReasonCode::RehearsalFailed,
+            format!("<0.{n}.0> Shop.Cart"),
+            "code_change/3 raised {badkey,currency} on the state of this process.",
+            "Make code_change take this state, build again, and plan again.",
+        )
+    };
+    let reasons = vec![
+        Reason::new(
+            ReasonCode::ApplicationAdded,
+            "shop_mail",
+            "The release has the application shop_mail, which the node does not run.",
+            "Deploy cold, or accept it with --accept application_added: its modules are loaded, it is not started.",
+        ),
+        failed(231),
+        failed(318),
+    ];
+    let names = |of: u32| (0..of).map(|n| format!("Shop.Page{n}")).collect();
+    let mut events = vec![started("plan", &[NODE])];
+    events.extend(before_the_plan());
+    events.push(Event::Plan {
+        node: NODE.into(),
+        verdict: Verdict::Cold,
+        modules: PlannedModules {
+            changed: names(23),
+            added: vec![],
+            removed: vec!["Shop.Old".into()],
+            unchanged: 1_388,
+        },
+        kinds: vec![],
+        way_back: WayBack::None,
+        revert_us: 0,
+        code_id: code_ids(),
+        reasons: reasons.clone(),
+    });
+    events.push(ends(
+        OutcomeKind::Refused,
+        ErrorKind::ColdDeployNeeded.exit_code(),
+        vec![planned(&untouched(), OutcomeKind::Refused, reasons)],
+    ));
+    events
+}
+
+fn steps_of_an_upgrade() -> Vec<Event> {
+    let mut events = before_the_plan();
+    events.extend(step(Step::Stage, 9_000, 48_128, Unit::Bytes));
+    events.push(Event::Progress {
+        node: Some(NODE.into()),
+        step: Step::Rehearse,
+        done: 1,
+        total: 2,
+        unit: Unit::Processes,
+    });
+    events.extend(step(Step::Rehearse, 31_500, 10_000, Unit::Processes));
+    events.extend(step(Step::Drain, 400, 0, Unit::Processes));
+    events.extend(step(Step::Window, 182_400, 10_001, Unit::Processes));
+    events.extend(step(Step::Persist, 15_000, 3, Unit::Files));
+    events
+}
+
+fn upgraded() -> Vec<Event> {
+    let second = "shop@10.0.0.2";
+    let mut events = vec![started("upgrade", &[NODE, second])];
+    events.extend(steps_of_an_upgrade());
+    events.push(Event::StepStarted {
+        node: Some(second.into()),
+        step: Step::Connect,
+    });
+    let counts = ProcessCounts {
+        affected: 10_001,
+        migrated: 10_000,
+        died: 1,
+        ..ProcessCounts::default()
+    };
+    let died = Reason::new(
+        ReasonCode::ProcessDied,
+        "<0.4711.0> Shop.Cart",
+        "The process ended during the window.",
+        "",
+    );
+    let mut nothing = NodeOutcome::untouched(second, OutcomeKind::NothingToDo);
+    nothing.code_id = CodeIds {
+        before: code_ids().after,
+        after: code_ids().after,
+    };
+    events.push(ends(
+        OutcomeKind::Upgraded,
+        ExitCode::SUCCESS,
+        vec![windowed(OutcomeKind::Upgraded, counts, vec![died]), nothing],
+    ));
+    events
+}
+
+fn reverted() -> Vec<Event> {
+    let mut events = vec![started("upgrade", &[NODE])];
+    events.extend(before_the_plan());
+    events.push(Event::Attempt {
+        node: NODE.into(),
+        attempt: 1,
+        of: 3,
+        reasons: vec![Reason::new(
+            ReasonCode::FreezeBudget,
+            "<0.512.0> Shop.Export",
+            "It did not answer its suspend within 2 s.",
+            "Raise --window-budget, or try again when it is idle.",
+        )],
+    });
+    events.extend(step(Step::Window, 182_400, 10_001, Unit::Processes));
+    let counts = ProcessCounts {
+        affected: 10_001,
+        migrated: 9_994,
+        failed: 7,
+        ..ProcessCounts::default()
+    };
+    let failed = Reason::new(
+        ReasonCode::MigrationFailed,
+        "<0.231.0> Shop.Cart",
+        "code_change/3 returned {error,no_currency}; the node went back to the old code and states.",
+        "Make code_change take this state, and build again.",
+    );
+    events.push(ends(
+        OutcomeKind::Reverted,
+        ErrorKind::Reverted.exit_code(),
+        vec![windowed(OutcomeKind::Reverted, counts, vec![failed])],
+    ));
+    events
+}
+
+fn degraded() -> Vec<Event> {
+    let mut events = vec![started("upgrade", &[NODE, "shop@10.0.0.2"])];
+    events.extend(steps_of_an_upgrade());
+    let counts = ProcessCounts {
+        affected: 10_001,
+        migrated: 9_999,
+        kept: 1,
+        failed: 1,
+        ..ProcessCounts::default()
+    };
+    let ended = Reason::new(
+        ReasonCode::ProcessEnded,
+        "<0.231.0> Shop.Cart",
+        "Its code_change failed and requests held the new code in use, so it was ended; its supervisor restarted it.",
+        "Check what the lost state means for your users.",
+    );
+    events.push(ends(
+        OutcomeKind::Degraded,
+        ErrorKind::Degraded.exit_code(),
+        vec![
+            windowed(OutcomeKind::Degraded, counts, vec![ended]),
+            NodeOutcome::untouched("shop@10.0.0.2", OutcomeKind::NotBegun),
+        ],
+    ));
+    events
+}
+
+fn error() -> Vec<Event> {
+    let mut events = vec![started("upgrade", &[NODE])];
+    events.extend(step(Step::Read, 48_211, 412, Unit::Modules));
+    events.push(Event::StepStarted {
+        node: Some(NODE.into()),
+        step: Step::Connect,
+    });
+    events.push(Event::Error {
+        node: Some(NODE.into()),
+        kind: ErrorKind::NodeUnreachable,
+        message: "asking epmd on 10.0.0.1:4369 for the node: connection refused".into(),
+        hint: "Start the node.\u{1b}[31m".into(),
+    });
+    events.push(ends(
+        OutcomeKind::Failed,
+        ErrorKind::NodeUnreachable.exit_code(),
+        vec![NodeOutcome::untouched(NODE, OutcomeKind::Failed)],
+    ));
+    events
+}
+
+#[test]
+fn people_read_what_the_golden_files_say() {
+    for (name, events) in [
+        ("hot_plan.txt", hot_plan()),
+        ("cold_plan.txt", cold_plan()),
+        ("upgraded.txt", upgraded()),
+        ("reverted.txt", reverted()),
+        ("degraded.txt", degraded()),
+        ("error.txt", error()),
+    ] {
+        golden(name, &said(&events, Screen::default()));
+    }
+}
+
+#[test]
+fn colours_add_no_text() {
+    let coloured = Screen {
+        colours: true,
+        ..Screen::default()
+    };
+    for events in [
+        hot_plan(),
+        cold_plan(),
+        upgraded(),
+        reverted(),
+        degraded(),
+        error(),
+    ] {
+        let painted = said(&events, coloured);
+        assert!(painted.contains('\u{1b}'));
+        assert_eq!(without_styles(&painted), said(&events, Screen::default()));
+    }
+}
+
+#[test]
+fn bars_take_no_line_away() {
+    let bars = Screen {
+        bars: true,
+        ..Screen::default()
+    };
+    for events in [
+        hot_plan(),
+        cold_plan(),
+        upgraded(),
+        reverted(),
+        degraded(),
+        error(),
+    ] {
+        let text = said(&events, bars);
+        for line in said(&events, Screen::default()).lines() {
+            assert!(text.contains(line), "{line}");
+        }
+    }
+}
+
+/// Drops `ESC [ … m`.
+fn without_styles(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once('m').unwrap().1);
+    }
+    plain
+}

@@ -1,0 +1,435 @@
+//! The judgement of what came back: reasons, and what became of the node.
+
+use flyhot_events::{
+    CodeIds, ErrorKind, ModuleCounts, NodeOutcome, OutcomeKind, ProcessCounts, Reason, ReasonCode, Severity,
+};
+
+use crate::plan::{Plan, elixir_name};
+use crate::{
+    AbandonCause, DrainReport, Fault, KnockReport, PersistReport, PrepareReport, ProcessRef, RehearsalReport,
+    Straggler, WindowEnd, WindowReport,
+};
+
+/// The most stack frames a sentence shows.
+const FRAMES: usize = 3;
+
+/// What a window means for the command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// The node is done with.
+    Done(Box<NodeOutcome>),
+    /// Nothing was touched, and another attempt may succeed.
+    Retry(Vec<Reason>),
+}
+
+/// `<0.123.0> (name)`.
+pub fn process_name(process: &ProcessRef) -> String {
+    match &process.name {
+        Some(name) => format!("{} ({})", process.pid, elixir_name(name)),
+        None => process.pid.clone(),
+    }
+}
+
+/// The counts of a node on which nothing was done: every affected process is skipped.
+pub fn untouched_counts(affected: u64) -> ProcessCounts {
+    ProcessCounts {
+        affected,
+        skipped: affected,
+        ..ProcessCounts::default()
+    }
+}
+
+/// affected = migrated + kept + failed + died + skipped.
+pub fn invariant_counts_add_up(counts: &ProcessCounts) -> bool {
+    counts.affected == counts.migrated + counts.kept + counts.failed + counts.died + counts.skipped
+}
+
+/// An outcome in which the node stays as it is.
+pub fn untouched(
+    node: &str,
+    plan: &Plan,
+    kind: OutcomeKind,
+    before: &str,
+    reasons: Vec<Reason>,
+) -> NodeOutcome {
+    NodeOutcome {
+        code_id: CodeIds {
+            before: Some(before.into()),
+            after: Some(before.into()),
+        },
+        modules: module_counts(plan),
+        processes: untouched_counts(plan.affected()),
+        reasons,
+        ..NodeOutcome::untouched(node, kind)
+    }
+}
+
+fn module_counts(plan: &Plan) -> ModuleCounts {
+    ModuleCounts {
+        changed: plan.changes.changed.len() as u64,
+        added: plan.changes.added.len() as u64,
+        removed: plan.changes.removed.len() as u64,
+    }
+}
+
+/// What a rehearsal that did not pass everywhere means; empty when it did.
+pub fn rehearsal(report: &RehearsalReport) -> Vec<Reason> {
+    let mut reasons = faults(
+        ReasonCode::RehearsalFailed,
+        &report.faults,
+        "the new code_change fails on its state",
+    );
+    let named = report.faults.len() as u64;
+    if report.failed > named {
+        reasons.push(Reason::new(
+            ReasonCode::RehearsalFailed,
+            "processes",
+            format!(
+                "{} more processes fail in the same rehearsal",
+                report.failed - named
+            ),
+            "",
+        ));
+    }
+    reasons.extend(stragglers(&report.silent, "did not come to the rehearsal"));
+    reasons
+}
+
+fn faults(code: ReasonCode, faults: &[Fault], what: &str) -> Vec<Reason> {
+    faults
+        .iter()
+        .map(|fault| {
+            Reason::new(
+                code,
+                process_name(&fault.process),
+                format!(
+                    "{} of {}: {what}: {}",
+                    process_name(&fault.process),
+                    elixir_name(&fault.module),
+                    fault.error
+                ),
+                "Mend the code_change for this state.",
+            )
+        })
+        .collect()
+}
+
+fn stragglers(list: &[Straggler], what: &str) -> Vec<Reason> {
+    list.iter()
+        .map(|straggler| straggler_reason(ReasonCode::Straggler, straggler, what))
+        .collect()
+}
+
+fn straggler_reason(code: ReasonCode, straggler: &Straggler, what: &str) -> Reason {
+    let stack: Vec<&str> = straggler.stack.iter().take(FRAMES).map(String::as_str).collect();
+    Reason::new(
+        code,
+        process_name(&straggler.process),
+        format!(
+            "{} of {} {what}; waited {} ms, {} messages in its queue, it is in {}",
+            process_name(&straggler.process),
+            elixir_name(&straggler.module),
+            straggler.waited_us / 1000,
+            straggler.queue,
+            if stack.is_empty() {
+                "no known function".into()
+            } else {
+                stack.join(" < ")
+            }
+        ),
+        "Try again when it is less busy.",
+    )
+}
+
+/// What draining means: refusals when it did not succeed.
+pub fn drain(report: &DrainReport) -> Vec<Reason> {
+    let mut reasons: Vec<Reason> = report
+        .lingerers
+        .iter()
+        .map(|lingerer| {
+            let mut reason = straggler_reason(
+                ReasonCode::Lingerers,
+                lingerer,
+                "still executes the version before the running one",
+            );
+            reason.hint = "Wait for it (--drain-timeout), or end it (--kill-lingerers).".into();
+            reason
+        })
+        .collect();
+    if reasons.is_empty() && !report.modules.is_empty() {
+        reasons.push(Reason::new(
+            ReasonCode::Lingerers,
+            elixir_name(&report.modules[0]),
+            format!("the old code of {} modules is still in use", report.modules.len()),
+            "Wait (--drain-timeout), or end the processes (--kill-lingerers).",
+        ));
+    }
+    reasons.extend(report.killed.iter().map(|killed| {
+        let mut reason = straggler_reason(
+            ReasonCode::LingerersKilled,
+            killed,
+            "was ended, it executed the version before the running one",
+        );
+        reason.hint = String::new();
+        reason
+    }));
+    reasons
+}
+
+/// What preparing means: refusals.
+pub fn prepare(report: &PrepareReport) -> Vec<Reason> {
+    report
+        .refused
+        .iter()
+        .map(|(module, why)| {
+            let code = match why.as_str() {
+                "sticky_directory" => ReasonCode::StickyModule,
+                "on_load_not_allowed" | "on_load" => ReasonCode::OnLoadChanged,
+                _ => ReasonCode::BrokenFile,
+            };
+            Reason::new(
+                code,
+                elixir_name(module),
+                format!("the node's loader refuses {}: {why}", elixir_name(module)),
+                "Build the release again with the node's OTP.",
+            )
+        })
+        .collect()
+}
+
+/// What the knock means; empty when everyone answered.
+pub fn knock(report: &KnockReport) -> Vec<Reason> {
+    stragglers(&report.stragglers, "does not read its mailbox")
+}
+
+/// What writing to the node's disk means.
+pub fn persist(report: &PersistReport) -> Vec<Reason> {
+    report
+        .failed
+        .iter()
+        .map(|(path, why)| {
+            Reason::new(
+                ReasonCode::NotPersisted,
+                path.clone(),
+                format!("{path} could not be written: {why}; a restart boots the old code"),
+                "Make the path writable for the node and run the command again.",
+            )
+        })
+        .collect()
+}
+
+/// What a window means. `more` says whether another attempt is left; `reasons` are those of the plan.
+pub fn window(
+    node: &str,
+    plan: &Plan,
+    report: &WindowReport,
+    more: bool,
+    (before, after): (&str, &str),
+    mut reasons: Vec<Reason>,
+) -> Judgement {
+    let (outcome, mut found) = match report.end {
+        WindowEnd::Upgraded => (OutcomeKind::Upgraded, Vec::new()),
+        WindowEnd::Reverted => (OutcomeKind::Reverted, failures(report)),
+        WindowEnd::Degraded => (OutcomeKind::Degraded, failures(report)),
+        WindowEnd::Abandoned(cause) => {
+            let found = abandoned(cause, report);
+            let retry = matches!(
+                cause,
+                AbandonCause::Budget | AbandonCause::Newborn | AbandonCause::CodeServer
+            );
+            if retry && more && report.unresumed.is_empty() {
+                return Judgement::Retry(found);
+            }
+            let outcome = match cause {
+                AbandonCause::Rehearsal | AbandonCause::SwapRefused => OutcomeKind::Refused,
+                _ => OutcomeKind::NotQuiesced,
+            };
+            (outcome, found)
+        }
+    };
+    if report.by_guard && report.end == WindowEnd::Upgraded {
+        found.push(Reason::new(
+            ReasonCode::GuardFinished,
+            "agent",
+            "the agent's worker ended after the swap; its guard finished the window",
+            "",
+        ));
+    }
+    found.extend(report.ended.iter().map(|process| {
+        Reason::new(
+            ReasonCode::ProcessEnded,
+            process_name(process),
+            format!(
+                "{} was ended; its supervisor starts it again with a fresh state",
+                process_name(process)
+            ),
+            "Check what its state was needed for.",
+        )
+    }));
+    if report.died > 0 {
+        found.push(Reason::new(
+            ReasonCode::ProcessDied,
+            "processes",
+            format!("{} processes ended by themselves during the window", report.died),
+            "",
+        ));
+    }
+    found.extend(report.unresumed.iter().map(|process| {
+        Reason::new(
+            ReasonCode::StillSuspended,
+            process_name(process),
+            format!(
+                "{} did not answer its resume and may still be suspended",
+                process_name(process)
+            ),
+            "On the node: :sys.resume/1 with its pid.",
+        )
+    }));
+    reasons.extend(found);
+    let abandoned = matches!(report.end, WindowEnd::Abandoned(_));
+    let new_code = matches!(report.end, WindowEnd::Upgraded | WindowEnd::Degraded);
+    Judgement::Done(Box::new(NodeOutcome {
+        node: node.into(),
+        outcome,
+        code_id: CodeIds {
+            before: Some(before.into()),
+            after: Some(if new_code { after } else { before }.into()),
+        },
+        modules: module_counts(plan),
+        processes: ProcessCounts {
+            affected: report.affected,
+            migrated: report.migrated,
+            kept: report.kept,
+            failed: report.failed,
+            died: report.died,
+            skipped: if abandoned {
+                report.affected.saturating_sub(report.died + report.failed)
+            } else {
+                0
+            },
+        },
+        window_us: report.window_us,
+        longest_freeze_us: report.longest_freeze_us,
+        phases_us: report.phases,
+        reasons,
+    }))
+}
+
+fn failures(report: &WindowReport) -> Vec<Reason> {
+    let mut reasons = faults(
+        ReasonCode::MigrationFailed,
+        &report.faults,
+        "its migration failed",
+    );
+    let named = report.faults.len() as u64;
+    if report.failed > named {
+        reasons.push(Reason::new(
+            ReasonCode::MigrationFailed,
+            "processes",
+            format!("{} more processes failed", report.failed - named),
+            "",
+        ));
+    }
+    reasons
+}
+
+fn abandoned(cause: AbandonCause, report: &WindowReport) -> Vec<Reason> {
+    let one =
+        |code, subject: &str, sentence: String, hint: &str| vec![Reason::new(code, subject, sentence, hint)];
+    match cause {
+        AbandonCause::Budget => {
+            let mut reasons = stragglers(&report.stragglers, "did not come to rest");
+            if reasons.is_empty() {
+                let detail = if report.detail.is_empty() {
+                    "the budget was used up"
+                } else {
+                    &report.detail
+                };
+                reasons.extend(one(
+                    ReasonCode::FreezeBudget,
+                    "window",
+                    format!("the node did not come to rest: {detail}"),
+                    "Try again, or raise --window-budget.",
+                ));
+            }
+            reasons
+        }
+        AbandonCause::Newborn => one(
+            ReasonCode::Newborn,
+            "window",
+            format!(
+                "a process of an affected kind was started meanwhile: {}",
+                report.detail
+            ),
+            "Try again.",
+        ),
+        AbandonCause::Rehearsal => faults(
+            ReasonCode::RehearsalFailed,
+            &report.faults,
+            "the new code_change fails on its frozen state",
+        ),
+        AbandonCause::CodeMoved => one(
+            ReasonCode::CodeMoved,
+            &report.detail,
+            format!(
+                "{} was loaded by somebody else meanwhile",
+                elixir_name(&report.detail)
+            ),
+            "Try again.",
+        ),
+        AbandonCause::SwapRefused => one(
+            ReasonCode::SwapRefused,
+            "code server",
+            format!("the node's code server refused the swap: {}", report.detail),
+            "Try again; if it stays, deploy it cold.",
+        ),
+        AbandonCause::CodeServer => one(
+            ReasonCode::FreezeBudget,
+            "code server",
+            "the node's code server did not answer in time".into(),
+            "Try again.",
+        ),
+        AbandonCause::DriverGone => one(
+            ReasonCode::WorkerDied,
+            "agent",
+            "the node lost its connection to flyhot before the swap".into(),
+            "Try again.",
+        ),
+        AbandonCause::WorkerDied => one(
+            ReasonCode::WorkerDied,
+            "agent",
+            "the agent's worker ended before the swap; everything was thawed".into(),
+            "Try again.",
+        ),
+        AbandonCause::GuardDied => one(
+            ReasonCode::GuardDied,
+            "agent",
+            "the agent's guard ended before the swap; everything was thawed".into(),
+            "Try again.",
+        ),
+    }
+}
+
+/// The kind of failure an outcome is; `None` for a success.
+pub fn error_kind(outcome: &NodeOutcome) -> Option<ErrorKind> {
+    let has = |code| outcome.reasons.iter().any(|reason| reason.code == code);
+    if has(ReasonCode::StillSuspended) {
+        return Some(ErrorKind::MaybeSuspended);
+    }
+    match outcome.outcome {
+        OutcomeKind::Upgraded | OutcomeKind::NothingToDo | OutcomeKind::Planned => None,
+        OutcomeKind::Refused if has(ReasonCode::BrokenFile) => Some(ErrorKind::Usage),
+        OutcomeKind::Refused if has(ReasonCode::NodeBusy) => Some(ErrorKind::Locked),
+        OutcomeKind::Refused => Some(ErrorKind::ColdDeployNeeded),
+        OutcomeKind::Reverted => Some(ErrorKind::Reverted),
+        OutcomeKind::Degraded => Some(ErrorKind::Degraded),
+        OutcomeKind::NotQuiesced => Some(ErrorKind::NotQuiesced),
+        OutcomeKind::Mixed => Some(ErrorKind::Mixed),
+        OutcomeKind::Failed | OutcomeKind::NotBegun => Some(ErrorKind::Bug),
+    }
+}
+
+/// Whether reasons refuse an upgrade.
+pub fn refuse(reasons: &[Reason]) -> bool {
+    reasons.iter().any(|reason| reason.severity >= Severity::Cold)
+}

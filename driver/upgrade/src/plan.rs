@@ -1,0 +1,739 @@
+//! The plan: what changes, who is affected, how each kind fares, and the verdict.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flyhot_events::{PlannedKind, PlannedModules, Reason, ReasonCode, Severity, Verdict, WayBack};
+
+use crate::target::{CodeChange, Policy, Target, TargetModule};
+use crate::{
+    Behaviour, Fate, Kind, NodeFacts, PrepareReport, Rehearsal, Script, ScriptKind, ScriptModule,
+    WayBackReport,
+};
+
+/// What purging one module that has old code costs per process, microseconds (measured 2 to 5; design D3).
+const PURGE_US_PER_PROCESS: u64 = 4;
+
+/// How many processes or modules one reason names before it only counts.
+const NAMED: usize = 20;
+
+/// The modules of a change, each list sorted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Loaded with another md5.
+    pub changed: Vec<String>,
+    /// Not loaded, and the node's disk does not have them either.
+    pub added: Vec<String>,
+    /// Loaded from one of the target's own applications and absent from it.
+    pub removed: Vec<String>,
+    /// Own modules that stay as they are.
+    pub unchanged: u64,
+}
+
+impl Changes {
+    /// Whether the node runs the target already. Modules that merely stay loaded are no work.
+    pub fn is_nothing(&self) -> bool {
+        self.changed.is_empty() && self.added.is_empty()
+    }
+
+    /// Everything that is swapped.
+    pub fn swapped(&self) -> impl Iterator<Item = &String> {
+        self.changed.iter().chain(&self.added)
+    }
+}
+
+/// Compares the target with what the node has loaded.
+///
+/// `on_disk` are modules that are not loaded but whose file on the node is the target's: an interactive node loads
+/// them when they are called.
+pub fn changes(target: &Target, facts: &NodeFacts, on_disk: &BTreeSet<String>) -> Changes {
+    let mut changes = Changes::default();
+    for (name, module) in target.modules.iter().filter(|(_, module)| module.own) {
+        match facts.modules.get(name) {
+            Some(loaded) if loaded.md5 == module.md5 => changes.unchanged += 1,
+            Some(_) => changes.changed.push(name.clone()),
+            None if on_disk.contains(name) => changes.unchanged += 1,
+            None => changes.added.push(name.clone()),
+        }
+    }
+    for (name, loaded) in &facts.modules {
+        if !target.modules.contains_key(name) && own_application(target, facts, &loaded.file).is_some() {
+            changes.removed.push(name.clone());
+        }
+    }
+    changes
+}
+
+/// The target's own application that a file of the node belongs to.
+fn own_application<'a>(target: &'a Target, facts: &NodeFacts, file: &str) -> Option<&'a String> {
+    target
+        .applications
+        .iter()
+        .filter(|(_, application)| application.own)
+        .map(|(name, _)| name)
+        .find(|name| {
+            facts.applications.get(*name).is_some_and(|application| {
+                !application.dir.is_empty()
+                    && file
+                        .strip_prefix(&application.dir)
+                        .is_some_and(|rest| rest.starts_with('/'))
+            })
+        })
+}
+
+/// How one affected kind fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KindPlan {
+    /// The kind.
+    pub kind: Kind,
+    /// `None`: left alone.
+    pub fate: Option<Fate>,
+    /// How its code_change is tried.
+    pub rehearsal: Rehearsal,
+    /// Why, where it is left alone or not rehearsed.
+    pub why: String,
+}
+
+/// A plan for one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The modules.
+    pub changes: Changes,
+    /// Kinds whose code changes.
+    pub kinds: Vec<KindPlan>,
+    /// Everything found, in the order found.
+    pub reasons: Vec<Reason>,
+    /// What a revert would be.
+    pub way_back: WayBack,
+    /// How long it would take, microseconds.
+    pub revert_us: u64,
+}
+
+/// What a plan is made of.
+#[derive(Debug)]
+pub struct PlanInput<'a> {
+    /// The release.
+    pub target: &'a Target,
+    /// The node.
+    pub facts: &'a NodeFacts,
+    /// Its processes.
+    pub kinds: &'a [Kind],
+    /// The modules.
+    pub changes: &'a Changes,
+    /// Of each changed module that has one: what the call graph says of its code_change.
+    pub code_changes: &'a BTreeMap<String, CodeChange>,
+    /// gen_statem modules whose callback_mode differs, or may.
+    pub callback_mode_changed: &'a BTreeSet<String>,
+    /// Changed modules whose loaded code is not what lies on the node's disk.
+    pub drifted: &'a BTreeSet<String>,
+    /// Whether the boot configuration differs, where that can be known.
+    pub configuration_changed: bool,
+    /// What was sampled.
+    pub way_back: &'a WayBackReport,
+    /// What the user wants.
+    pub policy: &'a Policy,
+}
+
+/// Makes the plan.
+pub fn plan(input: &PlanInput<'_>) -> Plan {
+    let changed: BTreeSet<&String> = input.changes.swapped().collect();
+    let kinds: Vec<KindPlan> = input
+        .kinds
+        .iter()
+        .filter(|kind| kind.modules.iter().any(|module| changed.contains(module)))
+        .map(|kind| kind_plan(kind, input))
+        .collect();
+    let mut reasons = Vec::new();
+    toolchain(input, &mut reasons);
+    applications(input, &mut reasons);
+    modules(input, &mut reasons);
+    processes(&kinds, input, &mut reasons);
+    let (way_back, revert_us) = predict_revert(input, &kinds);
+    way_back_reasons(way_back, revert_us, input, &mut reasons);
+    for reason in &mut reasons {
+        if reason.severity == Severity::Cold && input.policy.accept.contains(&reason.code) {
+            reason.severity = Severity::Warning;
+        }
+    }
+    Plan {
+        changes: input.changes.clone(),
+        kinds,
+        reasons,
+        way_back,
+        revert_us,
+    }
+}
+
+fn kind_plan(kind: &Kind, input: &PlanInput<'_>) -> KindPlan {
+    let left = |why: &str| KindPlan {
+        kind: kind.clone(),
+        fate: None,
+        rehearsal: Rehearsal::No,
+        why: why.into(),
+    };
+    match kind.behaviour {
+        Behaviour::Supervisor => {
+            return left("supervisors keep their child specs; no code_change is run on them");
+        }
+        Behaviour::Agent => return left("an Agent's state belongs to closures; it is never suspended"),
+        Behaviour::Task => return left("a Task runs to its end on the code it started with"),
+        Behaviour::ProcLib | Behaviour::Raw => return left("it does not answer system messages"),
+        Behaviour::System => return left("it belongs to the runtime system"),
+        Behaviour::GenServer | Behaviour::GenStatem | Behaviour::GenEvent | Behaviour::Special => {}
+    }
+    let asked: Vec<String> = match kind.behaviour {
+        Behaviour::GenEvent => kind.modules.clone(),
+        _ => vec![kind.host.clone()],
+    }
+    .into_iter()
+    .filter(|module| migrates(kind.behaviour, module, input))
+    .collect();
+    if asked.is_empty() {
+        return KindPlan {
+            kind: kind.clone(),
+            fate: Some(Fate::Keep),
+            rehearsal: Rehearsal::No,
+            why: "no code_change: the state is kept as it is".into(),
+        };
+    }
+    let (rehearsal, why) = rehearsal(kind, &asked, input);
+    KindPlan {
+        kind: kind.clone(),
+        fate: Some(Fate::Migrate { modules: asked }),
+        rehearsal,
+        why,
+    }
+}
+
+/// Whether a module is asked: decided by what the new code exports. A wrapper host outside the change set is asked
+/// always, because its own code_change hands on to the user's module.
+fn migrates(behaviour: Behaviour, module: &str, input: &PlanInput<'_>) -> bool {
+    let Some(target) = input.target.modules.get(module) else {
+        return true;
+    };
+    let changed = input.changes.swapped().any(|name| name == module);
+    if behaviour == Behaviour::GenEvent && !changed {
+        return false;
+    }
+    match behaviour {
+        Behaviour::GenServer | Behaviour::GenEvent => target.code_change_3,
+        Behaviour::GenStatem => target.code_change_4,
+        Behaviour::Special => target.system_code_change,
+        _ => false,
+    }
+}
+
+fn rehearsal(kind: &Kind, asked: &[String], input: &PlanInput<'_>) -> (Rehearsal, String) {
+    if !input.policy.rehearse {
+        return (Rehearsal::No, "--no-rehearsal".into());
+    }
+    let mut how = Rehearsal::InPlace;
+    for module in asked {
+        if kind.behaviour == Behaviour::GenStatem && input.callback_mode_changed.contains(module) {
+            return (
+                Rehearsal::No,
+                format!("{} changes its callback_mode", elixir_name(module)),
+            );
+        }
+        match input.code_changes.get(module) {
+            Some(CodeChange::Ends) => {}
+            // The processes of a manager with several handlers answer together: one that hangs would hold them all.
+            Some(CodeChange::MayNotEnd) if kind.behaviour == Behaviour::GenEvent => {
+                return (
+                    Rehearsal::No,
+                    format!("{}: its code_change may not end", elixir_name(module)),
+                );
+            }
+            Some(CodeChange::MayNotEnd) => how = Rehearsal::Apart,
+            Some(CodeChange::Cannot(why)) => return (Rehearsal::No, why.clone()),
+            None => {
+                return (
+                    Rehearsal::No,
+                    format!(
+                        "{} does not change; it hands on to a module that does",
+                        elixir_name(module)
+                    ),
+                );
+            }
+        }
+    }
+    (how, String::new())
+}
+
+fn toolchain(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    let (target, facts) = (input.target, input.facts);
+    let mut differs = |subject: &str, node: &str, release: &str| {
+        reasons.push(Reason::new(
+            ReasonCode::ToolchainDiffers,
+            subject,
+            format!("the node runs {subject} {node}, the release was built with {release}"),
+            "Build the release with the node's versions, or deploy it cold.",
+        ));
+    };
+    if let Some(erts) = target.erts.as_ref().filter(|erts| **erts != facts.erts) {
+        differs("ERTS", &facts.erts, erts);
+    }
+    if target.elixir != facts.elixir {
+        let none = "none".to_owned();
+        differs(
+            "Elixir",
+            facts.elixir.as_ref().unwrap_or(&none),
+            target.elixir.as_ref().unwrap_or(&none),
+        );
+    }
+    for (name, application) in target
+        .applications
+        .iter()
+        .filter(|(_, application)| !application.own)
+    {
+        match facts.applications.get(name) {
+            Some(node) if node.version != application.version => {
+                differs(name, &node.version, &application.version);
+            }
+            _ => {}
+        }
+    }
+    let other: Vec<&str> = target
+        .modules
+        .iter()
+        .filter(|(name, module)| {
+            !module.own
+                && facts
+                    .modules
+                    .get(*name)
+                    .is_some_and(|loaded| loaded.md5 != module.md5)
+        })
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if let Some(first) = other.first() {
+        reasons.push(Reason::new(
+            ReasonCode::ToolchainDiffers,
+            elixir_name(first),
+            format!(
+                "{} modules of OTP or Elixir differ from the node's, {} among them",
+                other.len(),
+                elixir_name(first)
+            ),
+            "Build the release with the node's OTP and Elixir, or deploy it cold.",
+        ));
+    }
+}
+
+fn applications(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    let (target, facts) = (input.target, input.facts);
+    for (name, application) in &target.applications {
+        if application.own && !facts.applications.contains_key(name) {
+            reasons.push(Reason::new(
+                ReasonCode::ApplicationAdded,
+                name,
+                format!(
+                    "the release has the application {name} {}, which the node has not loaded",
+                    application.version
+                ),
+                "Deploy it cold, or accept that it is not started (--accept application_added).",
+            ));
+        }
+        if application.own
+            && let Some(module) = &application.start_module
+            && input.changes.changed.contains(module)
+        {
+            reasons.push(Reason::new(
+                ReasonCode::StartModuleChanged,
+                elixir_name(module),
+                format!("the start module of {name} changed; its start function is not run again"),
+                "Check that nothing new is started or attached there.",
+            ));
+        }
+    }
+    for (name, application) in &facts.applications {
+        if application.running
+            && !target.applications.contains_key(name)
+            && application.dir.starts_with(&facts.root_dir)
+        {
+            reasons.push(Reason::new(
+                ReasonCode::ApplicationRemoved,
+                name,
+                format!(
+                    "the node runs the application {name} {}, which the release does not have",
+                    application.version
+                ),
+                "Deploy it cold, or accept that it keeps running (--accept application_removed).",
+            ));
+        }
+    }
+}
+
+fn modules(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    for name in input.changes.swapped() {
+        let (Some(module), shown) = (input.target.modules.get(name), elixir_name(name)) else {
+            continue;
+        };
+        module_reasons(name, module, &shown, input, reasons);
+    }
+    if !input.changes.removed.is_empty() {
+        let names: Vec<String> = input
+            .changes
+            .removed
+            .iter()
+            .take(NAMED)
+            .map(|name| elixir_name(name))
+            .collect();
+        reasons.push(Reason::new(
+            ReasonCode::ModuleRemoved,
+            names.first().cloned().unwrap_or_default(),
+            format!(
+                "{} modules are not in the release any more and stay loaded: {}",
+                input.changes.removed.len(),
+                names.join(", ")
+            ),
+            "They go with the next cold deploy.",
+        ));
+    }
+    if input.configuration_changed {
+        reasons.push(Reason::new(
+            ReasonCode::ConfigurationChanged,
+            "sys.config",
+            "the boot configuration of the release differs from the node's",
+            "A running node does not read it again; restart it where the change matters.",
+        ));
+    }
+    if !input.policy.persist {
+        reasons.push(Reason::new(
+            ReasonCode::PersistOff,
+            input.facts.root_dir.clone(),
+            "the new code is not written to the node's disk; a restart boots the old code",
+            "Leave out --no-persist.",
+        ));
+    } else if input.facts.embedded && !input.changes.added.is_empty() {
+        reasons.push(Reason::new(
+            ReasonCode::BootFilesOld,
+            elixir_name(&input.changes.added[0]),
+            format!(
+                "{} new modules are written to the node's disk, but its boot files do not name them: a restart in embedded mode does not load them by itself",
+                input.changes.added.len()
+            ),
+            "Deploy the release as the node's image before its next restart.",
+        ));
+    }
+}
+
+fn module_reasons(
+    name: &str,
+    module: &TargetModule,
+    shown: &str,
+    input: &PlanInput<'_>,
+    reasons: &mut Vec<Reason>,
+) {
+    let mut add = |code, sentence: String, hint: &str| reasons.push(Reason::new(code, shown, sentence, hint));
+    if module.loads_nif {
+        add(
+            ReasonCode::NifChanged,
+            format!("{shown} changed and loads a NIF, which cannot be swapped"),
+            "Deploy it cold.",
+        );
+    }
+    if module.on_load {
+        add(
+            ReasonCode::OnLoadChanged,
+            format!("{shown} changed and has an on_load function, which an atomic swap refuses"),
+            "Deploy it cold.",
+        );
+    }
+    if module.supervisor && input.changes.changed.iter().any(|changed| changed == name) {
+        add(
+            ReasonCode::SupervisorChanged,
+            format!(
+                "{shown} is a supervisor and changed; the child specs of running supervisors stay as they are"
+            ),
+            "Check that no child was added or removed.",
+        );
+    }
+    if let Some(loaded) = input.facts.modules.get(name) {
+        if loaded.sticky {
+            add(
+                ReasonCode::StickyModule,
+                format!("{shown} lies in a sticky directory of the node"),
+                "Unstick it on the node: code:unstick_mod/1.",
+            );
+        }
+        if loaded.traced {
+            add(
+                ReasonCode::TracedModule,
+                format!("{shown} is traced; the swap ends the trace"),
+                "Set the trace again afterwards.",
+            );
+        }
+        if loaded.cover {
+            add(
+                ReasonCode::CoverCompiled,
+                format!("{shown} is cover-compiled on the node"),
+                "Stop cover on the node, or accept it (--accept cover_compiled).",
+            );
+        }
+        if input.drifted.contains(name) {
+            add(
+                ReasonCode::Drift,
+                format!("the code that the node has loaded for {shown} is not what lies on its disk"),
+                "Find out who loaded it; there is no way back to it.",
+            );
+        }
+    }
+}
+
+fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    if !input.policy.rehearse
+        && kinds
+            .iter()
+            .any(|kind| matches!(kind.fate, Some(Fate::Migrate { .. })))
+    {
+        reasons.push(Reason::new(
+            ReasonCode::RehearsalOff,
+            "--no-rehearsal",
+            "no code_change is tried before the swap; one that fails is found after it",
+            "Leave out --no-rehearsal.",
+        ));
+    }
+    let mut shape_unknown = false;
+    let mut states: u64 = 0;
+    for plan in kinds {
+        let shown = elixir_name(&plan.kind.host);
+        match &plan.fate {
+            None if plan.kind.behaviour != Behaviour::Supervisor => reasons.push(Reason::new(
+                ReasonCode::KindNotMigrated,
+                &shown,
+                format!(
+                    "{} processes of {shown} ({}) are left alone: {}",
+                    plan.kind.processes,
+                    plan.kind.behaviour.name(),
+                    plan.why
+                ),
+                "",
+            )),
+            None => {}
+            Some(Fate::Keep) => shape_unknown = true,
+            Some(Fate::Migrate { .. }) => {
+                states += plan.kind.memory_bytes;
+                if plan.rehearsal == Rehearsal::No && input.policy.rehearse {
+                    reasons.push(Reason::new(
+                        ReasonCode::NotRehearsed,
+                        &shown,
+                        format!("the code_change of {shown} cannot be rehearsed: {}", plan.why),
+                        "A failure would be found after the swap.",
+                    ));
+                }
+            }
+        }
+    }
+    if shape_unknown {
+        reasons.push(Reason::new(
+            ReasonCode::ShapeUnknown,
+            "states",
+            "some processes keep their state without a code_change; whether the new code expects another shape cannot be known from the release",
+            "Add a code_change where the state's shape changed.",
+        ));
+    }
+    if let Some(free) = input.facts.free_bytes.filter(|free| states > *free) {
+        reasons.push(Reason::new(
+            ReasonCode::Memory,
+            "states",
+            format!(
+                "the states to be migrated take up to {} MB, and are held twice; the node has {} MB free",
+                states / 1_000_000,
+                free / 1_000_000
+            ),
+            "Free memory, or accept it (--accept memory).",
+        ));
+    }
+}
+
+fn predict_revert(input: &PlanInput<'_>, kinds: &[KindPlan]) -> (WayBack, u64) {
+    let per_module = match input.way_back.purge_us {
+        0 => PURGE_US_PER_PROCESS * input.facts.processes,
+        measured => measured,
+    };
+    let revert_us = per_module * input.changes.changed.len() as u64;
+    let way_back = if !input.drifted.is_empty() || cannot_call_back(input, kinds) {
+        WayBack::None
+    } else if input.way_back.inside > 0 {
+        WayBack::AfterDrain
+    } else {
+        WayBack::Exact
+    };
+    (way_back, revert_us)
+}
+
+/// A gen_statem whose callback_mode changed goes back only by a code_change of the old module (design D11).
+fn cannot_call_back(input: &PlanInput<'_>, kinds: &[KindPlan]) -> bool {
+    kinds.iter().any(|plan| {
+        plan.kind.behaviour == Behaviour::GenStatem
+            && input.callback_mode_changed.contains(&plan.kind.host)
+            && input
+                .target
+                .modules
+                .get(&plan.kind.host)
+                .is_some_and(|module| !module.code_change_4)
+    })
+}
+
+fn way_back_reasons(way_back: WayBack, revert_us: u64, input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    let sentence = match way_back {
+        WayBack::Exact => None,
+        WayBack::AfterDrain => Some((
+            ReasonCode::WayBackAfterDrain,
+            format!(
+                "{} of {} sampled processes execute changed modules: a revert has to wait for them",
+                input.way_back.inside, input.way_back.sampled
+            ),
+        )),
+        WayBack::None => Some((
+            ReasonCode::WayBackNone,
+            "the running code cannot be loaded again: there is no way back after the swap".into(),
+        )),
+    };
+    if let Some((code, sentence)) = sentence {
+        if input.policy.require_way_back {
+            reasons.push(Reason::new(
+                ReasonCode::WayBackRequired,
+                "way back",
+                sentence.clone(),
+                "Leave out --require-way-back, or upgrade while nothing runs in the changed modules.",
+            ));
+        }
+        reasons.push(Reason::new(
+            code,
+            "way back",
+            sentence,
+            "If a migration fails, the processes concerned are ended for their supervisors.",
+        ));
+    }
+    if way_back != WayBack::None && revert_us > input.policy.revert_budget_us {
+        reasons.push(Reason::new(
+            ReasonCode::RevertSlow,
+            "way back",
+            format!(
+                "a revert would keep processes suspended for about {} ms, more than the budget of {} ms",
+                revert_us / 1000,
+                input.policy.revert_budget_us / 1000
+            ),
+            "Raise --revert-budget, or accept that failed processes are ended instead.",
+        ));
+    }
+}
+
+impl Plan {
+    /// The verdict as of now.
+    pub fn verdict(&self) -> Verdict {
+        verdict(&self.reasons)
+    }
+
+    /// Adds what preparing found, and what it means for the way back.
+    pub fn prepared(&mut self, report: &PrepareReport) {
+        if !report.old_missing.is_empty() {
+            self.way_back = WayBack::None;
+        }
+    }
+
+    /// How many processes are affected.
+    pub fn affected(&self) -> u64 {
+        self.kinds
+            .iter()
+            .filter(|plan| plan.fate.is_some())
+            .map(|plan| plan.kind.processes)
+            .sum()
+    }
+
+    /// Kinds that are frozen.
+    pub fn frozen(&self) -> impl Iterator<Item = &KindPlan> {
+        self.kinds.iter().filter(|plan| plan.fate.is_some())
+    }
+
+    /// The script for the agent; `file` says where each module's file is on the node.
+    pub fn script(
+        &self,
+        target: &Target,
+        facts: &NodeFacts,
+        policy: &Policy,
+        file: impl Fn(&str) -> String,
+    ) -> Script {
+        Script {
+            modules: self
+                .changes
+                .swapped()
+                .filter_map(|name| {
+                    Some(ScriptModule {
+                        name: name.clone(),
+                        file: file(name),
+                        loaded_md5: facts.modules.get(name).map(|loaded| loaded.md5),
+                        target_md5: target.modules.get(name)?.md5,
+                    })
+                })
+                .collect(),
+            kinds: self
+                .frozen()
+                .filter_map(|plan| {
+                    Some(ScriptKind {
+                        id: plan.kind.id,
+                        behaviour: plan.kind.behaviour,
+                        fate: plan.fate.clone()?,
+                        rehearsal: plan.rehearsal,
+                    })
+                })
+                .collect(),
+            window_budget_us: policy.window_budget_us,
+            revert_budget_us: policy.revert_budget_us,
+            in_flight: policy.in_flight,
+            down: policy.down,
+            way_back: self.way_back,
+        }
+    }
+
+    /// The modules, as an event shows them.
+    pub fn planned_modules(&self) -> PlannedModules {
+        let shown = |names: &[String]| names.iter().map(|name| elixir_name(name)).collect();
+        PlannedModules {
+            changed: shown(&self.changes.changed),
+            added: shown(&self.changes.added),
+            removed: shown(&self.changes.removed),
+            unchanged: self.changes.unchanged,
+        }
+    }
+
+    /// The kinds, as an event shows them.
+    pub fn planned_kinds(&self) -> Vec<PlannedKind> {
+        self.kinds
+            .iter()
+            .map(|plan| PlannedKind {
+                host: elixir_name(&plan.kind.host),
+                behaviour: plan.kind.behaviour.name().into(),
+                processes: plan.kind.processes,
+                fate: match &plan.fate {
+                    Some(Fate::Migrate { .. }) => "migrate",
+                    Some(Fate::Keep) => "keep",
+                    None if plan.kind.behaviour == Behaviour::Supervisor => "hold",
+                    None => "leave",
+                }
+                .into(),
+                rehearsal: match plan.rehearsal {
+                    Rehearsal::InPlace => "in_place",
+                    Rehearsal::Apart => "apart",
+                    Rehearsal::No => "no",
+                }
+                .into(),
+                why: plan.why.clone(),
+            })
+            .collect()
+    }
+}
+
+/// The verdict that some reasons make.
+pub fn verdict(reasons: &[Reason]) -> Verdict {
+    match reasons.iter().map(|reason| reason.severity).max() {
+        Some(Severity::Refusal | Severity::Cold) => Verdict::Cold,
+        Some(Severity::Warning) => Verdict::HotWithWarnings,
+        Some(Severity::Note) | None => Verdict::Hot,
+    }
+}
+
+/// A module's name as its users write it: `Shop.Cart` for `Elixir.Shop.Cart`.
+pub fn elixir_name(module: &str) -> String {
+    module.strip_prefix("Elixir.").unwrap_or(module).to_owned()
+}
