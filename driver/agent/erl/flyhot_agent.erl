@@ -47,7 +47,7 @@
 -record(kind, {id, behaviour, host, modules, entry, pids = [], hib = [], n = 0, hibernated = 0, memory = 0,
                parents = #{}}).
 %% What is asked of the processes of one kind in the window.
--record(job, {behaviour, fate, how, host, modes = same}).
+-record(job, {behaviour, fate, host, mode = same, calls_back = true}).
 -record(s, {driver, pid, guard, gmon, dead, staged = #{}, copies = [], kinds = #{}, by_key = #{}, seen = #{},
             sups = #{}, rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined}).
 %% A window: targets are {Pid, KindId}.
@@ -777,7 +777,7 @@ new_window(#{modules := Mods, kinds := Kinds, budget_us := Budget, revert_us := 
 
 job(Id, Fate, S) ->
     #kind{behaviour = B, host = H} = maps:get(Id, S#s.kinds),
-    #job{behaviour = B, fate = Fate, host = H, modes = case B of gen_statem -> mode(H); _ -> same end}.
+    #job{behaviour = B, fate = Fate, host = H, mode = case B of gen_statem -> mode(H); _ -> same end, calls_back = exports(H, code_change, 4)}.
 
 %% A documented pure callback; a module that breaks that is migrated without its mode being known.
 mode(M) -> try M:callback_mode() catch _:_ -> unknown end.
@@ -1092,6 +1092,11 @@ purge_within(Mods, Deadline) ->
 put_back(W0) ->
     Ref = make_ref(),
     Todo = [{P, Id} || {P, Id} <- W0#w.targets, not is_map_key(P, W0#w.died), (maps:get(Id, W0#w.jobs))#job.fate =/= keep],
+    %% callback_mode is set by code_change alone: without one in the old module the process cannot be led back to it.
+    {Lost, Back} = lists:partition(fun({_, Id}) ->
+        #job{mode = Old, calls_back = CallsBack} = maps:get(Id, W0#w.jobs),
+        not CallsBack andalso Old =/= maps:get(Id, W0#w.modes, Old)
+    end, Todo),
     Send = fun({P, Id} = T) ->
         back(P, maps:get(Id, W0#w.jobs), maps:get(Id, W0#w.modes, same), W0),
         sys(P, {self(), {Ref, T}}, flyhot_knock)
@@ -1106,14 +1111,15 @@ put_back(W0) ->
             false -> {without, [], {Last, W1}}
         end
     end,
-    {_, W} = flow(Todo, Ref, Send, fun(_, _, {_, A}) -> {now_us(), A} end, Idle, W0#w.limit, {now_us(), W0}),
+    W1 = lists:foldl(fun({P, _}, A) -> end_process(P, A) end, W0, Lost),
+    {_, W} = flow(Back, Ref, Send, fun(_, _, {_, A}) -> {now_us(), A} end, Idle, W0#w.limit, {now_us(), W1}),
     Died = maps:from_list([{P, []} || P <- maps:keys(W#w.failed), not is_process_alive(P)]),
     W#w{swapped = reverted, ended = maps:merge(W#w.ended, Died)}.
 
 back(P, #job{behaviour = gen_event}, _, W) ->
     sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash_handler/1});
-back(P, #job{behaviour = gen_statem, host = H, modes = Old}, New, W) when Old =/= New ->
-    %% callback_mode is not part of the state; only code_change sets it, and that may touch the data too.
+back(P, #job{behaviour = gen_statem, host = H, mode = Old}, New, W) when Old =/= New ->
+    %% The down call sets the callback_mode, and may touch the data too: the state goes in before and after.
     sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:restore/1}),
     sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:stash/1}),
     sys(P, {W#w.dead, ok}, {change_code, H, {down, maps:get(H, W#w.new_vsns, undefined)}, []}),

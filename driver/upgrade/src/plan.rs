@@ -121,8 +121,6 @@ pub struct PlanInput<'a> {
     pub changes: &'a Changes,
     /// Of each changed module that has one: what the call graph says of its code_change.
     pub code_changes: &'a BTreeMap<String, CodeChange>,
-    /// gen_statem modules whose callback_mode differs, or may.
-    pub callback_mode_changed: &'a BTreeSet<String>,
     /// Changed modules whose loaded code is not what lies on the node's disk.
     pub drifted: &'a BTreeSet<String>,
     /// Whether the boot configuration differs, where that can be known.
@@ -147,7 +145,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     applications(input, &mut reasons);
     modules(input, &mut reasons);
     processes(&kinds, input, &mut reasons);
-    let (way_back, revert_us) = predict_revert(input, &kinds);
+    let (way_back, revert_us) = predict_revert(input);
     way_back_reasons(way_back, revert_us, input, &mut reasons);
     for reason in &mut reasons {
         if reason.severity == Severity::Cold && input.policy.accept.contains(&reason.code) {
@@ -228,12 +226,6 @@ fn rehearsal(kind: &Kind, asked: &[String], input: &PlanInput<'_>) -> (Rehearsal
     }
     let mut how = Rehearsal::InPlace;
     for module in asked {
-        if kind.behaviour == Behaviour::GenStatem && input.callback_mode_changed.contains(module) {
-            return (
-                Rehearsal::No,
-                format!("{} changes its callback_mode", elixir_name(module)),
-            );
-        }
         match input.code_changes.get(module) {
             Some(CodeChange::Ends) => {}
             // The processes of a manager with several handlers answer together: one that hangs would hold them all.
@@ -545,13 +537,13 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
     }
 }
 
-fn predict_revert(input: &PlanInput<'_>, kinds: &[KindPlan]) -> (WayBack, u64) {
+fn predict_revert(input: &PlanInput<'_>) -> (WayBack, u64) {
     let per_module = match input.way_back.purge_us {
         0 => PURGE_US_PER_PROCESS * input.facts.processes,
         measured => measured,
     };
     let revert_us = per_module * input.changes.changed.len() as u64;
-    let way_back = if !input.drifted.is_empty() || cannot_call_back(input, kinds) {
+    let way_back = if !input.drifted.is_empty() {
         WayBack::None
     } else if input.way_back.inside > 0 {
         WayBack::AfterDrain
@@ -559,19 +551,6 @@ fn predict_revert(input: &PlanInput<'_>, kinds: &[KindPlan]) -> (WayBack, u64) {
         WayBack::Exact
     };
     (way_back, revert_us)
-}
-
-/// A gen_statem whose callback_mode changed goes back only by a code_change of the old module (design D11).
-fn cannot_call_back(input: &PlanInput<'_>, kinds: &[KindPlan]) -> bool {
-    kinds.iter().any(|plan| {
-        plan.kind.behaviour == Behaviour::GenStatem
-            && input.callback_mode_changed.contains(&plan.kind.host)
-            && input
-                .target
-                .modules
-                .get(&plan.kind.host)
-                .is_some_and(|module| !module.code_change_4)
-    })
 }
 
 fn way_back_reasons(way_back: WayBack, revert_us: u64, input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {

@@ -3,6 +3,7 @@
 //! Judged from the instructions alone; what cannot be seen counts against it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::allow::is_allowed;
 use super::code::{Instruction, Operand, instructions};
@@ -23,18 +24,18 @@ pub struct Judgement {
 
 type Function = (String, String, u32);
 
-/// Judges `module:function/arity` within a set of modules.
+/// Judges `module:function/arity` within a set of modules: those for which `beam` answers one.
 ///
 /// # Errors
 /// A module of the set is damaged.
 pub fn judge(
-    set: &BTreeMap<String, Beam>,
+    beam: &mut dyn FnMut(&str) -> Option<Beam>,
     module: &str,
     function: &str,
     arity: u32,
 ) -> Result<Judgement, BeamError> {
     let mut walk = Walk {
-        set,
+        beam,
         modules: BTreeMap::new(),
         effect: None,
         edges: BTreeMap::new(),
@@ -70,14 +71,16 @@ fn shown((module, function, arity): &Function) -> String {
 }
 
 struct Walk<'a> {
-    set: &'a BTreeMap<String, Beam>,
-    modules: BTreeMap<String, Code>,
+    beam: &'a mut dyn FnMut(&str) -> Option<Beam>,
+    /// What was read so far; `None` for a module outside the set.
+    modules: BTreeMap<String, Option<Rc<Code>>>,
     effect: Option<String>,
     edges: BTreeMap<Function, Vec<Function>>,
 }
 
 /// A module's instructions, by function.
 struct Code {
+    beam: Beam,
     functions: BTreeMap<(String, u32), Vec<Instruction>>,
     /// Which function a label belongs to.
     labels: BTreeMap<u64, (String, u32)>,
@@ -87,11 +90,11 @@ struct Code {
 }
 
 impl Code {
-    fn read(beam: &Beam) -> Result<Self, BeamError> {
+    fn read(beam: Beam) -> Result<Self, BeamError> {
         let mut functions: BTreeMap<(String, u32), Vec<Instruction>> = BTreeMap::new();
         let mut labels = BTreeMap::new();
         let mut current: Option<(String, u32)> = None;
-        for instruction in instructions(beam)? {
+        for instruction in instructions(&beam)? {
             match (instruction.op, &instruction.operands[..]) {
                 (ops::FUNC_INFO, [_, Operand::Atom(name), Operand::Number(arity)]) => {
                     let name = beam.atom(u32::try_from(*name).unwrap_or(0), "Code")?;
@@ -121,11 +124,13 @@ impl Code {
             }
             None => vec![],
         };
+        let literals = beam.literals()?;
         Ok(Self {
+            beam,
             functions,
             labels,
             funs,
-            literals: beam.literals()?,
+            literals,
         })
     }
 }
@@ -138,38 +143,41 @@ impl Walk<'_> {
     /// The functions of the set that a function calls; effects are noted.
     fn calls(&mut self, function: &Function, path: &str) -> Result<Vec<Function>, BeamError> {
         let (module, name, arity) = function;
-        let Some(beam) = self.set.get(module) else {
+        let Some(code) = self.read(module)? else {
             return Ok(vec![]);
-        };
-        let code = match self.modules.remove(module) {
-            Some(code) => code,
-            None => Code::read(beam)?,
         };
         let mut called = Vec::new();
         match code.functions.get(&(name.clone(), *arity)) {
             Some(body) => {
                 for instruction in body {
-                    self.instruction(beam, &code, instruction, module, path, &mut called);
+                    self.instruction(&code, instruction, module, path, &mut called)?;
                 }
             }
             None => self.found(path, "a function that does not exist"),
         }
-        self.modules.insert(module.clone(), code);
         Ok(called)
+    }
+
+    fn read(&mut self, module: &str) -> Result<Option<Rc<Code>>, BeamError> {
+        if let Some(known) = self.modules.get(module) {
+            return Ok(known.clone());
+        }
+        let code = (self.beam)(module).map(Code::read).transpose()?.map(Rc::new);
+        self.modules.insert(module.to_owned(), code.clone());
+        Ok(code)
     }
 
     fn instruction(
         &mut self,
-        beam: &Beam,
         code: &Code,
         instruction: &Instruction,
         module: &str,
         path: &str,
         called: &mut Vec<Function>,
-    ) {
+    ) -> Result<(), BeamError> {
         let operands = &instruction.operands;
         for operand in operands {
-            self.literal(code, operand, path, called);
+            self.literal(code, operand, path, called)?;
         }
         let number = |index: usize| match operands.get(index) {
             Some(Operand::Number(number)) => Some(*number),
@@ -184,11 +192,11 @@ impl Walk<'_> {
                 self.local(code, label, module, path, called);
             }
             ops::CALL_EXT | ops::CALL_EXT_LAST | ops::CALL_EXT_ONLY => {
-                self.import(beam, number(1), path, called);
+                self.import(code, number(1), path, called)?;
             }
-            ops::BIF0 => self.import(beam, number(0), path, called),
-            ops::BIF1 | ops::BIF2 | ops::BIF3 => self.import(beam, number(1), path, called),
-            ops::GC_BIF1 | ops::GC_BIF2 | ops::GC_BIF3 => self.import(beam, number(2), path, called),
+            ops::BIF0 => self.import(code, number(0), path, called)?,
+            ops::BIF1 | ops::BIF2 | ops::BIF3 => self.import(code, number(1), path, called)?,
+            ops::GC_BIF1 | ops::GC_BIF2 | ops::GC_BIF3 => self.import(code, number(2), path, called)?,
             ops::MAKE_FUN2 | ops::MAKE_FUN3 => {
                 let label = number(0)
                     .and_then(|index| code.funs.get(usize::try_from(index).ok()?))
@@ -206,26 +214,38 @@ impl Walk<'_> {
             | ops::WAIT_TIMEOUT => self.found(path, "a receive"),
             _ => {}
         }
+        Ok(())
     }
 
-    fn literal(&mut self, code: &Code, operand: &Operand, path: &str, called: &mut Vec<Function>) {
+    fn literal(
+        &mut self,
+        code: &Code,
+        operand: &Operand,
+        path: &str,
+        called: &mut Vec<Function>,
+    ) -> Result<(), BeamError> {
         match operand {
             Operand::Literal(index) => {
-                let Some(literal) = usize::try_from(*index)
+                let literal = usize::try_from(*index)
                     .ok()
-                    .and_then(|index| code.literals.get(index))
-                else {
-                    return self.found(path, "a literal that does not exist");
-                };
-                for (module, function, arity) in exported_funs(literal) {
-                    self.external((module, function, arity), path, called);
+                    .and_then(|index| code.literals.get(index));
+                match literal {
+                    Some(literal) => {
+                        for function in exported_funs(literal) {
+                            self.external(function, path, called)?;
+                        }
+                    }
+                    None => self.found(path, "a literal that does not exist"),
                 }
             }
-            Operand::List(list) => list
-                .iter()
-                .for_each(|operand| self.literal(code, operand, path, called)),
+            Operand::List(list) => {
+                for operand in list {
+                    self.literal(code, operand, path, called)?;
+                }
+            }
             _ => {}
         }
+        Ok(())
     }
 
     fn local(
@@ -242,26 +262,36 @@ impl Walk<'_> {
         }
     }
 
-    fn import(&mut self, beam: &Beam, index: Option<u64>, path: &str, called: &mut Vec<Function>) {
-        match index.and_then(|index| beam.imports().get(usize::try_from(index).ok()?)) {
+    fn import(
+        &mut self,
+        code: &Code,
+        index: Option<u64>,
+        path: &str,
+        called: &mut Vec<Function>,
+    ) -> Result<(), BeamError> {
+        match index.and_then(|index| code.beam.imports().get(usize::try_from(index).ok()?)) {
             Some(import) => {
-                self.external(
-                    (import.module.clone(), import.function.clone(), import.arity),
-                    path,
-                    called,
-                );
+                let function = (import.module.clone(), import.function.clone(), import.arity);
+                self.external(function, path, called)?;
             }
             None => self.found(path, "an import that does not exist"),
         }
+        Ok(())
     }
 
-    fn external(&mut self, function: Function, path: &str, called: &mut Vec<Function>) {
-        if self.set.contains_key(&function.0) {
+    fn external(
+        &mut self,
+        function: Function,
+        path: &str,
+        called: &mut Vec<Function>,
+    ) -> Result<(), BeamError> {
+        if self.read(&function.0)?.is_some() {
             called.push(function);
         } else if !is_allowed(&function.0, &function.1, function.2) {
             let what = shown(&function);
             self.found(path, &what);
         }
+        Ok(())
     }
 }
 
