@@ -154,9 +154,15 @@ impl Rel {
             }
             _ => None,
         };
-        let ((name, _), apps) = shape(parts, "it is not {release, {Name, Vsn}, {erts, Vsn}, [Application]}")?;
+        let ((name, _), apps) = shape(
+            parts,
+            "it is not {release, {Name, Vsn}, {erts, Vsn}, [Application]}",
+        )?;
         let (name, version) = match name {
-            [name, version] => shape(name.text().zip(version.text()), "name and version must be strings")?,
+            [name, version] => shape(
+                name.text().zip(version.text()),
+                "name and version must be strings",
+            )?,
             _ => return Err(ResourceError::Shape("name and version must be strings")),
         };
         Ok(Rel {
@@ -169,9 +175,11 @@ impl Rel {
     /// `{Name, Vsn}`, then a start type, included applications, or both.
     fn application(term: &Term) -> Result<(String, String, StartType), ResourceError> {
         let (name, version, rest) = match term.tuple() {
-            Some([name, version, rest @ ..]) if rest.len() <= 2 => {
-                (name.atom().filter(|n| is_plain(n)), version.text().filter(|v| is_plain(v)), rest)
-            }
+            Some([name, version, rest @ ..]) if rest.len() <= 2 => (
+                name.atom().filter(|n| is_plain(n)),
+                version.text().filter(|v| is_plain(v)),
+                rest,
+            ),
             _ => (None, None, &[][..]),
         };
         let (name, version) = shape(name.zip(version), "an application is not {Name, Vsn}")?;
@@ -181,7 +189,11 @@ impl Rel {
             Some("temporary") => StartType::Temporary,
             Some("load") => StartType::Load,
             Some("none") => StartType::None,
-            Some(_) => return Err(ResourceError::Shape("an application's start type is none of rel(4)")),
+            Some(_) => {
+                return Err(ResourceError::Shape(
+                    "an application's start type is none of rel(4)",
+                ));
+            }
         };
         Ok((name.into(), version.into(), start))
     }
@@ -201,7 +213,9 @@ impl Resource {
     pub(crate) fn read(bytes: &[u8]) -> Result<Resource, ResourceError> {
         let term = Term::read(bytes).map_err(ResourceError::Term)?;
         let parts = match term.tuple() {
-            Some([tag, name, properties]) if tag.atom() == Some("application") => name.atom().zip(Some(properties)),
+            Some([tag, name, properties]) if tag.atom() == Some("application") => {
+                name.atom().zip(Some(properties))
+            }
             _ => None,
         };
         let (name, properties) = shape(parts, "it is not {application, Name, Properties}")?;
@@ -219,10 +233,17 @@ impl Resource {
         let atoms = |list: &[Term]| list.iter().map(|term| term.atom().map(String::from)).collect();
         Ok(Resource {
             name: name.into(),
-            version: shape(properties.property("vsn").and_then(Term::text), "vsn is not a string")?.into(),
+            version: shape(
+                properties.property("vsn").and_then(Term::text),
+                "vsn is not a string",
+            )?
+            .into(),
             modules: shape(modules, "modules is not a list of atoms")?,
             start_module,
-            applications: shape(list("applications").and_then(atoms), "applications is not a list of atoms")?,
+            applications: shape(
+                list("applications").and_then(atoms),
+                "applications is not a list of atoms",
+            )?,
         })
     }
 }
@@ -247,7 +268,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!((&*rel.name, &*rel.version), ("shop", "1.2.0"));
-        let apps: Vec<_> = rel.apps.iter().map(|(name, version, start)| (&**name, &**version, *start)).collect();
+        let apps: Vec<_> = rel
+            .apps
+            .iter()
+            .map(|(name, version, start)| (&**name, &**version, *start))
+            .collect();
         assert_eq!(
             apps,
             [
@@ -264,15 +289,37 @@ mod tests {
     #[test]
     fn rel_files_of_another_shape() {
         for (text, problem) in [
-            ("{release,shop}.", "it is not {release, {Name, Vsn}, {erts, Vsn}, [Application]}"),
-            ("{release,{shop,\"1\"},{erts,\"1\"},[]}.", "name and version must be strings"),
-            ("{release,{\"s\",\"1\"},{erts,\"1\"},[kernel]}.", "an application is not {Name, Vsn}"),
-            ("{release,{\"s\",\"1\"},{erts,\"1\"},[{'../a',\"1\"}]}.", "an application is not {Name, Vsn}"),
-            ("{release,{\"s\",\"1\"},{erts,\"1\"},[{a,\"1/../..\"}]}.", "an application is not {Name, Vsn}"),
-            ("{release,{\"s\",\"1\"},{erts,\"1\"},[{a,\"1\",often}]}.", "an application's start type is none of rel(4)"),
+            (
+                "{release,shop}.",
+                "it is not {release, {Name, Vsn}, {erts, Vsn}, [Application]}",
+            ),
+            (
+                "{release,{shop,\"1\"},{erts,\"1\"},[]}.",
+                "name and version must be strings",
+            ),
+            (
+                "{release,{\"s\",\"1\"},{erts,\"1\"},[kernel]}.",
+                "an application is not {Name, Vsn}",
+            ),
+            (
+                "{release,{\"s\",\"1\"},{erts,\"1\"},[{'../a',\"1\"}]}.",
+                "an application is not {Name, Vsn}",
+            ),
+            (
+                "{release,{\"s\",\"1\"},{erts,\"1\"},[{a,\"1/../..\"}]}.",
+                "an application is not {Name, Vsn}",
+            ),
+            (
+                "{release,{\"s\",\"1\"},{erts,\"1\"},[{a,\"1\",often}]}.",
+                "an application's start type is none of rel(4)",
+            ),
             ("{release", "it is not one Erlang term"),
         ] {
-            assert_eq!(Rel::read(text.as_bytes()).unwrap_err().to_string(), problem, "{text}");
+            assert_eq!(
+                Rel::read(text.as_bytes()).unwrap_err().to_string(),
+                problem,
+                "{text}"
+            );
         }
     }
 
@@ -298,9 +345,15 @@ mod tests {
 
     #[test]
     fn an_app_file_of_a_library_says_little() {
-        for text in ["{application,a,[{vsn,\"1\"}]}.", "{application,a,[{vsn,\"1\"},{mod,[]},{modules,\"\"}]}."] {
+        for text in [
+            "{application,a,[{vsn,\"1\"}]}.",
+            "{application,a,[{vsn,\"1\"},{mod,[]},{modules,\"\"}]}.",
+        ] {
             let app = Resource::read(text.as_bytes()).unwrap();
-            assert_eq!((app.start_module, app.modules, app.applications), (None, vec![], vec![]));
+            assert_eq!(
+                (app.start_module, app.modules, app.applications),
+                (None, vec![], vec![])
+            );
         }
     }
 
@@ -310,12 +363,28 @@ mod tests {
             ("{app,a,[]}.", "it is not {application, Name, Properties}"),
             ("{application,a,[]}.", "vsn is not a string"),
             ("{application,a,[{vsn,1}]}.", "vsn is not a string"),
-            ("{application,a,[{vsn,\"1\"},{modules,[1]}]}.", "modules is not a list of atoms"),
-            ("{application,a,[{vsn,\"1\"},{modules,['a/b']}]}.", "modules is not a list of atoms"),
-            ("{application,a,[{vsn,\"1\"},{mod,a}]}.", "mod is not {Module, StartArgs}"),
-            ("{application,a,[{vsn,\"1\"},{applications,b}]}.", "applications is not a list of atoms"),
+            (
+                "{application,a,[{vsn,\"1\"},{modules,[1]}]}.",
+                "modules is not a list of atoms",
+            ),
+            (
+                "{application,a,[{vsn,\"1\"},{modules,['a/b']}]}.",
+                "modules is not a list of atoms",
+            ),
+            (
+                "{application,a,[{vsn,\"1\"},{mod,a}]}.",
+                "mod is not {Module, StartArgs}",
+            ),
+            (
+                "{application,a,[{vsn,\"1\"},{applications,b}]}.",
+                "applications is not a list of atoms",
+            ),
         ] {
-            assert_eq!(Resource::read(text.as_bytes()).unwrap_err().to_string(), problem, "{text}");
+            assert_eq!(
+                Resource::read(text.as_bytes()).unwrap_err().to_string(),
+                problem,
+                "{text}"
+            );
         }
     }
 }

@@ -46,7 +46,9 @@ impl FromStr for CodeId {
     type Err = CodeIdError;
 
     fn from_str(text: &str) -> Result<Self, CodeIdError> {
-        hex::decode(text).map(Self).ok_or_else(|| CodeIdError(text.into()))
+        hex::decode(text)
+            .map(Self)
+            .ok_or_else(|| CodeIdError(text.into()))
     }
 }
 

@@ -7,3 +7,22 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod beam;
+pub mod diff;
+
+mod application;
+mod code_id;
+mod facts;
+mod hex;
+mod manifest;
+mod name;
+mod release;
+mod terms;
+mod text;
+
+pub use application::{App, Origin, ResourceError, StartType};
+pub use code_id::{CodeId, CodeIdError, code_id};
+pub use facts::{Behaviour, Export, ExportError, ModuleFacts};
+pub use manifest::{FORMAT, FileDigest, Format, Manifest, ManifestError, Module, Toolchain};
+pub use name::{ModuleName, ModuleNameError, ReleasePath, ReleasePathError};
+pub use release::{ReadModuleError, ReadReleaseError, Release};
+pub use text::TermError;

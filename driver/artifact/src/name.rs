@@ -26,7 +26,8 @@ impl ModuleName {
     /// It is empty, longer than an atom may be, or holds a slash or a control character.
     pub fn new(name: &str) -> Result<Self, ModuleNameError> {
         let length = name.chars().count();
-        if length == 0 || length > MAX_ATOM_CHARACTERS || name.contains(|c: char| c == '/' || c.is_control()) {
+        if length == 0 || length > MAX_ATOM_CHARACTERS || name.contains(|c: char| c == '/' || c.is_control())
+        {
             return Err(ModuleNameError(name.into()));
         }
         Ok(Self(name.into()))
@@ -141,7 +142,16 @@ mod tests {
     #[test]
     fn paths_stay_inside() {
         assert!(ReleasePath::new("lib/a-1.0/ebin/a.beam").is_ok());
-        for path in ["", "/etc/passwd", "lib/../../x", "lib//x", "./x", "lib/", "a\nb", ".."] {
+        for path in [
+            "",
+            "/etc/passwd",
+            "lib/../../x",
+            "lib//x",
+            "./x",
+            "lib/",
+            "a\nb",
+            "..",
+        ] {
             assert!(ReleasePath::new(path).is_err(), "{path:?}");
         }
     }
@@ -150,6 +160,9 @@ mod tests {
     fn json_is_checked_like_code() {
         assert!(serde_json::from_str::<ReleasePath>("\"../x\"").is_err());
         assert!(serde_json::from_str::<ModuleName>("\"a/b\"").is_err());
-        assert_eq!(serde_json::to_string(&ModuleName::new("a").unwrap()).unwrap(), "\"a\"");
+        assert_eq!(
+            serde_json::to_string(&ModuleName::new("a").unwrap()).unwrap(),
+            "\"a\""
+        );
     }
 }

@@ -195,7 +195,11 @@ impl Reader<'_> {
             c if c.is_ascii_digit() => self.number(),
             c if c.is_lowercase() => {
                 let name = self.word();
-                if name == "fun" { self.fun() } else { Ok(Term::Atom(name)) }
+                if name == "fun" {
+                    self.fun()
+                } else {
+                    Ok(Term::Atom(name))
+                }
             }
             _ => Err("no term starts with this character"),
         }
@@ -319,7 +323,10 @@ impl Reader<'_> {
             if self.take_while(|c| c.is_ascii_alphanumeric() || c == '_') == 0 {
                 return Err("digits must follow the hash of a number");
             }
-        } else if self.text[self.at..].strip_prefix('.').is_some_and(|rest| rest.starts_with(is_digit)) {
+        } else if self.text[self.at..]
+            .strip_prefix('.')
+            .is_some_and(|rest| rest.starts_with(is_digit))
+        {
             self.next();
             self.take_while(is_digit);
             if self.starts("e") || self.starts("E") {
@@ -399,7 +406,10 @@ impl Reader<'_> {
                 let length = if braced { length } else { length.min(2) };
                 self.at = start + length;
                 let digits = &self.text[start..self.at];
-                let c = u32::from_str_radix(digits, 16).ok().and_then(char::from_u32).ok_or(not_a_character)?;
+                let c = u32::from_str_radix(digits, 16)
+                    .ok()
+                    .and_then(char::from_u32)
+                    .ok_or(not_a_character)?;
                 if !braced && length != 2 || braced && self.next() != Some('}') {
                     return Err(not_a_character);
                 }
@@ -408,7 +418,9 @@ impl Reader<'_> {
             c @ '0'..='7' => {
                 let mut value = u32::from(c) - u32::from('0');
                 for _ in 0..2 {
-                    let Some(digit) = self.peek().and_then(|c| c.to_digit(8)) else { break };
+                    let Some(digit) = self.peek().and_then(|c| c.to_digit(8)) else {
+                        break;
+                    };
                     self.next();
                     value = value * 8 + digit;
                 }
@@ -465,12 +477,37 @@ mod tests {
             "[a-eg-z][a-zA-Z0-9_@]{0,6}".prop_map(|name| (Term::Atom(name.clone()), name)),
             "\\PC{0,6}".prop_map(move |name| (Term::Atom(name.clone()), quote(&name, '\''))),
             "(\\PC|\n){1,8}".prop_map(move |text| (Term::Text(text.clone()), quote(&text, '"'))),
-            ("[a-z]{1,3}", "[a-z]{0,3}").prop_map(|(a, b)| (Term::Text(format!("{a}{b}")), format!("\"{a}\" %\"\n\"{b}\""))),
+            ("[a-z]{1,3}", "[a-z]{0,3}")
+                .prop_map(|(a, b)| (Term::Text(format!("{a}{b}")), format!("\"{a}\" %\"\n\"{b}\""))),
             any::<i64>().prop_map(|number| (Term::Other, number.to_string())),
-            any::<f32>().prop_filter("finite", |f| f.is_finite()).prop_map(|f| (Term::Other, format!("{f:?}").replace('e', if f.abs() < 1.0 { ".0e" } else { ".0e+" }).replace(".0.", "."))).prop_filter("a float Erlang can read", |(_, text)| text.matches('.').count() == 1),
+            any::<f32>()
+                .prop_filter("finite", |f| f.is_finite())
+                .prop_map(|f| (
+                    Term::Other,
+                    format!("{f:?}")
+                        .replace('e', if f.abs() < 1.0 { ".0e" } else { ".0e+" })
+                        .replace(".0.", ".")
+                ))
+                .prop_filter("a float Erlang can read", |(_, text)| text.matches('.').count()
+                    == 1),
             prop::sample::select(vec![
-                "$a", "$\\n", "$ ", "$%", "16#fF", "1_000", "-  5", "<<>>", "<<\"a.}\">>", "<<1, 2:16/little-unit:8, \"é\"/utf8>>",
-                "#{}", "#{a => [b], {c} => \"d\"}", "fun lists:map/2", "fun 'A':'b c'/0", "[a | b]", "[a|\"b\"]", "1.5e-3",
+                "$a",
+                "$\\n",
+                "$ ",
+                "$%",
+                "16#fF",
+                "1_000",
+                "-  5",
+                "<<>>",
+                "<<\"a.}\">>",
+                "<<1, 2:16/little-unit:8, \"é\"/utf8>>",
+                "#{}",
+                "#{a => [b], {c} => \"d\"}",
+                "fun lists:map/2",
+                "fun 'A':'b c'/0",
+                "[a | b]",
+                "[a|\"b\"]",
+                "1.5e-3",
             ])
             .prop_map(|text| (Term::Other, text.into())),
         ];
@@ -490,7 +527,14 @@ mod tests {
                     terms.push(term);
                 }
                 spelled.push(close);
-                (if tuple { Term::Tuple(terms) } else { Term::List(terms) }, spelled)
+                (
+                    if tuple {
+                        Term::Tuple(terms)
+                    } else {
+                        Term::List(terms)
+                    },
+                    spelled,
+                )
             })
         })
     }
@@ -531,16 +575,31 @@ mod tests {
     fn escapes_are_the_scanners() {
         assert_eq!(
             read(r#""\b\d\e\f\n\r\s\t\v\"\'\\\^A\^z\x41\x{1F600}\101\0\q". "#),
-            Ok(Term::Text("\u{8}\u{7f}\u{1b}\u{c}\n\r \t\u{b}\"'\\\u{1}\u{1a}A\u{1F600}A\0q".into()))
+            Ok(Term::Text(
+                "\u{8}\u{7f}\u{1b}\u{c}\n\r \t\u{b}\"'\\\u{1}\u{1a}A\u{1F600}A\0q".into()
+            ))
         );
-        for text in [r#""\x4""#, r#""\x{}""#, r#""\x{110000}""#, r#""\x{D800}""#, r#""\^!""#] {
-            assert_eq!(read(&format!("{text}.")).unwrap_err().problem, "this escape is not a character", "{text}");
+        for text in [
+            r#""\x4""#,
+            r#""\x{}""#,
+            r#""\x{110000}""#,
+            r#""\x{D800}""#,
+            r#""\^!""#,
+        ] {
+            assert_eq!(
+                read(&format!("{text}.")).unwrap_err().problem,
+                "this escape is not a character",
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn a_list_with_a_list_for_a_tail_is_one_list() {
-        assert_eq!(read("[a|[b,c]]."), Ok(Term::List(vec![atom("a"), atom("b"), atom("c")])));
+        assert_eq!(
+            read("[a|[b,c]]."),
+            Ok(Term::List(vec![atom("a"), atom("b"), atom("c")]))
+        );
     }
 
     #[test]
@@ -554,7 +613,11 @@ mod tests {
         let nested = |depth: usize| format!("{}{}.", "[".repeat(depth), "]".repeat(depth));
         assert!(read(&nested(MAX_DEPTH)).is_ok());
         for open in ["[", "{", "#{", "#{a=>", "[a|"] {
-            assert_eq!(read(&open.repeat(1_000_000)).unwrap_err().problem, "terms nest too deeply", "{open}");
+            assert_eq!(
+                read(&open.repeat(1_000_000)).unwrap_err().problem,
+                "terms nest too deeply",
+                "{open}"
+            );
         }
         assert!(read(&"<<".repeat(1_000_000)).is_err());
     }

@@ -50,9 +50,6 @@ pub struct NodeError {
 /// # Errors
 /// [`NodeError`]: the node could not be reached, somebody else works on it, or something broke. A refusal, a
 /// revert and the like are outcomes, not errors.
-pub async fn node(
-    request: &NodeRequest<'_>,
-    emit: &mut dyn FnMut(Event),
-) -> Result<NodeOutcome, NodeError> {
+pub async fn node(request: &NodeRequest<'_>, emit: &mut dyn FnMut(Event)) -> Result<NodeOutcome, NodeError> {
     node::upgrade(request, emit).await
 }

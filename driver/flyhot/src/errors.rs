@@ -39,12 +39,33 @@ pub(crate) fn options(error: &OptionsError) -> NodeError {
     node_error(ErrorKind::Usage, chain(error), error.hint())
 }
 
-/// A release that cannot be read.
+/// A release that cannot be read: the user's to mend, [`ErrorKind::Usage`].
 pub(crate) fn release(directory: &Path, error: &ReadReleaseError) -> NodeError {
+    let hint = match error {
+        ReadReleaseError::List { .. } | ReadReleaseError::Read { .. } => {
+            "Check that the file is there and that you may read it."
+        }
+        ReadReleaseError::NoStartErl { .. } => {
+            "Give the directory that `mix release` made, for example _build/prod/rel/shop."
+        }
+        ReadReleaseError::StartErl { .. }
+        | ReadReleaseError::RelFiles { .. }
+        | ReadReleaseError::Resource { .. }
+        | ReadReleaseError::Mislabelled { .. }
+        | ReadReleaseError::AppTwice { .. }
+        | ReadReleaseError::NoApp { .. }
+        | ReadReleaseError::ModuleTwice { .. }
+        | ReadReleaseError::NoModule { .. } => {
+            "Build the release again into an empty directory (`mix release --overwrite`), and look what put the file there."
+        }
+        ReadReleaseError::TooLarge { .. } | ReadReleaseError::Beam { .. } => {
+            "Build the release again, and copy it completely: the file is broken or not what its name says."
+        }
+    };
     node_error(
         ErrorKind::Usage,
         format!("reading the release {}: {}", directory.display(), chain(error)),
-        "Build the release again with `mix release`.",
+        hint,
     )
 }
 

@@ -41,11 +41,24 @@ fn events(output: &Output) -> Vec<Event> {
     text(&output.stdout).lines().map(line).collect()
 }
 
-/// A directory that is a release as far as its cookie goes.
+/// The smallest release: one version, OTP taken from the machine, one application of one module, a cookie.
 fn release() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
-    fs::create_dir(directory.path().join("releases")).unwrap();
-    fs::write(directory.path().join("releases/COOKIE"), "c00kie").unwrap();
+    let write = |path: &str, text: &str| {
+        let path = directory.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("releases/COOKIE", "c00kie");
+    write("releases/start_erl.data", "13.1.5 1.0.0");
+    write(
+        "releases/1.0.0/shop.rel",
+        r#"{release,{"shop","1.0.0"},{erts,"13.1.5"},[{kernel,"8.5.3"},{stdlib,"4.2"},{shop,"1.0.0"}]}."#,
+    );
+    write(
+        "lib/shop-1.0.0/ebin/shop.app",
+        r#"{application,shop,[{description,""},{vsn,"1.0.0"},{modules,[]},{registered,[]},{applications,[kernel,stdlib]}]}."#,
+    );
     directory
 }
 
@@ -274,6 +287,23 @@ fn people_are_told_of_an_error_when_standard_output_is_gone() {
         text(&output.stderr).starts_with("error: --release /nonexistent"),
         "{output:?}"
     );
+}
+
+#[test]
+fn a_broken_file_of_the_release_is_named() {
+    let release = release();
+    let beam = release.path().join("lib/shop-1.0.0/ebin/shop.beam");
+    fs::write(&beam, "no beam").unwrap();
+    let (kind, message, hint) = refused(&[
+        "plan",
+        "--node",
+        "a@h",
+        "--release",
+        release.path().to_str().unwrap(),
+    ]);
+    assert_eq!(kind, ErrorKind::Usage);
+    assert!(message.contains(beam.to_str().unwrap()), "{message}");
+    assert!(hint.contains("Build the release again"), "{hint}");
 }
 
 /// A node whose host has no epmd: the port was bound a moment ago, so nobody listens there.

@@ -261,8 +261,8 @@ fn toolchain(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             "Build the release with the node's versions, or deploy it cold.",
         ));
     };
-    if let Some(erts) = target.erts.as_ref().filter(|erts| **erts != facts.erts) {
-        differs("ERTS", &facts.erts, erts);
+    if target.erts != facts.erts {
+        differs("ERTS", &facts.erts, &target.erts);
     }
     if target.elixir != facts.elixir {
         let none = "none".to_owned();

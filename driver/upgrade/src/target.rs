@@ -7,8 +7,8 @@ use flyhot_events::ReasonCode;
 /// A release, seen from the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// ERTS version; `None` where the release brings none.
-    pub erts: Option<String>,
+    /// ERTS version.
+    pub erts: String,
     /// Elixir version; `None` for a release without Elixir.
     pub elixir: Option<String>,
     /// Applications by name.

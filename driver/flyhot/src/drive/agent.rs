@@ -77,17 +77,28 @@ impl<'a> Agent<'a> {
             charlist(MODULE),
             term::Binary { bytes: BEAM.to_vec() }.into(),
         ]);
-        let loaded =
-            agent.rpc("code", "atomic_load", vec![List::from(vec![module.into()]).into()], CALL).await?;
+        let loaded = agent
+            .rpc(
+                "code",
+                "atomic_load",
+                vec![List::from(vec![module.into()]).into()],
+                CALL,
+            )
+            .await?;
         if loaded != atom("ok") {
-            return Err(AgentError::NotLoaded { answer: term::display(&loaded).to_string() });
+            return Err(AgentError::NotLoaded {
+                answer: flyhot_node::display(&loaded).to_string(),
+            });
         }
         let options = flyhot_agent::start_options(session.own_name(), &session.pid(), holder);
         let answer = agent.rpc(MODULE, "start", vec![options], CALL).await?;
         match flyhot_agent::started(&answer) {
             Ok(Started::Ok) => Ok(agent),
             Ok(Started::Busy(holder)) => Err(AgentError::Busy { holder }),
-            Err(source) => Err(AgentError::Answer { what: "starting the agent", source }),
+            Err(source) => Err(AgentError::Answer {
+                what: "starting the agent",
+                source,
+            }),
         }
     }
 
@@ -107,11 +118,12 @@ impl<'a> Agent<'a> {
 
     async fn evict(&self) -> Result<(), AgentError> {
         match self.rpc(MODULE, "evict", vec![], CALL).await {
-            Ok(answer) => {
-                flyhot_agent::evict_answer(&answer).map_err(|holder| AgentError::Busy { holder })
-            }
+            Ok(answer) => flyhot_agent::evict_answer(&answer).map_err(|holder| AgentError::Busy { holder }),
             // Not loaded any more: it took itself off.
-            Err(AgentError::Call { source: CallError::BadRpc { .. }, .. }) => Ok(()),
+            Err(AgentError::Call {
+                source: CallError::BadRpc { .. },
+                ..
+            }) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -171,7 +183,10 @@ impl<'a> Agent<'a> {
 
     /// Hands something over, in pieces when it is large.
     pub(crate) async fn stage(&self, items: &[(StagedKey, Vec<u8>)]) -> Result<(), AgentError> {
-        let digests: Vec<[u8; 32]> = items.iter().map(|(_, bytes)| Sha256::digest(bytes).into()).collect();
+        let digests: Vec<[u8; 32]> = items
+            .iter()
+            .map(|(_, bytes)| Sha256::digest(bytes).into())
+            .collect();
         let mut batch = Vec::new();
         let mut size = 0;
         for ((key, bytes), sha256) in items.iter().zip(digests) {
@@ -179,7 +194,13 @@ impl<'a> Agent<'a> {
             let mut offset = 0;
             loop {
                 let piece = &bytes[offset..bytes.len().min(offset + PIECE - size)];
-                batch.push(Piece { key: key.clone(), offset: offset as u64, total, sha256, bytes: piece });
+                batch.push(Piece {
+                    key: key.clone(),
+                    offset: offset as u64,
+                    total,
+                    sha256,
+                    bytes: piece,
+                });
                 offset += piece.len();
                 size += piece.len();
                 if size == PIECE {
@@ -199,7 +220,9 @@ impl<'a> Agent<'a> {
             return Ok(());
         }
         let command = Command::Stage(std::mem::take(batch));
-        self.ask("staging", &command, CENSUS, flyhot_agent::copies_loaded).await.map(drop)
+        self.ask("staging", &command, CENSUS, flyhot_agent::copies_loaded)
+            .await
+            .map(drop)
     }
 
     async fn rpc(
@@ -213,7 +236,10 @@ impl<'a> Agent<'a> {
         self.session
             .call(module, function, args, deadline)
             .await
-            .map_err(|source| AgentError::Call { what: format!("{module}:{function}/{arity}"), source })
+            .map_err(|source| AgentError::Call {
+                what: format!("{module}:{function}/{arity}"),
+                source,
+            })
     }
 }
 
@@ -222,6 +248,15 @@ fn atom(name: &str) -> Term {
 }
 
 fn charlist(text: &str) -> Term {
-    List::from(text.bytes().map(|byte| FixInteger { value: i32::from(byte) }.into()).collect::<Vec<Term>>())
-        .into()
+    List::from(
+        text.bytes()
+            .map(|byte| {
+                FixInteger {
+                    value: i32::from(byte),
+                }
+                .into()
+            })
+            .collect::<Vec<Term>>(),
+    )
+    .into()
 }

@@ -54,10 +54,18 @@ pub(super) async fn upgrade(
         session.own_name(),
         std::process::id()
     );
-    let agent = Agent::start(&session, &holder).await.map_err(|error| failed(request, &error))?;
+    let agent = Agent::start(&session, &holder)
+        .await
+        .map_err(|error| failed(request, &error))?;
     steps.done(connecting, 1, Unit::Modules);
 
-    let outcome = Work { request, agent: &agent, policy: policy(request.options) }.run(&mut steps).await;
+    let outcome = Work {
+        request,
+        agent: &agent,
+        policy: policy(request.options),
+    }
+    .run(&mut steps)
+    .await;
 
     let cleaning = steps.begin(Step::Cleanup);
     let finished = agent.finish().await;
@@ -68,7 +76,10 @@ pub(super) async fn upgrade(
         outcome.reasons.push(Reason::new(
             ReasonCode::WorkerDied,
             "agent",
-            format!("the agent could not be taken off the node: {}", errors::chain(&error)),
+            format!(
+                "the agent could not be taken off the node: {}",
+                errors::chain(&error)
+            ),
             "It leaves the node by itself within 30 s.",
         ));
     }
@@ -92,7 +103,10 @@ fn policy(options: &Options) -> Policy {
 fn failed(request: &NodeRequest<'_>, error: &AgentError) -> NodeError {
     let node = request.node;
     let (kind, hint) = match error {
-        AgentError::Busy { .. } => (ErrorKind::Locked, "Wait until it has finished, then run the command again."),
+        AgentError::Busy { .. } => (
+            ErrorKind::Locked,
+            "Wait until it has finished, then run the command again.",
+        ),
         AgentError::Call { source, .. } => match source {
             CallError::Timeout { .. } | CallError::ConnectionLost { .. } => (
                 ErrorKind::NodeUnreachable,
@@ -100,7 +114,10 @@ fn failed(request: &NodeRequest<'_>, error: &AgentError) -> NodeError {
             ),
             _ => (ErrorKind::Bug, "Report this with the text above."),
         },
-        AgentError::Answer { source: AnswerError::WorkerGone, .. } => (
+        AgentError::Answer {
+            source: AnswerError::WorkerGone,
+            ..
+        } => (
             ErrorKind::NotQuiesced,
             "The agent's worker was ended on the node; nothing was swapped. Run the command again.",
         ),
@@ -108,7 +125,12 @@ fn failed(request: &NodeRequest<'_>, error: &AgentError) -> NodeError {
             (ErrorKind::Bug, "Report this with the text above.")
         }
     };
-    NodeError { kind, message: format!("{node}: {}", errors::chain(error)), hint: hint.into(), outcome: None }
+    NodeError {
+        kind,
+        message: format!("{node}: {}", errors::chain(error)),
+        hint: hint.into(),
+        outcome: None,
+    }
 }
 
 /// One node's work, from the census to the disk.
@@ -136,27 +158,50 @@ impl Work<'_> {
         let seen = self.census(steps).await?;
         if seen.changes.is_nothing() {
             let mut outcome = NodeOutcome::untouched(node, OutcomeKind::NothingToDo);
-            outcome.code_id = CodeIds { before: Some(seen.before.clone()), after: Some(seen.before) };
+            outcome.code_id = CodeIds {
+                before: Some(seen.before.clone()),
+                after: Some(seen.before),
+            };
             return Ok(outcome);
         }
         let mut plan = self.plan(&seen).await?;
         self.say_plan(&seen, &plan, steps);
         if plan.verdict() == Verdict::Cold {
-            return Ok(judge::untouched(&node, &plan, OutcomeKind::Refused, &seen.before, plan.reasons.clone()));
+            return Ok(judge::untouched(
+                &node,
+                &plan,
+                OutcomeKind::Refused,
+                &seen.before,
+                plan.reasons.clone(),
+            ));
         }
         if self.request.plan_only {
-            return Ok(judge::untouched(&node, &plan, OutcomeKind::Planned, &seen.before, plan.reasons.clone()));
+            return Ok(judge::untouched(
+                &node,
+                &plan,
+                OutcomeKind::Planned,
+                &seen.before,
+                plan.reasons.clone(),
+            ));
         }
         let places = Places::new(&plan, &seen.facts, self.request.release);
         if let Some(reasons) = self.before_the_window(&seen, &mut plan, &places, steps).await? {
             let mut all = plan.reasons.clone();
             all.extend(reasons);
-            return Ok(judge::untouched(&node, &plan, OutcomeKind::Refused, &seen.before, all));
+            return Ok(judge::untouched(
+                &node,
+                &plan,
+                OutcomeKind::Refused,
+                &seen.before,
+                all,
+            ));
         }
         let mut outcome = self.windows(seen, &mut plan, &places, steps).await?;
         if outcome.outcome == OutcomeKind::Reverted && !plan.changes.added.is_empty() {
             self.agent
-                .slow("unloading", &Command::Unload(plan.changes.added.clone()), |_| Ok(()))
+                .slow("unloading", &Command::Unload(plan.changes.added.clone()), |_| {
+                    Ok(())
+                })
                 .await?;
         }
         if matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded) && self.policy.persist {
@@ -169,7 +214,10 @@ impl Work<'_> {
     async fn census(&self, steps: &mut Steps<'_>) -> Result<Seen, AgentError> {
         let begun = steps.begin(Step::Census);
         let release = self.request.release;
-        let facts = self.agent.slow("looking at modules", &Command::Facts, flyhot_agent::facts).await?;
+        let facts = self
+            .agent
+            .slow("looking at modules", &Command::Facts, flyhot_agent::facts)
+            .await?;
         let target = facts::target(release);
         let unloaded: Vec<String> = target
             .modules
@@ -181,12 +229,20 @@ impl Work<'_> {
             .disk(unloaded)
             .await?
             .into_iter()
-            .filter(|file| target.modules.get(&file.name).is_some_and(|module| module.md5 == file.md5))
+            .filter(|file| {
+                target
+                    .modules
+                    .get(&file.name)
+                    .is_some_and(|module| module.md5 == file.md5)
+            })
             .map(|file| file.name)
             .collect();
         let changes = changes(&target, &facts, &on_disk);
         let drifted = self.drifted(&facts, &changes).await?;
-        let kinds = self.agent.slow("looking at processes", &Command::Census, flyhot_agent::census).await?;
+        let kinds = self
+            .agent
+            .slow("looking at processes", &Command::Census, flyhot_agent::census)
+            .await?;
         let before = facts::code_id_before(&target, &facts, &on_disk);
         let after = facts::code_id_after(&target);
         let copies = Copies::judge(release, &target, &changes, &kinds, &after);
@@ -201,14 +257,29 @@ impl Work<'_> {
             },
         });
         steps.done(begun, facts.processes, Unit::Processes);
-        Ok(Seen { facts, target, changes, kinds, copies, before, after, drifted })
+        Ok(Seen {
+            facts,
+            target,
+            changes,
+            kinds,
+            copies,
+            before,
+            after,
+            drifted,
+        })
     }
 
     async fn disk(&self, modules: Vec<String>) -> Result<Vec<DiskModule>, AgentError> {
         if modules.is_empty() {
             return Ok(Vec::new());
         }
-        self.agent.slow("reading the node's disk", &Command::Disk(modules), flyhot_agent::disk).await
+        self.agent
+            .slow(
+                "reading the node's disk",
+                &Command::Disk(modules),
+                flyhot_agent::disk,
+            )
+            .await
     }
 
     /// Changed modules whose running code is not on the node's disk: there is no way back to it.
@@ -219,7 +290,9 @@ impl Work<'_> {
             .iter()
             .filter(|name| {
                 let loaded = facts.modules.get(*name).map(|module| module.md5);
-                !on_disk.iter().any(|file| file.name == **name && Some(file.md5) == loaded)
+                !on_disk
+                    .iter()
+                    .any(|file| file.name == **name && Some(file.md5) == loaded)
             })
             .cloned()
             .collect())
@@ -231,7 +304,10 @@ impl Work<'_> {
             .agent
             .slow(
                 "judging the way back",
-                &Command::WayBack { kinds: affected, modules: seen.changes.changed.clone() },
+                &Command::WayBack {
+                    kinds: affected,
+                    modules: seen.changes.changed.clone(),
+                },
                 flyhot_agent::way_back,
             )
             .await?;
@@ -241,7 +317,6 @@ impl Work<'_> {
             kinds: &seen.kinds,
             changes: &seen.changes,
             code_changes: &seen.copies.code_changes,
-            callback_mode_changed: &seen.copies.callback_mode_changed,
             drifted: &seen.drifted,
             configuration_changed: false,
             way_back: &way_back,
@@ -257,7 +332,10 @@ impl Work<'_> {
             kinds: plan.planned_kinds(),
             way_back: plan.way_back,
             revert_us: plan.revert_us,
-            code_id: CodeIds { before: Some(seen.before.clone()), after: Some(seen.after.clone()) },
+            code_id: CodeIds {
+                before: Some(seen.before.clone()),
+                after: Some(seen.after.clone()),
+            },
             reasons: plan.reasons.clone(),
         });
     }
@@ -286,17 +364,32 @@ impl Work<'_> {
             }
         }
         self.agent.stage(&items).await?;
-        steps.done(begun, items.iter().map(|(_, bytes)| bytes.len() as u64).sum(), Unit::Bytes);
+        steps.done(
+            begun,
+            items.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
+            Unit::Bytes,
+        );
 
         let jobs = seen.copies.jobs(plan);
         if !jobs.is_empty() {
             let begun = steps.begin(Step::Rehearse);
             self.agent.stage(&seen.copies.beams(&jobs)).await?;
             let copies = seen.copies.names(&jobs);
-            self.agent.slow("loading copies", &Command::Copies(copies), flyhot_agent::copies_loaded).await?;
+            self.agent
+                .slow(
+                    "loading copies",
+                    &Command::Copies(copies),
+                    flyhot_agent::copies_loaded,
+                )
+                .await?;
             let report = self
                 .agent
-                .timed("rehearsing", &rehearse::command(jobs, &self.policy, REHEARSAL), REHEARSAL, flyhot_agent::rehearsal)
+                .timed(
+                    "rehearsing",
+                    &rehearse::command(jobs, &self.policy, REHEARSAL),
+                    REHEARSAL,
+                    flyhot_agent::rehearsal,
+                )
                 .await?;
             steps.done(begun, report.passed + report.failed, Unit::Processes);
             let reasons = judge::rehearsal(&report);
@@ -337,7 +430,11 @@ impl Work<'_> {
         steps: &mut Steps<'_>,
     ) -> Result<Option<Vec<Reason>>, AgentError> {
         let begun = steps.begin(Step::Prepare);
-        let module = |name: &String, changed| PrepareModule { name: name.clone(), file: places.file(name), changed };
+        let module = |name: &String, changed| PrepareModule {
+            name: name.clone(),
+            file: places.file(name),
+            changed,
+        };
         let modules: Vec<PrepareModule> = plan
             .changes
             .changed
@@ -346,7 +443,10 @@ impl Work<'_> {
             .chain(plan.changes.added.iter().map(|name| module(name, false)))
             .collect();
         let count = modules.len() as u64;
-        let report = self.agent.slow("preparing", &Command::Prepare(modules), flyhot_agent::prepare).await?;
+        let report = self
+            .agent
+            .slow("preparing", &Command::Prepare(modules), flyhot_agent::prepare)
+            .await?;
         steps.done(begun, count, Unit::Modules);
         plan.prepared(&report);
         let reasons = judge::prepare(&report);
@@ -396,17 +496,34 @@ impl Work<'_> {
             if !reasons.is_empty() {
                 let mut all = plan.reasons.clone();
                 all.extend(reasons);
-                return Ok(judge::untouched(&node, plan, OutcomeKind::NotQuiesced, &seen.before, all));
+                return Ok(judge::untouched(
+                    &node,
+                    plan,
+                    OutcomeKind::NotQuiesced,
+                    &seen.before,
+                    all,
+                ));
             }
             let script = plan.script(&seen.target, &seen.facts, &self.policy, |name| places.file(name));
             match self.window(&seen, plan, &script, attempt < of, steps).await? {
                 Judgement::Done(outcome) => return Ok(*outcome),
                 Judgement::Retry(reasons) => {
-                    steps.emit(Event::Attempt { node: node.clone(), attempt, of, reasons });
+                    steps.emit(Event::Attempt {
+                        node: node.clone(),
+                        attempt,
+                        of,
+                        reasons,
+                    });
                 }
             }
         }
-        Ok(judge::untouched(&node, plan, OutcomeKind::NotQuiesced, &seen.before, plan.reasons.clone()))
+        Ok(judge::untouched(
+            &node,
+            plan,
+            OutcomeKind::NotQuiesced,
+            &seen.before,
+            plan.reasons.clone(),
+        ))
     }
 
     async fn window(
@@ -422,7 +539,12 @@ impl Work<'_> {
         let on_node = 2 * self.request.options.window_budget + self.request.options.revert_budget;
         let report = self
             .agent
-            .timed("the window", &Command::Window(script), on_node + Duration::from_secs(10), flyhot_agent::window)
+            .timed(
+                "the window",
+                &Command::Window(script),
+                on_node + Duration::from_secs(10),
+                flyhot_agent::window,
+            )
             .await?;
         steps.done(begun, report.affected, Unit::Processes);
         Ok(judge::window(
@@ -443,14 +565,19 @@ impl Work<'_> {
     ) -> Result<Vec<Reason>, AgentError> {
         let begun = steps.begin(Step::Persist);
         let (files, homeless): (Vec<PersistFile>, Vec<String>) = places.beams(plan);
-        let report = self.agent.slow("persisting", &Command::Persist(files), flyhot_agent::persist).await?;
+        let report = self
+            .agent
+            .slow("persisting", &Command::Persist(files), flyhot_agent::persist)
+            .await?;
         steps.done(begun, report.written, Unit::Files);
         let mut reasons = judge::persist(&report);
         reasons.extend(homeless.into_iter().map(|module| {
             Reason::new(
                 ReasonCode::NotPersisted,
                 &module,
-                format!("{module} has no place below the node's release directory; a restart boots the old code"),
+                format!(
+                    "{module} has no place below the node's release directory; a restart boots the old code"
+                ),
                 "",
             )
         }));
@@ -463,7 +590,9 @@ fn affected(seen: &Seen) -> Vec<u64> {
     let changed: BTreeSet<&String> = seen.changes.swapped().collect();
     seen.kinds
         .iter()
-        .filter(|kind| kind.behaviour.migrates() && kind.modules.iter().any(|module| changed.contains(module)))
+        .filter(|kind| {
+            kind.behaviour.migrates() && kind.modules.iter().any(|module| changed.contains(module))
+        })
         .map(|kind| kind.id)
         .collect()
 }

@@ -43,12 +43,18 @@ impl Places {
                 Some((name.clone(), file))
             })
             .collect();
-        Self { root: facts.root_dir.trim_end_matches('/').to_owned(), files }
+        Self {
+            root: facts.root_dir.trim_end_matches('/').to_owned(),
+            files,
+        }
     }
 
     /// The file the code server is told for a module.
     pub(super) fn file(&self, module: &str) -> String {
-        self.files.get(module).cloned().unwrap_or_else(|| format!("{module}.beam"))
+        self.files
+            .get(module)
+            .cloned()
+            .unwrap_or_else(|| format!("{module}.beam"))
     }
 
     /// The beams to be written from what is staged, and the modules that have no place on the node's disk.
@@ -57,15 +63,19 @@ impl Places {
         let files = plan
             .changes
             .swapped()
-            .filter_map(|module| match self.files.get(module).and_then(|file| self.persisted(file)) {
-                Some((path, backup)) => {
-                    Some(PersistFile { path, backup, content: StagedKey::Beam(module.clone()) })
-                }
-                None => {
-                    homeless.push(module.clone());
-                    None
-                }
-            })
+            .filter_map(
+                |module| match self.files.get(module).and_then(|file| self.persisted(file)) {
+                    Some((path, backup)) => Some(PersistFile {
+                        path,
+                        backup,
+                        content: StagedKey::Beam(module.clone()),
+                    }),
+                    None => {
+                        homeless.push(module.clone());
+                        None
+                    }
+                },
+            )
             .collect();
         (files, homeless)
     }

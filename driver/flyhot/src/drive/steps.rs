@@ -24,13 +24,25 @@ impl<'a> Steps<'a> {
     }
 
     pub(super) fn begin(&mut self, step: Step) -> Begun {
-        (self.emit)(Event::StepStarted { node: Some(self.node.clone()), step });
-        Begun { step, since: Instant::now() }
+        (self.emit)(Event::StepStarted {
+            node: Some(self.node.clone()),
+            step,
+        });
+        Begun {
+            step,
+            since: Instant::now(),
+        }
     }
 
     pub(super) fn done(&mut self, begun: Begun, count: u64, unit: Unit) {
         let duration_us = u64::try_from(begun.since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        (self.emit)(Event::StepDone { node: Some(self.node.clone()), step: begun.step, duration_us, count, unit });
+        (self.emit)(Event::StepDone {
+            node: Some(self.node.clone()),
+            step: begun.step,
+            duration_us,
+            count,
+            unit,
+        });
     }
 }
 

@@ -1,0 +1,44 @@
+# The one door to building and testing. No logic lives here: every line calls cargo, mix or tests/otp/setup.sh;
+# what needs deciding is decided there.
+
+OTP = $(abspath $(or $(FLYHOT_OTP_PREFIX),target/otp))
+
+.PHONY: help setup demo test matrix soak bench lint fmt docs clean
+
+help: ## Show these explanations
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+setup: ## Check Rust, put Erlang/OTP 25, 27 and 29 with Elixir into target/otp; done by the others by themselves
+	@tests/otp/setup.sh
+
+demo: setup ## Build flyhot and a shop, upgrade the shop under traffic, let two bad upgrades fail
+	cargo run --release -p flyhot-tests --bin demo
+
+test: setup ## Everything: all tests on OTP 25, then the matrix
+	cargo test --workspace
+	$(MAKE) matrix
+
+matrix: setup ## The tests of the matrix group on OTP 27 and 29
+	FLYHOT_OTP=27 cargo test --workspace --test matrix
+	FLYHOT_OTP=29 cargo test --workspace --test matrix
+
+soak: setup ## The tests of `make test` with many more rounds; takes hours
+	FLYHOT_ROUNDS=soak $(MAKE) test
+
+bench: setup ## Measure the window, the rehearsal, the revert and the command; keep the figures under docs/
+	cargo run --release -p flyhot-tests --bin bench
+
+lint: setup ## Check formatting and lints, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cd tests/fixtures/shop && PATH=$(OTP)/otp-27/bin:$$PATH mix format --check-formatted
+
+fmt: setup ## Format Rust and Elixir
+	cargo fmt --all
+	cd tests/fixtures/shop && PATH=$(OTP)/otp-27/bin:$$PATH mix format
+
+docs: ## Build the pages of the Rust code under target/doc, warnings are errors
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+
+clean: ## Remove everything that was built, Erlang in target/otp too
+	cargo clean

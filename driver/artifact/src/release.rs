@@ -1,0 +1,428 @@
+//! A release directory, read once.
+//!
+//! Nothing is written, and no file outside the directory handed in is opened (links inside it are followed: relx
+//! links applications in development). The bytes of modules are not kept: a module is read again when it is
+//! needed, and refused if it changed meanwhile.
+//!
+//! Source: release structure of OTP design principles, `mix release`, relx.
+
+mod modules;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    application::{App, Origin, Rel, Resource, ResourceError, StartType, is_plain},
+    beam::BeamError,
+    code_id::{CodeId, code_id},
+    manifest::{FileDigest, Format, Manifest, Module, Toolchain},
+    name::{ModuleName, ReleasePath},
+};
+
+/// The most bytes a file of Erlang terms or a configuration may have. The longest `.app` of OTP and Elixir has
+/// 30 kB; one with a hundred thousand modules would have 5 MB.
+const MAX_TEXT: u64 = 16 * 1024 * 1024;
+
+/// The most bytes a beam file may have on disk. The largest of OTP and Elixir have 1 MB, generated ones of users
+/// some tens.
+const MAX_BEAM: u64 = 256 * 1024 * 1024;
+
+/// The files of `releases/VSN` that configure a node when it boots.
+const CONFIGURATION: [&str; 3] = ["runtime.exs", "sys.config", "vm.args"];
+
+/// `.rel` files that relx writes beside the release's own.
+const NOT_THE_RELEASE: [&str; 2] = ["no_dot_erlang.rel", "start_clean.rel"];
+
+/// What a release directory holds, in the version that `releases/start_erl.data` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// The directory.
+    pub root: PathBuf,
+    /// The release's name.
+    pub name: String,
+    /// The release's version.
+    pub version: String,
+    /// What it was built with and runs on.
+    pub toolchain: Toolchain,
+    /// Its applications, by name.
+    pub apps: BTreeMap<String, App>,
+    /// Its modules, by name, as the code path would find them: a consolidated protocol before its source.
+    pub modules: BTreeMap<ModuleName, Module>,
+    /// sha256 of each configuration file it has: `runtime.exs`, `sys.config`, `vm.args`.
+    pub configuration: BTreeMap<String, FileDigest>,
+}
+
+/// Why a release cannot be read. Each names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadReleaseError {
+    /// A directory cannot be listed.
+    #[error("cannot list the directory {path}")]
+    List {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is larger than any of its kind should be.
+    #[error("{path} has {bytes} bytes, more than the {limit} that are read")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// There is no `releases/start_erl.data`.
+    #[error("{path} is missing, the file that names the version to start: is this a release directory?")]
+    NoStartErl {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// `start_erl.data` is not two words.
+    #[error("{path} does not hold the versions of ERTS and of the release, but {found:?}")]
+    StartErl {
+        /// The file.
+        path: PathBuf,
+        /// The first of what it holds.
+        found: String,
+    },
+    /// There is no `.rel` file for the version, or there are several.
+    #[error("{path} must hold one .rel file and holds {found}")]
+    RelFiles {
+        /// The directory of the version.
+        path: PathBuf,
+        /// How many it holds.
+        found: usize,
+    },
+    /// A `.rel` or `.app` file is not what it should be.
+    #[error("{path} is not a resource file of a release")]
+    Resource {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ResourceError,
+    },
+    /// A file says another name or version than the place it was found in.
+    #[error("{path} is of {found}, not of {expected}")]
+    Mislabelled {
+        /// The file.
+        path: PathBuf,
+        /// What the place says.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// The `.rel` file names an application twice.
+    #[error("{path} names the application {app} twice")]
+    AppTwice {
+        /// The `.rel` file.
+        path: PathBuf,
+        /// The application.
+        app: String,
+    },
+    /// The directory of an application is missing.
+    #[error("{path}, the directory of the application {app}, is missing")]
+    NoApp {
+        /// The directory.
+        path: PathBuf,
+        /// The application.
+        app: String,
+    },
+    /// A `.beam` file is broken.
+    #[error("{path} is not a usable beam file")]
+    Beam {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: BeamError,
+    },
+    /// Two applications have a module of the same name.
+    #[error("the module {module} is in two places: {first} and {second}")]
+    ModuleTwice {
+        /// The module.
+        module: String,
+        /// The first file.
+        first: PathBuf,
+        /// The second file.
+        second: PathBuf,
+    },
+    /// A module that an application lists has no file.
+    #[error("{path} is missing: the application {app} lists the module {module}")]
+    NoModule {
+        /// Where it should be.
+        path: PathBuf,
+        /// The application.
+        app: String,
+        /// The module.
+        module: ModuleName,
+    },
+}
+
+/// Why a module cannot be read again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadModuleError {
+    /// The release has no such module.
+    #[error("the release has no module {0}")]
+    Unknown(String),
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is no longer the one the release was read from.
+    #[error("{path} has changed since the release was read")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Release {
+    /// Reads a release made by Mix or relx.
+    ///
+    /// # Errors
+    /// [`ReadReleaseError`]: something is missing, broken or contradictory; the file is named.
+    pub fn read(root: &Path) -> Result<Self, ReadReleaseError> {
+        let (erts, version) = start_erl(root)?;
+        let version_dir = root.join("releases").join(&version);
+        let (rel_path, rel) = rel_file(&version_dir)?;
+        if rel.version != version {
+            return Err(ReadReleaseError::Mislabelled {
+                path: rel_path,
+                expected: format!("version {version}"),
+                found: format!("version {}", rel.version),
+            });
+        }
+        let mut apps = BTreeMap::new();
+        let mut listed = BTreeMap::new();
+        for (name, version, start) in rel.apps {
+            let (app, modules) = application(root, &name, &version, start)?;
+            if app.dir.is_some() {
+                listed.insert(name.clone(), modules);
+            }
+            if apps.insert(name.clone(), app).is_some() {
+                return Err(ReadReleaseError::AppTwice {
+                    path: rel_path,
+                    app: name,
+                });
+            }
+        }
+        let modules = modules::read(root, &version, &apps, &listed)?;
+        let mut configuration = BTreeMap::new();
+        for file in CONFIGURATION {
+            if let Some(bytes) = read_if_there(&version_dir.join(file), MAX_TEXT)? {
+                configuration.insert(file.to_owned(), FileDigest::of(&bytes));
+            }
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            name: rel.name,
+            version,
+            toolchain: Toolchain {
+                erts,
+                elixir: apps.get("elixir").map(|app: &App| app.version.clone()),
+            },
+            apps,
+            modules,
+            configuration,
+        })
+    }
+
+    /// The bytes of a module's file, as they were when the release was read.
+    ///
+    /// # Errors
+    /// [`ReadModuleError`]: there is no such module, or its file cannot be read or has changed.
+    pub fn read_module(&self, name: &str) -> Result<Vec<u8>, ReadModuleError> {
+        let module = self
+            .modules
+            .get(name)
+            .ok_or_else(|| ReadModuleError::Unknown(name.into()))?;
+        let path = self.root.join(module.path.as_str());
+        // A file that grew is not read to its end.
+        let bytes = match read(&path, module.size) {
+            Ok(bytes) => bytes,
+            Err(ReadReleaseError::Read { path, source }) => {
+                return Err(ReadModuleError::Read { path, source });
+            }
+            Err(_) => return Err(ReadModuleError::Changed { path }),
+        };
+        if FileDigest::of(&bytes) != module.sha256 {
+            return Err(ReadModuleError::Changed { path });
+        }
+        Ok(bytes)
+    }
+
+    /// The code id of what the release adds to OTP and Elixir.
+    pub fn code_id(&self) -> CodeId {
+        code_id(
+            self.modules
+                .iter()
+                .filter(|(_, module)| module.origin == Origin::Own)
+                .map(|(name, module)| (name, module.facts.md5)),
+        )
+    }
+
+    /// The manifest of the release's code, unsigned.
+    pub fn manifest(&self) -> Manifest {
+        Manifest {
+            format: Format,
+            name: self.name.clone(),
+            version: self.version.clone(),
+            toolchain: self.toolchain.clone(),
+            apps: self.apps.clone(),
+            modules: self.modules.clone(),
+            configuration: self.configuration.clone(),
+            code_id: self.code_id(),
+            signature: None,
+        }
+    }
+}
+
+/// The versions of ERTS and of the release that `releases/start_erl.data` names.
+fn start_erl(root: &Path) -> Result<(String, String), ReadReleaseError> {
+    let path = root.join("releases/start_erl.data");
+    let Some(bytes) = read_if_there(&path, MAX_TEXT)? else {
+        return Err(ReadReleaseError::NoStartErl { path });
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    match text.split_whitespace().collect::<Vec<_>>()[..] {
+        [erts, version] if is_plain(erts) && is_plain(version) => Ok((erts.into(), version.into())),
+        _ => Err(ReadReleaseError::StartErl {
+            path,
+            found: text.chars().take(80).collect(),
+        }),
+    }
+}
+
+fn rel_file(version_dir: &Path) -> Result<(PathBuf, Rel), ReadReleaseError> {
+    let mut paths = list(version_dir)?;
+    paths.retain(|path| {
+        let name = path.file_name().unwrap_or_default();
+        path.extension().is_some_and(|extension| extension == "rel")
+            && !NOT_THE_RELEASE.iter().any(|not| name == *not)
+    });
+    let [path] = &*paths else {
+        return Err(ReadReleaseError::RelFiles {
+            path: version_dir.into(),
+            found: paths.len(),
+        });
+    };
+    let rel = Rel::read(&read(path, MAX_TEXT)?).map_err(|source| ReadReleaseError::Resource {
+        path: path.clone(),
+        source,
+    })?;
+    Ok((path.clone(), rel))
+}
+
+/// An application of the `.rel` file, and the modules its `.app` file lists.
+fn application(
+    root: &Path,
+    name: &str,
+    version: &str,
+    start: StartType,
+) -> Result<(App, Vec<ModuleName>), ReadReleaseError> {
+    let origin = Origin::of(name);
+    let mut app = App {
+        name: name.into(),
+        version: version.into(),
+        origin,
+        start,
+        dir: None,
+        start_module: None,
+        applications: vec![],
+    };
+    let dir = format!("lib/{name}-{version}");
+    if !root.join(&dir).is_dir() {
+        // A release without ERTS takes OTP and Elixir from the machine.
+        return match origin {
+            Origin::Own => Err(ReadReleaseError::NoApp {
+                path: root.join(dir),
+                app: name.into(),
+            }),
+            Origin::Otp | Origin::Elixir => Ok((app, vec![])),
+        };
+    }
+    let path = root.join(&dir).join(format!("ebin/{name}.app"));
+    let resource = Resource::read(&read(&path, MAX_TEXT)?).map_err(|source| ReadReleaseError::Resource {
+        path: path.clone(),
+        source,
+    })?;
+    if (&*resource.name, &*resource.version) != (name, version) {
+        return Err(ReadReleaseError::Mislabelled {
+            path,
+            expected: format!("{name} {version}"),
+            found: format!("{} {}", resource.name, resource.version),
+        });
+    }
+    app.dir = ReleasePath::new(&dir).ok();
+    app.start_module = resource.start_module;
+    app.applications = resource.applications;
+    Ok((app, resource.modules))
+}
+
+/// The entries of a directory, sorted.
+fn list(path: &Path) -> Result<Vec<PathBuf>, ReadReleaseError> {
+    let entries = fs::read_dir(path).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<Vec<_>>>()
+    });
+    let mut paths = entries.map_err(|source| ReadReleaseError::List {
+        path: path.into(),
+        source,
+    })?;
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// A file's bytes; no more than `limit` are read.
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadReleaseError> {
+    use io::Read as _;
+
+    let failed = |source| ReadReleaseError::Read {
+        path: path.into(),
+        source,
+    };
+    let metadata = fs::metadata(path).map_err(failed)?;
+    // A pipe would be waited for and a device read for ever.
+    if !metadata.is_file() {
+        return Err(failed(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a file",
+        )));
+    }
+    let size = metadata.len();
+    let file = fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(size.min(limit)).unwrap_or(0));
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(ReadReleaseError::TooLarge {
+            path: path.into(),
+            bytes: size.max(limit + 1),
+            limit,
+        });
+    }
+    Ok(bytes)
+}
+
+fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ReadReleaseError> {
+    match read(path, limit) {
+        Err(ReadReleaseError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}

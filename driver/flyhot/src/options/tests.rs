@@ -1,0 +1,255 @@
+//! What becomes of arguments and environment.
+
+use std::error::Error as _;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use clap::Parser;
+
+use super::*;
+use crate::cli::Cli;
+
+const COOKIE: &str = "c00kie";
+
+/// A release with a cookie in it.
+fn release() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("releases")).unwrap();
+    fs::write(directory.path().join("releases/COOKIE"), COOKIE).unwrap();
+    directory
+}
+
+fn with(release: &Path, words: &str, environment: &Environment) -> Result<Options, OptionsError> {
+    let head = ["flyhot", "plan", "--release", release.to_str().unwrap()];
+    let cli = Cli::try_parse_from(head.into_iter().chain(words.split_whitespace())).unwrap();
+    Options::new(cli.verb.node_args(), environment)
+}
+
+fn options(words: &str) -> Result<Options, OptionsError> {
+    with(release().path(), words, &Environment::default())
+}
+
+#[test]
+fn defaults_are_those_of_the_documentation() {
+    let options = options("--node a@h").unwrap();
+    assert_eq!(options.window_budget, Duration::from_secs(2));
+    assert_eq!(options.revert_budget, Duration::from_secs(2));
+    assert_eq!(options.quiesce_timeout, Duration::from_secs(10));
+    assert_eq!(options.drain_timeout, Duration::from_secs(30));
+    assert_eq!((options.freeze_attempts, options.in_flight), (3, 1_000));
+    assert_eq!((options.dist_port, options.epmd_port), (None, 4369));
+    assert_eq!(options.lingerers, Lingerers::Refuse);
+    assert_eq!(options.way_back, WayBackNeeded::Any);
+    assert_eq!(options.rehearsal, Rehearsal::On);
+    assert_eq!(options.persist, Persist::On);
+    assert_eq!(options.direction, Direction::Up);
+    assert!(options.accept.is_empty());
+}
+
+#[test]
+fn each_switch_turns_its_own_option() {
+    let options = options(
+        "--node a@h b@h --node c@h --kill-lingerers --require-way-back --no-rehearsal --no-persist --down \
+         --accept memory --accept cover_compiled --dist-port 9100 --epmd-port 4370",
+    )
+    .unwrap();
+    let names: Vec<_> = options.nodes.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["a@h", "b@h", "c@h"]);
+    assert_eq!(options.lingerers, Lingerers::Kill);
+    assert_eq!(options.way_back, WayBackNeeded::Exact);
+    assert_eq!(options.rehearsal, Rehearsal::Off);
+    assert_eq!(options.persist, Persist::Off);
+    assert_eq!(options.direction, Direction::Down);
+    assert_eq!(
+        options.accept,
+        [ReasonCode::Memory, ReasonCode::CoverCompiled].into()
+    );
+    assert_eq!((options.dist_port, options.epmd_port), (Some(9100), 4370));
+}
+
+#[test]
+fn a_contradiction_is_told_with_the_next_step() {
+    let table = [
+        (
+            "--node shop",
+            "--node shop: not the name of an Erlang node",
+            "shop@10.0.0.1",
+        ),
+        ("--node a@h b@h a@h", "--node a@h: named twice", "once"),
+        (
+            "--node a@h --window-budget 5s",
+            "--window-budget 5s: must be above 0 and below 5s",
+            "2s",
+        ),
+        (
+            "--node a@h --window-budget 0s",
+            "--window-budget 0s: must be above 0",
+            "2s",
+        ),
+        (
+            "--node a@h --accept cover_compild",
+            "no reason has this code",
+            "Did you mean --accept cover_compiled?",
+        ),
+        (
+            "--node a@h --accept all",
+            "no reason has this code",
+            "cover_compiled, application_added,",
+        ),
+        (
+            "--node a@h --accept nif_changed",
+            "no option overrides this reason",
+            "cover_compiled",
+        ),
+        (
+            "--node a@h --accept drift",
+            "refuses no upgrade",
+            "cover_compiled",
+        ),
+    ];
+    for (words, message, hint) in table {
+        let error = options(words).unwrap_err();
+        assert!(error.to_string().contains(message), "{words}: {error}");
+        assert!(error.hint().contains(hint), "{words}: {}", error.hint());
+    }
+    assert!(options("--node a@h --window-budget 4999ms").is_ok());
+}
+
+#[test]
+fn the_epmd_port_is_that_of_the_option_then_of_otp() {
+    let environment = |port: &str| Environment {
+        epmd_port: Some(OsString::from(port)),
+        ..Environment::default()
+    };
+    let port = |words: &str, port: &str| {
+        with(release().path(), words, &environment(port)).map(|options| options.epmd_port)
+    };
+    assert_eq!(port("--node a@h", "24500").unwrap(), 24_500);
+    assert_eq!(port("--node a@h --epmd-port 1", "nonsense").unwrap(), 1);
+    for wrong in ["nonsense", "0", "65536"] {
+        assert!(
+            matches!(port("--node a@h", wrong), Err(OptionsError::EpmdPort(_))),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn a_release_that_is_no_directory_is_refused() {
+    let error = with(Path::new("/nowhere/shop"), "--node a@h", &Environment::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "--release /nowhere/shop: there is no such directory"
+    );
+}
+
+/// The cookie's text is not to be had, so it is compared as the type allows.
+fn same(found: &Options, text: &str) -> bool {
+    found.cookie == Cookie::new(text.to_owned())
+}
+
+#[test]
+fn the_cookie_comes_from_the_first_place_that_has_one() {
+    let release = release();
+    let home = tempfile::tempdir().unwrap();
+    let bare = tempfile::tempdir().unwrap();
+    fs::write(home.path().join(".erlang.cookie"), "of_home\n").unwrap();
+    let given = home.path().join("given");
+    fs::write(&given, "given\n").unwrap();
+    let environment = Environment {
+        release_cookie: Some(Secret("of_environment".into())),
+        home: Some(home.path().to_owned()),
+        ..Environment::default()
+    };
+    let without = Environment {
+        release_cookie: None,
+        ..environment.clone()
+    };
+    let words = format!("--node a@h --cookie-file {}", given.display());
+    assert!(same(
+        &with(release.path(), &words, &environment).unwrap(),
+        "given"
+    ));
+    assert!(same(
+        &with(release.path(), "--node a@h", &environment).unwrap(),
+        "of_environment"
+    ));
+    assert!(same(
+        &with(release.path(), "--node a@h", &without).unwrap(),
+        COOKIE
+    ));
+    assert!(same(
+        &with(bare.path(), "--node a@h", &without).unwrap(),
+        "of_home"
+    ));
+}
+
+#[test]
+fn a_cookie_that_cannot_be_used_names_its_place() {
+    let release = release();
+    let home = tempfile::tempdir().unwrap();
+    let environment = Environment {
+        home: Some(home.path().to_owned()),
+        ..Environment::default()
+    };
+    let file = home.path().join("cookie");
+    let words = format!("--node a@h --cookie-file {}", file.display());
+    let refused = |content: &[u8]| {
+        fs::write(&file, content).unwrap();
+        with(release.path(), &words, &environment)
+            .unwrap_err()
+            .to_string()
+    };
+    let place = file.display().to_string();
+    for (content, message) in [
+        (&b"\n"[..], format!("the cookie file {place} is empty")),
+        (b"", format!("the cookie file {place} is empty")),
+        (
+            b"a\nb",
+            format!("the cookie in {place} is not one to 255 printable ASCII characters"),
+        ),
+        (
+            b"\xff",
+            format!("the cookie in {place} is not one to 255 printable ASCII characters"),
+        ),
+        (
+            &[b'a'; 256],
+            format!("the cookie in {place} is not one to 255 printable ASCII characters"),
+        ),
+    ] {
+        assert_eq!(refused(content), message);
+    }
+    fs::remove_file(&file).unwrap();
+    let error = with(release.path(), &words, &environment).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot read the cookie file {place}"));
+    assert!(error.source().unwrap().to_string().contains("No such file"));
+
+    // An empty file in a place that was only looked at is no reason to try the next one either.
+    fs::write(release.path().join("releases/COOKIE"), "").unwrap();
+    let error = with(release.path(), "--node a@h", &environment).unwrap_err();
+    assert!(error.to_string().ends_with("releases/COOKIE is empty"), "{error}");
+
+    fs::remove_file(release.path().join("releases/COOKIE")).unwrap();
+    let error = with(release.path(), "--node a@h", &environment)
+        .unwrap_err()
+        .to_string();
+    for tried in [
+        "--cookie-file",
+        "RELEASE_COOKIE",
+        "releases/COOKIE",
+        ".erlang.cookie",
+    ] {
+        assert!(error.contains(tried), "{error}");
+    }
+}
+
+#[test]
+fn no_secret_is_printed() {
+    let environment = Environment {
+        release_cookie: Some(Secret("s3cret".into())),
+        ..Environment::default()
+    };
+    let options = with(release().path(), "--node a@h", &environment).unwrap();
+    assert!(!format!("{options:?} {environment:?}").contains("s3cret"));
+}

@@ -1,0 +1,280 @@
+//! `make bench`: what flyhot takes, beside the least that could be taken, alternating on the same node.
+//!
+//! Figures go to docs/bench.json and the terminal; a target that is missed is written as missed. Sections by name
+//! (`window`, `rehearsal`, `revert`, `command`) run those alone, and the others keep the figures they have.
+//! FLYHOT_ROUNDS multiplies the repetitions.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a bench speaks to its audience, and ends where it fails"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use flyhot_tests::{Flyhot, Otp, Release, Run, Shop, ShopBuild, rounds, workspace};
+use serde_json::{Value, json};
+
+/// Processes by changed modules.
+const GRID: [(u32, u32); 6] = [
+    (1_000, 10),
+    (10_000, 10),
+    (100_000, 10),
+    (1_000, 200),
+    (10_000, 200),
+    (100_000, 200),
+];
+
+/// Steps whose time the node decides, not the driver.
+const STEPS_OF_THE_NODE: [&str; 8] = [
+    "census", "rehearse", "drain", "prepare", "way_back", "knock", "window", "persist",
+];
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let path = workspace().join("docs/bench.json");
+    let mut figures: Value = fs::read_to_string(&path)
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_else(|| json!({}));
+    figures["machine"] = machine();
+    for name in ["window", "rehearsal", "revert", "command"] {
+        if wanted.is_empty() || wanted.iter().any(|one| one == name) {
+            println!("== {name}");
+            figures[name] = match name {
+                "window" => window(),
+                "rehearsal" => rehearsal(),
+                "revert" => revert(),
+                _ => command(),
+            };
+            let text = serde_json::to_string_pretty(&figures).expect("figures are JSON");
+            fs::write(&path, text + "\n").expect("docs can be written");
+        }
+    }
+}
+
+/// The window against the floor; at most 1.5 times as long.
+fn window() -> Value {
+    let cell = |(processes, modules): (u32, u32)| {
+        let (a, b) = pair(modules);
+        let shop = Shop::of(&a).carts(processes).pool(0).start();
+        let (mut least, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..repetitions() {
+            least.push(shop.floor_window(&b));
+            shop.floor_window(&a);
+            let run = Flyhot::upgrade(&shop, &b).args(["--no-persist"]).run();
+            run.expect("upgraded", 0);
+            assert_eq!(run.node(0)["modules"]["changed"], modules);
+            ours.push(number(&run.node(0)["window_us"]));
+            shop.floor_window(&a);
+        }
+        let (floor, flyhot) = (spread(&least), spread(&ours));
+        let ratio = number(&flyhot["median"]) as f64 / number(&floor["median"]) as f64;
+        told(json!({
+            "processes": processes, "modules": modules, "floor_us": floor, "flyhot_us": flyhot,
+            "ratio": ratio, "target": "ratio <= 1.5", "met": ratio <= 1.5,
+        }))
+    };
+    GRID.map(cell).into_iter().collect()
+}
+
+/// The rehearsal of live processes, and the slowest call that a client of them saw meanwhile.
+fn rehearsal() -> Value {
+    let cell = |processes: u32| {
+        let otp = Otp::v25();
+        let releases = ["v2", "v1"].map(|code| Release::shop(otp, code));
+        let shop = Shop::of(&Release::shop(otp, "v1"))
+            .carts(processes)
+            .pool(0)
+            .start();
+        let (mut times, mut calls) = (Vec::new(), Vec::new());
+        for repetition in 0..repetitions() {
+            let traffic = shop.traffic().per_second(200).connections(64).start();
+            let mut upgrade = Flyhot::upgrade(&shop, &releases[repetition % 2]);
+            if repetition % 2 == 1 {
+                upgrade = upgrade.args(["--down"]);
+            }
+            let run = upgrade.args(["--no-persist"]).run();
+            let tally = traffic.stop();
+            run.expect("upgraded", 0);
+            times.push(step_us(&run, "rehearse"));
+            let (from, to) = run.step("rehearse").expect("it was rehearsed");
+            let meanwhile = tally
+                .samples
+                .iter()
+                .filter(|sample| sample.due <= to && sample.done >= from);
+            let slowest = meanwhile.map(|sample| sample.latency().as_micros() as u64).max();
+            calls.push(slowest.unwrap_or(0));
+        }
+        told(json!({
+            "processes": processes, "rehearsal_us": spread(&times), "slowest_call_us": spread(&calls),
+        }))
+    };
+    [10_000, 100_000].map(cell).into_iter().collect()
+}
+
+/// A window that is reverted because one process fails, beside what the plan said of it: within a factor of two.
+fn revert() -> Value {
+    let cell = |(processes, modules): (u32, u32)| {
+        let (a, b) = pair(modules);
+        let good = fs::read_to_string(workspace().join("tests/fixtures/shop/v1/shop/cart.ex")).unwrap();
+        let first = "  def code_change(_vsn, {:cart, _, _, _, _} = state, _extra)";
+        let bad = good
+            .replace(
+                first,
+                &format!("  def code_change(_vsn, {{:cart, 1, _, _, _}}, _), do: raise(\"no\")\n{first}"),
+            )
+            .replace("@stamp System", "@stamp \"bad\" <> System");
+        assert_ne!(good, bad);
+        let bad = b.variant().elixir("cart", &bad).build();
+        let shop = Shop::of(&a).carts(processes).pool(0).start();
+        let (mut taken, mut told_before) = (Vec::new(), Vec::new());
+        for _ in 0..repetitions() {
+            let run = Flyhot::upgrade(&shop, &bad)
+                .args(["--no-persist", "--no-rehearsal", "--revert-budget", "120s"])
+                .run();
+            run.expect("reverted", 11);
+            let plan = run.events_named("plan").next().expect("a plan comes first");
+            told_before.push(number(&plan.json["revert_us"]));
+            taken.push(number(&run.node(0)["window_us"]));
+        }
+        let (window, predicted) = (spread(&taken), spread(&told_before));
+        let ratio = number(&window["median"]) as f64 / number(&predicted["median"]).max(1) as f64;
+        told(json!({
+            "processes": processes, "modules": modules, "window_us": window, "predicted_us": predicted,
+            "ratio": ratio, "target": "0.5 <= ratio <= 2.0", "met": (0.5..=2.0).contains(&ratio),
+        }))
+    };
+    GRID.map(cell).into_iter().collect()
+}
+
+/// The command itself: what it adds to what the node needs, its memory, and how fast it answers.
+fn command() -> Value {
+    let (a, b) = pair(10);
+    let shop = Shop::of(&a).carts(10_000).pool(0).start();
+    let (mut added, mut memory) = (Vec::new(), Vec::new());
+    for repetition in 0..repetitions() {
+        let to = if repetition % 2 == 0 { &b } else { &a };
+        let running = Flyhot::upgrade(&shop, to).args(["--no-persist"]).spawn();
+        let status = PathBuf::from(format!("/proc/{}/status", running.pid()));
+        let watch = std::thread::spawn(move || peak_memory_kib(&status));
+        let run = running.wait();
+        run.expect("upgraded", 0);
+        memory.push(watch.join().unwrap());
+        added.push(above_the_node_us(&run));
+    }
+    let binary = Flyhot::binary();
+    let version: Vec<u64> = (0..rounds(21, 210))
+        .map(|_| {
+            let begun = Instant::now();
+            assert!(
+                Command::new(binary)
+                    .arg("--version")
+                    .output()
+                    .unwrap()
+                    .status
+                    .success()
+            );
+            begun.elapsed().as_micros() as u64
+        })
+        .collect();
+    drop(shop);
+    let (a, b) = pair(2_000);
+    let shop = Shop::of(&a).carts(1_000).pool(0).start();
+    let plans: Vec<u64> = (0..repetitions())
+        .map(|_| {
+            let run = Flyhot::plan(&shop, &b).run();
+            run.expect("planned", 0);
+            above_the_node_us(&run)
+        })
+        .collect();
+    let line = |name: &str, values: &[u64], target: u64| {
+        let values = spread(values);
+        let met = number(&values["median"]) <= target;
+        told(json!({ "what": name, "values": values, "target": format!("median <= {target}"), "met": met }))
+    };
+    json!([
+        line(
+            "upgrade, 10 modules, 10 000 processes: above the node's own time, us",
+            &added,
+            500_000
+        ),
+        line("driver peak memory, KiB", &memory, 40 * 1024),
+        line("flyhot --version, us", &version, 10_000),
+        line("plan over 2 000 modules: driver time, us", &plans, 500_000),
+    ])
+}
+
+/// Two releases that differ in `modules` modules: the carts' and others that do nothing.
+fn pair(modules: u32) -> (Release, Release) {
+    let build = |stamp| ShopBuild::new(Otp::v25(), "v1").stamp(stamp, modules - 1).build();
+    (build("a"), build("b"))
+}
+
+fn step_us(run: &Run, step: &str) -> u64 {
+    run.events_named("step_done")
+        .filter(|event| event.json["step"] == step)
+        .map(|event| number(&event.json["duration_us"]))
+        .sum()
+}
+
+fn above_the_node_us(run: &Run) -> u64 {
+    let node: u64 = STEPS_OF_THE_NODE.iter().map(|step| step_us(run, step)).sum();
+    (run.took.as_micros() as u64).saturating_sub(node)
+}
+
+/// The high-water mark of a process's memory, read until the process is gone.
+fn peak_memory_kib(status: &PathBuf) -> u64 {
+    let mut peak = 0;
+    while let Ok(text) = fs::read_to_string(status) {
+        let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        match mark.and_then(|rest| rest.split_whitespace().next()?.parse().ok()) {
+            Some(kib) => peak = kib,
+            // A zombie has no memory left.
+            None => break,
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    peak
+}
+
+fn repetitions() -> usize {
+    rounds(7, 21)
+}
+
+fn spread(values: &[u64]) -> Value {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    json!({
+        "median": sorted[sorted.len() / 2], "min": sorted[0], "max": sorted[sorted.len() - 1], "all": values,
+    })
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no count"))
+}
+
+fn told(figures: Value) -> Value {
+    println!("{figures}");
+    figures
+}
+
+fn machine() -> Value {
+    let read = |path: &str, key: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or("");
+        line.split_once(':')
+            .map_or("", |(_, value)| value.trim())
+            .to_owned()
+    };
+    json!({
+        "cpu": read("/proc/cpuinfo", "model name"),
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "memory": read("/proc/meminfo", "MemTotal"),
+        "otp": Otp::v25().to_string(),
+    })
+}

@@ -1,0 +1,51 @@
+//! The harness: starts real BEAM nodes, runs the flyhot binary, makes traffic, and judges what became of it all.
+//!
+//! It refuses to know flyhot from within: no crate of the driver is a dependency, the probe that says what a node
+//! looks like is a hidden Erlang node of its own, and the command is run as its users run it.
+//!
+//! Every process is started by its own test process, under a name of its own, and ends with it: stopped by pid
+//! when its value is dropped, killed by the kernel when the test process dies. Logs are shown when a test fails.
+//!
+//! ```no_run
+//! use flyhot_tests::{Flyhot, Otp, Release, Shop};
+//!
+//! let shop = Shop::start(Otp::v25(), "v1");
+//! let run = Flyhot::upgrade(&shop, &Release::shop(Otp::v25(), "v2")).run();
+//! assert_eq!(run.exit_code, Some(0), "{run}");
+//! assert_eq!(shop.probe().suspended(), [] as [&str; 0]);
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a harness: whatever it cannot do ends the test, loudly"
+)]
+
+mod epmd;
+mod flyhot;
+mod node;
+mod otp;
+mod probe;
+mod process;
+mod release;
+mod rounds;
+mod scratch;
+mod shop;
+mod traffic;
+mod variant;
+mod wait;
+
+pub use epmd::Epmd;
+pub use flyhot::{Event, Flyhot, Run, Running};
+pub use node::{Node, NodeBuilder};
+pub use otp::Otp;
+pub use probe::{Counts, Probe};
+pub use process::{Process, signal};
+pub use release::{Release, ShopBuild};
+pub use rounds::{Random, rounds};
+pub use scratch::{Scratch, workspace};
+pub use shop::{Cart, Shop, ShopBuilder};
+pub use traffic::{Sample, Tally, Traffic, TrafficBuilder};
+pub use variant::Variant;
+pub use wait::wait_until;

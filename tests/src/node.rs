@@ -1,0 +1,238 @@
+//! Real BEAM nodes: a Mix release in the foreground, or a plain `erl`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::epmd::Epmd;
+use crate::otp::Otp;
+use crate::probe::Probe;
+use crate::process::{Process, mortal, signal};
+use crate::release::Release;
+use crate::scratch::Scratch;
+use crate::variant::copy;
+use crate::wait::wait_until;
+
+/// A release with 10 000 processes boots in two to three seconds alone on the machine; tests run beside each other.
+const BOOT_LIMIT: Duration = Duration::from_secs(90);
+
+/// How a node is to be started.
+#[derive(Debug, Clone)]
+pub struct NodeBuilder {
+    otp: Otp,
+    release: Option<Release>,
+    host: Option<String>,
+    short: bool,
+    epmd_port: Option<u16>,
+    environment: Vec<(String, String)>,
+    flags: Vec<String>,
+}
+
+/// A running node; it ends when this is dropped.
+pub struct Node {
+    name: String,
+    cookie: String,
+    otp: Otp,
+    epmd_port: u16,
+    probe: OnceLock<Probe>,
+    process: Process,
+    scratch: Scratch,
+}
+
+impl NodeBuilder {
+    /// The long-name host, `127.0.0.1` without this.
+    pub fn host(mut self, host: &str) -> Self {
+        self.host = Some(host.to_owned());
+        self
+    }
+
+    /// A short name, on `localhost`.
+    pub fn short_name(mut self) -> Self {
+        self.short = true;
+        self
+    }
+
+    /// Registers with the epmd on this port, not with the one that the tests share.
+    pub fn epmd_port(mut self, port: u16) -> Self {
+        self.epmd_port = Some(port);
+        self
+    }
+
+    /// A variable of the node's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// More flags for `erl`, as words.
+    pub fn flags<'a>(mut self, flags: impl IntoIterator<Item = &'a str>) -> Self {
+        self.flags.extend(flags.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Starts the node and waits until it has booted.
+    ///
+    /// # Panics
+    /// If it does not boot.
+    pub fn start(self) -> Node {
+        let node = self.launch();
+        wait_until(&format!("{} boots", node.name), BOOT_LIMIT, || {
+            matches!(
+                node.probe().try_eval("init:get_status().").as_deref(),
+                Ok("{started,started}")
+            )
+        });
+        node
+    }
+
+    fn launch(self) -> Node {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let scratch = Scratch::new("node");
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let default_host = if self.short { "localhost" } else { "127.0.0.1" };
+        let host = self.host.as_deref().unwrap_or(default_host);
+        let name = format!("node_{}_{number}@{host}", std::process::id());
+        let cookie = format!("cookie_{}_{number}", std::process::id());
+        let epmd_port = self.epmd_port.unwrap_or_else(|| Epmd::shared().port());
+        let distribution = if self.short { "sname" } else { "name" };
+
+        let mut command = match &self.release {
+            Some(release) => {
+                let own = scratch.path().join("release");
+                std::fs::create_dir(&own).expect("our own directory");
+                copy(release.directory(), &own);
+                let mut command = mortal(&own.join("bin/shop"));
+                self.otp.surround(&mut command, scratch.path());
+                command
+                    .arg("start")
+                    .env("RELEASE_DISTRIBUTION", distribution)
+                    .env("RELEASE_NODE", &name)
+                    .env("RELEASE_COOKIE", &cookie)
+                    .env("RELEASE_TMP", scratch.path().join("tmp"));
+                command
+            }
+            None => {
+                let mut command = self.otp.command("erl", scratch.path());
+                command
+                    .args(["-noinput", &format!("-{distribution}"), &name])
+                    .args(["-setcookie", &cookie]);
+                command
+            }
+        };
+        command
+            .env("ERL_EPMD_PORT", epmd_port.to_string())
+            // The epmd of the tests is started by the tests.
+            .env("ERL_AFLAGS", "-start_epmd false")
+            .env("ERL_ZFLAGS", self.flags.join(" "))
+            .current_dir(scratch.path())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let process = Process::start(&name, command, scratch.path().join("log"));
+        Node {
+            name,
+            cookie,
+            otp: self.otp,
+            epmd_port,
+            probe: OnceLock::new(),
+            process,
+            scratch,
+        }
+    }
+}
+
+impl Node {
+    /// A node that runs a copy of `release`.
+    pub fn release(release: &Release) -> NodeBuilder {
+        Self::builder(release.otp(), Some(release.clone()))
+    }
+
+    /// A plain `erl`.
+    pub fn erl(otp: Otp) -> NodeBuilder {
+        Self::builder(otp, None)
+    }
+
+    fn builder(otp: Otp, release: Option<Release>) -> NodeBuilder {
+        NodeBuilder {
+            otp,
+            release,
+            host: None,
+            short: false,
+            epmd_port: None,
+            environment: Vec::new(),
+            flags: Vec::new(),
+        }
+    }
+
+    /// Its name, `name@host`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its cookie.
+    pub fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
+    /// Its version.
+    pub fn otp(&self) -> Otp {
+        self.otp
+    }
+
+    /// The port of the epmd that knows it.
+    pub fn epmd_port(&self) -> u16 {
+        self.epmd_port
+    }
+
+    /// The process id of its VM.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The release directory it runs from: its own copy.
+    pub fn directory(&self) -> PathBuf {
+        self.scratch.path().join("release")
+    }
+
+    /// What it wrote so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The judge of this node, connected when first asked for.
+    pub fn probe(&self) -> &Probe {
+        self.probe.get_or_init(|| self.another_probe())
+    }
+
+    /// A judge with a connection of its own, for a test that asks from two threads at once.
+    pub fn another_probe(&self) -> Probe {
+        Probe::connect(self.otp, &self.name, &self.cookie, self.epmd_port)
+    }
+
+    /// Whether its VM still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.process.is_alive()
+    }
+
+    /// Kills its VM with SIGKILL.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.process.kill()
+    }
+
+    /// Stops its VM with SIGSTOP: connections stay, and nothing is answered until [`Node::wake`].
+    pub fn pause(&self) {
+        signal("STOP", &self.pid().to_string());
+    }
+
+    /// Ends [`Node::pause`].
+    pub fn wake(&self) {
+        signal("CONT", &self.pid().to_string());
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {}, {})", self.name, self.pid(), self.otp)
+    }
+}

@@ -1,0 +1,191 @@
+//! A running shop: the fixture release with its HTTP endpoint, carts and pool.
+
+use std::ops::Deref;
+
+use crate::node::{Node, NodeBuilder};
+use crate::otp::Otp;
+use crate::release::{Release, build_erlang};
+use crate::traffic::TrafficBuilder;
+
+/// How a shop is to be started.
+#[derive(Debug, Clone)]
+pub struct ShopBuilder {
+    node: NodeBuilder,
+    carts: u32,
+}
+
+/// A running shop; everything a [`Node`] can do it can do.
+#[derive(Debug)]
+pub struct Shop {
+    node: Node,
+    port: u16,
+    carts: u32,
+}
+
+/// The state of one cart, whatever the version of the code that keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cart {
+    /// Its number, from 1.
+    pub id: u64,
+    /// The process that keeps it, as text.
+    pub pid: String,
+    /// `tuple` (v1), `struct` (v2) or `struct with grams` (v3).
+    pub shape: String,
+    /// How many items are in it.
+    pub items: u64,
+    /// What they cost.
+    pub total: u64,
+    /// How often it was visited.
+    pub hits: u64,
+}
+
+impl ShopBuilder {
+    /// How many carts; 10 000 without this.
+    pub fn carts(mut self, carts: u32) -> Self {
+        self.carts = carts;
+        self
+    }
+
+    /// How many workers the pool has; 1 000 without this.
+    pub fn pool(mut self, workers: u32) -> Self {
+        self.node = self.node.env("SHOP_POOL", &workers.to_string());
+        self
+    }
+
+    /// Whatever else the node is to be started with.
+    pub fn node(mut self, change: impl FnOnce(NodeBuilder) -> NodeBuilder) -> Self {
+        self.node = change(self.node);
+        self
+    }
+
+    /// Starts it and waits until it serves.
+    pub fn start(self) -> Shop {
+        let node = self.node.env("SHOP_CARTS", &self.carts.to_string()).start();
+        let port = node
+            .probe()
+            .json("{ok, Port} = application:get_env(shop, port), Port.");
+        Shop {
+            node,
+            port: port
+                .as_u64()
+                .and_then(|port| u16::try_from(port).ok())
+                .expect("a port"),
+            carts: self.carts,
+        }
+    }
+}
+
+impl Shop {
+    /// Starts the shop with the code `v1`, `v2` or `v3` and everything else as usual.
+    pub fn start(otp: Otp, code: &str) -> Self {
+        Self::of(&Release::shop(otp, code)).start()
+    }
+
+    /// A shop that runs a copy of `release`.
+    pub fn of(release: &Release) -> ShopBuilder {
+        ShopBuilder {
+            node: Node::release(release),
+            carts: 10_000,
+        }
+    }
+
+    /// The port of its HTTP endpoint, on every address.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Traffic through changed code and affected processes: visits of all carts in turn.
+    pub fn traffic(&self) -> TrafficBuilder {
+        let carts = u64::from(self.carts);
+        TrafficBuilder::new(self.port, move |request| format!("/cart/{}", request % carts + 1))
+    }
+
+    /// Takes the carts over to `to`, another build of the same code with another stamp, by the bare loop of
+    /// `fixtures/floor`: no check, no way back. Microseconds from the first suspend to the last resume.
+    pub fn floor_window(&self, to: &Release) -> u64 {
+        let floor = build_erlang(self.otp(), "floor");
+        let answer = self.probe().json(&format!(
+            "{{module, floor}} = case code:is_loaded(floor) of
+                 false -> code:load_abs(filename:join({floor:?}, \"floor\"));
+                 _ -> {{module, floor}}
+             end,
+             Files = filelib:wildcard(filename:join({:?}, \"Elixir.Shop.Extra*.beam\"))
+                 ++ [filename:join({0:?}, \"Elixir.Shop.Cart.beam\")],
+             Beams = [begin
+                          {{ok, B}} = file:read_file(F),
+                          {{list_to_atom(filename:basename(F, \".beam\")), F, B}}
+                      end || F <- Files],
+             Pids = [P || {{_, P, _, _}} <- supervisor:which_children('Elixir.Shop.CartSupervisor')],
+             floor:window(Pids, 'Elixir.Shop.Cart', Beams).",
+            to.ebin("shop")
+        ));
+        answer[0].as_u64().expect("microseconds")
+    }
+
+    /// Every cart by `sys:get_state/1`, ordered by number.
+    pub fn carts(&self) -> Vec<Cart> {
+        let carts = self.probe().json(
+            "lists:sort([begin
+                 {Shape, Id, Items, Total, Hits} = case sys:get_state(Pid) of
+                     {cart, I, L, T, H} -> {tuple, I, L, T, H};
+                     #{'__struct__' := _, grams := _, id := I, items := L, total := T, hits := H} ->
+                         {'struct with grams', I, L, T, H};
+                     #{'__struct__' := _, id := I, items := L, total := T, hits := H} -> {struct, I, L, T, H}
+                 end,
+                 {Id, list_to_binary(pid_to_list(Pid)), Shape, length(Items), Total, Hits}
+             end || {_, Pid, _, _} <- supervisor:which_children('Elixir.Shop.CartSupervisor')]).",
+        );
+        let carts = carts.as_array().expect("an array");
+        carts
+            .iter()
+            .map(|cart| {
+                let number = |at: usize| cart[at].as_u64().expect("a number");
+                let text = |at: usize| cart[at].as_str().expect("a text").to_owned();
+                Cart {
+                    id: number(0),
+                    pid: text(1),
+                    shape: text(2),
+                    items: number(3),
+                    total: number(4),
+                    hits: number(5),
+                }
+            })
+            .collect()
+    }
+
+    /// The state of each worker of the pool, in order, as text.
+    pub fn pool(&self) -> Vec<String> {
+        self.pool_by("sys:get_state(P)")
+    }
+
+    /// The process of each worker of the pool, in order, as text.
+    pub fn pool_pids(&self) -> Vec<String> {
+        self.pool_by("P")
+    }
+
+    fn pool_by(&self, what: &str) -> Vec<String> {
+        let answer = self.probe().json(&format!(
+            "[unicode:characters_to_binary(io_lib:format(\"~0tp\", [{what}])) ||
+                 {{_, P, _, _}} <- lists:keysort(1, supervisor:which_children(shop_pool))]."
+        ));
+        let workers = answer.as_array().expect("an array");
+        workers
+            .iter()
+            .map(|worker| worker.as_str().expect("a text").to_owned())
+            .collect()
+    }
+}
+
+impl Deref for Shop {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl std::ops::DerefMut for Shop {
+    fn deref_mut(&mut self) -> &mut Node {
+        &mut self.node
+    }
+}
