@@ -149,8 +149,11 @@ impl Walk<'_> {
         let mut called = Vec::new();
         match code.functions.get(&(name.clone(), *arity)) {
             Some(body) => {
-                for instruction in body {
-                    self.instruction(&code, instruction, module, path, &mut called)?;
+                let fields = field_reads(body);
+                for (at, instruction) in body.iter().enumerate() {
+                    if !is_field_read(body, at, &fields) {
+                        self.instruction(&code, instruction, module, path, &mut called)?;
+                    }
                 }
             }
             None => self.found(path, "a function that does not exist"),
@@ -293,6 +296,42 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Keys that a function reads from maps.
+fn field_reads(body: &[Instruction]) -> BTreeSet<u64> {
+    let mut keys = BTreeSet::new();
+    for instruction in body
+        .iter()
+        .filter(|instruction| instruction.op == ops::GET_MAP_ELEMENTS)
+    {
+        if let Some(Operand::List(pairs)) = instruction.operands.last() {
+            keys.extend(pairs.iter().filter_map(|operand| match operand {
+                Operand::Atom(key) => Some(*key),
+                _ => None,
+            }));
+        }
+    }
+    keys
+}
+
+/// Whether an instruction is the second half of Elixir's `map.field`: the compiler reads the key where the value is a
+/// map and calls the function of that name where it is a module. A state that holds a module there would have been
+/// called by the old code as well.
+fn is_field_read(body: &[Instruction], at: usize, fields: &BTreeSet<u64>) -> bool {
+    let without_arguments = matches!(
+        (body[at].op, body[at].operands.first()),
+        (ops::APPLY | ops::APPLY_LAST, Some(Operand::Number(0)))
+    );
+    without_arguments
+        && body[..at]
+            .iter()
+            .rev()
+            .find_map(|before| match (before.op, before.operands.first()) {
+                (ops::MOVE, Some(Operand::Atom(name))) => Some(fields.contains(name)),
+                _ => None,
+            })
+            == Some(true)
 }
 
 /// A loop that a comprehension was compiled to ends with its list: `-f/1-lc$^0/1-0-`.

@@ -150,16 +150,6 @@ impl<'a> Agent<'a> {
         read(&answer).map_err(|source| AgentError::Answer { what, source })
     }
 
-    /// A command that the node answers from memory.
-    pub(crate) async fn quick<T>(
-        &self,
-        what: &'static str,
-        command: &Command<'_>,
-        read: impl FnOnce(&Term) -> Result<T, AnswerError>,
-    ) -> Result<T, AgentError> {
-        self.ask(what, command, CALL, read).await
-    }
-
     /// A command that looks at every process or every module.
     pub(crate) async fn slow<T>(
         &self,

@@ -10,7 +10,8 @@ use flyhot_events::{
 use flyhot_node::{CallError, ConnectOptions};
 use flyhot_upgrade::judge::{self, Judgement};
 use flyhot_upgrade::{
-    Changes, Kind, NodeFacts, Plan, PlanInput, Policy, Script, Target, WayBackReport, changes, plan,
+    Changes, Kind, NodeFacts, Plan, PlanInput, Policy, Script, Target, WayBackReport, changes, elixir_name,
+    plan,
 };
 
 use super::agent::{Agent, AgentError};
@@ -572,11 +573,12 @@ impl Work<'_> {
         steps.done(begun, report.written, Unit::Files);
         let mut reasons = judge::persist(&report);
         reasons.extend(homeless.into_iter().map(|module| {
+            let shown = elixir_name(&module);
             Reason::new(
                 ReasonCode::NotPersisted,
-                &module,
+                &shown,
                 format!(
-                    "{module} has no place below the node's release directory; a restart boots the old code"
+                    "{shown} has no place below the node's release directory; a restart boots the old code"
                 ),
                 "",
             )

@@ -14,7 +14,8 @@ const BASE: &str = "flyhot/base";
 /// Where each swapped module's file is on the node: where it was loaded from, or for a new one beside its
 /// application's others.
 pub(super) struct Places {
-    root: String,
+    /// `None`: the node names no directory that could be written below.
+    root: Option<String>,
     files: BTreeMap<String, String>,
 }
 
@@ -44,7 +45,7 @@ impl Places {
             })
             .collect();
         Self {
-            root: facts.root_dir.trim_end_matches('/').to_owned(),
+            root: plain(facts.root_dir.trim_end_matches('/')).filter(|root| !root.is_empty()),
             files,
         }
     }
@@ -82,10 +83,25 @@ impl Places {
 
     /// A path below the release directory and where the file there now is kept.
     pub(super) fn persisted(&self, path: &str) -> Option<(String, Option<String>)> {
-        let inside = path.strip_prefix(&self.root)?.strip_prefix('/')?;
-        if inside.split('/').any(|part| part == "..") {
-            return None;
-        }
-        Some((path.to_owned(), Some(format!("{}/{BASE}/{inside}", self.root))))
+        let path = plain(path)?;
+        let root = self.root.as_deref()?;
+        let inside = path.strip_prefix(root)?.strip_prefix('/')?;
+        let backup = format!("{root}/{BASE}/{inside}");
+        Some((path, Some(backup)))
     }
+}
+
+/// A path without `.` and `..`: a Mix release loads its consolidated protocols through `bin/../releases`.
+fn plain(path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
 }
