@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    application::Origin,
     beam::{Beam, BeamError},
     hex, terms,
 };
@@ -114,11 +115,12 @@ pub struct ModuleFacts {
 }
 
 impl ModuleFacts {
-    /// Takes them from a beam file.
+    /// Takes them from a beam file whose code is of this origin.
     ///
     /// # Errors
-    /// The file's code or literals are damaged.
-    pub fn of(beam: &Beam) -> Result<Self, BeamError> {
+    /// The file's code or literals are damaged. The code of OTP and Elixir is not walked without need: it is never
+    /// loaded from here.
+    pub fn of(beam: &Beam, origin: Origin) -> Result<Self, BeamError> {
         let said = beam.attributes().map(terms::attributes).unwrap_or_default();
         let mut exports: Vec<Export> = beam
             .exports()
@@ -141,7 +143,9 @@ impl ModuleFacts {
             vsn: said.vsn,
             declared: said.behaviours,
             behaviours,
-            on_load: beam.has_on_load()?,
+            // Walking the instructions is nine tenths of all the work on a file. Of what will be loaded it is done in
+            // any case: it finds damage.
+            on_load: (origin == Origin::Own || may_have_on_load(beam)) && beam.has_on_load()?,
             loads_nif: beam.loads_nif(),
             struct_keys: struct_keys(beam)?,
         })
@@ -186,6 +190,28 @@ impl ModuleFacts {
             .clone()
             .unwrap_or_else(|| u128::from_be_bytes(self.md5).to_string())
     }
+}
+
+/// Whether the bytes of the on_load instruction occur where the compiler puts it: right behind a label
+/// (`beam_asm:insert_on_load_instruction/2`).
+fn may_have_on_load(beam: &Beam) -> bool {
+    const LABEL: u8 = 1;
+    const ON_LOAD: u8 = 149;
+    let code = beam.chunk(b"Code").unwrap_or_default();
+    code.iter()
+        .enumerate()
+        .filter(|(_, op)| **op == LABEL)
+        .any(|(at, _)| {
+            // A label's number takes one byte below 16, two below 2048, then three or four.
+            let width = match code.get(at + 1) {
+                Some(first) if first & 0x0f == 0 => 1,
+                Some(first) if first & 0x1f == 0x08 => 2,
+                Some(0x18) => 3,
+                Some(0x38) => 4,
+                _ => return false,
+            };
+            code.get(at + 1 + width) == Some(&ON_LOAD)
+        })
 }
 
 /// The behaviours that exports show, for files stripped of their attributes: by the callbacks each behaviour

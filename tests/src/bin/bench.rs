@@ -29,6 +29,10 @@ const GRID: [(u32, u32); 6] = [
     (100_000, 200),
 ];
 
+/// The longest budget that calls with the default timeout survive: 100 000 processes do not fit into the default on
+/// a small machine, and what is measured here is the window.
+const BUDGET: [&str; 2] = ["--window-budget", "4s"];
+
 /// Steps whose time the node decides, not the driver.
 const STEPS_OF_THE_NODE: [&str; 8] = [
     "census", "rehearse", "drain", "prepare", "way_back", "knock", "window", "persist",
@@ -66,17 +70,20 @@ fn window() -> Value {
         for _ in 0..repetitions() {
             least.push(shop.floor_window(&b));
             shop.floor_window(&a);
-            let run = Flyhot::upgrade(&shop, &b).args(["--no-persist"]).run();
-            run.expect("upgraded", 0);
-            assert_eq!(run.node(0)["modules"]["changed"], modules);
-            ours.push(number(&run.node(0)["window_us"]));
-            shop.floor_window(&a);
+            let run = Flyhot::upgrade(&shop, &b)
+                .args(["--no-persist"])
+                .args(BUDGET)
+                .run();
+            assert_eq!(run.node(0)["modules"]["changed"], modules, "{run}");
+            if let Some(window) = window_of(&run, "upgraded") {
+                ours.push(window);
+                shop.floor_window(&a);
+            }
         }
-        let (floor, flyhot) = (spread(&least), spread(&ours));
-        let ratio = number(&flyhot["median"]) as f64 / number(&floor["median"]) as f64;
+        let ratio = median(&ours) / median(&least);
         told(json!({
-            "processes": processes, "modules": modules, "floor_us": floor, "flyhot_us": flyhot,
-            "ratio": ratio, "target": "ratio <= 1.5", "met": ratio <= 1.5,
+            "processes": processes, "modules": modules, "floor_us": spread(&least), "flyhot_us": spread(&ours),
+            "gave_up": repetitions() - ours.len(), "ratio": ratio, "target": "ratio <= 1.5", "met": ratio <= 1.5,
         }))
     };
     GRID.map(cell).into_iter().collect()
@@ -92,15 +99,16 @@ fn rehearsal() -> Value {
             .pool(0)
             .start();
         let (mut times, mut calls) = (Vec::new(), Vec::new());
-        for repetition in 0..repetitions() {
+        let mut upgraded = 0;
+        for _ in 0..repetitions() {
             let traffic = shop.traffic().per_second(200).connections(64).start();
-            let mut upgrade = Flyhot::upgrade(&shop, &releases[repetition % 2]);
-            if repetition % 2 == 1 {
+            let mut upgrade = Flyhot::upgrade(&shop, &releases[upgraded % 2]);
+            if upgraded % 2 == 1 {
                 upgrade = upgrade.args(["--down"]);
             }
-            let run = upgrade.args(["--no-persist"]).run();
+            let run = upgrade.args(["--no-persist"]).args(BUDGET).run();
             let tally = traffic.stop();
-            run.expect("upgraded", 0);
+            upgraded += usize::from(window_of(&run, "upgraded").is_some());
             times.push(step_us(&run, "rehearse"));
             let (from, to) = run.step("rehearse").expect("it was rehearsed");
             let meanwhile = tally
@@ -136,17 +144,18 @@ fn revert() -> Value {
         for _ in 0..repetitions() {
             let run = Flyhot::upgrade(&shop, &bad)
                 .args(["--no-persist", "--no-rehearsal", "--revert-budget", "120s"])
+                .args(BUDGET)
                 .run();
-            run.expect("reverted", 11);
-            let plan = run.events_named("plan").next().expect("a plan comes first");
-            told_before.push(number(&plan.json["revert_us"]));
-            taken.push(number(&run.node(0)["window_us"]));
+            if let Some(window) = window_of(&run, "reverted") {
+                let plan = run.events_named("plan").next().expect("a plan comes first");
+                told_before.push(number(&plan.json["revert_us"]));
+                taken.push(window);
+            }
         }
-        let (window, predicted) = (spread(&taken), spread(&told_before));
-        let ratio = number(&window["median"]) as f64 / number(&predicted["median"]).max(1) as f64;
+        let ratio = median(&taken) / median(&told_before);
         told(json!({
-            "processes": processes, "modules": modules, "window_us": window, "predicted_us": predicted,
-            "ratio": ratio, "target": "0.5 <= ratio <= 2.0", "met": (0.5..=2.0).contains(&ratio),
+            "processes": processes, "modules": modules, "window_us": spread(&taken),
+            "predicted_us": spread(&told_before), "gave_up": repetitions() - taken.len(), "ratio": ratio, "target": "0.5 <= ratio <= 2.0", "met": (0.5..=2.0).contains(&ratio),
         }))
     };
     GRID.map(cell).into_iter().collect()
@@ -192,20 +201,21 @@ fn command() -> Value {
             above_the_node_us(&run)
         })
         .collect();
-    let line = |name: &str, values: &[u64], target: u64| {
-        let values = spread(values);
-        let met = number(&values["median"]) <= target;
-        told(json!({ "what": name, "values": values, "target": format!("median <= {target}"), "met": met }))
+    let line = |name: &str, values: &[u64], target: f64| {
+        let met = median(values) <= target;
+        told(
+            json!({ "what": name, "values": spread(values), "target": format!("median <= {target}"), "met": met }),
+        )
     };
     json!([
         line(
             "upgrade, 10 modules, 10 000 processes: above the node's own time, us",
             &added,
-            500_000
+            500_000.0
         ),
-        line("driver peak memory, KiB", &memory, 40 * 1024),
-        line("flyhot --version, us", &version, 10_000),
-        line("plan over 2 000 modules: driver time, us", &plans, 500_000),
+        line("driver peak memory, KiB", &memory, 40.0 * 1024.0),
+        line("flyhot --version, us", &version, 10_000.0),
+        line("plan over 2 000 modules: driver time, us", &plans, 500_000.0),
     ])
 }
 
@@ -247,11 +257,27 @@ fn repetitions() -> usize {
 }
 
 fn spread(values: &[u64]) -> Value {
+    json!({
+        "median": median(values), "min": values.iter().min(), "max": values.iter().max(), "all": values,
+    })
+}
+
+/// Not a number if there are no values: no comparison with it holds, and JSON shows null.
+fn median(values: &[u64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
-    json!({
-        "median": sorted[sorted.len() / 2], "min": sorted[0], "max": sorted[sorted.len() - 1], "all": values,
-    })
+    sorted
+        .get(sorted.len() / 2)
+        .map_or(f64::NAN, |middle| *middle as f64)
+}
+
+/// The window of a run that ended as it should; one that could not freeze in time has none.
+fn window_of(run: &Run, outcome: &str) -> Option<u64> {
+    if run.outcome()["outcome"] == "not_quiesced" {
+        return None;
+    }
+    assert_eq!(run.outcome()["outcome"], outcome, "{run}");
+    Some(number(&run.node(0)["window_us"]))
 }
 
 fn number(value: &Value) -> u64 {

@@ -1,4 +1,4 @@
-//! What a literal hides: functions of other modules, and the keys of a struct.
+//! What a literal hides: functions of other modules.
 //!
 //! Source: External Term Format, ERTS user's guide.
 
@@ -109,38 +109,4 @@ pub(super) fn exported_funs(literal: &[u8]) -> Vec<(String, String, u32)> {
         }
     }
     funs
-}
-
-/// The keys of a struct literal of `module`, sorted: a map whose `__struct__` is the module.
-pub(crate) fn struct_keys(literal: &[u8], module: &str) -> Option<Vec<String>> {
-    let mut reader = Reader {
-        bytes: literal,
-        at: 1,
-    };
-    let Step::Map(pairs) = reader.step()? else {
-        return None;
-    };
-    let mut keys = Vec::new();
-    let mut own = false;
-    for _ in 0..pairs {
-        let Step::Atom(key) = reader.step()? else {
-            return None;
-        };
-        keys.push(key.to_owned());
-        let mut left = 1usize;
-        let mut first = true;
-        while left > 0 {
-            left -= 1;
-            match reader.step()? {
-                Step::Atom(value) if first && key == "__struct__" => own = value == module,
-                Step::Inside(count) => left = left.checked_add(count)?,
-                Step::Map(pairs) => left = left.checked_add(pairs.checked_mul(2)?)?,
-                Step::Export => left = left.checked_add(3)?,
-                Step::Atom(_) | Step::Number(_) => {}
-            }
-            first = false;
-        }
-    }
-    keys.sort();
-    own.then_some(keys)
 }

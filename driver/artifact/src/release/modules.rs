@@ -169,7 +169,7 @@ fn module(stem: &str, file: &Found) -> Result<(ModuleName, Module), ReadReleaseE
         path: ReleasePath::new(&file.relative).map_err(|_| mislabelled())?,
         size: bytes.len() as u64,
         sha256: FileDigest::of(&bytes),
-        facts: ModuleFacts::of(&beam).map_err(broken)?,
+        facts: ModuleFacts::of(&beam, file.origin).map_err(broken)?,
     };
     Ok((name, module))
 }
