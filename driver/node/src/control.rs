@@ -140,9 +140,9 @@ mod tests {
 
     /// A frame as erl_dist writes it: an independent account of the protocol.
     fn theirs(message: Message) -> Vec<u8> {
-        let mut frame = Vec::new();
+        let mut frame = vec![PASS_THROUGH];
         message.write_into(&mut frame).unwrap();
-        frame.split_off(4)
+        frame
     }
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
         let unlink = framed(&[&control(35, [id.clone(), them().into(), us().into()])]).unwrap();
         assert_eq!(read(&unlink[4..]), Ok(Frame::Unlink { id: id.clone(), from: them(), to: us() }));
         let ack = unlink_ack(id, us(), them()).unwrap();
-        let Ok(Message::UnlinkIdAck(ack)) = Message::read_from(&mut &ack[4..]) else { panic!("{ack:?}") };
+        let Ok(Message::UnlinkIdAck(ack)) = Message::read_from(&mut &ack[5..]) else { panic!("{ack:?}") };
         assert_eq!((ack.from_pid, ack.to_pid), (us(), them()));
     }
 
@@ -214,10 +214,10 @@ mod tests {
         fn what_is_sent_is_what_erl_dist_reads(term in arbitrary_term()) {
             let frame = send(&them(), &term).unwrap();
             prop_assert_eq!(crate::scan::number(&frame[..4]), frame.len() - 4);
-            let Ok(Message::Send(sent)) = Message::read_from(&mut &frame[4..]) else { panic!("{frame:?}") };
+            let Ok(Message::Send(sent)) = Message::read_from(&mut &frame[5..]) else { panic!("{frame:?}") };
             prop_assert_eq!((sent.to_pid, sent.message), (them(), term.clone()));
             let frame = reg_send(us(), "rex", &term).unwrap();
-            let Ok(Message::RegSend(sent)) = Message::read_from(&mut &frame[4..]) else { panic!("{frame:?}") };
+            let Ok(Message::RegSend(sent)) = Message::read_from(&mut &frame[5..]) else { panic!("{frame:?}") };
             prop_assert_eq!((sent.from_pid, sent.to_name.name, sent.message), (us(), "rex".to_owned(), term));
         }
     }

@@ -1,42 +1,36 @@
-//! An open session: one task reads, one writes, calls wait in a table.
+//! An open session: calls, sends, and what is sent to us.
 //!
-//! Source: Erlang Distribution Protocol, "Protocol between connected nodes"; `rpc.erl` for calls of `rex`.
+//! Nothing is retried and nothing is reconnected here: a session that has ended stays so, and every later call
+//! says why.
+//!
+//! Source: `rpc.erl`, `handle_call`, for what `rex` understands; `net_kernel:get_net_ticktime/0`.
 
-use std::collections::HashMap;
-use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use erl_dist::term::{Atom, FixInteger, List, Pid, Reference, Term, Tuple};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use erl_dist::term::{Atom, List, Pid, Reference, Term, Tuple};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::NodeName;
+use crate::calls::{Calls, Own};
+use crate::control;
 use crate::display::display;
-use crate::encode::encode;
-use crate::scan::scan;
+use crate::encode::EncodeError;
+use crate::wire::{Outgoing, Ticks, run_reader, run_writer};
 
-/// The longest frame taken from a peer. The largest answer asked for is a census with thousands of kinds, a few
-/// megabytes; 128 MiB leaves room for a reply of 64 MB with its headers and bounds what a broken peer costs.
-const MAX_FRAME: usize = 128 * 1024 * 1024;
-
-/// Bytes a read asks for; a frame's buffer grows with what has arrived, never with what was announced.
-const READ: u64 = 64 * 1024;
-
-/// Silence after which a tick is sent. A peer drops us after `net_ticktime` (default 60 s) without a byte; a
-/// quarter of 4 s, the shortest anyone sets, is four bytes a second.
-const TICK: Duration = Duration::from_secs(1);
-
-/// Frames waiting for the writer: callers wait beyond that.
+/// Frames waiting for the writer: callers wait beyond that. Staging hands over 1 MiB at a time and waits for each
+/// answer, so what waits is small.
 const WRITE_QUEUE: usize = 64;
 
-/// Sends to our pid that wait for a reader; more are dropped and counted.
-const INCOMING: usize = 1024;
+/// How long the node may take for its tick time. It answers in a millisecond; a node under load is given what
+/// OTP gives any call.
+const TICK_TIME_ANSWER: Duration = Duration::from_secs(5);
+
+/// How long an orderly end may take: the node closes its side at once, one round trip away.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Why a call brought no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +53,7 @@ pub enum CallError {
         /// What ended it.
         cause: String,
     },
-    /// The node announced a frame longer than is taken.
+    /// The node announced a frame longer than is taken; the session is over.
     #[error("the node announced a frame of {size} bytes, more than {max} bytes")]
     FrameTooLarge {
         /// What it announced.
@@ -67,7 +61,7 @@ pub enum CallError {
         /// What is taken.
         max: usize,
     },
-    /// The node sent what is no term.
+    /// The answer is no term that is decoded here, or the session is over because a frame was none.
     #[error("the node sent a malformed term: {what}")]
     MalformedTerm {
         /// What is wrong with it.
@@ -81,7 +75,14 @@ pub enum CallError {
     },
 }
 
-/// An open session with a node; ends when the last clone is dropped.
+impl From<EncodeError> for CallError {
+    fn from(error: EncodeError) -> Self {
+        Self::Argument { what: error.to_string() }
+    }
+}
+
+/// An open session with a node. Clones share it; it ends when the last one is dropped, without regard to what is
+/// still to be written, or by [`Self::close`].
 #[derive(Debug, Clone)]
 pub struct Session {
     inner: Arc<Inner>,
@@ -90,85 +91,50 @@ pub struct Session {
 #[derive(Debug)]
 struct Inner {
     peer: NodeName,
-    own: String,
-    creation: u32,
-    next: AtomicU32,
-    shared: Arc<Shared>,
-    writer: mpsc::Sender<Vec<u8>>,
+    calls: Arc<Calls>,
+    writer: mpsc::Sender<Outgoing>,
     incoming: Mutex<Option<mpsc::Receiver<Term>>>,
-    tasks: [JoinHandle<()>; 2],
+    reading: Mutex<JoinHandle<()>>,
+    writing: JoinHandle<()>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    pending: HashMap<u32, oneshot::Sender<Result<Term, CallError>>>,
-    ended: Option<CallError>,
-    dropped: u64,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells every waiting call; later ones learn it at once.
-    fn end(&self, why: &CallError) {
-        let mut state = self.lock();
-        state.ended.get_or_insert_with(|| why.clone());
-        for (_, call) in state.pending.drain() {
-            let _ = call.send(Err(why.clone()));
-        }
-    }
-}
-
-/// Takes a call out of the table however its future ends.
-struct Registered<'a> {
-    shared: &'a Shared,
-    id: u32,
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        self.shared.lock().pending.remove(&self.id);
+        self.reading.get_mut().unwrap_or_else(PoisonError::into_inner).abort();
+        self.writing.abort();
     }
 }
 
 impl Session {
-    pub(crate) fn new(stream: TcpStream, peer: NodeName, own: String, creation: u32) -> Self {
-        let (read, write) = stream.into_split();
-        let shared = Arc::new(Shared::default());
+    /// Takes over a connection whose handshake is done.
+    pub(crate) fn new(
+        read: impl AsyncRead + Unpin + Send + 'static,
+        write: impl AsyncWrite + Unpin + Send + 'static,
+        peer: NodeName,
+        own: Own,
+    ) -> Self {
+        let (calls, incoming) = Calls::new(own);
+        let calls = Arc::new(calls);
+        let ticks = Arc::new(Ticks::new());
         let (writer, frames) = mpsc::channel(WRITE_QUEUE);
-        let (route, incoming) = mpsc::channel(INCOMING);
-        let reading = tokio::spawn(run_reader(read, Arc::clone(&shared), route));
-        let writing = tokio::spawn(run_writer(write, Arc::clone(&shared), frames));
+        let reading = tokio::spawn(run_reader(read, Arc::clone(&calls), Arc::clone(&ticks), writer.clone()));
+        let writing = tokio::spawn(run_writer(write, Arc::clone(&calls), Arc::clone(&ticks), frames));
+        tokio::spawn(learn_tick_time(Arc::clone(&calls), ticks, writer.clone()));
         Self {
             inner: Arc::new(Inner {
                 peer,
-                own,
-                creation,
-                next: AtomicU32::new(1),
-                shared,
+                calls,
                 writer,
                 incoming: Mutex::new(Some(incoming)),
-                tasks: [reading, writing],
+                reading: Mutex::new(reading),
+                writing,
             }),
         }
     }
 
     /// The name the peer gave us.
     pub fn own_name(&self) -> &str {
-        &self.inner.own
+        &self.inner.calls.own().name
     }
 
     /// The node at the other end.
@@ -178,19 +144,24 @@ impl Session {
 
     /// A pid of ours that the peer may send to.
     pub fn pid(&self) -> Pid {
-        Pid::new(self.inner.own.as_str(), 1, 0, self.inner.creation)
+        self.inner.calls.own().pid()
     }
 
-    /// What is sent to [`Self::pid`] besides answers to calls; `None` when it was taken already. At most 1024
-    /// wait, more are dropped.
+    /// What is sent to [`Self::pid`] besides answers to calls and io_requests; `None` when it was taken already.
+    /// At most 1024 wait; more, and any longer than 256 KiB, are dropped and counted.
     pub fn incoming(&self) -> Option<mpsc::Receiver<Term>> {
         self.inner.incoming.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// How many sends to [`Self::pid`] were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.inner.calls.dropped()
     }
 
     /// Calls a function on the node through `rex`, with group leader `user`.
     ///
     /// # Errors
-    /// [`CallError`]. After a timeout the call may still be running on the node.
+    /// [`CallError`]. After a timeout the call may still be running on the node; its late answer is dropped.
     pub async fn call(
         &self,
         module: &str,
@@ -198,195 +169,98 @@ impl Session {
         args: Vec<Term>,
         deadline: Duration,
     ) -> Result<Term, CallError> {
-        let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut state = self.inner.shared.lock();
-            if let Some(why) = &state.ended {
-                return Err(why.clone());
-            }
-            state.pending.insert(id, answer);
-        }
-        let _registered = Registered { shared: &self.inner.shared, id };
-        let reference =
-            Reference { node: Atom::from(self.own_name()), id: vec![id, 0, 0], creation: self.inner.creation };
-        let from = Tuple::from(vec![self.pid().into(), reference.into()]);
-        let call = Tuple::from(vec![
-            Atom::from("call").into(),
-            Atom::from(module).into(),
-            Atom::from(function).into(),
-            List::from(args).into(),
-            Atom::from("user").into(),
-        ]);
-        let message = Tuple::from(vec![Atom::from("$gen_call").into(), from.into(), call.into()]);
-        let work = async {
-            self.send_name("rex", message.into()).await?;
-            answered
-                .await
-                .unwrap_or_else(|_| Err(CallError::ConnectionLost { cause: "the session was closed".into() }))
-        };
-        let term = timeout(deadline, work).await.map_err(|_| CallError::Timeout { after: deadline })??;
-        match &term {
-            Term::Tuple(tuple) => match &tuple.elements[..] {
-                [Term::Atom(tag), reason] if tag.name == "badrpc" => {
-                    Err(CallError::BadRpc { reason: display(reason).to_string() })
-                }
-                _ => Ok(term),
-            },
-            _ => Ok(term),
-        }
+        call(&self.inner.calls, &self.inner.writer, (module, function, args), deadline).await
     }
 
-    /// Sends to a process.
+    /// Sends to a process. Waits while the node takes nothing; an answer is not awaited.
     ///
     /// # Errors
     /// The connection is lost, or the term cannot be sent.
     pub async fn send(&self, to: &Pid, message: Term) -> Result<(), CallError> {
-        // SEND: {2, Unused, ToPid}
-        let control = vec![FixInteger { value: 2 }.into(), Atom::from("").into(), to.clone().into()];
-        self.write(Tuple::from(control).into(), message).await
+        write(&self.inner.calls, &self.inner.writer, control::send(to, &message)?).await
     }
 
-    /// Sends to a registered process.
+    /// Sends to a registered process, which need not exist. Waits while the node takes nothing.
     ///
     /// # Errors
     /// The connection is lost, or the term cannot be sent.
     pub async fn send_name(&self, to: &str, message: Term) -> Result<(), CallError> {
-        // REG_SEND: {6, FromPid, Unused, ToName}
-        let control = vec![
-            FixInteger { value: 6 }.into(),
-            self.pid().into(),
-            Atom::from("").into(),
-            Atom::from(to).into(),
-        ];
-        self.write(Tuple::from(control).into(), message).await
+        write(&self.inner.calls, &self.inner.writer, control::reg_send(self.pid(), to, &message)?).await
     }
 
-    async fn write(&self, control: Term, message: Term) -> Result<(), CallError> {
-        let mut frame = vec![0, 0, 0, 0, PASS_THROUGH];
-        for term in [&control, &message] {
-            encode(term, &mut frame).map_err(|error| CallError::Argument { what: error.to_string() })?;
-        }
-        let length = u32::try_from(frame.len() - 4)
-            .map_err(|_| CallError::Argument { what: "it is longer than 4 GiB".into() })?;
-        frame[..4].copy_from_slice(&length.to_be_bytes());
-        self.inner.writer.send(frame).await.map_err(|_| {
-            self.inner
-                .shared
-                .lock()
-                .ended
-                .clone()
-                .unwrap_or_else(|| CallError::ConnectionLost { cause: "the writer ended".into() })
+    /// Ends the session for all its clones after everything handed over before has been written, and waits until
+    /// the node has seen it, for a second at most. Calls that still wait end with [`CallError::ConnectionLost`].
+    pub async fn close(self) {
+        let reading = {
+            let mut reading = self.inner.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *reading, tokio::spawn(std::future::ready(())))
+        };
+        let stop = reading.abort_handle();
+        let _ = timeout(CLOSING, async {
+            let _ = self.inner.writer.send(Outgoing::Close).await;
+            let _ = reading.await;
         })
+        .await;
+        stop.abort();
     }
 }
 
-/// The only frame type spoken here: control message and message follow, each with its version byte.
-const PASS_THROUGH: u8 = 112;
-
-async fn run_writer(mut stream: OwnedWriteHalf, shared: Arc<Shared>, mut frames: mpsc::Receiver<Vec<u8>>) {
-    loop {
-        let frame = match timeout(TICK, frames.recv()).await {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return,
-            Err(_) => vec![0; 4],
-        };
-        if let Err(error) = stream.write_all(&frame).await {
-            shared.end(&CallError::ConnectionLost { cause: error.to_string() });
-            return;
-        }
-    }
-}
-
-async fn run_reader(mut stream: OwnedReadHalf, shared: Arc<Shared>, route: mpsc::Sender<Term>) {
-    let why = loop {
-        match read_frame(&mut stream).await {
-            Ok(frame) => {
-                if let Err(error) = take_frame(&frame, &shared, &route) {
-                    break error;
-                }
+/// `{'$gen_call', {Pid, Reference}, {call, Module, Function, Arguments, GroupLeader}}` to `rex`, and its answer.
+async fn call(
+    calls: &Calls,
+    writer: &mpsc::Sender<Outgoing>,
+    (module, function, args): (&str, &str, Vec<Term>),
+    deadline: Duration,
+) -> Result<Term, CallError> {
+    let pending = calls.begin()?;
+    let request = request(calls.own().pid(), pending.reference(), module, function, args);
+    let frame = control::reg_send(calls.own().pid(), "rex", &request)?;
+    let answer = timeout(deadline, async {
+        write(calls, writer, frame).await?;
+        pending.answer().await
+    })
+    .await
+    .map_err(|_| CallError::Timeout { after: deadline })??;
+    match &answer {
+        Term::Tuple(tuple) => match &tuple.elements[..] {
+            [Term::Atom(tag), reason] if tag.name == "badrpc" => {
+                Err(CallError::BadRpc { reason: display(reason).to_string() })
             }
-            Err(error) => break error,
-        }
-    };
-    shared.end(&why);
-}
-
-async fn read_frame(stream: &mut OwnedReadHalf) -> Result<Vec<u8>, CallError> {
-    let lost = |error: io::Error| CallError::ConnectionLost {
-        cause: match error.kind() {
-            io::ErrorKind::UnexpectedEof => "the node closed it".into(),
-            _ => error.to_string(),
+            _ => Ok(answer),
         },
-    };
-    let size = stream.read_u32().await.map_err(lost)? as usize;
-    if size > MAX_FRAME {
-        return Err(CallError::FrameTooLarge { size, max: MAX_FRAME });
+        _ => Ok(answer),
     }
-    let mut frame = Vec::new();
-    while frame.len() < size {
-        let more = READ.min((size - frame.len()) as u64);
-        if (&mut *stream).take(more).read_to_end(&mut frame).await.map_err(lost)? == 0 {
-            return Err(CallError::ConnectionLost { cause: "the node closed it inside a frame".into() });
+}
+
+fn request(from: Pid, reference: Reference, module: &str, function: &str, args: Vec<Term>) -> Term {
+    let from = Tuple::from(vec![from.into(), reference.into()]);
+    let call = Tuple::from(vec![
+        Atom::from("call").into(),
+        Atom::from(module).into(),
+        Atom::from(function).into(),
+        List::from(args).into(),
+        Atom::from("user").into(),
+    ]);
+    Tuple::from(vec![Atom::from("$gen_call").into(), from.into(), call.into()]).into()
+}
+
+async fn write(calls: &Calls, writer: &mpsc::Sender<Outgoing>, frame: Vec<u8>) -> Result<(), CallError> {
+    writer.send(Outgoing::Frame(frame)).await.map_err(|_| calls.why())
+}
+
+/// Asks the node for its tick time. A node that does not answer is taken to have the usual one.
+async fn learn_tick_time(calls: Arc<Calls>, ticks: Arc<Ticks>, writer: mpsc::Sender<Outgoing>) {
+    let question = ("net_kernel", "get_net_ticktime", Vec::new());
+    let answer = call(&calls, &writer, question, TICK_TIME_ANSWER).await;
+    let seconds = match &answer {
+        Ok(Term::Tuple(change)) => change.elements.last(),
+        Ok(term) => Some(term),
+        Err(_) => None,
+    };
+    match seconds {
+        Some(Term::FixInteger(seconds)) if seconds.value > 0 => {
+            ticks.set(Duration::from_secs(seconds.value.unsigned_abs().into()));
         }
-    }
-    Ok(frame)
-}
-
-/// A control message that is not understood is passed over: the stream is still in step. A frame or term that is
-/// not one ends the session, because nothing after it can be trusted.
-fn take_frame(frame: &[u8], shared: &Shared, route: &mpsc::Sender<Term>) -> Result<(), CallError> {
-    let Some((kind, body)) = frame.split_first() else {
-        return Ok(()); // a tick
-    };
-    if *kind != PASS_THROUGH {
-        return Err(CallError::MalformedTerm { what: format!("a frame of type {kind}") });
-    }
-    let (control, length) = term(body)?;
-    let Term::Tuple(control) = control else {
-        return Err(CallError::MalformedTerm { what: "a control message that is no tuple".into() });
-    };
-    match control.elements.first() {
-        // SEND {2, _, ToPid} and SEND_SENDER {22, From, ToPid}
-        Some(Term::FixInteger(operation)) if matches!(operation.value, 2 | 22) => {
-            deliver(term(&body[length..])?.0, shared, route);
-        }
-        Some(operation) => tracing::debug!(operation = %operation, "control message passed over"),
-        None => {}
-    }
-    Ok(())
-}
-
-fn term(bytes: &[u8]) -> Result<(Term, usize), CallError> {
-    let malformed = |what: String| CallError::MalformedTerm { what };
-    let length = scan(bytes).map_err(|error| malformed(error.to_string()))?;
-    let term = Term::decode(&bytes[..length]).map_err(|error| malformed(error.to_string()))?;
-    Ok((term, length))
-}
-
-/// An answer goes to its call; an answer nobody waits for is dropped; anything else goes to the reader of sends.
-fn deliver(message: Term, shared: &Shared, route: &mpsc::Sender<Term>) {
-    let message = match message {
-        Term::Tuple(mut tuple) => match &tuple.elements[..] {
-            [Term::Reference(reference), _] => {
-                let id = reference.id.first().copied().unwrap_or(0);
-                if let (Some(call), Some(answer)) =
-                    (shared.lock().pending.remove(&id), tuple.elements.pop())
-                {
-                    let _ = call.send(Ok(answer));
-                }
-                return;
-            }
-            _ => Term::Tuple(tuple),
-        },
-        other => other,
-    };
-    if route.try_send(message).is_err() {
-        let dropped = {
-            let mut state = shared.lock();
-            state.dropped += 1;
-            state.dropped
-        };
-        tracing::debug!(dropped, "nobody reads what the node sends");
+        _ => tracing::debug!(?answer, "the node does not tell its tick time"),
     }
 }

@@ -1,0 +1,269 @@
+//! Judgements of made-up reports: every way a window can end, and what holds for any of them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use flyhot_events::{ErrorKind, OutcomeKind, ReasonCode, WayBack};
+use flyhot_upgrade::judge::{self, Judgement, invariant_counts_add_up};
+use flyhot_upgrade::{
+    AbandonCause, Changes, Fault, PhaseTimes, Plan, ProcessRef, RehearsalReport, Straggler, WindowEnd,
+    WindowReport,
+};
+use proptest::prelude::*;
+
+fn plan() -> Plan {
+    Plan {
+        changes: Changes {
+            changed: vec!["a".into()],
+            ..Changes::default()
+        },
+        kinds: vec![],
+        reasons: vec![],
+        way_back: WayBack::Exact,
+        revert_us: 0,
+    }
+}
+
+fn process(pid: &str) -> ProcessRef {
+    ProcessRef {
+        pid: pid.into(),
+        name: None,
+    }
+}
+
+fn fault(pid: &str) -> Fault {
+    Fault {
+        process: process(pid),
+        module: "a".into(),
+        error: "badarg".into(),
+    }
+}
+
+fn report(end: WindowEnd, [migrated, kept, failed, died]: [u64; 4], skipped: u64) -> WindowReport {
+    WindowReport {
+        end,
+        by_guard: false,
+        affected: migrated + kept + failed + died + skipped,
+        migrated,
+        kept,
+        failed,
+        died,
+        held: 0,
+        faults: if failed > 0 {
+            vec![fault("<0.1.0>")]
+        } else {
+            vec![]
+        },
+        ended: vec![],
+        stragglers: vec![],
+        unresumed: vec![],
+        detail: String::new(),
+        window_us: 10,
+        longest_freeze_us: 9,
+        phases: PhaseTimes::default(),
+    }
+}
+
+fn judged(report: &WindowReport, more: bool) -> Judgement {
+    judge::window("n@h", &plan(), report, more, ("before", "after"), vec![])
+}
+
+fn done(report: &WindowReport) -> flyhot_events::NodeOutcome {
+    match judged(report, false) {
+        Judgement::Done(outcome) => *outcome,
+        Judgement::Retry(reasons) => panic!("a retry: {reasons:?}"),
+    }
+}
+
+#[test]
+fn each_end_is_its_own_outcome_code_and_exit() {
+    let abandoned = WindowEnd::Abandoned;
+    for (end, outcome, code, kind) in [
+        (WindowEnd::Upgraded, OutcomeKind::Upgraded, "after", None),
+        (
+            WindowEnd::Reverted,
+            OutcomeKind::Reverted,
+            "before",
+            Some(ErrorKind::Reverted),
+        ),
+        (
+            WindowEnd::Degraded,
+            OutcomeKind::Degraded,
+            "after",
+            Some(ErrorKind::Degraded),
+        ),
+        (
+            abandoned(AbandonCause::Budget),
+            OutcomeKind::NotQuiesced,
+            "before",
+            Some(ErrorKind::NotQuiesced),
+        ),
+        (
+            abandoned(AbandonCause::Newborn),
+            OutcomeKind::NotQuiesced,
+            "before",
+            Some(ErrorKind::NotQuiesced),
+        ),
+        (
+            abandoned(AbandonCause::Rehearsal),
+            OutcomeKind::Refused,
+            "before",
+            Some(ErrorKind::ColdDeployNeeded),
+        ),
+        (
+            abandoned(AbandonCause::CodeMoved),
+            OutcomeKind::NotQuiesced,
+            "before",
+            Some(ErrorKind::NotQuiesced),
+        ),
+        (
+            abandoned(AbandonCause::SwapRefused),
+            OutcomeKind::Refused,
+            "before",
+            Some(ErrorKind::ColdDeployNeeded),
+        ),
+        (
+            abandoned(AbandonCause::CodeServer),
+            OutcomeKind::NotQuiesced,
+            "before",
+            Some(ErrorKind::NotQuiesced),
+        ),
+        (
+            abandoned(AbandonCause::DriverGone),
+            OutcomeKind::NotQuiesced,
+            "before",
+            Some(ErrorKind::NotQuiesced),
+        ),
+        (
+            abandoned(AbandonCause::WorkerDied),
+            OutcomeKind::NotQuiesced,
+            "before",
+            Some(ErrorKind::NotQuiesced),
+        ),
+        (
+            abandoned(AbandonCause::GuardDied),
+            OutcomeKind::NotQuiesced,
+            "before",
+            Some(ErrorKind::NotQuiesced),
+        ),
+    ] {
+        let mut report = report(end, [0, 0, 0, 0], 5);
+        report.faults = vec![fault("<0.1.0>")];
+        let judged = done(&report);
+        assert_eq!(judged.outcome, outcome, "{end:?}");
+        assert_eq!(judged.code_id.after.as_deref(), Some(code), "{end:?}");
+        assert_eq!(judge::error_kind(&judged), kind, "{end:?}");
+        assert!(
+            end == WindowEnd::Upgraded || !judged.reasons.is_empty(),
+            "{end:?} says nothing"
+        );
+    }
+}
+
+#[test]
+fn only_a_node_that_did_not_come_to_rest_is_tried_again() {
+    for (cause, again) in [
+        (AbandonCause::Budget, true),
+        (AbandonCause::Newborn, true),
+        (AbandonCause::CodeServer, true),
+        (AbandonCause::Rehearsal, false),
+        (AbandonCause::SwapRefused, false),
+        (AbandonCause::WorkerDied, false),
+    ] {
+        let report = report(WindowEnd::Abandoned(cause), [0; 4], 5);
+        assert_eq!(
+            matches!(judged(&report, true), Judgement::Retry(_)),
+            again,
+            "{cause:?}"
+        );
+    }
+}
+
+#[test]
+fn a_process_without_its_resume_is_named_whatever_else_happened() {
+    for end in [
+        WindowEnd::Upgraded,
+        WindowEnd::Reverted,
+        WindowEnd::Abandoned(AbandonCause::Budget),
+    ] {
+        let mut report = report(end, [1, 0, 0, 0], 0);
+        report.unresumed = vec![process("<0.9.0>")];
+        let Judgement::Done(outcome) = judged(&report, true) else {
+            panic!("{end:?} is tried again")
+        };
+        assert_eq!(judge::error_kind(&outcome), Some(ErrorKind::MaybeSuspended));
+        assert!(outcome.reasons.iter().any(|reason| reason.subject == "<0.9.0>"));
+    }
+}
+
+#[test]
+fn what_the_guard_finished_and_whom_the_window_ended_is_said() {
+    let mut upgraded = report(WindowEnd::Upgraded, [3, 0, 0, 0], 0);
+    upgraded.by_guard = true;
+    assert_eq!(done(&upgraded).reasons[0].code, ReasonCode::GuardFinished);
+    let mut degraded = report(WindowEnd::Degraded, [3, 0, 1, 0], 0);
+    degraded.ended = vec![process("<0.1.0>")];
+    let codes: Vec<_> = done(&degraded).reasons.iter().map(|reason| reason.code).collect();
+    assert_eq!(codes, [ReasonCode::MigrationFailed, ReasonCode::ProcessEnded]);
+}
+
+#[test]
+fn a_failed_rehearsal_names_the_first_and_counts_the_rest() {
+    let report = RehearsalReport {
+        passed: 10,
+        faults: vec![fault("<0.1.0>")],
+        failed: 3,
+        ..RehearsalReport::default()
+    };
+    let reasons = judge::rehearsal(&report);
+    assert_eq!(reasons.len(), 2);
+    assert!(judge::refuse(&reasons));
+    assert!(reasons[0].sentence.contains("<0.1.0>") && reasons[1].sentence.starts_with("2 more"));
+    assert!(
+        judge::rehearsal(&RehearsalReport {
+            passed: 10,
+            ..RehearsalReport::default()
+        })
+        .is_empty()
+    );
+}
+
+#[test]
+fn a_straggler_is_told_with_what_it_is_doing() {
+    let straggler = Straggler {
+        process: ProcessRef {
+            pid: "<0.5.0>".into(),
+            name: Some("Elixir.Shop.Busy".into()),
+        },
+        module: "Elixir.Shop.Busy".into(),
+        stack: vec!["timer:sleep/1".into(), "'Elixir.Shop.Busy':handle_call/3".into()],
+        queue: 7,
+        waited_us: 2_000_000,
+    };
+    let reasons = judge::knock(&flyhot_upgrade::KnockReport {
+        answered: 0,
+        stragglers: vec![straggler],
+    });
+    let sentence = &reasons[0].sentence;
+    for part in ["<0.5.0> (Shop.Busy)", "2000 ms", "7 messages", "timer:sleep/1"] {
+        assert!(sentence.contains(part), "{sentence}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn counts_always_add_up(
+        counts in proptest::array::uniform4(0u64..1000),
+        skipped in 0u64..1000,
+        which in 0usize..5,
+    ) {
+        let (end, counts, skipped) = match which {
+            0 => (WindowEnd::Upgraded, counts, 0),
+            1 => (WindowEnd::Reverted, [0, counts[1], counts[2], counts[3]], 0),
+            2 => (WindowEnd::Degraded, counts, 0),
+            3 => (WindowEnd::Abandoned(AbandonCause::Budget), [0, 0, 0, counts[3]], skipped),
+            _ => (WindowEnd::Abandoned(AbandonCause::WorkerDied), [0, 0, 0, counts[3]], skipped),
+        };
+        let outcome = done(&report(end, counts, skipped));
+        prop_assert!(invariant_counts_add_up(&outcome.processes), "{:?}", outcome.processes);
+    }
+}

@@ -1,0 +1,446 @@
+//! Plans and verdicts from made-up nodes and releases: one case per reason, and what holds for any of them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flyhot_events::{ReasonCode, Severity, Verdict, WayBack};
+use flyhot_upgrade::{
+    Behaviour, CodeChange, Fate, Kind, LoadedModule, NodeApplication, NodeFacts, Plan, PlanInput, Policy,
+    Rehearsal, Target, TargetApplication, TargetModule, WayBackReport, changes, plan,
+};
+use proptest::prelude::*;
+
+const OLD: [u8; 16] = [1; 16];
+const NEW: [u8; 16] = [2; 16];
+
+/// A node that runs `shop`, and a release in which `Elixir.Shop.Cart` changed.
+struct Case {
+    target: Target,
+    facts: NodeFacts,
+    kinds: Vec<Kind>,
+    code_changes: BTreeMap<String, CodeChange>,
+    drifted: BTreeSet<String>,
+    on_disk: BTreeSet<String>,
+    way_back: WayBackReport,
+    policy: Policy,
+}
+
+const CART: &str = "Elixir.Shop.Cart";
+
+fn module(md5: [u8; 16]) -> TargetModule {
+    TargetModule {
+        md5,
+        own: true,
+        on_load: false,
+        loads_nif: false,
+        supervisor: false,
+        code_change_3: true,
+        code_change_4: false,
+        system_code_change: false,
+    }
+}
+
+fn loaded(md5: [u8; 16], file: &str) -> LoadedModule {
+    LoadedModule {
+        md5,
+        file: file.into(),
+        has_old: false,
+        sticky: false,
+        traced: false,
+        cover: false,
+    }
+}
+
+fn kind(behaviour: Behaviour, host: &str) -> Kind {
+    Kind {
+        id: 1,
+        behaviour,
+        host: host.into(),
+        modules: vec![host.into()],
+        processes: 10,
+        hibernated: 0,
+        memory_bytes: 1000,
+        supervisors: 1,
+        sample: vec![],
+    }
+}
+
+impl Case {
+    fn new() -> Self {
+        let application = |version: &str, own| TargetApplication {
+            version: version.into(),
+            own,
+            start_module: own.then(|| "Elixir.Shop.Application".to_owned()),
+        };
+        let running = |version: &str, dir: &str| NodeApplication {
+            version: version.into(),
+            dir: dir.into(),
+            running: true,
+        };
+        Self {
+            target: Target {
+                erts: "13.1.5".into(),
+                elixir: Some("1.14.0".into()),
+                applications: [
+                    ("shop".to_owned(), application("1.1.0", true)),
+                    ("stdlib".to_owned(), application("4.2", false)),
+                ]
+                .into(),
+                modules: [
+                    (CART.to_owned(), module(NEW)),
+                    ("Elixir.Shop.Same".to_owned(), module(OLD)),
+                    (
+                        "lists".to_owned(),
+                        TargetModule {
+                            own: false,
+                            ..module(OLD)
+                        },
+                    ),
+                ]
+                .into(),
+            },
+            facts: NodeFacts {
+                otp: "25".into(),
+                erts: "13.1.5".into(),
+                elixir: Some("1.14.0".into()),
+                architecture: "x86_64".into(),
+                root_dir: "/app".into(),
+                embedded: true,
+                modules: [
+                    (
+                        CART.to_owned(),
+                        loaded(OLD, "/app/lib/shop-1.0.0/ebin/Elixir.Shop.Cart.beam"),
+                    ),
+                    (
+                        "Elixir.Shop.Same".to_owned(),
+                        loaded(OLD, "/app/lib/shop-1.0.0/ebin/Elixir.Shop.Same.beam"),
+                    ),
+                    (
+                        "lists".to_owned(),
+                        loaded(OLD, "/app/lib/stdlib-4.2/ebin/lists.beam"),
+                    ),
+                ]
+                .into(),
+                applications: [
+                    ("shop".to_owned(), running("1.0.0", "/app/lib/shop-1.0.0")),
+                    ("stdlib".to_owned(), running("4.2", "/app/lib/stdlib-4.2")),
+                ]
+                .into(),
+                processes: 1000,
+                memory_bytes: 1_000_000,
+                free_bytes: Some(1_000_000_000),
+            },
+            kinds: vec![kind(Behaviour::GenServer, CART)],
+            code_changes: [(CART.to_owned(), CodeChange::Ends)].into(),
+            drifted: BTreeSet::new(),
+            on_disk: BTreeSet::new(),
+            way_back: WayBackReport {
+                sampled: 100,
+                inside: 0,
+                purge_us: 0,
+            },
+            policy: Policy {
+                accept: BTreeSet::new(),
+                rehearse: true,
+                persist: true,
+                require_way_back: false,
+                down: false,
+                window_budget_us: 2_000_000,
+                revert_budget_us: 2_000_000,
+                in_flight: 1000,
+            },
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let changes = changes(&self.target, &self.facts, &self.on_disk);
+        plan(&PlanInput {
+            target: &self.target,
+            facts: &self.facts,
+            kinds: &self.kinds,
+            changes: &changes,
+            code_changes: &self.code_changes,
+            drifted: &self.drifted,
+            configuration_changed: false,
+            way_back: &self.way_back,
+            policy: &self.policy,
+        })
+    }
+}
+
+#[test]
+fn a_changed_server_is_hot_and_rehearsed_in_place() {
+    let plan = Case::new().plan();
+    assert_eq!(plan.changes.changed, [CART]);
+    assert_eq!(
+        (plan.verdict(), plan.way_back, plan.reasons.len()),
+        (Verdict::Hot, WayBack::Exact, 0)
+    );
+    assert_eq!(
+        plan.kinds[0].fate,
+        Some(Fate::Migrate {
+            modules: vec![CART.into()]
+        })
+    );
+    assert_eq!(plan.kinds[0].rehearsal, Rehearsal::InPlace);
+    assert_eq!(plan.affected(), 10);
+}
+
+/// What is different from [`Case::new`], the reason it must give, and the verdict.
+#[test]
+fn each_reason_comes_from_its_cause() {
+    type Change = fn(&mut Case);
+    let cases: &[(ReasonCode, Verdict, Change)] = &[
+        (ReasonCode::ToolchainDiffers, Verdict::Cold, |case| {
+            case.target.erts = "15.2.7".into()
+        }),
+        (ReasonCode::ToolchainDiffers, Verdict::Cold, |case| {
+            case.target.elixir = Some("1.18.3".into())
+        }),
+        (ReasonCode::ToolchainDiffers, Verdict::Cold, |case| {
+            case.target.applications.get_mut("stdlib").unwrap().version = "6.0".into();
+        }),
+        (ReasonCode::ToolchainDiffers, Verdict::Cold, |case| {
+            case.target.modules.get_mut("lists").unwrap().md5 = NEW;
+        }),
+        (ReasonCode::NifChanged, Verdict::Cold, |case| {
+            case.target.modules.get_mut(CART).unwrap().loads_nif = true
+        }),
+        (ReasonCode::OnLoadChanged, Verdict::Cold, |case| {
+            case.target.modules.get_mut(CART).unwrap().on_load = true
+        }),
+        (ReasonCode::StickyModule, Verdict::Cold, |case| {
+            case.facts.modules.get_mut(CART).unwrap().sticky = true
+        }),
+        (ReasonCode::TracedModule, Verdict::HotWithWarnings, |case| {
+            case.facts.modules.get_mut(CART).unwrap().traced = true;
+        }),
+        (ReasonCode::CoverCompiled, Verdict::Cold, |case| {
+            case.facts.modules.get_mut(CART).unwrap().cover = true
+        }),
+        (ReasonCode::ApplicationAdded, Verdict::Cold, |case| {
+            let new = TargetApplication {
+                version: "1".into(),
+                own: true,
+                start_module: None,
+            };
+            case.target.applications.insert("more".into(), new);
+        }),
+        (ReasonCode::ApplicationRemoved, Verdict::Cold, |case| {
+            let old = NodeApplication {
+                version: "1".into(),
+                dir: "/app/lib/gone-1".into(),
+                running: true,
+            };
+            case.facts.applications.insert("gone".into(), old);
+        }),
+        (ReasonCode::StartModuleChanged, Verdict::HotWithWarnings, |case| {
+            case.target.applications.get_mut("shop").unwrap().start_module = Some(CART.into());
+        }),
+        (ReasonCode::SupervisorChanged, Verdict::HotWithWarnings, |case| {
+            case.target.modules.get_mut(CART).unwrap().supervisor = true;
+        }),
+        (ReasonCode::ModuleRemoved, Verdict::HotWithWarnings, |case| {
+            let gone = loaded(OLD, "/app/lib/shop-1.0.0/ebin/Elixir.Shop.Gone.beam");
+            case.facts.modules.insert("Elixir.Shop.Gone".into(), gone);
+        }),
+        (ReasonCode::ShapeUnknown, Verdict::Hot, |case| {
+            case.target.modules.get_mut(CART).unwrap().code_change_3 = false;
+        }),
+        (ReasonCode::NotRehearsed, Verdict::HotWithWarnings, |case| {
+            case.code_changes
+                .insert(CART.into(), CodeChange::Cannot("ets:new/2".into()));
+        }),
+        (ReasonCode::RehearsalOff, Verdict::HotWithWarnings, |case| {
+            case.policy.rehearse = false
+        }),
+        (ReasonCode::KindNotMigrated, Verdict::Hot, |case| {
+            case.kinds.push(kind(Behaviour::Task, CART))
+        }),
+        (ReasonCode::Drift, Verdict::HotWithWarnings, |case| {
+            case.drifted.insert(CART.into());
+        }),
+        (ReasonCode::WayBackNone, Verdict::HotWithWarnings, |case| {
+            case.drifted.insert(CART.into());
+        }),
+        (ReasonCode::WayBackAfterDrain, Verdict::HotWithWarnings, |case| {
+            case.way_back.inside = 1
+        }),
+        (ReasonCode::WayBackRequired, Verdict::Cold, |case| {
+            case.way_back.inside = 1;
+            case.policy.require_way_back = true;
+        }),
+        (ReasonCode::RevertSlow, Verdict::HotWithWarnings, |case| {
+            case.facts.processes = 1_000_000
+        }),
+        (ReasonCode::Memory, Verdict::Cold, |case| {
+            case.facts.free_bytes = Some(10)
+        }),
+        (ReasonCode::PersistOff, Verdict::HotWithWarnings, |case| {
+            case.policy.persist = false
+        }),
+        (ReasonCode::BootFilesOld, Verdict::HotWithWarnings, |case| {
+            case.target.modules.insert("Elixir.Shop.New".into(), module(NEW));
+        }),
+    ];
+    for (code, verdict, change) in cases {
+        let mut case = Case::new();
+        change(&mut case);
+        let plan = case.plan();
+        let reason = plan.reasons.iter().find(|reason| reason.code == *code);
+        let reason = reason.unwrap_or_else(|| panic!("{code} is not among {:?}", plan.reasons));
+        assert!(
+            !reason.sentence.is_empty() && !reason.subject.is_empty(),
+            "{code}: {reason:?}"
+        );
+        assert_eq!(plan.verdict(), *verdict, "{code}: {:?}", plan.reasons);
+    }
+}
+
+#[test]
+fn an_accepted_reason_no_longer_refuses() {
+    let mut case = Case::new();
+    case.facts.free_bytes = Some(10);
+    case.policy.accept.insert(ReasonCode::Memory);
+    let plan = case.plan();
+    assert_eq!(plan.verdict(), Verdict::HotWithWarnings);
+    assert!(
+        plan.reasons
+            .iter()
+            .any(|reason| reason.code == ReasonCode::Memory)
+    );
+}
+
+#[test]
+fn nothing_changed_is_nothing_to_do() {
+    let mut case = Case::new();
+    case.target.modules.insert(CART.into(), module(OLD));
+    assert!(changes(&case.target, &case.facts, &case.on_disk).is_nothing());
+    // A module that an interactive node would load from its disk is there already.
+    case.target.modules.insert("Elixir.Shop.Lazy".into(), module(NEW));
+    assert!(!changes(&case.target, &case.facts, &case.on_disk).is_nothing());
+    case.on_disk.insert("Elixir.Shop.Lazy".into());
+    assert!(changes(&case.target, &case.facts, &case.on_disk).is_nothing());
+}
+
+#[test]
+fn each_behaviour_is_asked_by_its_own_code_change() {
+    for (behaviour, three, four, system, asked) in [
+        (Behaviour::GenServer, true, false, false, true),
+        (Behaviour::GenServer, false, true, true, false),
+        (Behaviour::GenStatem, false, true, false, true),
+        (Behaviour::GenStatem, true, false, true, false),
+        (Behaviour::Special, false, false, true, true),
+        (Behaviour::Special, true, true, false, false),
+    ] {
+        let mut case = Case::new();
+        case.kinds = vec![kind(behaviour, CART)];
+        let module = case.target.modules.get_mut(CART).unwrap();
+        (
+            module.code_change_3,
+            module.code_change_4,
+            module.system_code_change,
+        ) = (three, four, system);
+        let fate = case.plan().kinds[0].fate.clone().unwrap();
+        assert_eq!(
+            matches!(fate, Fate::Migrate { .. }),
+            asked,
+            "{behaviour:?} {three} {four} {system}"
+        );
+    }
+}
+
+#[test]
+fn a_manager_is_asked_for_its_changed_handlers_only() {
+    let mut case = Case::new();
+    let mut manager = kind(Behaviour::GenEvent, "gen_event");
+    manager.modules = vec![CART.into(), "Elixir.Shop.Same".into()];
+    case.kinds = vec![manager];
+    assert_eq!(
+        case.plan().kinds[0].fate,
+        Some(Fate::Migrate {
+            modules: vec![CART.into()]
+        })
+    );
+}
+
+fn any_behaviour() -> impl Strategy<Value = Behaviour> {
+    proptest::sample::select(Behaviour::ALL.to_vec())
+}
+
+proptest! {
+    /// Whatever runs on the node: the script names only what may be suspended, and every changed module once.
+    #[test]
+    fn a_script_touches_only_what_may_be_touched(
+        behaviours in proptest::collection::vec((any_behaviour(), any::<bool>(), 1u64..1000), 0..20),
+        versions in proptest::collection::btree_map("[a-e]", (any::<bool>(), any::<bool>()), 0..5),
+        inside in 0u64..3,
+        rehearse in any::<bool>(),
+    ) {
+        let mut case = Case::new();
+        case.policy.rehearse = rehearse;
+        case.way_back.inside = inside;
+        for (name, (changed, known)) in &versions {
+            let full = format!("Elixir.Shop.{name}");
+            case.target.modules.insert(full.clone(), module(if *changed { NEW } else { OLD }));
+            if *known {
+                let file = format!("/app/lib/shop-1.0.0/ebin/{full}.beam");
+                case.facts.modules.insert(full, loaded(OLD, &file));
+            }
+        }
+        case.kinds = behaviours
+            .iter()
+            .enumerate()
+            .map(|(id, (behaviour, affected, processes))| Kind {
+                id: id as u64,
+                processes: *processes,
+                ..kind(*behaviour, if *affected { CART } else { "Elixir.Shop.Same" })
+            })
+            .collect();
+        let made = case.plan();
+        prop_assert_eq!(&made, &case.plan(), "a plan is made the same way twice");
+        let script = made.script(&case.target, &case.facts, &case.policy, |name| format!("/app/{name}.beam"));
+        for planned in &script.kinds {
+            let kind = case.kinds.iter().find(|kind| kind.id == planned.id).unwrap();
+            prop_assert!(kind.behaviour.migrates(), "{:?}", kind.behaviour);
+            prop_assert_eq!(&kind.host, CART);
+            prop_assert!(rehearse || planned.rehearsal == Rehearsal::No);
+        }
+        let names: Vec<&String> = script.modules.iter().map(|module| &module.name).collect();
+        let distinct: BTreeSet<&String> = names.iter().copied().collect();
+        prop_assert_eq!(distinct.len(), names.len());
+        for module in &script.modules {
+            let loaded = case.facts.modules.get(&module.name).map(|loaded| loaded.md5);
+            prop_assert_eq!(module.loaded_md5, loaded);
+            prop_assert!(loaded != Some(module.target_md5));
+        }
+        for (name, module) in case.target.modules.iter().filter(|(_, module)| module.own) {
+            let differs = case.facts.modules.get(name).is_none_or(|loaded| loaded.md5 != module.md5);
+            prop_assert_eq!(differs, distinct.contains(name));
+        }
+    }
+
+    /// Accepting more never makes a verdict worse, and never lets a refusal through.
+    #[test]
+    fn accepting_never_makes_it_worse(
+        free in proptest::option::of(0u64..2000),
+        cover in any::<bool>(),
+        erts in any::<bool>(),
+        accepted in proptest::sample::subsequence(ReasonCode::ALL.to_vec(), 0..ReasonCode::ALL.len()),
+    ) {
+        let mut case = Case::new();
+        case.facts.free_bytes = free;
+        case.facts.modules.get_mut(CART).unwrap().cover = cover;
+        if erts {
+            case.target.erts = "1".into();
+        }
+        let before = case.plan().verdict();
+        case.policy.accept = accepted.into_iter().collect();
+        let after = case.plan();
+        prop_assert!(after.verdict() <= before);
+        let refused = after.reasons.iter().any(|reason| reason.severity == Severity::Refusal);
+        prop_assert_eq!(refused, erts);
+        prop_assert!(!refused || after.verdict() == Verdict::Cold);
+    }
+}
