@@ -6,137 +6,156 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use flyhot_tests::{Otp, Release, Shop, wait_until};
+use flyhot_tests::{Cart, Flyhot, Otp, Release, Run, Shop, wait_until};
 
-const SOON: Duration = Duration::from_secs(20);
+/// An orphaned agent keeps its result for 30 s; twice that is a node that does not get rid of it.
+const GONE: Duration = Duration::from_secs(60);
 
-/// Changes the shop over by hand, as a tool that checks nothing would: suspend, load, change_code, resume.
-fn change_over(shop: &Shop, from: &Release, to: &Release) -> String {
-    let probe = shop.probe();
-    let old = probe.beam_md5s(from.directory());
-    let new = probe.beam_md5s(to.directory());
-    let changed: Vec<_> = new
-        .iter()
-        .filter(|(module, md5)| old.get(*module) != Some(md5))
-        .map(|(module, _)| format!("'{module}'"))
-        .collect();
-    probe.eval(&format!(
-        "Dirs = filelib:wildcard({:?} ++ \"/releases/*/consolidated\") ++ [{:?}],
-         Load = [begin
-                     [File | _] = [F || D <- Dirs, F <- [filename:join(D, atom_to_list(M) ++ \".beam\")],
-                                        filelib:is_regular(F)],
-                     {{ok, B}} = file:read_file(File), {{M, File, B}}
-                 end || M <- [{}]],
-         Carts = [{{P, 'Elixir.Shop.Cart'}} ||
-                     {{_, P, _, _}} <- supervisor:which_children('Elixir.Shop.CartSupervisor')],
-         Single = [{{whereis(N), N}} || N <- ['Elixir.Shop.Checkout', 'Elixir.Shop.Meter', shop_special]],
-         Bus = whereis('Elixir.Shop.Bus'),
-         Handlers = [{{Bus, N}} || N <- ['Elixir.Shop.Audit', 'Elixir.Shop.Stats']],
-         All = Carts ++ Single ++ [{{Bus, bus}}],
-         [code:purge(M) || {{M, _, _}} <- Load],
-         [sys:suspend(P) || {{P, _}} <- All],
-         ok = code:atomic_load(Load),
-         Answers = [sys:change_code(P, M, undefined, []) || {{P, M}} <- Carts ++ Single ++ Handlers],
-         [sys:resume(P) || {{P, _}} <- All],
-         lists:usort([case A of ok -> ok; _ -> error end || A <- Answers]) ++
-             [length([A || A <- Answers, A =/= ok])].",
-        to.directory(),
-        to.ebin("shop"),
-        changed.join(", ")
-    ))
+const NONE: [&str; 0] = [];
+
+/// Everything that no upgrade may change: number, process, contents of each cart.
+fn same(before: &[Cart], after: &[Cart]) -> bool {
+    before.len() == after.len()
+        && before
+            .iter()
+            .zip(after)
+            .all(|(a, b)| (a.id, &a.pid, a.items, a.total) == (b.id, &b.pid, b.items, b.total))
 }
 
-fn singles(shop: &Shop) -> BTreeMap<String, String> {
-    shop.probe().states([
-        "Elixir.Shop.Checkout",
-        "Elixir.Shop.Meter",
-        "Elixir.Shop.Bus",
-        "shop_special",
-        "shop_plain",
-    ])
+/// Whether every module of the application that is loaded is the release's.
+fn runs(shop: &Shop, release: &Release) -> bool {
+    let loaded = shop.probe().md5s();
+    shop.probe()
+        .beam_md5s(&release.ebin("shop"))
+        .iter()
+        // A protocol is consolidated: the file in ebin is not what is loaded.
+        .filter(|(module, _)| module.as_str() != "Elixir.Shop.Price")
+        .all(|(module, md5)| loaded.get(module).is_none_or(|found| found == md5))
+}
+
+fn counts_add_up(run: &Run) {
+    let processes = &run.node(0)["processes"];
+    let count = |key: &str| processes[key].as_u64().unwrap();
+    let sum: u64 = ["migrated", "kept", "failed", "died", "skipped"].map(count).iter().sum();
+    assert_eq!(count("affected"), sum, "{run}");
 }
 
 #[test]
-fn the_fixture_can_be_changed_over_and_back_under_traffic() {
+fn up_and_back_under_traffic() {
     let otp = Otp::under_test();
     let (v1, v2) = (Release::shop(otp, "v1"), Release::shop(otp, "v2"));
-    let shop = Shop::of(&v1).carts(2_000).start();
+    let shop = Shop::of(&v1).carts(3_000).start();
     let before = shop.carts();
-    assert_eq!(before.len(), 2_000);
-    assert!(before.iter().all(|cart| cart.shape == "tuple"));
-    let quiet = singles(&shop);
-    assert_eq!(quiet["Elixir.Shop.Bus"].matches("Elixir.Shop.").count(), 3);
-
-    let traffic = shop.traffic().check(|body| body.contains("\"hits\":")).start();
-    wait_until("300 requests are served", SOON, || traffic.served() >= 300);
-    let mut slowest_window = (Instant::now(), Instant::now());
-    for (from, to, shape) in [(&v1, &v2, "struct"), (&v2, &v1, "tuple"), (&v1, &v2, "struct")] {
-        let begun = Instant::now();
-        assert_eq!(change_over(&shop, from, to), "[ok,0]");
-        slowest_window = (begun, Instant::now());
+    let traffic = shop.traffic().start();
+    for (release, shape) in [(&v2, "struct"), (&v1, "tuple"), (&v2, "struct")] {
+        let run = Flyhot::upgrade(&shop, release).run();
+        run.expect("upgraded", 0);
+        counts_add_up(&run);
         let carts = shop.carts();
-        assert!(carts.iter().all(|cart| cart.shape == shape));
-        let same = |a: &flyhot_tests::Cart, b: &flyhot_tests::Cart| {
-            (a.id, &a.pid, a.items, a.total) == (b.id, &b.pid, b.items, b.total)
-        };
-        assert!(
-            carts.iter().zip(&before).all(|(a, b)| same(a, b)),
-            "a cart was restarted or changed"
-        );
-        assert_eq!(shop.probe().suspended(), [] as [&str; 0]);
+        assert!(carts.iter().all(|cart| cart.shape == shape), "{run}");
+        assert!(same(&before, &carts), "{run}");
+        assert!(runs(&shop, release), "{run}");
+        assert_eq!(shop.probe().suspended(), NONE);
+        assert_eq!(shop.probe().traces(), NONE);
     }
     let tally = traffic.stop();
-    assert_eq!(tally.failures(), [] as [&str; 0]);
-    assert!(tally.per_second() > 400.0, "{}", tally.per_second());
-    assert!(tally.peak_in_flight(slowest_window.0, slowest_window.1) >= 1);
-
-    // No visit was lost, and every process took part.
-    let hits: u64 = shop.carts().iter().map(|cart| cart.hits).sum();
-    assert_eq!(hits as usize, tally.ok());
-    let states = singles(&shop);
-    assert!(
-        states["Elixir.Shop.Checkout"].contains("#{till => 0}"),
-        "{states:?}"
-    );
-    assert_eq!(
-        states["Elixir.Shop.Meter"],
-        format!("{{counting,{}}}", tally.ok())
-    );
-    assert!(
-        states["Elixir.Shop.Bus"].contains(&format!("#{{audit => {}}}", tally.ok())),
-        "{states:?}"
-    );
-    assert!(states["Elixir.Shop.Bus"].contains("{stats,["), "{states:?}");
-    assert_eq!(states["shop_special"], "#{special => 0}");
-    assert_eq!(shop.probe().eval("shop_special:call()."), "{v2,1}");
-    assert_eq!(shop.probe().eval("gen_server:call(shop_plain, call)."), "{v2,1}");
-
-    // What runs is what the release says.
-    let loaded = shop.probe().md5s();
-    for (module, md5) in shop.probe().beam_md5s(v2.directory()) {
-        assert!(
-            loaded.get(&module).is_none_or(|found| *found == md5),
-            "{module} is not of v2"
-        );
-    }
-    assert!(loaded.contains_key("Elixir.Shop.Discount"));
+    assert_eq!(tally.failures(), NONE);
+    Flyhot::upgrade(&shop, &v2).run().expect("nothing_to_do", 0);
 }
 
 #[test]
-fn seven_of_ten_thousand_carts_do_not_go_into_v3() {
+fn seven_bad_states_are_named_before_and_undone_after() {
     let otp = Otp::under_test();
     let (v2, v3) = (Release::shop(otp, "v2"), Release::shop(otp, "v3"));
     let shop = Shop::of(&v2).start();
-    assert_eq!(change_over(&shop, &v2, &v3), "[error,ok,7]");
-    let carts = shop.carts();
-    let left: Vec<_> = carts
+    let before = shop.carts();
+    let bad: Vec<String> =
+        before.iter().filter(|cart| cart.id % 1_400 == 0).map(|cart| cart.pid.clone()).collect();
+    assert_eq!(bad.len(), 7);
+
+    let run = Flyhot::upgrade(&shop, &v3).run();
+    run.expect("refused", 10);
+    counts_add_up(&run);
+    let reasons = run.node(0)["reasons"].as_array().unwrap().clone();
+    let mut named: Vec<&str> = reasons
         .iter()
-        .filter(|cart| cart.shape == "struct")
-        .map(|cart| cart.id)
+        .filter(|reason| reason["code"] == "rehearsal_failed")
+        .map(|reason| reason["subject"].as_str().unwrap())
         .collect();
-    assert_eq!(left, [1_400, 2_800, 4_200, 5_600, 7_000, 8_400, 9_800]);
-    assert_eq!(carts.len(), 10_000);
+    named.sort_unstable();
+    let mut expected: Vec<&str> = bad.iter().map(String::as_str).collect();
+    expected.sort_unstable();
+    assert_eq!(named, expected, "{run}");
+    assert_eq!(run.node(0)["window_us"], 0, "{run}");
+    assert!(before == shop.carts() && runs(&shop, &v2), "{run}");
+
+    let run = Flyhot::upgrade(&shop, &v3).args(["--no-rehearsal"]).run();
+    run.expect("reverted", 11);
+    counts_add_up(&run);
+    assert_eq!(run.node(0)["processes"]["failed"], 7, "{run}");
+    assert!(before == shop.carts() && runs(&shop, &v2), "{run}");
+    assert_eq!(shop.probe().suspended(), NONE);
+    assert_eq!(shop.probe().traces(), NONE);
+}
+
+/// Waits on the node until the worker is in `step`, then kills `victim`; answers whether it was still in it.
+fn killer(shop: &Shop, step: &str, victim: &str) {
+    shop.probe().eval(&format!(
+        "Step = fun() ->
+             case whereis(flyhot_agent) of
+                 undefined -> none;
+                 P -> case process_info(P, dictionary) of
+                          {{_, D}} -> proplists:get_value('$flyhot_step', D);
+                          undefined -> none
+                      end
+             end
+         end,
+         Loop = fun(Loop) -> case Step() of {step} -> ok; _ -> Loop(Loop) end end,
+         spawn(fun() ->
+             Loop(Loop),
+             Victim = whereis({victim}),
+             exit(Victim, kill),
+             register(flyhots_killer, self()),
+             receive stop -> ok end
+         end), ok."
+    ));
+}
+
+#[test]
+fn a_worker_or_guard_killed_in_the_window_leaves_it_wholly_old_or_wholly_new() {
+    let otp = Otp::under_test();
+    let (v1, v2) = (Release::shop(otp, "v1"), Release::shop(otp, "v2"));
+    let shop = Shop::of(&v1).carts(3_000).start();
+    let before = shop.carts();
+    let mut on_v2 = false;
+    for victim in ["flyhot_agent", "flyhot_guard"] {
+        for step in ["freeze", "rehearse_frozen", "migrate", "thaw"] {
+            let (here, there) = if on_v2 { (&v2, &v1) } else { (&v1, &v2) };
+            killer(&shop, step, victim);
+            let run = Flyhot::upgrade(&shop, there).run();
+            let killed = shop.probe().eval(
+                "case whereis(flyhots_killer) of undefined -> false; P -> P ! stop, true end.",
+            );
+            assert_eq!(killed, "true", "nobody was killed in {step}: {run}");
+            wait_until("nothing of flyhot is left", GONE, || shop.probe().traces().is_empty());
+            assert_eq!(shop.probe().suspended(), NONE, "{victim} in {step}: {run}");
+            let carts = shop.carts();
+            assert!(same(&before, &carts), "{victim} in {step}: {run}");
+            let shapes = |shape: &str| carts.iter().all(|cart| cart.shape == shape);
+            let (old, new) = if on_v2 { ("struct", "tuple") } else { ("tuple", "struct") };
+            let wholly_old = shapes(old) && runs(&shop, here);
+            let wholly_new = shapes(new) && runs(&shop, there);
+            assert!(wholly_old != wholly_new, "{victim} in {step}: neither old nor new: {run}");
+            // Whatever was left unfinished, the same command again finishes it.
+            let again = Flyhot::upgrade(&shop, there).run();
+            let outcome = again.outcome()["outcome"].as_str().unwrap().to_owned();
+            assert!(
+                outcome == if wholly_new { "nothing_to_do" } else { "upgraded" },
+                "{victim} in {step}: {run}\nthen {again}"
+            );
+            on_v2 = !on_v2;
+        }
+    }
 }

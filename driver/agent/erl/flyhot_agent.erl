@@ -48,7 +48,7 @@
                parents = #{}}).
 %% What is asked of the processes of one kind in the window.
 -record(job, {behaviour, fate, host, mode = same, calls_back = true}).
--record(s, {driver, pid, guard, gmon, dead, staged = #{}, copies = [], kinds = #{}, by_key = #{}, seen = #{},
+-record(s, {driver, pid, guard, gmon, dead, staged = #{}, kinds = #{}, by_key = #{}, seen = #{},
             sups = #{}, rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined}).
 %% A window: targets are {Pid, KindId}.
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
@@ -155,7 +155,7 @@ worker(Starter, Ref, #{driver := Driver, pid := DriverPid, holder := Holder}) ->
 loop(#s{gmon = GMon, driver = Driver} = S) ->
     receive
         {?MODULE, From, finish} ->
-            forget(S),
+            forget(),
             stop_guard(S),
             answer(From, {ok, done});
         {?MODULE, From, Command} ->
@@ -167,7 +167,7 @@ loop(#s{gmon = GMon, driver = Driver} = S) ->
             loop(S1);
         {yield, From} when S#s.orphan ->
             _ = From,
-            forget(S),
+            forget(),
             stop_guard(S);
         {yield, From} ->
             answer(From, busy),
@@ -176,11 +176,11 @@ loop(#s{gmon = GMon, driver = Driver} = S) ->
             loop(S#s{orphan = true});
         {'DOWN', GMon, process, _, _} ->
             %% Nothing is suspended between commands; without a guard there will be no more of them.
-            forget(S),
+            forget(),
             unload();
         _ -> loop(S)
     after case S#s.orphan of true -> orphan_ms(S); false -> infinity end ->
-        forget(S),
+        forget(),
         stop_guard(S),
         unload()
     end.
@@ -200,10 +200,12 @@ unload() ->
     code:delete(?MODULE),
     spawn(code, purge, [?MODULE]).
 
-%% Copies out of the code server, in the order that never kills: nothing runs them by now.
-forget(#s{copies = Copies}) ->
-    [begin code:delete(C), code:soft_purge(C) end || C <- Copies],
+%% Renamed copies out of the code server, whoever loaded them: nothing runs them by now.
+forget() ->
+    [begin code:delete(M), code:soft_purge(M) end || {M, _} <- code:all_loaded(), is_copy(M)],
     ok.
+
+is_copy(M) -> lists:prefix("flyhot$", atom_to_list(M)).
 
 command(facts, S) -> {{ok, facts()}, S};
 command(census, S) -> step(census, S, fun census/1);
@@ -402,12 +404,10 @@ sha256(Bin) -> try crypto:hash(sha256, Bin) catch _:_ -> none end.
 
 %% [{Copy, Key}] become loaded modules that nobody else calls.
 copies(Copies, S) ->
-    Names = [C || {C, _} <- Copies],
-    S1 = S#s{copies = Names ++ S#s.copies},
-    [code:soft_purge(C) || C <- Names],
+    [code:soft_purge(C) || {C, _} <- Copies],
     case code:atomic_load([{C, "flyhot", maps:get(Key, S#s.staged)} || {C, Key} <- Copies]) of
-        ok -> {{ok, length(Copies)}, S1};
-        {error, Why} -> {{error, {copies, text(Why)}}, S1}
+        ok -> {{ok, length(Copies)}, S};
+        {error, Why} -> {{error, {copies, text(Why)}}, S}
     end.
 
 %% Jobs: [{KindId, in_place | apart, [{Module, Copy}]}]
@@ -1260,10 +1260,11 @@ guard_loop(#g{worker = Worker, mon = Mon} = G) ->
             guard_loop(G1#g{waiting = []});
         {result, From} when G#g.gone -> guard_answer(From, G), guard_loop(G);
         {result, From} -> guard_loop(G#g{waiting = [From | G#g.waiting]});
-        {yield, _} when G#g.gone -> ok;
+        {yield, _} when G#g.gone -> forget();
         {yield, From} -> answer(From, busy), guard_loop(G);
         _ -> guard_loop(G)
     after case G#g.gone of true -> ?RESULT_TTL_MS; false -> infinity end ->
+        forget(),
         unload()
     end.
 

@@ -43,11 +43,17 @@ impl Own {
     /// The reference by which the answer to a call is known.
     pub(crate) fn reference(&self, call: u32) -> Reference {
         let id = vec![call & ((1 << FIRST_WORD) - 1), call >> FIRST_WORD, 0];
-        Reference { node: Atom::from(self.name.as_str()), id, creation: self.creation }
+        Reference {
+            node: Atom::from(self.name.as_str()),
+            id,
+            creation: self.creation,
+        }
     }
 
     fn call(&self, reference: &Reference) -> Option<u32> {
-        let [low, high, ..] = reference.id[..] else { return None };
+        let [low, high, ..] = reference.id[..] else {
+            return None;
+        };
         let call = low | high << FIRST_WORD;
         (self.reference(call) == *reference).then_some(call)
     }
@@ -100,7 +106,12 @@ impl Calls {
     /// An empty table, and the other end of what is sent to us.
     pub(crate) fn new(own: Own) -> (Self, mpsc::Receiver<Term>) {
         let (incoming, read) = mpsc::channel(INCOMING);
-        let calls = Self { own, state: Mutex::default(), ended: watch::Sender::new(None), incoming };
+        let calls = Self {
+            own,
+            state: Mutex::default(),
+            ended: watch::Sender::new(None),
+            incoming,
+        };
         (calls, read)
     }
 
@@ -133,7 +144,11 @@ impl Calls {
             let id = state.next;
             if let Entry::Vacant(place) = state.pending.entry(id) {
                 place.insert(waiting);
-                return Ok(Pending { calls: self, id, answer });
+                return Ok(Pending {
+                    calls: self,
+                    id,
+                    answer,
+                });
             }
         }
     }
@@ -161,7 +176,9 @@ impl Calls {
         self.ended
             .borrow()
             .clone()
-            .unwrap_or_else(|| CallError::ConnectionLost { cause: "the session was closed".into() })
+            .unwrap_or_else(|| CallError::ConnectionLost {
+                cause: "the session was closed".into(),
+            })
     }
 
     /// Takes a message to our pid, with its version byte. A malformed one is the end of its call only: the stream
@@ -248,7 +265,10 @@ mod tests {
     use crate::encode::encode;
 
     fn calls() -> (Calls, mpsc::Receiver<Term>) {
-        Calls::new(Own { name: "1T9F@host".into(), creation: 77 })
+        Calls::new(Own {
+            name: "1T9F@host".into(),
+            creation: 77,
+        })
     }
 
     fn bytes(term: impl Into<Term>) -> Vec<u8> {
@@ -258,7 +278,10 @@ mod tests {
     }
 
     fn pair(reference: Reference, answer: i32) -> Vec<u8> {
-        bytes(Tuple::from(vec![reference.into(), FixInteger { value: answer }.into()]))
+        bytes(Tuple::from(vec![
+            reference.into(),
+            FixInteger { value: answer }.into(),
+        ]))
     }
 
     #[tokio::test]
@@ -299,7 +322,10 @@ mod tests {
         let (calls, _incoming) = calls();
         let first = calls.begin().unwrap();
         calls.lock().next = u32::MAX - 1;
-        let ids: Vec<u32> = (0..3).map(|_| calls.begin().unwrap()).map(|call| call.id).collect();
+        let ids: Vec<u32> = (0..3)
+            .map(|_| calls.begin().unwrap())
+            .map(|call| call.id)
+            .collect();
         assert_eq!((first.id, ids), (1, vec![u32::MAX, 0, 2]));
     }
 
@@ -313,12 +339,16 @@ mod tests {
         calls.deliver(&broken);
         assert_eq!(
             one.answer().await,
-            Err(CallError::MalformedTerm { what: "the term has tag 82".into() })
+            Err(CallError::MalformedTerm {
+                what: "the term has tag 82".into()
+            })
         );
         calls.deliver(&[pair(two.reference(), 2), vec![0]].concat());
         assert_eq!(
             two.answer().await,
-            Err(CallError::MalformedTerm { what: "1 bytes follow the term".into() })
+            Err(CallError::MalformedTerm {
+                what: "1 bytes follow the term".into()
+            })
         );
         calls.deliver(&[131, 82]);
         calls.deliver(&[]);
@@ -335,7 +365,9 @@ mod tests {
         for _ in 0..INCOMING {
             assert_eq!(incoming.try_recv(), Ok(Atom::from("tick").into()));
         }
-        calls.deliver(&bytes(Binary { bytes: vec![0; MAX_INCOMING] }));
+        calls.deliver(&bytes(Binary {
+            bytes: vec![0; MAX_INCOMING],
+        }));
         assert_eq!((calls.dropped(), incoming.try_recv().is_err()), (4, true));
     }
 
@@ -343,7 +375,12 @@ mod tests {
     fn an_io_request_is_passed_over() {
         let (calls, mut incoming) = calls();
         let atom = |name: &str| Term::from(Atom::from(name));
-        calls.deliver(&bytes(Tuple::from(vec![atom("io_request"), atom("from"), atom("as"), atom("what")])));
+        calls.deliver(&bytes(Tuple::from(vec![
+            atom("io_request"),
+            atom("from"),
+            atom("as"),
+            atom("what"),
+        ])));
         assert_eq!((incoming.try_recv().is_err(), calls.dropped()), (true, 0));
     }
 
@@ -351,9 +388,13 @@ mod tests {
     async fn the_first_end_is_the_one_that_is_told() {
         let (calls, _incoming) = calls();
         let call = calls.begin().unwrap();
-        let first = CallError::ConnectionLost { cause: "first".into() };
+        let first = CallError::ConnectionLost {
+            cause: "first".into(),
+        };
         calls.end(first.clone());
-        calls.end(CallError::ConnectionLost { cause: "second".into() });
+        calls.end(CallError::ConnectionLost {
+            cause: "second".into(),
+        });
         calls.ended().await;
         assert_eq!(call.answer().await, Err(first.clone()));
         assert_eq!(calls.begin().err(), Some(first));

@@ -1,4 +1,9 @@
 //! From a node's name to a session: address, epmd, port, handshake.
+//!
+//! Nothing is tried twice here, nothing waits longer than one step may take, and the cookie is told to nobody: it
+//! goes into a digest. TLS is not spoken.
+//!
+//! Source: Erlang Distribution Protocol, "The EPMD Protocol" and "Distribution Handshake"; `dist.hrl` for flags.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,9 +14,10 @@ use erl_dist::epmd::EpmdClient;
 use erl_dist::handshake::{ClientSideHandshake, HandshakeError, HandshakeStatus};
 use erl_dist::node::{Creation, LocalNode};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
+use crate::calls::Own;
 use crate::session::Session;
 use crate::{Cookie, NodeName};
 
@@ -173,27 +179,45 @@ pub enum ConnectError {
 /// # Errors
 /// [`ConnectError`], one variant per cause.
 pub async fn connect(options: &ConnectOptions) -> Result<Session, ConnectError> {
-    let peer = &options.peer;
     let port = match options.dist_port {
         Some(port) => port,
         None => ask_epmd(options).await?,
     };
     let stream = open(options, port, HandshakeStep::Connect)
         .await?
-        .map_err(|source| ConnectError::Refused { address: format!("{}:{port}", peer.host()), source })?;
+        .map_err(|source| ConnectError::Refused {
+            address: address(options, port),
+            source,
+        })?;
     shake_hands(options, stream).await
 }
 
 async fn ask_epmd(options: &ConnectOptions) -> Result<u16, ConnectError> {
-    let address = format!("{}:{}", options.peer.host(), options.epmd_port);
+    let address = address(options, options.epmd_port);
     let stream = open(options, options.epmd_port, HandshakeStep::Epmd)
         .await?
-        .map_err(|source| ConnectError::NoEpmd { address: address.clone(), source })?;
+        .map_err(|source| ConnectError::NoEpmd {
+            address: address.clone(),
+            source,
+        })?;
     let client = EpmdClient::new(stream.compat());
     match within(options, HandshakeStep::Epmd, client.get_node(options.peer.name())).await? {
         Ok(Some(entry)) => Ok(entry.port),
-        Ok(None) => Err(ConnectError::NotRegistered { name: options.peer.name().into(), address }),
-        Err(_) => Err(ConnectError::NotEpmd { address }),
+        Ok(None) => Err(ConnectError::NotRegistered {
+            name: options.peer.name().into(),
+            address,
+        }),
+        Err(error) => {
+            tracing::debug!(%error, address, "no answer of epmd");
+            Err(ConnectError::NotEpmd { address })
+        }
+    }
+}
+
+fn address(options: &ConnectOptions, port: u16) -> String {
+    match options.peer.host() {
+        host if host.contains(':') => format!("[{host}]:{port}"),
+        host => format!("{host}:{port}"),
     }
 }
 
@@ -204,21 +228,39 @@ async fn open(
     step: HandshakeStep,
 ) -> Result<io::Result<TcpStream>, ConnectError> {
     let host = options.peer.host();
-    let no_host = |source| ConnectError::NoSuchHost { host: host.to_owned(), source };
-    let addresses: Vec<SocketAddr> =
-        within(options, HandshakeStep::Resolve, tokio::net::lookup_host((host, port)))
-            .await?
-            .map_err(|error| no_host(Some(error)))?
-            .collect();
+    let no_host = |source| ConnectError::NoSuchHost {
+        host: host.to_owned(),
+        source,
+    };
+    let addresses: Vec<SocketAddr> = within(
+        options,
+        HandshakeStep::Resolve,
+        tokio::net::lookup_host((host, port)),
+    )
+    .await?
+    .map_err(|error| no_host(Some(error)))?
+    .collect();
+    let mut addresses: &[SocketAddr] = &addresses;
+    let end = Instant::now() + options.step_timeout;
     let mut last = None;
-    for address in addresses {
-        match within(options, step, TcpStream::connect(address)).await? {
-            Ok(stream) => return Ok(stream.set_nodelay(true).map(|()| stream)),
-            Err(error) => last = Some(error),
+    while let Some((first, rest)) = addresses.split_first() {
+        // A share of what is left, so that an address that swallows packets does not hide the next one.
+        let shares = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        let share = end.saturating_duration_since(Instant::now()) / shares;
+        addresses = rest;
+        match timeout(share, TcpStream::connect(first)).await {
+            // Handshake and calls are small writes that wait for answers: Nagle would hold each for 40 ms.
+            Ok(Ok(stream)) => return Ok(stream.set_nodelay(true).map(|()| stream)),
+            Ok(Err(error)) => {
+                tracing::debug!(%first, %error, "no connection");
+                last = Some(Ok(error));
+            }
+            Err(_) => last = last.or(Some(Err(timed_out(options, step)))),
         }
     }
     match last {
-        Some(error) => Ok(Err(error)),
+        Some(Ok(refused)) => Ok(Err(refused)),
+        Some(Err(silent)) => Err(silent),
         None => Err(no_host(None)),
     }
 }
@@ -228,16 +270,26 @@ async fn within<T>(
     step: HandshakeStep,
     future: impl Future<Output = T>,
 ) -> Result<T, ConnectError> {
-    timeout(options.step_timeout, future).await.map_err(|_| ConnectError::HandshakeTimeout {
+    timeout(options.step_timeout, future)
+        .await
+        .map_err(|_| timed_out(options, step))
+}
+
+fn timed_out(options: &ConnectOptions, step: HandshakeStep) -> ConnectError {
+    ConnectError::HandshakeTimeout {
         peer: options.peer.clone(),
         step,
         after: options.step_timeout,
-    })
+    }
 }
 
 async fn shake_hands(options: &ConnectOptions, stream: TcpStream) -> Result<Session, ConnectError> {
     let peer = options.peer.clone();
-    let failed = |step, what: String| ConnectError::Handshake { peer: peer.clone(), step, what };
+    let failed = |step, what: String| ConnectError::Handshake {
+        peer: peer.clone(),
+        step,
+        what,
+    };
     // Only the host part is sent; the peer gives the name, so that two drivers never clash.
     let name = erl_dist::node::NodeName::new("flyhot", peer.host())
         .map_err(|error| failed(HandshakeStep::SendName, error.to_string()))?;
@@ -260,8 +312,9 @@ async fn shake_hands(options: &ConnectOptions, stream: TcpStream) -> Result<Sess
             return Err(failed(HandshakeStep::SendName, "the node gave us no name".into()));
         }
     };
-    let (stream, found) =
-        within(options, HandshakeStep::Challenge, handshake.execute_rest(true)).await?.map_err(|error| {
+    let (stream, found) = within(options, HandshakeStep::Challenge, handshake.execute_rest(true))
+        .await?
+        .map_err(|error| {
             match error {
                 // A node that does not like our digest closes the connection without a word.
                 HandshakeError::CookieMismatch => ConnectError::CookieRefused { peer: peer.clone() },
@@ -279,7 +332,20 @@ async fn shake_hands(options: &ConnectOptions, stream: TcpStream) -> Result<Sess
             }
         })?;
     if found.name.to_string() != peer.to_string() {
-        return Err(ConnectError::OtherNode { peer, found: found.name.to_string() });
+        return Err(ConnectError::OtherNode {
+            peer,
+            found: found.name.to_string(),
+        });
     }
-    Ok(Session::new(stream.into_inner(), peer, own, creation.get()))
+    let (read, write) = stream.into_inner().into_split();
+    tracing::debug!(%peer, own, "connected");
+    Ok(Session::new(
+        read,
+        write,
+        peer,
+        Own {
+            name: own,
+            creation: creation.get(),
+        },
+    ))
 }

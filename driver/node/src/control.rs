@@ -49,7 +49,9 @@ pub(crate) enum Frame<'a> {
 /// # Errors
 /// What is wrong with it, as a sentence. Nothing after such a frame can be trusted.
 pub(crate) fn read(frame: &[u8]) -> Result<Frame<'_>, String> {
-    let Some((kind, body)) = frame.split_first() else { return Ok(Frame::Tick) };
+    let Some((kind, body)) = frame.split_first() else {
+        return Ok(Frame::Tick);
+    };
     if *kind != PASS_THROUGH {
         return Err(format!("a frame of type {kind}"));
     }
@@ -61,14 +63,19 @@ pub(crate) fn read(frame: &[u8]) -> Result<Frame<'_>, String> {
     let Some(Term::FixInteger(FixInteger { value: operation })) = elements.next() else {
         return Err("a control message without a number".into());
     };
-    Ok(match (operation, elements.next(), elements.next(), elements.next()) {
-        // SEND {2, Unused, To}, SEND_TT {12, Unused, To, Trace}, SEND_SENDER {22, From, To},
-        // SEND_SENDER_TT {23, From, To, Trace}
-        (2 | 12 | 22 | 23, Some(_), Some(Term::Pid(to)), _) => Frame::Send { to, message: &body[length..] },
-        // UNLINK_ID {35, Id, From, To}
-        (35, Some(id), Some(Term::Pid(from)), Some(Term::Pid(to))) => Frame::Unlink { id, from, to },
-        _ => Frame::Other { operation },
-    })
+    Ok(
+        match (operation, elements.next(), elements.next(), elements.next()) {
+            // SEND {2, Unused, To}, SEND_TT {12, Unused, To, Trace}, SEND_SENDER {22, From, To},
+            // SEND_SENDER_TT {23, From, To, Trace}
+            (2 | 12 | 22 | 23, Some(_), Some(Term::Pid(to)), _) => Frame::Send {
+                to,
+                message: &body[length..],
+            },
+            // UNLINK_ID {35, Id, From, To}
+            (35, Some(id), Some(Term::Pid(from)), Some(Term::Pid(to))) => Frame::Unlink { id, from, to },
+            _ => Frame::Other { operation },
+        },
+    )
 }
 
 /// Decodes what [`scan`] has passed.
@@ -93,7 +100,10 @@ pub(crate) fn send(to: &Pid, message: &Term) -> Result<Vec<u8>, EncodeError> {
 /// # Errors
 /// The message or the name cannot be sent.
 pub(crate) fn reg_send(from: Pid, to: &str, message: &Term) -> Result<Vec<u8>, EncodeError> {
-    framed(&[&control(6, [from.into(), empty(), Atom::from(to).into()]), message])
+    framed(&[
+        &control(6, [from.into(), empty(), Atom::from(to).into()]),
+        message,
+    ])
 }
 
 /// UNLINK_ID_ACK: the answer to [`Frame::Unlink`], framed.
@@ -109,7 +119,9 @@ fn empty() -> Term {
 }
 
 fn control<const N: usize>(operation: i32, rest: [Term; N]) -> Term {
-    let elements = std::iter::once(FixInteger { value: operation }.into()).chain(rest).collect();
+    let elements = std::iter::once(FixInteger { value: operation }.into())
+        .chain(rest)
+        .collect();
     Tuple { elements }.into()
 }
 
@@ -153,10 +165,24 @@ mod tests {
             theirs(Message::send(us(), message.clone())),
             theirs(Message::send_sender(them(), us(), message)),
             // SEND_TT and SEND_SENDER_TT: erl_dist writes the former in the wrong order.
-            [&framed(&[&control(12, [empty(), us().into(), empty()])]).unwrap()[4..], &bytes].concat(),
-            [&framed(&[&control(23, [them().into(), us().into(), empty()])]).unwrap()[4..], &bytes].concat(),
+            [
+                &framed(&[&control(12, [empty(), us().into(), empty()])]).unwrap()[4..],
+                &bytes,
+            ]
+            .concat(),
+            [
+                &framed(&[&control(23, [them().into(), us().into(), empty()])]).unwrap()[4..],
+                &bytes,
+            ]
+            .concat(),
         ] {
-            assert_eq!(read(&frame), Ok(Frame::Send { to: us(), message: &bytes }));
+            assert_eq!(
+                read(&frame),
+                Ok(Frame::Send {
+                    to: us(),
+                    message: &bytes
+                })
+            );
         }
     }
 
@@ -164,9 +190,18 @@ mod tests {
     fn an_unlink_is_acknowledged_with_its_number() {
         let id = Term::from(FixInteger { value: 9 });
         let unlink = framed(&[&control(35, [id.clone(), them().into(), us().into()])]).unwrap();
-        assert_eq!(read(&unlink[4..]), Ok(Frame::Unlink { id: id.clone(), from: them(), to: us() }));
+        assert_eq!(
+            read(&unlink[4..]),
+            Ok(Frame::Unlink {
+                id: id.clone(),
+                from: them(),
+                to: us()
+            })
+        );
         let ack = unlink_ack(id, us(), them()).unwrap();
-        let Ok(Message::UnlinkIdAck(ack)) = Message::read_from(&mut &ack[5..]) else { panic!("{ack:?}") };
+        let Ok(Message::UnlinkIdAck(ack)) = Message::read_from(&mut &ack[5..]) else {
+            panic!("{ack:?}")
+        };
         assert_eq!((ack.from_pid, ack.to_pid), (us(), them()));
     }
 

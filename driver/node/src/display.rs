@@ -32,7 +32,10 @@ struct Shown<'a>(&'a Term);
 
 impl Display for Shown<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mut out = Bounded { text: String::new(), full: false };
+        let mut out = Bounded {
+            text: String::new(),
+            full: false,
+        };
         // The only error is that it is full.
         let _ = write_term(self.0, &mut out);
         f.write_str(&out.text)?;
@@ -52,7 +55,12 @@ impl Write for Bounded {
             self.text.push_str(part);
             return Ok(());
         }
-        let cut = part.char_indices().map(|(at, _)| at).take_while(|at| *at <= room).last().unwrap_or(0);
+        let cut = part
+            .char_indices()
+            .map(|(at, _)| at)
+            .take_while(|at| *at <= room)
+            .last()
+            .unwrap_or(0);
         self.text.push_str(&part[..cut]);
         self.full = true;
         Err(fmt::Error)
@@ -134,7 +142,11 @@ fn write_term(term: &Term, out: &mut Bounded) -> fmt::Result {
         Term::Port(port) => write!(out, "#Port<0.{}>", port.id),
         Term::Reference(reference) => {
             out.write_str("#Ref<0")?;
-            reference.id.iter().rev().try_for_each(|word| write!(out, ".{word}"))?;
+            reference
+                .id
+                .iter()
+                .rev()
+                .try_for_each(|word| write!(out, ".{word}"))?;
             out.write_char('>')
         }
         Term::ExternalFun(fun) => {
@@ -146,8 +158,15 @@ fn write_term(term: &Term, out: &mut Bounded) -> fmt::Result {
         }
         Term::InternalFun(fun) => {
             let (module, index, uniq) = match &**fun {
-                InternalFun::Old { module, index, uniq, .. } => (module, index, uniq),
-                InternalFun::New { module, old_index, old_uniq, .. } => (module, old_index, old_uniq),
+                InternalFun::Old {
+                    module, index, uniq, ..
+                } => (module, index, uniq),
+                InternalFun::New {
+                    module,
+                    old_index,
+                    old_uniq,
+                    ..
+                } => (module, old_index, old_uniq),
             };
             out.write_str("#Fun<")?;
             write_atom(&module.name, out)?;
@@ -172,9 +191,15 @@ fn separated<T>(
 
 fn write_atom(name: &str, out: &mut Bounded) -> fmt::Result {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '@')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '@')
         && !RESERVED.contains(&name);
-    if plain { out.write_str(name) } else { quoted('\'', name.chars(), out) }
+    if plain {
+        out.write_str(name)
+    } else {
+        quoted('\'', name.chars(), out)
+    }
 }
 
 fn write_float(value: f64, out: &mut Bounded) -> fmt::Result {
@@ -222,8 +247,8 @@ fn quoted(quote: char, text: impl Iterator<Item = char>, out: &mut Bounded) -> f
 #[cfg(test)]
 mod tests {
     use erl_dist::term::{
-        Atom, BigInteger, Binary, BitBinary, ExternalFun, FixInteger, Float, ImproperList, List, Map, Pid, Port,
-        Reference, Tuple,
+        Atom, BigInteger, Binary, BitBinary, ExternalFun, FixInteger, Float, ImproperList, List, Map, Pid,
+        Port, Reference, Tuple,
     };
     use proptest::prelude::*;
 
@@ -235,7 +260,10 @@ mod tests {
     }
 
     fn binary(bytes: &[u8]) -> Term {
-        Binary { bytes: bytes.to_vec() }.into()
+        Binary {
+            bytes: bytes.to_vec(),
+        }
+        .into()
     }
 
     fn string(bytes: &[u8]) -> Term {
@@ -264,22 +292,67 @@ mod tests {
             (binary(b""), r#"<<"">>"#),
             (binary("ä".as_bytes()), r#"<<"ä"/utf8>>"#),
             (binary(&[0, 255]), "<<0,255>>"),
-            (BitBinary { bytes: vec![1, 5], tail_bits_size: 3 }.into(), "<<1,5:3>>"),
+            (
+                BitBinary {
+                    bytes: vec![1, 5],
+                    tail_bits_size: 3,
+                }
+                .into(),
+                "<<1,5:3>>",
+            ),
             (string(b"hello\n"), r#""hello\n""#),
             (string(&[1, 2]), "[1,2]"),
             (list(vec![]), "[]"),
             (list(vec![atom("a"), list(vec![])]), "[a,[]]"),
-            (ImproperList { elements: vec![atom("a")], last: Box::new(atom("b")) }.into(), "[a|b]"),
-            (Tuple { elements: vec![atom("error"), binary(b"x")] }.into(), r#"{error,<<"x">>}"#),
             (
-                Map::from([(atom("b"), FixInteger { value: 2 }.into()), (atom("a"), atom("z"))]).into(),
+                ImproperList {
+                    elements: vec![atom("a")],
+                    last: Box::new(atom("b")),
+                }
+                .into(),
+                "[a|b]",
+            ),
+            (
+                Tuple {
+                    elements: vec![atom("error"), binary(b"x")],
+                }
+                .into(),
+                r#"{error,<<"x">>}"#,
+            ),
+            (
+                Map::from([
+                    (atom("b"), FixInteger { value: 2 }.into()),
+                    (atom("a"), atom("z")),
+                ])
+                .into(),
                 "#{a => z,b => 2}",
             ),
             (Pid::new("shop@host", 123, 4, 99).into(), "<0.123.4>"),
-            (Port { node: Atom::from("shop@host"), id: 7, creation: 1 }.into(), "#Port<0.7>"),
-            (Reference { node: Atom::from("a@b"), id: vec![1, 2, 3], creation: 1 }.into(), "#Ref<0.3.2.1>"),
             (
-                ExternalFun { module: Atom::from("Elixir.A"), function: Atom::from("f"), arity: 2 }.into(),
+                Port {
+                    node: Atom::from("shop@host"),
+                    id: 7,
+                    creation: 1,
+                }
+                .into(),
+                "#Port<0.7>",
+            ),
+            (
+                Reference {
+                    node: Atom::from("a@b"),
+                    id: vec![1, 2, 3],
+                    creation: 1,
+                }
+                .into(),
+                "#Ref<0.3.2.1>",
+            ),
+            (
+                ExternalFun {
+                    module: Atom::from("Elixir.A"),
+                    function: Atom::from("f"),
+                    arity: 2,
+                }
+                .into(),
                 "fun 'Elixir.A':f/2",
             ),
         ] {

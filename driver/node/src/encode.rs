@@ -46,7 +46,9 @@ pub(crate) fn encode(term: &Term, out: &mut Vec<u8>) -> Result<(), EncodeError> 
 }
 
 fn length(count: usize) -> Result<[u8; 4], EncodeError> {
-    u32::try_from(count).map(u32::to_be_bytes).map_err(|_| EncodeError::Long)
+    u32::try_from(count)
+        .map(u32::to_be_bytes)
+        .map_err(|_| EncodeError::Long)
 }
 
 /// SMALL_ATOM_UTF8, ATOM_UTF8
@@ -69,7 +71,9 @@ fn atom(atom: &Atom, out: &mut Vec<u8>) -> Result<(), EncodeError> {
 fn pid(pid: &Pid, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     out.push(88);
     atom(&pid.node, out)?;
-    [pid.id, pid.serial, pid.creation].iter().for_each(|word| out.extend(word.to_be_bytes()));
+    [pid.id, pid.serial, pid.creation]
+        .iter()
+        .for_each(|word| out.extend(word.to_be_bytes()));
     Ok(())
 }
 
@@ -80,7 +84,10 @@ fn reference(reference: &Reference, out: &mut Vec<u8>) -> Result<(), EncodeError
     out.extend(words.to_be_bytes());
     atom(&reference.node, out)?;
     out.extend(reference.creation.to_be_bytes());
-    reference.id.iter().for_each(|word| out.extend(word.to_be_bytes()));
+    reference
+        .id
+        .iter()
+        .for_each(|word| out.extend(word.to_be_bytes()));
     Ok(())
 }
 
@@ -98,7 +105,9 @@ fn integer(value: i32, out: &mut Vec<u8>) {
 fn counted(tag: u8, elements: &[Term], levels: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     out.push(tag);
     out.extend(length(elements.len())?);
-    elements.iter().try_for_each(|element| write(element, levels, out))
+    elements
+        .iter()
+        .try_for_each(|element| write(element, levels, out))
 }
 
 fn write(term: &Term, levels: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -133,7 +142,9 @@ fn write(term: &Term, levels: usize, out: &mut Vec<u8>) -> Result<(), EncodeErro
         }
         Term::BitBinary(string) => {
             // eetf keeps the bits of the last byte at its low end, the format at its high end.
-            let Some((last, whole)) = string.bytes.split_last() else { return Err(EncodeError::Bits) };
+            let Some((last, whole)) = string.bytes.split_last() else {
+                return Err(EncodeError::Bits);
+            };
             if !(1..=8).contains(&string.tail_bits_size) {
                 return Err(EncodeError::Bits);
             }
@@ -146,7 +157,10 @@ fn write(term: &Term, levels: usize, out: &mut Vec<u8>) -> Result<(), EncodeErro
         Term::Tuple(tuple) => match u8::try_from(tuple.elements.len()) {
             Ok(small) => {
                 out.extend([104, small]);
-                tuple.elements.iter().try_for_each(|element| write(element, inner, out))?;
+                tuple
+                    .elements
+                    .iter()
+                    .try_for_each(|element| write(element, inner, out))?;
             }
             Err(_) => counted(105, &tuple.elements, inner, out)?,
         },
@@ -234,33 +248,62 @@ pub(crate) mod tests {
 
     /// Any term but a local fun, as eetf would hold it after decoding.
     pub(crate) fn arbitrary_term() -> impl Strategy<Value = Term> {
-        let big = (any::<bool>(), proptest::collection::vec(any::<u8>(), 5..200)).prop_map(|(negative, bytes)| {
-            let mut value = BigInteger::from(u64::MAX);
-            bytes.iter().for_each(|byte| value.value = &value.value * 256 + *byte);
-            if negative {
-                value.value = -value.value;
-            }
-            Term::from(value)
-        });
-        let pid = (arbitrary_atom(), any::<u32>(), any::<u32>(), any::<u32>())
-            .prop_map(|(node, id, serial, creation)| Pid { node, id, serial, creation }.into());
-        let reference = (arbitrary_atom(), proptest::collection::vec(any::<u32>(), 1..=5), any::<u32>())
+        let big =
+            (any::<bool>(), proptest::collection::vec(any::<u8>(), 5..200)).prop_map(|(negative, bytes)| {
+                let mut value = BigInteger::from(u64::MAX);
+                bytes
+                    .iter()
+                    .for_each(|byte| value.value = &value.value * 256 + *byte);
+                if negative {
+                    value.value = -value.value;
+                }
+                Term::from(value)
+            });
+        let pid = (arbitrary_atom(), any::<u32>(), any::<u32>(), any::<u32>()).prop_map(
+            |(node, id, serial, creation)| {
+                Pid {
+                    node,
+                    id,
+                    serial,
+                    creation,
+                }
+                .into()
+            },
+        );
+        let reference = (
+            arbitrary_atom(),
+            proptest::collection::vec(any::<u32>(), 1..=5),
+            any::<u32>(),
+        )
             .prop_map(|(node, id, creation)| Reference { node, id, creation }.into());
         let port = (arbitrary_atom(), any::<u64>(), any::<u32>())
             .prop_map(|(node, id, creation)| Port { node, id, creation }.into());
-        let fun = (arbitrary_atom(), arbitrary_atom(), any::<u8>())
-            .prop_map(|(module, function, arity)| ExternalFun { module, function, arity }.into());
+        let fun = (arbitrary_atom(), arbitrary_atom(), any::<u8>()).prop_map(|(module, function, arity)| {
+            ExternalFun {
+                module,
+                function,
+                arity,
+            }
+            .into()
+        });
         let bits = (proptest::collection::vec(any::<u8>(), 1..20), 1u8..=8).prop_map(|(mut bytes, tail)| {
             *bytes.last_mut().unwrap() >>= 8 - tail;
-            BitBinary { bytes, tail_bits_size: tail }.into()
+            BitBinary {
+                bytes,
+                tail_bits_size: tail,
+            }
+            .into()
         });
-        let string = proptest::collection::vec(any::<u8>(), 1..40).prop_map(|bytes| Term::ByteList(bytes.into()));
+        let string =
+            proptest::collection::vec(any::<u8>(), 1..40).prop_map(|bytes| Term::ByteList(bytes.into()));
         let leaf = prop_oneof![
             arbitrary_atom().prop_map(Term::from),
             any::<i32>().prop_map(small),
             (-1..260).prop_map(small),
             big,
-            any::<f64>().prop_filter("finite", |value| value.is_finite()).prop_map(|value| Float { value }.into()),
+            any::<f64>()
+                .prop_filter("finite", |value| value.is_finite())
+                .prop_map(|value| Float { value }.into()),
             proptest::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Binary { bytes }.into()),
             Just(List::nil().into()),
             pid,
@@ -273,13 +316,23 @@ pub(crate) mod tests {
         leaf.prop_recursive(4, 64, 8, |term| {
             let terms = proptest::collection::vec(term.clone(), 0..8);
             // A map as a key would not be found again: eetf's hash of a map depends on its random order.
-            let key = prop_oneof![any::<i32>().prop_map(small), arbitrary_atom().prop_map(Term::from)];
-            let tail = term.clone().prop_filter("no list", |term| !matches!(term, Term::List(_)));
+            let key = prop_oneof![
+                any::<i32>().prop_map(small),
+                arbitrary_atom().prop_map(Term::from)
+            ];
+            let tail = term
+                .clone()
+                .prop_filter("no list", |term| !matches!(term, Term::List(_)));
             prop_oneof![
                 terms.clone().prop_map(|elements| Tuple { elements }.into()),
                 terms.prop_map(|elements| List { elements }.into()),
-                (proptest::collection::vec(term.clone(), 1..4), tail)
-                    .prop_map(|(elements, last)| ImproperList { elements, last: Box::new(last) }.into()),
+                (proptest::collection::vec(term.clone(), 1..4), tail).prop_map(|(elements, last)| {
+                    ImproperList {
+                        elements,
+                        last: Box::new(last),
+                    }
+                    .into()
+                }),
                 proptest::collection::hash_map(key, term, 0..6).prop_map(|map| Map { map }.into()),
             ]
         })
@@ -297,18 +350,30 @@ pub(crate) mod tests {
     #[test]
     fn lists_that_eetf_would_spoil_come_back_as_they_were() {
         for list in [vec![-1, 2], vec![-1], vec![7; 70_000], vec![0; 65_536]] {
-            let term: Term = List { elements: list.into_iter().map(small).collect() }.into();
+            let term: Term = List {
+                elements: list.into_iter().map(small).collect(),
+            }
+            .into();
             assert_eq!(back(&term), term);
         }
         let elements: Vec<Term> = vec![small(7); 70_000];
-        assert_eq!(back(&Term::ByteList(vec![7; 70_000].into())), List { elements }.into());
-        assert_eq!(back(&Term::ByteList(vec![7; 65_535].into())), Term::ByteList(vec![7; 65_535].into()));
+        assert_eq!(
+            back(&Term::ByteList(vec![7; 70_000].into())),
+            List { elements }.into()
+        );
+        assert_eq!(
+            back(&Term::ByteList(vec![7; 65_535].into())),
+            Term::ByteList(vec![7; 65_535].into())
+        );
         assert_eq!(back(&Term::ByteList(vec![].into())), List::nil().into());
     }
 
     #[test]
     fn a_large_tuple_comes_back() {
-        let term: Term = Tuple { elements: vec![small(1); 256] }.into();
+        let term: Term = Tuple {
+            elements: vec![small(1); 256],
+        }
+        .into();
         assert_eq!(back(&term), term);
     }
 
@@ -326,17 +391,59 @@ pub(crate) mod tests {
         for _ in 1..MAX_DEPTH {
             deep = Tuple { elements: vec![deep] }.into();
         }
-        assert_eq!(scan(&bytes(&deep)), Ok(bytes(&deep).len()), "both directions have one limit");
+        assert_eq!(
+            scan(&bytes(&deep)),
+            Ok(bytes(&deep).len()),
+            "both directions have one limit"
+        );
         for (term, error) in [
             (Tuple { elements: vec![deep] }.into(), EncodeError::Deep),
-            (Atom { name: "é".repeat(256) }.into(), EncodeError::Atom),
+            (
+                Atom {
+                    name: "é".repeat(256),
+                }
+                .into(),
+                EncodeError::Atom,
+            ),
             (Float { value: f64::INFINITY }.into(), EncodeError::Float),
-            (BitBinary { bytes: vec![], tail_bits_size: 8 }.into(), EncodeError::Bits),
-            (BitBinary { bytes: vec![1], tail_bits_size: 0 }.into(), EncodeError::Bits),
-            (BitBinary { bytes: vec![1], tail_bits_size: 9 }.into(), EncodeError::Bits),
+            (
+                BitBinary {
+                    bytes: vec![],
+                    tail_bits_size: 8,
+                }
+                .into(),
+                EncodeError::Bits,
+            ),
+            (
+                BitBinary {
+                    bytes: vec![1],
+                    tail_bits_size: 0,
+                }
+                .into(),
+                EncodeError::Bits,
+            ),
+            (
+                BitBinary {
+                    bytes: vec![1],
+                    tail_bits_size: 9,
+                }
+                .into(),
+                EncodeError::Bits,
+            ),
         ] {
             assert_eq!(encode(&term, &mut Vec::new()), Err(error));
         }
-        assert_eq!(back(&Atom { name: "é".repeat(255) }.into()), Atom { name: "é".repeat(255) }.into());
+        assert_eq!(
+            back(
+                &Atom {
+                    name: "é".repeat(255)
+                }
+                .into()
+            ),
+            Atom {
+                name: "é".repeat(255)
+            }
+            .into()
+        );
     }
 }

@@ -35,7 +35,10 @@ pub(crate) struct FrameBuffer {
 
 impl FrameBuffer {
     pub(crate) fn new() -> Self {
-        Self { bytes: Vec::with_capacity(IDLE_BUFFER), start: 0 }
+        Self {
+            bytes: Vec::with_capacity(IDLE_BUFFER),
+            start: 0,
+        }
     }
 
     /// Where the next bytes are appended: its spare capacity is what may be read at once, at least one byte.
@@ -59,12 +62,16 @@ impl FrameBuffer {
     /// [`TooLarge`]: the stream is of no use any more.
     pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, TooLarge> {
         let rest = &self.bytes[self.start..];
-        let Some(header) = rest.get(..HEADER) else { return Ok(None) };
+        let Some(header) = rest.get(..HEADER) else {
+            return Ok(None);
+        };
         let size = number(header);
         if size > MAX_FRAME {
             return Err(TooLarge { size });
         }
-        let Some(frame) = rest.get(HEADER..HEADER + size) else { return Ok(None) };
+        let Some(frame) = rest.get(HEADER..HEADER + size) else {
+            return Ok(None);
+        };
         self.start += HEADER + size;
         Ok(Some(frame))
     }
@@ -123,7 +130,9 @@ mod tests {
     #[test]
     fn a_frame_over_the_cap_is_refused_from_its_header_alone() {
         let mut buffer = FrameBuffer::new();
-        buffer.room().extend_from_slice(&u32::try_from(MAX_FRAME + 1).unwrap().to_be_bytes());
+        buffer
+            .room()
+            .extend_from_slice(&u32::try_from(MAX_FRAME + 1).unwrap().to_be_bytes());
         assert_eq!(buffer.next(), Err(TooLarge { size: MAX_FRAME + 1 }));
     }
 }

@@ -8,16 +8,25 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod calls;
 mod connect;
+mod control;
 mod display;
 mod encode;
+mod frame;
 mod name;
 mod scan;
 mod session;
+mod wire;
 
 pub use connect::{ConnectError, ConnectOptions, HandshakeStep, connect};
 pub use display::display;
-/// The one home of terms in this project.
-pub use erl_dist::term;
 pub use name::{Cookie, NodeName, NodeNameError};
 pub use session::{CallError, Session};
+
+/// The one home of terms in this project.
+pub mod term {
+    pub use erl_dist::term::*;
+
+    pub use crate::display::display;
+}

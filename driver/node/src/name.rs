@@ -59,7 +59,10 @@ impl FromStr for NodeName {
         if name.contains(bad) || host.contains(bad) {
             return Err(NodeNameError::Character);
         }
-        Ok(Self { name: name.into(), host: host.into() })
+        Ok(Self {
+            name: name.into(),
+            host: host.into(),
+        })
     }
 }
 

@@ -52,7 +52,9 @@ pub(crate) enum ScanError {
 
 /// A big-endian number of at most eight bytes.
 pub(crate) fn number(bytes: &[u8]) -> usize {
-    bytes.iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
+    bytes
+        .iter()
+        .fold(0, |number, byte| number << 8 | usize::from(*byte))
 }
 
 struct Cursor<'a> {
@@ -85,7 +87,11 @@ impl<'a> Cursor<'a> {
     /// A count of terms: each is at least one byte.
     fn count(&mut self, width: usize) -> Result<usize, ScanError> {
         let count = self.number(width)?;
-        if count > self.bytes.len() - self.at { Err(ScanError::CutOff) } else { Ok(count) }
+        if count > self.bytes.len() - self.at {
+            Err(ScanError::CutOff)
+        } else {
+            Ok(count)
+        }
     }
 
     fn atom(&mut self, tag: u8) -> Result<(), ScanError> {
@@ -96,7 +102,9 @@ impl<'a> Cursor<'a> {
             other => return Err(ScanError::Tag(other)),
         };
         let length = self.number(width)?;
-        std::str::from_utf8(self.take(length)?).map(drop).map_err(|_| ScanError::Text)
+        std::str::from_utf8(self.take(length)?)
+            .map(drop)
+            .map_err(|_| ScanError::Text)
     }
 
     /// A node's name and the numbers of a pid, port or reference on it.
@@ -240,7 +248,10 @@ mod tests {
             (&lists, ScanError::CutOff),
             (&fun, ScanError::CutOff),
             (&[131, 117, 255, 255, 255, 255], ScanError::Tag(117)),
-            (&[131, 111, 255, 255, 255, 255, 0], ScanError::LongInteger(u32::MAX as usize)),
+            (
+                &[131, 111, 255, 255, 255, 255, 0],
+                ScanError::LongInteger(u32::MAX as usize),
+            ),
             (&[131, 77, 0, 0, 0, 1, 0, 1], ScanError::Tag(77)),
             (&[131, 77, 0, 0, 0, 1, 9, 1], ScanError::Tag(77)),
             (&[131, 82, 0], ScanError::Tag(82)),
@@ -289,8 +300,8 @@ mod tests {
     /// Bytes that are nearly a term: tags that the format knows, small counts.
     fn nearly() -> impl Strategy<Value = Vec<u8>> {
         let tag = proptest::sample::select(vec![
-            70u8, 77, 88, 89, 90, 97, 98, 100, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 113, 114,
-            115, 116, 118, 119, 120,
+            70u8, 77, 88, 89, 90, 97, 98, 100, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 113,
+            114, 115, 116, 118, 119, 120,
         ]);
         let byte = prop_oneof![3 => tag, 3 => 0u8..4, 1 => any::<u8>()];
         proptest::collection::vec(byte, 0..300)

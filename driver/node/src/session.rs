@@ -77,7 +77,9 @@ pub enum CallError {
 
 impl From<EncodeError> for CallError {
     fn from(error: EncodeError) -> Self {
-        Self::Argument { what: error.to_string() }
+        Self::Argument {
+            what: error.to_string(),
+        }
     }
 }
 
@@ -94,14 +96,25 @@ struct Inner {
     calls: Arc<Calls>,
     writer: mpsc::Sender<Outgoing>,
     incoming: Mutex<Option<mpsc::Receiver<Term>>>,
-    reading: Mutex<JoinHandle<()>>,
+    reading: Mutex<Option<JoinHandle<()>>>,
     writing: JoinHandle<()>,
+}
+
+impl Inner {
+    fn take_reading(&self) -> Option<JoinHandle<()>> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.reading.get_mut().unwrap_or_else(PoisonError::into_inner).abort();
+        self.calls.end(CallError::ConnectionLost {
+            cause: "this side dropped it".into(),
+        });
         self.writing.abort();
+        if let Some(reading) = self.take_reading() {
+            reading.abort();
+        }
     }
 }
 
@@ -117,7 +130,12 @@ impl Session {
         let calls = Arc::new(calls);
         let ticks = Arc::new(Ticks::new());
         let (writer, frames) = mpsc::channel(WRITE_QUEUE);
-        let reading = tokio::spawn(run_reader(read, Arc::clone(&calls), Arc::clone(&ticks), writer.clone()));
+        let reading = tokio::spawn(run_reader(
+            read,
+            Arc::clone(&calls),
+            Arc::clone(&ticks),
+            writer.clone(),
+        ));
         let writing = tokio::spawn(run_writer(write, Arc::clone(&calls), Arc::clone(&ticks), frames));
         tokio::spawn(learn_tick_time(Arc::clone(&calls), ticks, writer.clone()));
         Self {
@@ -126,7 +144,7 @@ impl Session {
                 calls,
                 writer,
                 incoming: Mutex::new(Some(incoming)),
-                reading: Mutex::new(reading),
+                reading: Mutex::new(Some(reading)),
                 writing,
             }),
         }
@@ -150,7 +168,11 @@ impl Session {
     /// What is sent to [`Self::pid`] besides answers to calls and io_requests; `None` when it was taken already.
     /// At most 1024 wait; more, and any longer than 256 KiB, are dropped and counted.
     pub fn incoming(&self) -> Option<mpsc::Receiver<Term>> {
-        self.inner.incoming.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.inner
+            .incoming
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// How many sends to [`Self::pid`] were dropped.
@@ -169,7 +191,13 @@ impl Session {
         args: Vec<Term>,
         deadline: Duration,
     ) -> Result<Term, CallError> {
-        call(&self.inner.calls, &self.inner.writer, (module, function, args), deadline).await
+        call(
+            &self.inner.calls,
+            &self.inner.writer,
+            (module, function, args),
+            deadline,
+        )
+        .await
     }
 
     /// Sends to a process. Waits while the node takes nothing; an answer is not awaited.
@@ -177,7 +205,12 @@ impl Session {
     /// # Errors
     /// The connection is lost, or the term cannot be sent.
     pub async fn send(&self, to: &Pid, message: Term) -> Result<(), CallError> {
-        write(&self.inner.calls, &self.inner.writer, control::send(to, &message)?).await
+        write(
+            &self.inner.calls,
+            &self.inner.writer,
+            control::send(to, &message)?,
+        )
+        .await
     }
 
     /// Sends to a registered process, which need not exist. Waits while the node takes nothing.
@@ -185,23 +218,27 @@ impl Session {
     /// # Errors
     /// The connection is lost, or the term cannot be sent.
     pub async fn send_name(&self, to: &str, message: Term) -> Result<(), CallError> {
-        write(&self.inner.calls, &self.inner.writer, control::reg_send(self.pid(), to, &message)?).await
+        write(
+            &self.inner.calls,
+            &self.inner.writer,
+            control::reg_send(self.pid(), to, &message)?,
+        )
+        .await
     }
 
     /// Ends the session for all its clones after everything handed over before has been written, and waits until
     /// the node has seen it, for a second at most. Calls that still wait end with [`CallError::ConnectionLost`].
     pub async fn close(self) {
-        let reading = {
-            let mut reading = self.inner.reading.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *reading, tokio::spawn(std::future::ready(())))
+        let Some(mut reading) = self.inner.take_reading() else {
+            return;
         };
-        let stop = reading.abort_handle();
-        let _ = timeout(CLOSING, async {
+        let closing = async {
             let _ = self.inner.writer.send(Outgoing::Close).await;
-            let _ = reading.await;
-        })
-        .await;
-        stop.abort();
+            let _ = (&mut reading).await;
+        };
+        if timeout(CLOSING, closing).await.is_err() {
+            reading.abort();
+        }
     }
 }
 
@@ -223,9 +260,9 @@ async fn call(
     .map_err(|_| CallError::Timeout { after: deadline })??;
     match &answer {
         Term::Tuple(tuple) => match &tuple.elements[..] {
-            [Term::Atom(tag), reason] if tag.name == "badrpc" => {
-                Err(CallError::BadRpc { reason: display(reason).to_string() })
-            }
+            [Term::Atom(tag), reason] if tag.name == "badrpc" => Err(CallError::BadRpc {
+                reason: display(reason).to_string(),
+            }),
             _ => Ok(answer),
         },
         _ => Ok(answer),

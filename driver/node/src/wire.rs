@@ -48,13 +48,19 @@ pub(crate) struct Ticks {
 
 impl Ticks {
     pub(crate) fn new() -> Self {
-        let ticks = Self { time_ms: AtomicU64::new(0), now: Notify::new() };
+        let ticks = Self {
+            time_ms: AtomicU64::new(0),
+            now: Notify::new(),
+        };
         ticks.set(NET_TICKTIME);
         ticks
     }
 
     pub(crate) fn set(&self, time: Duration) {
-        self.time_ms.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.time_ms.store(
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
         self.now.notify_one();
     }
 
@@ -120,7 +126,11 @@ pub(crate) async fn run_reader(
     let why = loop {
         let patience = ticks.patience();
         match timeout(patience, stream.read_buf(buffer.room())).await {
-            Ok(Ok(0)) => break CallError::ConnectionLost { cause: "the node closed it".into() },
+            Ok(Ok(0)) => {
+                break CallError::ConnectionLost {
+                    cause: "the node closed it".into(),
+                };
+            }
             Ok(Ok(_)) => {}
             Ok(Err(error)) => break lost(&error),
             Err(_) => {
@@ -136,7 +146,9 @@ pub(crate) async fn run_reader(
 }
 
 fn lost(error: &io::Error) -> CallError {
-    CallError::ConnectionLost { cause: error.to_string() }
+    CallError::ConnectionLost {
+        cause: error.to_string(),
+    }
 }
 
 /// Acts on every whole frame. A frame that is out of the protocol ends the session, because nothing after it can
