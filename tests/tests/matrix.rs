@@ -38,7 +38,10 @@ fn runs(shop: &Shop, release: &Release) -> bool {
 fn counts_add_up(run: &Run) {
     let processes = &run.node(0)["processes"];
     let count = |key: &str| processes[key].as_u64().unwrap();
-    let sum: u64 = ["migrated", "kept", "failed", "died", "skipped"].map(count).iter().sum();
+    let sum: u64 = ["migrated", "kept", "failed", "died", "skipped"]
+        .map(count)
+        .iter()
+        .sum();
     assert_eq!(count("affected"), sum, "{run}");
 }
 
@@ -71,8 +74,11 @@ fn seven_bad_states_are_named_before_and_undone_after() {
     let (v2, v3) = (Release::shop(otp, "v2"), Release::shop(otp, "v3"));
     let shop = Shop::of(&v2).start();
     let before = shop.carts();
-    let bad: Vec<String> =
-        before.iter().filter(|cart| cart.id % 1_400 == 0).map(|cart| cart.pid.clone()).collect();
+    let bad: Vec<String> = before
+        .iter()
+        .filter(|cart| cart.id % 1_400 == 0)
+        .map(|cart| cart.pid.clone())
+        .collect();
     assert_eq!(bad.len(), 7);
 
     let run = Flyhot::upgrade(&shop, &v3).run();
@@ -100,8 +106,8 @@ fn seven_bad_states_are_named_before_and_undone_after() {
     assert_eq!(shop.probe().traces(), NONE);
 }
 
-/// Waits on the node until the worker is in `step`, then kills `victim`; answers whether it was still in it.
-fn killer(shop: &Shop, step: &str, victim: &str) {
+/// Has a process on the node wait until the worker is in `step`, and kill `victim` then.
+fn set_killer(shop: &Shop, step: &str, victim: &str) {
     shop.probe().eval(&format!(
         "Step = fun() ->
              case whereis(flyhot_agent) of
@@ -113,18 +119,27 @@ fn killer(shop: &Shop, step: &str, victim: &str) {
              end
          end,
          Loop = fun(Loop) -> case Step() of {step} -> ok; _ -> Loop(Loop) end end,
-         spawn(fun() ->
+         register(matrix_killer, spawn_opt(fun() ->
              Loop(Loop),
-             Victim = whereis({victim}),
-             exit(Victim, kill),
-             register(flyhots_killer, self()),
+             exit(whereis({victim}), kill),
+             put(killed, true),
              receive stop -> ok end
-         end), ok."
+         end, [{{priority, high}}])), ok."
     ));
+}
+
+/// Ends the killer; whether it killed.
+fn has_killed(shop: &Shop) -> bool {
+    shop.probe().eval(
+        "P = whereis(matrix_killer), {_, D} = process_info(P, dictionary), exit(P, kill),
+         proplists:get_value(killed, D, false).",
+    ) == "true"
 }
 
 #[test]
 fn a_worker_or_guard_killed_in_the_window_leaves_it_wholly_old_or_wholly_new() {
+    /// A step may be over before the killer sees it, on a busy machine.
+    const TRIES: usize = 8;
     let otp = Otp::under_test();
     let (v1, v2) = (Release::shop(otp, "v1"), Release::shop(otp, "v2"));
     let shop = Shop::of(&v1).carts(3_000).start();
@@ -132,30 +147,36 @@ fn a_worker_or_guard_killed_in_the_window_leaves_it_wholly_old_or_wholly_new() {
     let mut on_v2 = false;
     for victim in ["flyhot_agent", "flyhot_guard"] {
         for step in ["freeze", "rehearse_frozen", "migrate", "thaw"] {
-            let (here, there) = if on_v2 { (&v2, &v1) } else { (&v1, &v2) };
-            killer(&shop, step, victim);
-            let run = Flyhot::upgrade(&shop, there).run();
-            let killed = shop.probe().eval(
-                "case whereis(flyhots_killer) of undefined -> false; P -> P ! stop, true end.",
-            );
-            assert_eq!(killed, "true", "nobody was killed in {step}: {run}");
-            wait_until("nothing of flyhot is left", GONE, || shop.probe().traces().is_empty());
-            assert_eq!(shop.probe().suspended(), NONE, "{victim} in {step}: {run}");
-            let carts = shop.carts();
-            assert!(same(&before, &carts), "{victim} in {step}: {run}");
-            let shapes = |shape: &str| carts.iter().all(|cart| cart.shape == shape);
-            let (old, new) = if on_v2 { ("struct", "tuple") } else { ("tuple", "struct") };
-            let wholly_old = shapes(old) && runs(&shop, here);
-            let wholly_new = shapes(new) && runs(&shop, there);
-            assert!(wholly_old != wholly_new, "{victim} in {step}: neither old nor new: {run}");
-            // Whatever was left unfinished, the same command again finishes it.
-            let again = Flyhot::upgrade(&shop, there).run();
-            let outcome = again.outcome()["outcome"].as_str().unwrap().to_owned();
-            assert!(
-                outcome == if wholly_new { "nothing_to_do" } else { "upgraded" },
-                "{victim} in {step}: {run}\nthen {again}"
-            );
-            on_v2 = !on_v2;
+            let killed = (0..TRIES).any(|_| {
+                let (here, there) = if on_v2 { (&v2, &v1) } else { (&v1, &v2) };
+                set_killer(&shop, step, victim);
+                let run = Flyhot::upgrade(&shop, there).run();
+                let killed = has_killed(&shop);
+                wait_until("nothing of flyhot is left", GONE, || {
+                    shop.probe().traces().is_empty()
+                });
+                assert_eq!(shop.probe().suspended(), NONE, "{victim} in {step}: {run}");
+                let carts = shop.carts();
+                assert!(same(&before, &carts), "{victim} in {step}: {run}");
+                let shapes = |shape: &str| carts.iter().all(|cart| cart.shape == shape);
+                let (old, new) = if on_v2 {
+                    ("struct", "tuple")
+                } else {
+                    ("tuple", "struct")
+                };
+                let wholly_old = shapes(old) && runs(&shop, here);
+                let wholly_new = shapes(new) && runs(&shop, there);
+                assert!(
+                    wholly_old != wholly_new,
+                    "{victim} in {step}: neither old nor new: {run}"
+                );
+                // Whatever was left unfinished, the same command again finishes it.
+                let again = Flyhot::upgrade(&shop, there).run();
+                again.expect(if wholly_new { "nothing_to_do" } else { "upgraded" }, 0);
+                on_v2 = !on_v2;
+                killed
+            });
+            assert!(killed, "{victim} was never killed in {step}");
         }
     }
 }

@@ -83,8 +83,8 @@ pub struct Beam {
 }
 
 /// Chunks that make the md5, in this order (`beam_lib:md5_chunks/0`).
-const MD5_CHUNKS: [&[u8; 4]; 9] = [
-    b"Atom", b"AtU8", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT", b"Meta",
+const MD5_CHUNKS: [&[u8; 4]; 11] = [
+    b"Atom", b"AtU8", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT", b"Meta", b"Recs", b"DbgB",
 ];
 
 impl Beam {

@@ -301,3 +301,335 @@ async fn learn_tick_time(calls: Arc<Calls>, ticks: Arc<Ticks>, writer: mpsc::Sen
         _ => tracing::debug!(?answer, "the node does not tell its tick time"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use erl_dist::message::Message;
+    use erl_dist::term::FixInteger;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// The other end of a session, played by the test.
+    struct Peer {
+        stream: DuplexStream,
+        /// The session's first question, for its tick time.
+        asked: Option<Term>,
+    }
+
+    impl Peer {
+        async fn with_session() -> (Self, Session) {
+            let (ours, stream) = duplex(64 * 1024);
+            let (read, write) = split(ours);
+            let own = Own {
+                name: "1T9F@host".into(),
+                creation: 77,
+            };
+            let session = Session::new(read, write, "shop@host".parse().unwrap(), own);
+            let mut peer = Self { stream, asked: None };
+            peer.asked = Some(peer.call().await);
+            (peer, session)
+        }
+
+        /// The next frame without its length.
+        async fn frame(&mut self) -> Vec<u8> {
+            let size = self.stream.read_u32().await.unwrap();
+            let mut frame = vec![0; size as usize];
+            self.stream.read_exact(&mut frame).await.unwrap();
+            frame
+        }
+
+        async fn message(&mut self) -> Message {
+            loop {
+                let frame = self.frame().await;
+                if !frame.is_empty() {
+                    return Message::read_from(&mut &frame[1..]).unwrap();
+                }
+            }
+        }
+
+        /// The reference of the next call.
+        async fn call(&mut self) -> Term {
+            let Message::RegSend(sent) = self.message().await else {
+                panic!("no call")
+            };
+            assert_eq!(sent.to_name.name, "rex");
+            let Term::Tuple(request) = sent.message else {
+                panic!("no call")
+            };
+            let Term::Tuple(from) = &request.elements[1] else {
+                panic!("no From")
+            };
+            from.elements[1].clone()
+        }
+
+        async fn answer(&mut self, reference: Term, answer: Term) {
+            let pair = Tuple::from(vec![reference, answer]).into();
+            let frame = control::send(&Pid::new("1T9F@host", 1, 0, 77), &pair).unwrap();
+            self.stream.write_all(&frame).await.unwrap();
+        }
+
+        async fn tell_tick_time(&mut self, answer: Term) {
+            let reference = self.asked.take().unwrap();
+            self.answer(reference, answer).await;
+            // One is sent at once, so that the time counts from here.
+            assert_eq!(self.frame().await, b"");
+        }
+    }
+
+    fn small(value: i32) -> Term {
+        FixInteger { value }.into()
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn node_call(session: &Session) -> impl Future<Output = Result<Term, CallError>> + 'static {
+        let session = session.clone();
+        async move { session.call("erlang", "node", vec![], LONG).await }
+    }
+
+    fn lost(cause: &str) -> CallError {
+        CallError::ConnectionLost { cause: cause.into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_session_ticks_every_quarter_of_the_tick_time() {
+        let change = Tuple::from(vec![Atom::from("ongoing_change_to").into(), small(8)]).into();
+        for (told, quarter) in [(None, 15), (Some(small(4)), 1), (Some(change), 2)] {
+            let (mut peer, _session) = Peer::with_session().await;
+            match told {
+                Some(answer) => peer.tell_tick_time(answer).await,
+                None => assert_eq!(peer.frame().await, b""),
+            }
+            for _ in 0..3 {
+                let start = Instant::now();
+                assert_eq!(peer.frame().await, b"");
+                assert_eq!(start.elapsed().as_secs_f32().round() as u64, quarter);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_tick_is_answered_at_once() {
+        let (mut peer, _session) = Peer::with_session().await;
+        assert_eq!(peer.frame().await, b"");
+        for _ in 0..3 {
+            let start = Instant::now();
+            peer.stream.write_all(&control::TICK).await.unwrap();
+            assert_eq!(peer.frame().await, b"");
+            assert!(start.elapsed() < Duration::from_secs(1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_peer_is_given_up_after_its_tick_time_and_a_quarter() {
+        let (mut peer, session) = Peer::with_session().await;
+        peer.tell_tick_time(small(8)).await;
+        let start = Instant::now();
+        assert_eq!(
+            node_call(&session).await,
+            Err(lost("the node was silent for 10000 ms"))
+        );
+        assert_eq!(start.elapsed().as_secs_f32().round() as u64, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_ticks_is_not_given_up() {
+        let (mut peer, session) = Peer::with_session().await;
+        peer.tell_tick_time(small(8)).await;
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            peer.stream.write_all(&control::TICK).await.unwrap();
+        }
+        let calling = tokio::spawn(node_call(&session));
+        let reference = peer.call().await;
+        peer.answer(reference, small(1)).await;
+        assert_eq!(calling.await.unwrap(), Ok(small(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_send_to_a_peer_that_reads_nothing_ends_with_the_session() {
+        let (peer, session) = Peer::with_session().await;
+        let big: Term = erl_dist::term::Binary {
+            bytes: vec![0; 128 * 1024],
+        }
+        .into();
+        let mut sent = 0;
+        let error = loop {
+            match session.send_name("x", big.clone()).await {
+                Ok(()) => sent += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error, lost("the node was silent for 75000 ms"));
+        assert!(sent <= WRITE_QUEUE + 1, "{sent} wait in memory");
+        drop(peer);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_answer_ends_at_its_deadline_and_the_next_one_works() {
+        let (mut peer, session) = Peer::with_session().await;
+        let after = Duration::from_secs(3);
+        assert_eq!(
+            session.call("timer", "sleep", vec![], after).await,
+            Err(CallError::Timeout { after })
+        );
+        let late = peer.call().await;
+        let calling = tokio::spawn(node_call(&session));
+        let reference = peer.call().await;
+        peer.answer(late, small(1)).await;
+        peer.answer(reference, small(2)).await;
+        assert_eq!(calling.await.unwrap(), Ok(small(2)));
+        assert_eq!(session.dropped(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_out_of_the_protocol_end_the_session_and_name_the_fault() {
+        let over = 128 * 1024 * 1024 + 1;
+        for (bytes, error) in [
+            (
+                vec![0, 0, 0, 3, 131, 68, 0],
+                CallError::MalformedTerm {
+                    what: "a frame of type 131".into(),
+                },
+            ),
+            (
+                [&[0, 0, 0, 7, 112][..], &[131, 108, 255, 255, 255, 255]].concat(),
+                CallError::MalformedTerm {
+                    what: "the term is cut off".into(),
+                },
+            ),
+            (
+                vec![8, 0, 0, 1],
+                CallError::FrameTooLarge {
+                    size: over,
+                    max: over - 1,
+                },
+            ),
+        ] {
+            let (mut peer, session) = Peer::with_session().await;
+            let calling = tokio::spawn(node_call(&session));
+            peer.call().await;
+            peer.stream.write_all(&bytes).await.unwrap();
+            assert_eq!(calling.await.unwrap(), Err(error.clone()));
+            assert_eq!(node_call(&session).await, Err(error), "and it stays over");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nests_too_deep_ends_its_call_only() {
+        let (mut peer, session) = Peer::with_session().await;
+        let calling = tokio::spawn(node_call(&session));
+        let reference = peer.call().await;
+        let pair = Tuple::from(vec![reference, small(7)]).into();
+        let mut frame = control::send(&session.pid(), &pair).unwrap();
+        frame.truncate(frame.len() - 2);
+        frame.extend([104, 1].repeat(20_000));
+        frame.push(106);
+        let size = u32::try_from(frame.len() - 4).unwrap();
+        frame[..4].copy_from_slice(&size.to_be_bytes());
+        peer.stream.write_all(&frame).await.unwrap();
+        let what = "the term nests deeper than 256 levels".into();
+        assert_eq!(calling.await.unwrap(), Err(CallError::MalformedTerm { what }));
+        let calling = tokio::spawn(node_call(&session));
+        let reference = peer.call().await;
+        peer.answer(reference, small(1)).await;
+        assert_eq!(calling.await.unwrap(), Ok(small(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_needs_no_answer_is_passed_over_and_an_unlink_gets_one() {
+        let (mut peer, session) = Peer::with_session().await;
+        let (them, us) = (Pid::new("shop@host", 9, 0, 1), session.pid());
+        let unlink = vec![small(35), small(42), them.clone().into(), us.clone().into()];
+        let reference = Reference {
+            node: Atom::from("shop@host"),
+            id: vec![1, 2, 3],
+            creation: 1,
+        };
+        let monitor = vec![
+            small(19),
+            them.clone().into(),
+            us.clone().into(),
+            reference.into(),
+        ];
+        let link = vec![small(1), them.clone().into(), us.clone().into()];
+        for control in [link, monitor, vec![small(77)], unlink] {
+            let mut frame = vec![0, 0, 0, 0, 112];
+            crate::encode::encode(&Tuple::from(control).into(), &mut frame).unwrap();
+            let size = u32::try_from(frame.len() - 4).unwrap();
+            frame[..4].copy_from_slice(&size.to_be_bytes());
+            peer.stream.write_all(&frame).await.unwrap();
+        }
+        let Message::UnlinkIdAck(ack) = peer.message().await else {
+            panic!("no acknowledgement")
+        };
+        assert_eq!((ack.id, ack.from_pid, ack.to_pid), (small(42), us, them));
+        let calling = tokio::spawn(node_call(&session));
+        let reference = peer.call().await;
+        peer.answer(reference, small(1)).await;
+        assert_eq!(calling.await.unwrap(), Ok(small(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_writes_what_waits_and_ends_all_clones() {
+        let (mut peer, session) = Peer::with_session().await;
+        let other = session.clone();
+        let waiting = tokio::spawn(node_call(&session));
+        peer.call().await;
+        for value in 0..20 {
+            session.send_name("x", small(value)).await.unwrap();
+        }
+        let closing = tokio::spawn(session.close());
+        for value in 0..20 {
+            let Message::RegSend(sent) = peer.message().await else {
+                panic!("no send")
+            };
+            assert_eq!(sent.message, small(value));
+        }
+        assert_eq!(peer.stream.read(&mut [0]).await.unwrap(), 0, "then the end");
+        assert!(!closing.is_finished(), "the node has not seen it yet");
+        drop(peer);
+        closing.await.unwrap();
+        assert_eq!(waiting.await.unwrap(), Err(lost("this side closed it")));
+        assert_eq!(node_call(&other).await, Err(lost("this side closed it")));
+        assert_eq!(
+            other.send_name("x", small(1)).await,
+            Err(lost("this side closed it"))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_does_not_wait_for_a_peer_that_is_gone() {
+        let (peer, session) = Peer::with_session().await;
+        let start = Instant::now();
+        session.close().await;
+        assert_eq!(start.elapsed().as_secs_f32().round() as u64, CLOSING.as_secs());
+        drop(peer);
+    }
+
+    #[tokio::test]
+    async fn sends_are_given_out_once() {
+        let (mut peer, session) = Peer::with_session().await;
+        let mut incoming = session.incoming().unwrap();
+        assert!(session.incoming().is_none());
+        let frame = control::send(&session.pid(), &small(5)).unwrap();
+        peer.stream.write_all(&frame).await.unwrap();
+        assert_eq!(incoming.recv().await, Some(small(5)));
+        let stranger = Pid {
+            serial: 9,
+            ..session.pid()
+        };
+        peer.stream
+            .write_all(&control::send(&stranger, &small(6)).unwrap())
+            .await
+            .unwrap();
+        peer.stream.write_all(&frame).await.unwrap();
+        assert_eq!(
+            incoming.recv().await,
+            Some(small(5)),
+            "the stranger's is passed over"
+        );
+    }
+}

@@ -8,12 +8,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
-use tokio::sync::{Notify, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::CallError;
 use crate::calls::Calls;
@@ -42,40 +41,21 @@ pub(crate) enum Outgoing {
 /// quarter itself. Both sides must count with the same time, so a session asks the node for its own.
 #[derive(Debug)]
 pub(crate) struct Ticks {
-    time_ms: AtomicU64,
-    now: Notify,
+    time: watch::Sender<Duration>,
+    answer: Notify,
 }
 
 impl Ticks {
     pub(crate) fn new() -> Self {
-        let ticks = Self {
-            time_ms: AtomicU64::new(0),
-            now: Notify::new(),
-        };
-        ticks.set(NET_TICKTIME);
-        ticks
+        Self {
+            time: watch::Sender::new(NET_TICKTIME),
+            answer: Notify::new(),
+        }
     }
 
+    /// What the node says of itself; counts from now on.
     pub(crate) fn set(&self, time: Duration) {
-        self.time_ms.store(
-            u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
-        self.now.notify_one();
-    }
-
-    fn time(&self) -> Duration {
-        Duration::from_millis(self.time_ms.load(Ordering::Relaxed))
-    }
-
-    /// How long this side may write nothing.
-    fn interval(&self) -> Duration {
-        self.time() / 4
-    }
-
-    /// How long the peer may: its time and a quarter, as it counts itself.
-    fn patience(&self) -> Duration {
-        self.time() + self.interval()
+        self.time.send_replace(time);
     }
 }
 
@@ -88,12 +68,16 @@ pub(crate) async fn run_writer(
 ) {
     let writing = async {
         let mut stream = BufWriter::with_capacity(WRITE_BUFFER, stream);
+        let mut time = ticks.time.subscribe();
         loop {
+            let quarter = *time.borrow_and_update() / 4;
             let outgoing = tokio::select! {
                 biased;
                 frame = frames.recv() => frame.unwrap_or(Outgoing::Close),
-                () = ticks.now.notified() => Outgoing::Frame(TICK.to_vec()),
-                () = sleep(ticks.interval()) => Outgoing::Frame(TICK.to_vec()),
+                () = ticks.answer.notified() => Outgoing::Frame(TICK.to_vec()),
+                // The node may have counted for a while already.
+                _ = time.changed() => Outgoing::Frame(TICK.to_vec()),
+                () = sleep(quarter) => Outgoing::Frame(TICK.to_vec()),
             };
             match outgoing {
                 Outgoing::Frame(frame) => stream.write_all(&frame).await?,
@@ -123,20 +107,27 @@ pub(crate) async fn run_reader(
     replies: mpsc::Sender<Outgoing>,
 ) {
     let mut buffer = FrameBuffer::new();
+    let mut time = ticks.time.subscribe();
+    let mut heard = Instant::now();
     let why = loop {
-        let patience = ticks.patience();
-        match timeout(patience, stream.read_buf(buffer.room())).await {
-            Ok(Ok(0)) => {
+        // The node's time and a quarter, as it counts itself.
+        let patience = *time.borrow_and_update() * 5 / 4;
+        let read = tokio::select! {
+            read = stream.read_buf(buffer.room()) => read,
+            _ = time.changed() => continue,
+            () = sleep_until(heard + patience) => {
+                let cause = format!("the node was silent for {} ms", patience.as_millis());
+                break CallError::ConnectionLost { cause };
+            }
+        };
+        match read {
+            Ok(0) => {
                 break CallError::ConnectionLost {
                     cause: "the node closed it".into(),
                 };
             }
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => break lost(&error),
-            Err(_) => {
-                let cause = format!("the node was silent for {} ms", patience.as_millis());
-                break CallError::ConnectionLost { cause };
-            }
+            Ok(_) => heard = Instant::now(),
+            Err(error) => break lost(&error),
         }
         if let Err(error) = take(&mut buffer, &calls, &ticks, &replies) {
             break error;
@@ -166,7 +157,7 @@ fn take(
             Err(TooLarge { size }) => return Err(CallError::FrameTooLarge { size, max: MAX_FRAME }),
         };
         match read(frame).map_err(|what| CallError::MalformedTerm { what })? {
-            Frame::Tick => ticks.now.notify_one(),
+            Frame::Tick => ticks.answer.notify_one(),
             Frame::Send { to, message } if to == calls.own().pid() => calls.deliver(message),
             Frame::Send { to, .. } => tracing::debug!(%to, "a send to no pid of ours was passed over"),
             Frame::Unlink { id, from, to } => {

@@ -49,6 +49,10 @@ pub(super) fn compact(code: &[u8], at: usize) -> Result<(Compact, usize), BeamEr
         ));
     }
     let (length, start) = if byte >> 5 == 7 {
+        // A length that is itself told by a length would recurse as deep as the file is long.
+        if code.get(at + 1).is_some_and(|byte| byte >> 3 == 0b1_1111) {
+            return Err(damaged("Code", "a number is too long"));
+        }
         let (more, start) = compact(code, at + 1)?;
         (
             more.number("Code")?

@@ -334,11 +334,15 @@ fn is_field_read(body: &[Instruction], at: usize, fields: &BTreeSet<u64>) -> boo
             == Some(true)
 }
 
-/// A loop that a comprehension was compiled to ends with its list: `-f/1-lc$^0/1-0-`.
-fn is_comprehension((_, name, _): &Function) -> bool {
-    ["-lc$^", "-blc$^", "-lbc$^", "-bbc$^", "-mc$^", "-bc$^"]
-        .iter()
-        .any(|mark| name.contains(mark))
+/// Whether a call is a step of the loops that one comprehension was compiled to: they end with its list. A generator
+/// inside another is two loops that call each other, `-f/1-lc$^0/1-0-` and `-f/1-lc$^1/1-1-`.
+fn is_comprehension_step(caller: &Function, callee: &Function) -> bool {
+    let parent = |function: &Function| {
+        ["-lc$^", "-blc$^", "-lbc$^", "-bbc$^", "-mc$^", "-bc$^"]
+            .iter()
+            .find_map(|mark| function.1.split_once(mark).map(|(parent, _)| parent.to_owned()))
+    };
+    caller.0 == callee.0 && parent(caller).is_some() && parent(caller) == parent(callee)
 }
 
 fn has_cycle(edges: &BTreeMap<Function, Vec<Function>>) -> bool {
@@ -356,7 +360,7 @@ fn has_cycle(edges: &BTreeMap<Function, Vec<Function>>) -> bool {
             match called.get(next) {
                 Some(callee) => {
                     open.push((function, next + 1));
-                    if callee == function && is_comprehension(function) {
+                    if is_comprehension_step(function, callee) {
                         continue;
                     }
                     if grey.contains(callee) {

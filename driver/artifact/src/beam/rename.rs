@@ -13,7 +13,7 @@ use super::{Beam, BeamError, FUN_ENTRY, damaged, word, write_atoms};
 const TOOLS: [&[u8; 4]; 4] = [b"Dbgi", b"Docs", b"ExCk", b"Abst"];
 
 /// Modules that hold BIFs: a second module with the same BIFs cannot be loaded (`erts/emulator/beam/bif.tab`).
-const HOLD_BIFS: [&str; 28] = [
+const HOLD_BIFS: [&str; 32] = [
     "atomics",
     "binary",
     "code",
@@ -23,11 +23,13 @@ const HOLD_BIFS: [&str; 28] = [
     "erl_ddll",
     "erl_debugger",
     "erl_prim_loader",
+    "error_logger",
     "erlang",
     "erts_code_purger",
     "erts_debug",
     "erts_internal",
     "erts_literal_area_collector",
+    "erts_trace_cleaner",
     "file",
     "io",
     "init",
@@ -38,7 +40,9 @@ const HOLD_BIFS: [&str; 28] = [
     "os",
     "persistent_term",
     "prim_eval",
+    "prim_file",
     "re",
+    "records",
     "string",
     "unicode",
     "zlib",
@@ -56,6 +60,10 @@ pub enum RenameError {
     /// It holds BIFs.
     #[error("it holds functions of the runtime system")]
     HoldsBifs,
+    /// It defines native records (OTP 29): a record belongs to the module that defines it, so that what the copy
+    /// makes and matches would not be the state's.
+    #[error("it defines native records")]
+    NativeRecords,
     /// The new name does not fit.
     #[error("the name {0} is longer than 255 bytes")]
     NameTooLong(String),
@@ -81,6 +89,9 @@ pub fn rename(beam: &Beam, aliases: &BTreeMap<String, String>) -> Result<Vec<u8>
     }
     if beam.loads_nif() {
         return Err(RenameError::Nif);
+    }
+    if beam.chunk(b"Recs").is_some() {
+        return Err(RenameError::NativeRecords);
     }
     if beam.has_on_load()? {
         return Err(RenameError::OnLoad);
@@ -135,7 +146,11 @@ impl Beam {
             return Ok(());
         };
         let count = word(&table, 0, "a table")? as usize;
-        table[4..].chunks_exact_mut(width).take(count).for_each(change);
+        let rows = table[4..].chunks_exact_mut(width);
+        if rows.len() < count {
+            return Err(BeamError::Truncated("a table"));
+        }
+        rows.take(count).for_each(change);
         self.replace(id, table);
         Ok(())
     }
