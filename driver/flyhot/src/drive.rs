@@ -9,6 +9,7 @@ mod facts;
 mod node;
 mod persist;
 mod rehearse;
+mod stages;
 mod steps;
 
 use flyhot_artifact::Release;

@@ -3,36 +3,28 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use flyhot_agent::{AnswerError, Command, DiskModule, PersistFile, PrepareModule, StagedKey};
+use flyhot_agent::{AnswerError, Command, DiskModule};
 use flyhot_events::{
     CodeIds, ErrorKind, Event, NodeCensus, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Verdict,
 };
-use flyhot_node::{CallError, ConnectOptions};
-use flyhot_upgrade::judge::{self, Judgement};
+use flyhot_node::ConnectOptions;
+use flyhot_upgrade::judge;
 use flyhot_upgrade::{
-    Changes, Kind, NodeFacts, Plan, PlanInput, Policy, Script, Target, WayBackReport, changes, elixir_name,
-    plan,
+    Changes, Kind, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes, plan,
 };
 
 use super::agent::{Agent, AgentError};
 use super::facts;
 use super::persist::Places;
-use super::rehearse::{self, Copies};
+use super::rehearse::Copies;
 use super::steps::Steps;
 use super::{NodeError, NodeRequest};
 use crate::errors;
-use crate::options::{Direction, Lingerers, Options, Persist, Rehearsal, WayBackNeeded};
+use crate::options::{Direction, Options, Persist, Rehearsal, WayBackNeeded};
 
 /// How long each step of connecting may take. The node itself gives up on a handshake after 7 s
 /// (`net_kernel`, `setuptime`).
 const CONNECT_STEP: Duration = Duration::from_secs(7);
-
-/// The pause before another attempt at a freeze, doubled each time: long enough for a queue to drain, short beside
-/// the five seconds that callers wait.
-const BACK_OFF: Duration = Duration::from_millis(500);
-
-/// How long a rehearsal of every live process may take; measured 14 to 22 ms for 10 000.
-const REHEARSAL: Duration = Duration::from_secs(60);
 
 pub(super) async fn upgrade(
     request: &NodeRequest<'_>,
@@ -108,13 +100,7 @@ fn failed(request: &NodeRequest<'_>, error: &AgentError) -> NodeError {
             ErrorKind::Locked,
             "Wait until it has finished, then run the command again.",
         ),
-        AgentError::Call { source, .. } => match source {
-            CallError::Timeout { .. } | CallError::ConnectionLost { .. } => (
-                ErrorKind::NodeUnreachable,
-                "Check that the node is alive, then run the command again: it tells what the node runs now.",
-            ),
-            _ => (ErrorKind::Bug, "Report this with the text above."),
-        },
+        AgentError::Call { source, .. } => errors::call(source),
         AgentError::Answer {
             source: AnswerError::WorkerGone,
             ..
@@ -135,22 +121,22 @@ fn failed(request: &NodeRequest<'_>, error: &AgentError) -> NodeError {
 }
 
 /// One node's work, from the census to the disk.
-struct Work<'a> {
-    request: &'a NodeRequest<'a>,
-    agent: &'a Agent<'a>,
-    policy: Policy,
+pub(super) struct Work<'a> {
+    pub(super) request: &'a NodeRequest<'a>,
+    pub(super) agent: &'a Agent<'a>,
+    pub(super) policy: Policy,
 }
 
 /// What the census brought.
-struct Seen {
-    facts: NodeFacts,
-    target: Target,
-    changes: Changes,
-    kinds: Vec<Kind>,
-    copies: Copies,
-    before: String,
-    after: String,
-    drifted: BTreeSet<String>,
+pub(super) struct Seen {
+    pub(super) facts: NodeFacts,
+    pub(super) target: Target,
+    pub(super) changes: Changes,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) copies: Copies,
+    pub(super) before: String,
+    pub(super) after: String,
+    pub(super) drifted: BTreeSet<String>,
 }
 
 impl Work<'_> {
@@ -159,6 +145,9 @@ impl Work<'_> {
         let seen = self.census(steps).await?;
         if seen.changes.is_nothing() {
             let mut outcome = NodeOutcome::untouched(node, OutcomeKind::NothingToDo);
+            if self.policy.persist && !self.request.plan_only {
+                outcome.reasons = self.persist_what_runs(&seen, steps).await?;
+            }
             outcome.code_id = CodeIds {
                 before: Some(seen.before.clone()),
                 after: Some(seen.before),
@@ -185,7 +174,7 @@ impl Work<'_> {
                 plan.reasons.clone(),
             ));
         }
-        let places = Places::new(&plan, &seen.facts, self.request.release);
+        let places = Places::new(&plan.changes, &seen.facts, self.request.release);
         if let Some(reasons) = self.before_the_window(&seen, &mut plan, &places, steps).await? {
             let mut all = plan.reasons.clone();
             all.extend(reasons);
@@ -206,13 +195,13 @@ impl Work<'_> {
                 .await?;
         }
         if matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded) && self.policy.persist {
-            let reasons = self.persist(&plan, &places, steps).await?;
+            let reasons = self.persist(&plan.changes, &places, steps).await?;
             outcome.reasons.extend(reasons);
         }
         Ok(outcome)
     }
 
-    async fn census(&self, steps: &mut Steps<'_>) -> Result<Seen, AgentError> {
+    pub(super) async fn census(&self, steps: &mut Steps<'_>) -> Result<Seen, AgentError> {
         let begun = steps.begin(Step::Census);
         let release = self.request.release;
         let facts = self
@@ -270,7 +259,7 @@ impl Work<'_> {
         })
     }
 
-    async fn disk(&self, modules: Vec<String>) -> Result<Vec<DiskModule>, AgentError> {
+    pub(super) async fn disk(&self, modules: Vec<String>) -> Result<Vec<DiskModule>, AgentError> {
         if modules.is_empty() {
             return Ok(Vec::new());
         }
@@ -299,7 +288,7 @@ impl Work<'_> {
             .collect())
     }
 
-    async fn plan(&self, seen: &Seen) -> Result<Plan, AgentError> {
+    pub(super) async fn plan(&self, seen: &Seen) -> Result<Plan, AgentError> {
         let affected = affected(seen);
         let way_back: WayBackReport = self
             .agent
@@ -340,251 +329,6 @@ impl Work<'_> {
             reasons: plan.reasons.clone(),
         });
     }
-
-    /// Stage, rehearse, drain, prepare. `Some` refuses the upgrade; nothing was touched.
-    async fn before_the_window(
-        &self,
-        seen: &Seen,
-        plan: &mut Plan,
-        places: &Places,
-        steps: &mut Steps<'_>,
-    ) -> Result<Option<Vec<Reason>>, AgentError> {
-        let begun = steps.begin(Step::Stage);
-        let mut items = Vec::new();
-        for name in plan.changes.swapped() {
-            match self.request.release.read_module(name) {
-                Ok(bytes) => items.push((StagedKey::Beam(name.clone()), bytes)),
-                Err(error) => {
-                    return Ok(Some(vec![Reason::new(
-                        ReasonCode::BrokenFile,
-                        name,
-                        format!("{name} cannot be read again: {}", errors::chain(&error)),
-                        "Build the release again, and leave it alone while it is deployed.",
-                    )]));
-                }
-            }
-        }
-        self.agent.stage(&items).await?;
-        steps.done(
-            begun,
-            items.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
-            Unit::Bytes,
-        );
-
-        let jobs = seen.copies.jobs(plan);
-        if !jobs.is_empty() {
-            let begun = steps.begin(Step::Rehearse);
-            self.agent.stage(&seen.copies.beams(&jobs)).await?;
-            let copies = seen.copies.names(&jobs);
-            self.agent
-                .slow(
-                    "loading copies",
-                    &Command::Copies(copies),
-                    flyhot_agent::copies_loaded,
-                )
-                .await?;
-            let report = self
-                .agent
-                .timed(
-                    "rehearsing",
-                    &rehearse::command(jobs, &self.policy, REHEARSAL),
-                    REHEARSAL,
-                    flyhot_agent::rehearsal,
-                )
-                .await?;
-            steps.done(begun, report.passed + report.failed, Unit::Processes);
-            let reasons = judge::rehearsal(&report);
-            if judge::refuse(&reasons) {
-                return Ok(Some(reasons));
-            }
-        }
-
-        let begun = steps.begin(Step::Drain);
-        let options = self.request.options;
-        let report = self
-            .agent
-            .timed(
-                "draining",
-                &Command::Drain {
-                    modules: plan.changes.changed.clone(),
-                    timeout_ms: ms(options.drain_timeout),
-                    kill: options.lingerers == Lingerers::Kill,
-                },
-                options.drain_timeout + Duration::from_secs(60),
-                flyhot_agent::drain,
-            )
-            .await?;
-        steps.done(begun, plan.changes.changed.len() as u64, Unit::Modules);
-        let reasons = judge::drain(&report);
-        if judge::refuse(&reasons) {
-            return Ok(Some(reasons));
-        }
-        plan.reasons.extend(reasons);
-
-        self.prepare(plan, places, steps).await
-    }
-
-    async fn prepare(
-        &self,
-        plan: &mut Plan,
-        places: &Places,
-        steps: &mut Steps<'_>,
-    ) -> Result<Option<Vec<Reason>>, AgentError> {
-        let begun = steps.begin(Step::Prepare);
-        let module = |name: &String, changed| PrepareModule {
-            name: name.clone(),
-            file: places.file(name),
-            changed,
-        };
-        let modules: Vec<PrepareModule> = plan
-            .changes
-            .changed
-            .iter()
-            .map(|name| module(name, true))
-            .chain(plan.changes.added.iter().map(|name| module(name, false)))
-            .collect();
-        let count = modules.len() as u64;
-        let report = self
-            .agent
-            .slow("preparing", &Command::Prepare(modules), flyhot_agent::prepare)
-            .await?;
-        steps.done(begun, count, Unit::Modules);
-        plan.prepared(&report);
-        let reasons = judge::prepare(&report);
-        Ok(judge::refuse(&reasons).then_some(reasons))
-    }
-
-    /// Knock and window, as often as the options allow.
-    async fn windows(
-        &self,
-        mut seen: Seen,
-        plan: &mut Plan,
-        places: &Places,
-        steps: &mut Steps<'_>,
-    ) -> Result<NodeOutcome, AgentError> {
-        let node = steps.node().to_owned();
-        let options = self.request.options;
-        let of = u64::from(options.freeze_attempts);
-        let mut pause = BACK_OFF;
-        for attempt in 1..=of {
-            if attempt > 1 {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-                // The node has moved on: who is affected is asked again.
-                let fresh = self.census(steps).await?;
-                seen.kinds = fresh.kinds;
-                let again = self.plan(&seen).await?;
-                plan.kinds = again.kinds;
-                self.prepare(plan, places, steps).await?;
-            }
-            let knocking = steps.begin(Step::Knock);
-            let kinds: Vec<u64> = plan.frozen().map(|kind| kind.kind.id).collect();
-            let report = self
-                .agent
-                .timed(
-                    "knocking",
-                    &Command::Knock {
-                        kinds,
-                        timeout_ms: ms(options.quiesce_timeout),
-                        in_flight: self.policy.in_flight,
-                    },
-                    options.quiesce_timeout,
-                    flyhot_agent::knock,
-                )
-                .await?;
-            steps.done(knocking, report.answered, Unit::Processes);
-            let reasons = judge::knock(&report);
-            if !reasons.is_empty() {
-                let mut all = plan.reasons.clone();
-                all.extend(reasons);
-                return Ok(judge::untouched(
-                    &node,
-                    plan,
-                    OutcomeKind::NotQuiesced,
-                    &seen.before,
-                    all,
-                ));
-            }
-            let script = plan.script(&seen.target, &seen.facts, &self.policy, |name| places.file(name));
-            match self.window(&seen, plan, &script, attempt < of, steps).await? {
-                Judgement::Done(outcome) => return Ok(*outcome),
-                Judgement::Retry(reasons) => {
-                    steps.emit(Event::Attempt {
-                        node: node.clone(),
-                        attempt,
-                        of,
-                        reasons,
-                    });
-                }
-            }
-        }
-        Ok(judge::untouched(
-            &node,
-            plan,
-            OutcomeKind::NotQuiesced,
-            &seen.before,
-            plan.reasons.clone(),
-        ))
-    }
-
-    async fn window(
-        &self,
-        seen: &Seen,
-        plan: &Plan,
-        script: &Script,
-        more: bool,
-        steps: &mut Steps<'_>,
-    ) -> Result<Judgement, AgentError> {
-        let begun = steps.begin(Step::Window);
-        // The agent keeps its own deadlines: two budgets at most, a revert, a thaw.
-        let on_node = 2 * self.request.options.window_budget + self.request.options.revert_budget;
-        let report = self
-            .agent
-            .timed(
-                "the window",
-                &Command::Window(script),
-                on_node + Duration::from_secs(10),
-                flyhot_agent::window,
-            )
-            .await?;
-        steps.done(begun, report.affected, Unit::Processes);
-        Ok(judge::window(
-            steps.node(),
-            plan,
-            &report,
-            more,
-            (&seen.before, &seen.after),
-            plan.reasons.clone(),
-        ))
-    }
-
-    async fn persist(
-        &self,
-        plan: &Plan,
-        places: &Places,
-        steps: &mut Steps<'_>,
-    ) -> Result<Vec<Reason>, AgentError> {
-        let begun = steps.begin(Step::Persist);
-        let (files, homeless): (Vec<PersistFile>, Vec<String>) = places.beams(plan);
-        let report = self
-            .agent
-            .slow("persisting", &Command::Persist(files), flyhot_agent::persist)
-            .await?;
-        steps.done(begun, report.written, Unit::Files);
-        let mut reasons = judge::persist(&report);
-        reasons.extend(homeless.into_iter().map(|module| {
-            let shown = elixir_name(&module);
-            Reason::new(
-                ReasonCode::NotPersisted,
-                &shown,
-                format!(
-                    "{shown} has no place below the node's release directory; a restart boots the old code"
-                ),
-                "",
-            )
-        }));
-        Ok(reasons)
-    }
 }
 
 /// The kinds that the census shows to be affected.
@@ -597,8 +341,4 @@ fn affected(seen: &Seen) -> Vec<u64> {
         })
         .map(|kind| kind.id)
         .collect()
-}
-
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

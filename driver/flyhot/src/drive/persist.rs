@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use flyhot_agent::{PersistFile, StagedKey};
 use flyhot_artifact::Release;
-use flyhot_upgrade::{NodeFacts, Plan};
+use flyhot_upgrade::{Changes, NodeFacts};
 
 /// Below the release directory: where the files that were there first are kept.
 const BASE: &str = "flyhot/base";
@@ -20,15 +20,14 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub(super) fn new(plan: &Plan, facts: &NodeFacts, release: &Release) -> Self {
+    pub(super) fn new(changes: &Changes, facts: &NodeFacts, release: &Release) -> Self {
         let consolidated = facts
             .modules
             .values()
             .filter_map(|module| module.file.rsplit_once('/'))
             .map(|(dir, _)| dir)
             .find(|dir| dir.ends_with("/consolidated"));
-        let files = plan
-            .changes
+        let files = changes
             .swapped()
             .filter_map(|name| {
                 let loaded = facts.modules.get(name).map(|module| module.file.clone());
@@ -59,10 +58,9 @@ impl Places {
     }
 
     /// The beams to be written from what is staged, and the modules that have no place on the node's disk.
-    pub(super) fn beams(&self, plan: &Plan) -> (Vec<PersistFile>, Vec<String>) {
+    pub(super) fn beams(&self, changes: &Changes) -> (Vec<PersistFile>, Vec<String>) {
         let mut homeless = Vec::new();
-        let files = plan
-            .changes
+        let files = changes
             .swapped()
             .filter_map(
                 |module| match self.files.get(module).and_then(|file| self.persisted(file)) {

@@ -1,0 +1,325 @@
+//! The steps that touch a node: stage, rehearse, drain, prepare, knock, window, persist.
+
+use std::time::Duration;
+
+use flyhot_agent::{Command, PersistFile, PrepareModule, StagedKey};
+use flyhot_events::{Event, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit};
+use flyhot_upgrade::judge::{self, Judgement};
+use flyhot_upgrade::{Changes, Plan, Script, elixir_name};
+
+use super::agent::AgentError;
+use super::node::{Seen, Work};
+use super::persist::Places;
+use super::rehearse;
+use super::steps::Steps;
+use crate::errors;
+use crate::options::Lingerers;
+
+/// The pause before another attempt at a freeze, doubled each time: long enough for a queue to drain, short beside
+/// the five seconds that callers wait.
+const BACK_OFF: Duration = Duration::from_millis(500);
+
+/// How long a rehearsal of every live process may take; measured 14 to 22 ms for 10 000.
+const REHEARSAL: Duration = Duration::from_secs(60);
+
+impl Work<'_> {
+    /// Hands the new code over; the inner error is a file that is not what it was.
+    async fn stage(
+        &self,
+        changes: &Changes,
+        steps: &mut Steps<'_>,
+    ) -> Result<Result<(), Reason>, AgentError> {
+        let begun = steps.begin(Step::Stage);
+        let mut items = Vec::new();
+        for name in changes.swapped() {
+            match self.request.release.read_module(name) {
+                Ok(bytes) => items.push((StagedKey::Beam(name.clone()), bytes)),
+                Err(error) => {
+                    return Ok(Err(Reason::new(
+                        ReasonCode::BrokenFile,
+                        elixir_name(name),
+                        format!(
+                            "{} cannot be read again: {}",
+                            elixir_name(name),
+                            errors::chain(&error)
+                        ),
+                        "Build the release again, and leave it alone while it is deployed.",
+                    )));
+                }
+            }
+        }
+        self.agent.stage(&items).await?;
+        steps.done(
+            begun,
+            items.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
+            Unit::Bytes,
+        );
+        Ok(Ok(()))
+    }
+
+    /// Stage, rehearse, drain, prepare. `Some` refuses the upgrade; nothing was touched.
+    pub(super) async fn before_the_window(
+        &self,
+        seen: &Seen,
+        plan: &mut Plan,
+        places: &Places,
+        steps: &mut Steps<'_>,
+    ) -> Result<Option<Vec<Reason>>, AgentError> {
+        if let Err(reason) = self.stage(&plan.changes, steps).await? {
+            return Ok(Some(vec![reason]));
+        }
+
+        let jobs = seen.copies.jobs(plan);
+        if !jobs.is_empty() {
+            let begun = steps.begin(Step::Rehearse);
+            self.agent.stage(&seen.copies.beams(&jobs)).await?;
+            let copies = seen.copies.names(&jobs);
+            self.agent
+                .slow(
+                    "loading copies",
+                    &Command::Copies(copies),
+                    flyhot_agent::copies_loaded,
+                )
+                .await?;
+            let report = self
+                .agent
+                .timed(
+                    "rehearsing",
+                    &rehearse::command(jobs, &self.policy, REHEARSAL),
+                    REHEARSAL,
+                    flyhot_agent::rehearsal,
+                )
+                .await?;
+            steps.done(begun, report.passed + report.failed, Unit::Processes);
+            let reasons = judge::rehearsal(&report);
+            if judge::refuse(&reasons) {
+                return Ok(Some(reasons));
+            }
+        }
+
+        let begun = steps.begin(Step::Drain);
+        let options = self.request.options;
+        let report = self
+            .agent
+            .timed(
+                "draining",
+                &Command::Drain {
+                    modules: plan.changes.changed.clone(),
+                    timeout_ms: ms(options.drain_timeout),
+                    kill: options.lingerers == Lingerers::Kill,
+                },
+                options.drain_timeout + Duration::from_secs(60),
+                flyhot_agent::drain,
+            )
+            .await?;
+        steps.done(begun, plan.changes.changed.len() as u64, Unit::Modules);
+        let reasons = judge::drain(&report);
+        if judge::refuse(&reasons) {
+            return Ok(Some(reasons));
+        }
+        plan.reasons.extend(reasons);
+
+        self.prepare(plan, places, steps).await
+    }
+
+    async fn prepare(
+        &self,
+        plan: &mut Plan,
+        places: &Places,
+        steps: &mut Steps<'_>,
+    ) -> Result<Option<Vec<Reason>>, AgentError> {
+        let begun = steps.begin(Step::Prepare);
+        let module = |name: &String, changed| PrepareModule {
+            name: name.clone(),
+            file: places.file(name),
+            changed,
+        };
+        let modules: Vec<PrepareModule> = plan
+            .changes
+            .changed
+            .iter()
+            .map(|name| module(name, true))
+            .chain(plan.changes.added.iter().map(|name| module(name, false)))
+            .collect();
+        let count = modules.len() as u64;
+        let report = self
+            .agent
+            .slow("preparing", &Command::Prepare(modules), flyhot_agent::prepare)
+            .await?;
+        steps.done(begun, count, Unit::Modules);
+        plan.prepared(&report);
+        let reasons = judge::prepare(&report);
+        Ok(judge::refuse(&reasons).then_some(reasons))
+    }
+
+    /// Knock and window, as often as the options allow.
+    pub(super) async fn windows(
+        &self,
+        mut seen: Seen,
+        plan: &mut Plan,
+        places: &Places,
+        steps: &mut Steps<'_>,
+    ) -> Result<NodeOutcome, AgentError> {
+        let node = steps.node().to_owned();
+        let options = self.request.options;
+        let of = u64::from(options.freeze_attempts);
+        let mut pause = BACK_OFF;
+        for attempt in 1..=of {
+            if attempt > 1 {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+                // The node has moved on: who is affected is asked again.
+                let fresh = self.census(steps).await?;
+                seen.kinds = fresh.kinds;
+                let again = self.plan(&seen).await?;
+                plan.kinds = again.kinds;
+                self.prepare(plan, places, steps).await?;
+            }
+            let knocking = steps.begin(Step::Knock);
+            let kinds: Vec<u64> = plan.frozen().map(|kind| kind.kind.id).collect();
+            let report = self
+                .agent
+                .timed(
+                    "knocking",
+                    &Command::Knock {
+                        kinds,
+                        timeout_ms: ms(options.quiesce_timeout),
+                        in_flight: self.policy.in_flight,
+                    },
+                    options.quiesce_timeout,
+                    flyhot_agent::knock,
+                )
+                .await?;
+            steps.done(knocking, report.answered, Unit::Processes);
+            let reasons = judge::knock(&report);
+            if !reasons.is_empty() {
+                let mut all = plan.reasons.clone();
+                all.extend(reasons);
+                return Ok(judge::untouched(
+                    &node,
+                    plan,
+                    OutcomeKind::NotQuiesced,
+                    &seen.before,
+                    all,
+                ));
+            }
+            let script = plan.script(&seen.target, &seen.facts, &self.policy, |name| places.file(name));
+            match self.window(&seen, plan, &script, attempt < of, steps).await? {
+                Judgement::Done(outcome) => return Ok(*outcome),
+                Judgement::Retry(reasons) => {
+                    steps.emit(Event::Attempt {
+                        node: node.clone(),
+                        attempt,
+                        of,
+                        reasons,
+                    });
+                }
+            }
+        }
+        Ok(judge::untouched(
+            &node,
+            plan,
+            OutcomeKind::NotQuiesced,
+            &seen.before,
+            plan.reasons.clone(),
+        ))
+    }
+
+    async fn window(
+        &self,
+        seen: &Seen,
+        plan: &Plan,
+        script: &Script,
+        more: bool,
+        steps: &mut Steps<'_>,
+    ) -> Result<Judgement, AgentError> {
+        let begun = steps.begin(Step::Window);
+        // The agent keeps its own deadlines: two budgets at most, a revert, a thaw.
+        let on_node = 2 * self.request.options.window_budget + self.request.options.revert_budget;
+        let report = self
+            .agent
+            .timed(
+                "the window",
+                &Command::Window(script),
+                on_node + Duration::from_secs(10),
+                flyhot_agent::window,
+            )
+            .await?;
+        steps.done(begun, report.affected, Unit::Processes);
+        Ok(judge::window(
+            steps.node(),
+            plan,
+            &report,
+            more,
+            (&seen.before, &seen.after),
+            plan.reasons.clone(),
+        ))
+    }
+
+    pub(super) async fn persist(
+        &self,
+        changes: &Changes,
+        places: &Places,
+        steps: &mut Steps<'_>,
+    ) -> Result<Vec<Reason>, AgentError> {
+        let begun = steps.begin(Step::Persist);
+        let (files, homeless): (Vec<PersistFile>, Vec<String>) = places.beams(changes);
+        let report = self
+            .agent
+            .slow("persisting", &Command::Persist(files), flyhot_agent::persist)
+            .await?;
+        steps.done(begun, report.written, Unit::Files);
+        let mut reasons = judge::persist(&report);
+        reasons.extend(homeless.into_iter().map(|module| {
+            let shown = elixir_name(&module);
+            Reason::new(
+                ReasonCode::NotPersisted,
+                &shown,
+                format!(
+                    "{shown} has no place below the node's release directory; a restart boots the old code"
+                ),
+                "",
+            )
+        }));
+        Ok(reasons)
+    }
+
+    /// A driver that was killed between the swap and the disk left the old files there: a restart would boot them.
+    pub(super) async fn persist_what_runs(
+        &self,
+        seen: &Seen,
+        steps: &mut Steps<'_>,
+    ) -> Result<Vec<Reason>, AgentError> {
+        let own = |name: &String| seen.target.modules.get(name).filter(|module| module.own);
+        let loaded = seen
+            .facts
+            .modules
+            .keys()
+            .filter(|name| own(name).is_some())
+            .cloned()
+            .collect();
+        let stale = self
+            .disk(loaded)
+            .await?
+            .into_iter()
+            .filter(|file| own(&file.name).is_some_and(|module| module.md5 != file.md5))
+            .map(|file| file.name)
+            .collect();
+        let changes = Changes {
+            changed: stale,
+            ..Changes::default()
+        };
+        if changes.is_nothing() {
+            return Ok(Vec::new());
+        }
+        if let Err(reason) = self.stage(&changes, steps).await? {
+            return Ok(vec![reason]);
+        }
+        let places = Places::new(&changes, &seen.facts, self.request.release);
+        self.persist(&changes, &places, steps).await
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
