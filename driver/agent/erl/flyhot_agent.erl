@@ -202,7 +202,7 @@ unload() ->
 
 %% Renamed copies out of the code server, whoever loaded them: nothing runs them by now.
 forget() ->
-    [begin code:delete(M), code:soft_purge(M) end || {M, _} <- code:all_loaded(), is_copy(M)],
+    [begin code:soft_purge(M), code:delete(M), code:soft_purge(M) end || {M, _} <- code:all_loaded(), is_copy(M)],
     ok.
 
 is_copy(M) -> lists:prefix("flyhot$", atom_to_list(M)).
@@ -276,7 +276,8 @@ census(S) ->
     Old = process_flag(priority, low),
     Self = self(),
     Pids = [P || P <- processes(), P =/= Self, P =/= S#s.guard],
-    S1 = lists:foldl(fun note/2, S#s{kinds = #{}, by_key = #{}, seen = #{}, sups = #{}}, Pids),
+    %% A kind keeps its number for the whole session: plans and rehearsals name it by that.
+    S1 = lists:foldl(fun note/2, S#s{kinds = #{}, seen = #{}, sups = #{}}, Pids),
     process_flag(priority, Old),
     Kinds = maps:values(S1#s.kinds),
     {{ok, [kind_term(K, S1) || K <- Kinds]}, S1#s{seen = (S1#s.seen)#{Self => [], S#s.guard => []}}}.

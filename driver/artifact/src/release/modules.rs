@@ -40,9 +40,9 @@ pub(super) fn read(
 ) -> Result<BTreeMap<ModuleName, Module>, ReadReleaseError> {
     let found = find(root, version, apps)?;
     for (app, modules) in listed.iter().filter(|(app, _)| Origin::of(app) == Origin::Own) {
-        for module in modules
+        if let Some(module) = modules
             .iter()
-            .filter(|module| !found.contains_key(module.as_str()))
+            .find(|module| !found.contains_key(module.as_str()))
         {
             let dir = apps
                 .get(app)

@@ -69,32 +69,9 @@ impl Work<'_> {
             return Ok(Some(vec![reason]));
         }
 
-        let jobs = seen.copies.jobs(plan);
-        if !jobs.is_empty() {
-            let begun = steps.begin(Step::Rehearse);
-            self.agent.stage(&seen.copies.beams(&jobs)).await?;
-            let copies = seen.copies.names(&jobs);
-            self.agent
-                .slow(
-                    "loading copies",
-                    &Command::Copies(copies),
-                    flyhot_agent::copies_loaded,
-                )
-                .await?;
-            let report = self
-                .agent
-                .timed(
-                    "rehearsing",
-                    &rehearse::command(jobs, &self.policy, REHEARSAL),
-                    REHEARSAL,
-                    flyhot_agent::rehearsal,
-                )
-                .await?;
-            steps.done(begun, report.passed + report.failed, Unit::Processes);
-            let reasons = judge::rehearsal(&report);
-            if judge::refuse(&reasons) {
-                return Ok(Some(reasons));
-            }
+        let reasons = self.rehearse(seen, plan, steps).await?;
+        if judge::refuse(&reasons) {
+            return Ok(Some(reasons));
         }
 
         let begun = steps.begin(Step::Drain);
@@ -120,6 +97,32 @@ impl Work<'_> {
         plan.reasons.extend(reasons);
 
         self.prepare(plan, places, steps).await
+    }
+
+    /// Runs the new code_change on every live process that may be asked to; what failed.
+    async fn rehearse(
+        &self,
+        seen: &Seen,
+        plan: &Plan,
+        steps: &mut Steps<'_>,
+    ) -> Result<Vec<Reason>, AgentError> {
+        let jobs = seen.copies.jobs(plan);
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let begun = steps.begin(Step::Rehearse);
+        self.agent.stage(&seen.copies.beams(&jobs)).await?;
+        let copies = Command::Copies(seen.copies.names(&jobs));
+        self.agent
+            .slow("loading copies", &copies, flyhot_agent::copies_loaded)
+            .await?;
+        let command = rehearse::command(jobs, &self.policy, REHEARSAL);
+        let report = self
+            .agent
+            .timed("rehearsing", &command, REHEARSAL, flyhot_agent::rehearsal)
+            .await?;
+        steps.done(begun, report.passed + report.failed, Unit::Processes);
+        Ok(judge::rehearsal(&report))
     }
 
     async fn prepare(
@@ -173,7 +176,20 @@ impl Work<'_> {
                 seen.kinds = fresh.kinds;
                 let again = self.plan(&seen).await?;
                 plan.kinds = again.kinds;
-                self.prepare(plan, places, steps).await?;
+                let mut reasons = self.rehearse(&seen, plan, steps).await?;
+                if !judge::refuse(&reasons) {
+                    reasons = self.prepare(plan, places, steps).await?.unwrap_or_default();
+                }
+                if judge::refuse(&reasons) {
+                    reasons.splice(0..0, plan.reasons.clone());
+                    return Ok(judge::untouched(
+                        &node,
+                        plan,
+                        OutcomeKind::Refused,
+                        &seen.before,
+                        reasons,
+                    ));
+                }
             }
             let knocking = steps.begin(Step::Knock);
             let kinds: Vec<u64> = plan.frozen().map(|kind| kind.kind.id).collect();
