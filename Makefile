@@ -2,8 +2,10 @@
 # what needs deciding is decided there.
 
 OTP = $(abspath $(or $(FLYHOT_OTP_PREFIX),target/otp))
+export FLYHOT_OTP_BIN = $(OTP)/otp-25/bin
+export FLYHOT_OTP_BINS = $(OTP)/otp-25/bin:$(OTP)/otp-27/bin:$(OTP)/otp-29/bin
 
-.PHONY: help setup demo test matrix soak bench lint fmt docs clean
+.PHONY: help setup demo test matrix soak bench lint fmt docs agent clean
 
 help: ## Show these explanations
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -39,6 +41,9 @@ fmt: setup ## Format Rust and Elixir
 
 docs: ## Build the pages of the Rust code under target/doc, warnings are errors
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+
+agent: setup ## Compile the Erlang module that is kept in the tree beside its source, with OTP 25
+	cd driver/agent/erl && $(OTP)/otp-25/bin/erlc -Wall -Werror +deterministic flyhot_agent.erl
 
 clean: ## Remove everything that was built, Erlang in target/otp too
 	cargo clean

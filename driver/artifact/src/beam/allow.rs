@@ -222,8 +222,6 @@ const FUNCTIONS: &[(&str, &[&str])] = &[
         "Elixir.Kernel",
         &[
             "inspect",
-            "struct",
-            "struct!",
             "get_in",
             "put_in",
             "update_in",

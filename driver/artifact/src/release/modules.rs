@@ -40,10 +40,7 @@ pub(super) fn read(
 ) -> Result<BTreeMap<ModuleName, Module>, ReadReleaseError> {
     let found = find(root, version, apps)?;
     for (app, modules) in listed.iter().filter(|(app, _)| Origin::of(app) == Origin::Own) {
-        if let Some(module) = modules
-            .iter()
-            .find(|module| !found.contains_key(module.as_str()))
-        {
+        if let Some(module) = modules.iter().find(|module| !found.contains_key(module.as_str())) {
             let dir = apps
                 .get(app)
                 .and_then(|app| app.dir.as_ref())
