@@ -786,9 +786,10 @@ mode(M) -> try M:callback_mode() catch _:_ -> unknown end.
 to_swap(W0, S) ->
     _ = code:get_mode(),
     T0 = now_us(),
-    %% Half of the budget is for coming to rest: what is left must do for the swap and the migration.
+    %% Three quarters of the budget are for coming to rest and the rehearsal: they take half of a window that goes
+    %% well, and giving up there costs nothing.
     W1 = W0#w{t0 = T0, deadline = T0 + W0#w.budget},
-    Rest = T0 + W0#w.budget div 2,
+    Rest = T0 + W0#w.budget * 3 div 4,
     ok = watched(W1),
     step(freeze),
     W2 = freeze(W1#w.sups, Rest, W1),

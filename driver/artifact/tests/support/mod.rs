@@ -10,10 +10,13 @@ use flyhot_artifact::{ReadReleaseError, Release};
 
 /// An error and its causes on one line.
 pub fn chain(error: &dyn Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// A beam file of these atoms (the first names the module) and exports of the second atom on, by arity.
