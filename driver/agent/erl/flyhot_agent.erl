@@ -1288,6 +1288,8 @@ take_over(#g{w = W, phase = Phase} = G) ->
     %% Only the worker knew who was frozen since when: everyone is let go.
     Frozen = [{P, Id, unknown} || {P, Id} <- W#w.targets ++ W#w.sups],
     W1 = W#w{by = guard, pid = self(), frozen = Frozen, deadline = now_us() + W#w.budget},
+    %% The swap runs in the code server, which goes on with it when the worker is dead: this is answered after it.
+    _ = code:get_path(),
     OnTarget = lists:all(fun({M, _, Target}) -> loaded_md5(M) =:= Target end, W#w.mods),
     W2 = case {Phase, OnTarget} of
              {swapping, true} -> after_swap(W1#w{swapped = true}, again);

@@ -110,7 +110,8 @@ fn find(
         }
     }
     let consolidated = format!("releases/{version}/consolidated");
-    if root.join(&consolidated).exists() {
+    // A link that leads nowhere or in a circle is there, and is an error when it is listed.
+    if root.join(&consolidated).symlink_metadata().is_ok() {
         for (stem, path, relative) in beams(root, &consolidated)? {
             let app = found
                 .get(&stem)

@@ -9,7 +9,7 @@ use std::{
 use flyhot_artifact::{ReadReleaseError, Release};
 
 /// An error and its causes on one line.
-pub fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -20,7 +20,7 @@ pub fn chain(error: &dyn Error) -> String {
 }
 
 /// A beam file of these atoms (the first names the module) and exports of the second atom on, by arity.
-pub fn beam(module: &str, exports: &[(&str, u32)]) -> Vec<u8> {
+pub(crate) fn beam(module: &str, exports: &[(&str, u32)]) -> Vec<u8> {
     let mut atoms = vec![module];
     atoms.extend(exports.iter().map(|(function, _)| *function));
     let mut table = (atoms.len() as u32).to_be_bytes().to_vec();
@@ -62,12 +62,12 @@ fn container(chunks: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
 
 /// A release directory with the applications `kernel`, `shop` (modules `shop` and `shop_app`) and a consolidated
 /// protocol, all sound. A test breaks one thing.
-pub struct Tree {
+pub(crate) struct Tree {
     dir: tempfile::TempDir,
 }
 
 impl Tree {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let tree = Tree {
             dir: tempfile::tempdir().unwrap(),
         };
@@ -93,21 +93,21 @@ impl Tree {
         tree
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root().join(path)
     }
 
-    pub fn put(&self, path: &str, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn put(&self, path: &str, bytes: impl AsRef<[u8]>) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
 
-    pub fn remove(&self, path: &str) {
+    pub(crate) fn remove(&self, path: &str) {
         let path = self.path(path);
         if path.is_dir() {
             fs::remove_dir_all(path).unwrap()
@@ -116,26 +116,26 @@ impl Tree {
         }
     }
 
-    pub fn rel(&self, apps: &str) {
+    pub(crate) fn rel(&self, apps: &str) {
         self.put(
             "releases/1.0.0/shop.rel",
             format!("{{release,{{\"shop\",\"1.0.0\"}},{{erts,\"13.1.5\"}},[{apps}]}}.\n"),
         );
     }
 
-    pub fn app(&self, name: &str, version: &str, modules: &str, more: &str) {
+    pub(crate) fn app(&self, name: &str, version: &str, modules: &str, more: &str) {
         self.put(
             &format!("lib/{name}-{version}/ebin/{name}.app"),
             format!("{{application,{name},[{{vsn,\"{version}\"}},{{modules,{modules}}},{{applications,[kernel]}}{more}]}}.\n"),
         );
     }
 
-    pub fn read(&self) -> Result<Release, ReadReleaseError> {
+    pub(crate) fn read(&self) -> Result<Release, ReadReleaseError> {
         Release::read(self.root())
     }
 
     /// The error of reading it, causes included, with paths below the release.
-    pub fn sin(&self) -> String {
+    pub(crate) fn sin(&self) -> String {
         let error = self.read().expect_err("a broken release was read");
         chain(&error).replace(&format!("{}/", self.root().display()), "")
     }
