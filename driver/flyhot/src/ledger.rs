@@ -8,6 +8,7 @@
 //! `begin_next` answers `None`; [`Ledger::abort`] at any time; [`Ledger::outcome`] last.
 
 use flyhot_events::{ErrorKind, ExitCode, NodeOutcome, Outcome, OutcomeKind, ReasonCode};
+use flyhot_upgrade::judge;
 
 /// What is done with the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,15 +74,7 @@ impl Ledger {
 
     /// The work on the node begun last came to an end of its own.
     pub fn ended(&mut self, outcome: NodeOutcome) {
-        let against = match outcome.outcome {
-            OutcomeKind::Upgraded | OutcomeKind::NothingToDo | OutcomeKind::Planned => None,
-            OutcomeKind::Refused => Some(ErrorKind::ColdDeployNeeded),
-            OutcomeKind::Reverted => Some(ErrorKind::Reverted),
-            OutcomeKind::Degraded => Some(ErrorKind::Degraded),
-            OutcomeKind::NotQuiesced => Some(ErrorKind::NotQuiesced),
-            // One node is never mixed or not begun, and a failure comes with its kind, by `failed`.
-            OutcomeKind::Mixed | OutcomeKind::Failed | OutcomeKind::NotBegun => Some(ErrorKind::Bug),
-        };
+        let against = judge::error_kind(&outcome);
         self.record(outcome, against);
     }
 

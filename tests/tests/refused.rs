@@ -1,0 +1,266 @@
+//! What flyhot refuses before it touches anything, each with one clear sentence, and what reaches the node's disk.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use flyhot_tests::{Epmd, Flyhot, Node, Otp, Release, Run, Scratch, Shop};
+use serde_json::Value;
+
+const NONE: [&str; 0] = [];
+
+/// A shop with few processes: how many there are does not matter here.
+fn small(release: &Release) -> Shop {
+    Shop::of(release).carts(20).pool(10).start()
+}
+
+/// What a judge can see of the node; a refused release leaves it as it was.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    carts: Vec<flyhot_tests::Cart>,
+    pool: Vec<String>,
+    md5s: BTreeMap<String, String>,
+}
+
+fn look(shop: &Shop) -> Seen {
+    Seen {
+        carts: shop.carts(),
+        pool: shop.pool_pids(),
+        md5s: shop.probe().md5s(),
+    }
+}
+
+/// Ends the test unless the node is as before, and nothing was frozen on the way.
+fn untouched(shop: &Shop, before: &Seen, run: &Run) {
+    assert_eq!(run.step("window"), None, "{run}");
+    assert!(look(shop) == *before, "{run}");
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    assert_eq!(shop.probe().traces(), NONE, "{run}");
+}
+
+/// The reason with this code.
+fn reason<'a>(run: &'a Run, code: &str) -> &'a Value {
+    let reasons = run.node(0)["reasons"].as_array().unwrap();
+    let found = reasons.iter().find(|reason| reason["code"] == code);
+    found.unwrap_or_else(|| panic!("no reason {code}: {run}"))
+}
+
+/// The one error of a run that could not reach `node`: a sentence on one line that names the node.
+fn unreachable(run: &Run, node: &str) -> String {
+    run.expect("failed", 24);
+    let errors: Vec<_> = run.events_named("error").collect();
+    assert_eq!(errors.len(), 1, "{run}");
+    let error = &errors[0].json;
+    assert_eq!(error["kind"], "node_unreachable", "{run}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(node) && !message.contains('\n'), "{run}");
+    assert!(!error["hint"].as_str().unwrap().is_empty(), "{run}");
+    message.replace(node, "NODE")
+}
+
+#[test]
+fn each_way_not_to_reach_a_node_has_its_own_sentence() {
+    let v2 = Release::shop(Otp::v25(), "v2");
+    let alive = Node::erl(Otp::v25()).start();
+    let wrong = Flyhot::upgrade(&alive, &v2).env("RELEASE_COOKIE", "wrong").run();
+    let mut said = vec![unreachable(&wrong, alive.name())];
+
+    let mut dead = Node::erl(Otp::v25()).start();
+    dead.kill();
+    unreachable(&Flyhot::upgrade(&dead, &v2).run(), dead.name());
+
+    let nobody = "nobody@127.0.0.1";
+    let unknown = Flyhot::new(["upgrade", "--output", "json", "--node", nobody, "--release"])
+        .args([v2.directory().to_str().unwrap()])
+        .of(&alive)
+        .run();
+    said.push(unreachable(&unknown, nobody));
+
+    let mut epmd = Epmd::start(Otp::v25());
+    let port = epmd.port().to_string();
+    epmd.kill();
+    let none = Flyhot::upgrade(&alive, &v2).env("ERL_EPMD_PORT", &port).run();
+    said.push(unreachable(&none, alive.name()));
+
+    said.sort();
+    said.dedup();
+    assert_eq!(said.len(), 3, "two causes have one sentence: {said:?}");
+    assert_eq!(alive.probe().traces(), NONE);
+}
+
+/// `shop_plain` as the fixture's v1 and v2 have it, in a third version.
+const PLAIN: &str = "-module(shop_plain).
+    -behaviour(gen_server).
+    -export([start_link/0, init/1, handle_call/3, handle_cast/2]).
+    start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+    init([]) -> {ok, 0}.
+    handle_call(call, _From, Count) -> {reply, {third, Count + 1}, Count + 1}.
+    handle_cast(_Cast, Count) -> {noreply, Count}.\n";
+
+#[test]
+fn a_corrupt_beam_in_the_batch_is_refused_before_the_freeze() {
+    let (v1, v2) = (Release::shop(Otp::v25(), "v1"), Release::shop(Otp::v25(), "v2"));
+    let shop = small(&v1);
+    let before = look(&shop);
+
+    let whole = fs::read(v2.ebin("shop").join("shop_plain.beam")).unwrap();
+    let truncated = v2
+        .variant()
+        .bytes("shop_plain", &whole[..whole.len() / 2])
+        .build();
+    let run = Flyhot::upgrade(&shop, &truncated).run();
+    run.expect("refused", 2);
+    assert!(run.stdout.contains("shop_plain.beam"), "it is not named: {run}");
+    untouched(&shop, &before, &run);
+
+    // The loader counts labels; whoever only reads chunks does not.
+    let sound = v2.variant().erlang("shop_plain", PLAIN).build();
+    let mut damaged = fs::read(sound.ebin("shop").join("shop_plain.beam")).unwrap();
+    let code = damaged.windows(4).position(|name| name == b"Code").unwrap();
+    // Name, size, size of the header, instruction set, highest opcode; then the number of labels (beam_asm).
+    damaged[code + 20..code + 24].copy_from_slice(&1_u32.to_be_bytes());
+    let damaged = v2.variant().bytes("shop_plain", damaged).build();
+    let run = Flyhot::upgrade(&shop, &damaged).run();
+    run.expect("refused", 2);
+    assert!(run.stdout.contains("shop_plain"), "it is not named: {run}");
+    untouched(&shop, &before, &run);
+
+    Flyhot::upgrade(&shop, &sound).run().expect("upgraded", 0);
+}
+
+#[test]
+fn a_release_of_another_toolchain_is_cold() {
+    let shop = small(&Release::shop(Otp::v25(), "v1"));
+    let before = look(&shop);
+    let run = Flyhot::upgrade(&shop, &Release::shop(Otp::v27(), "v2")).run();
+    run.expect("refused", 10);
+    assert_eq!(reason(&run, "toolchain_differs")["severity"], "refusal", "{run}");
+    untouched(&shop, &before, &run);
+}
+
+/// A copy of `release` that has the application `extra`, as the release file and the libraries say.
+fn with_application(release: &Release, into: &Path) {
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(release.directory().join("."))
+        .arg(into)
+        .status();
+    assert!(copied.unwrap().success());
+    let ebin = into.join("lib/extra-1.0.0/ebin");
+    fs::create_dir_all(&ebin).unwrap();
+    let application = "{application, extra, [{vsn, \"1.0.0\"}, {modules, []}, {registered, []},
+                        {applications, [kernel, stdlib]}]}.\n";
+    fs::write(ebin.join("extra.app"), application).unwrap();
+    let file = into.join("releases").join(release.version()).join("shop.rel");
+    let text = fs::read_to_string(&file).unwrap();
+    let more = text.replacen("{kernel,", "{extra,\"1.0.0\",permanent},\n  {kernel,", 1);
+    assert_ne!(text, more, "the release file names kernel: {text}");
+    fs::write(file, more).unwrap();
+}
+
+#[test]
+fn an_application_that_is_new_is_cold() {
+    let v2 = Release::shop(Otp::v25(), "v2");
+    let shop = small(&Release::shop(Otp::v25(), "v1"));
+    let before = look(&shop);
+    let scratch = Scratch::new("application");
+    with_application(&v2, scratch.path());
+    let run = Flyhot::new(["upgrade", "--output", "json", "--node", shop.name(), "--release"])
+        .args([scratch.path().to_str().unwrap()])
+        .of(&shop)
+        .run();
+    run.expect("refused", 10);
+    assert_eq!(reason(&run, "application_added")["subject"], "extra", "{run}");
+    untouched(&shop, &before, &run);
+}
+
+/// The md5 of every beam that is kept below `directory`, in whatever folders, by module.
+fn kept(shop: &Shop, directory: &Path) -> BTreeMap<String, String> {
+    let found = shop.probe().json(&format!(
+        "maps:from_list([{{M, string:lowercase(binary:encode_hex(D))}} ||
+             F <- filelib:wildcard(filename:join({directory:?}, \"**/*.beam\")),
+             {{ok, {{M, D}}}} <- [beam_lib:md5(F)]])."
+    ));
+    let found = found.as_object().unwrap().iter();
+    found
+        .map(|(module, md5)| (module.clone(), md5.as_str().unwrap().to_owned()))
+        .collect()
+}
+
+#[test]
+fn the_disk_has_the_new_files_and_keeps_the_replaced_ones() {
+    let (v1, v2) = (Release::shop(Otp::v25(), "v1"), Release::shop(Otp::v25(), "v2"));
+    let shop = small(&v1);
+    let before = shop.probe().md5s();
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("upgraded", 0);
+    assert!(!run.reason_codes().contains(&"not_persisted"), "{run}");
+    let loaded = shop.probe().md5s();
+    let disk = shop.probe().beam_md5s(&shop.directory());
+    let base = kept(&shop, &shop.directory().join("flyhot/base"));
+    let mut changed = 0;
+    for (module, md5) in &loaded {
+        let old = before.get(module);
+        if old == Some(md5) {
+            continue;
+        }
+        assert_eq!(disk.get(module), Some(md5), "{module} on disk: {run}");
+        if let Some(old) = old {
+            changed += 1;
+            assert_eq!(base.get(module), Some(old), "{module} of the base: {run}");
+        }
+    }
+    assert_eq!(run.node(0)["modules"]["changed"], changed, "{run}");
+    assert!(changed > 5, "{run}");
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_is_a_warning_that_names_the_path() {
+    let (v1, v2) = (Release::shop(Otp::v25(), "v1"), Release::shop(Otp::v25(), "v2"));
+    let shop = small(&v1);
+    // What is replaced cannot be kept, so nothing is replaced.
+    let place = shop.directory().join("flyhot");
+    fs::write(&place, "in the way").unwrap();
+    let disk = shop.probe().beam_md5s(&shop.ebin_on_disk());
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("upgraded", 0);
+    let warning = reason(&run, "not_persisted");
+    assert_eq!(warning["severity"], "warning", "{run}");
+    let directory = shop.directory();
+    assert!(
+        warning["subject"]
+            .as_str()
+            .unwrap()
+            .contains(directory.to_str().unwrap()),
+        "no path is named: {run}"
+    );
+    let after = shop.probe().beam_md5s(&shop.ebin_on_disk());
+    for (module, md5) in &disk {
+        assert_eq!(
+            after.get(module),
+            Some(md5),
+            "{module} was replaced, and is kept nowhere: {run}"
+        );
+    }
+    assert!(shop.carts().iter().all(|cart| cart.shape == "struct"), "{run}");
+}
+
+/// Where a shop's own beams lie.
+trait EbinOnDisk {
+    fn ebin_on_disk(&self) -> std::path::PathBuf;
+}
+
+impl EbinOnDisk for Shop {
+    fn ebin_on_disk(&self) -> std::path::PathBuf {
+        let path = self
+            .probe()
+            .json("list_to_binary(filename:dirname(code:which(shop_plain))).");
+        path.as_str().unwrap().into()
+    }
+}
