@@ -381,7 +381,7 @@ async fn a_late_answer_is_dropped_and_the_next_call_works() {
     eval(
         &session,
         &[],
-        "M = monitor(process, waiting), waiting ! go, receive {'DOWN', M, _, _, _} -> ok end.",
+        "M = monitor(process, waiting), waiting ! go, receive {'DOWN', M, _, _, _} -> ok end",
     )
     .await;
     call(&session, "erlang", "node", []).await;

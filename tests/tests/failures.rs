@@ -1,0 +1,273 @@
+//! Failures beside those of `code_change.rs`: every way to fail while requests hold the old code, effects of every
+//! kind counted by themselves, and a process that is too busy to be frozen.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use flyhot_tests::{Flyhot, Otp, Release, Run, Shop, wait_until};
+
+const NONE: [&str; 0] = [];
+
+/// A supervisor restarts one process in milliseconds; a loaded machine may need seconds.
+const SOON: Duration = Duration::from_secs(20);
+
+/// The worker whose code_change is bad.
+const BAD: usize = 7;
+
+/// `pool_worker` with another shape of state. `body` is its code_change for the bad worker.
+fn release(base: &Release, body: &str) -> Release {
+    let source = format!(
+        "-module(pool_worker).
+         -behaviour(gen_server).
+         -export([start_link/1, init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
+         start_link(N) -> gen_server:start_link({{local, list_to_atom(\"pool_\" ++ integer_to_list(N))}}, ?MODULE, N, []).
+         init(N) -> {{ok, {{fresh, N, 0}}}}.
+         handle_call(version, _From, State) -> {{reply, bad, State}}.
+         handle_cast(bump, {{Tag, N, Casts}}) -> {{noreply, {{Tag, N, Casts + 1}}}}.
+         handle_info({{busy, Ms}}, State) -> timer:sleep(Ms), {{noreply, State}};
+         handle_info(_, State) -> {{noreply, State}}.
+         code_change(_, {{_, {BAD}, Casts}}, _) -> _ = Casts, {body};
+         code_change(_, {{_, N, Casts}}, _) -> {{ok, {{migrated, N, Casts}}}}.\n"
+    );
+    base.variant().erlang("pool_worker", &source).build()
+}
+
+/// What a judge can see of the pool and of the code.
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    states: Vec<String>,
+    pids: Vec<String>,
+    md5s: BTreeMap<String, String>,
+}
+
+fn look(shop: &Shop) -> Seen {
+    Seen {
+        states: shop.pool(),
+        pids: shop.pool_pids(),
+        md5s: shop.probe().md5s(),
+    }
+}
+
+/// The reason with this code that is about `subject`.
+fn reason<'a>(run: &'a Run, code: &str, subject: &str) -> &'a serde_json::Value {
+    let reasons = run.node(0)["reasons"].as_array().unwrap();
+    reasons
+        .iter()
+        .find(|reason| reason["code"] == code && reason["subject"].as_str().unwrap().contains(subject))
+        .unwrap_or_else(|| panic!("no reason {code} about {subject}: {run}"))
+}
+
+fn clean(shop: &Shop, run: &Run) {
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    assert_eq!(shop.probe().traces(), NONE, "{run}");
+    let count = |key: &str| run.node(0)["processes"][key].as_u64().unwrap();
+    let sum: u64 = ["migrated", "kept", "failed", "died", "skipped"]
+        .map(count)
+        .iter()
+        .sum();
+    assert_eq!(count("affected"), sum, "{run}");
+}
+
+/// Requests that stay inside `Shop.Hold` until [`Held::answers`]: far longer than a window and a revert.
+struct Held(Vec<JoinHandle<String>>);
+
+impl Held {
+    fn new(shop: &Shop) -> Self {
+        let port = shop.port();
+        let held = (0..4)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                    stream
+                        .write_all(b"GET /hold/10000 HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")
+                        .unwrap();
+                    // The shop keeps a connection open until its client is done.
+                    stream.shutdown(Shutdown::Write).unwrap();
+                    let mut answer = String::new();
+                    stream.read_to_string(&mut answer).unwrap();
+                    answer
+                })
+            })
+            .collect();
+        wait_until("four requests are held in a changed module", SOON, || {
+            shop.probe().eval(
+                "length([P || P <- processes(), {_, St} <- [process_info(P, current_stacktrace)],
+                              lists:keymember('Elixir.Shop.Hold', 1, St)]).",
+            ) == "4"
+        });
+        Self(held)
+    }
+
+    fn answers(self) {
+        for request in self.0 {
+            let answer = request.join().unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 200"),
+                "a held request failed: {answer}"
+            );
+        }
+    }
+}
+
+/// With requests held inside changed modules there is no way back: exactly the failed process restarts.
+fn degraded_by(failures: &[&str]) {
+    let (v1, v2) = (Release::shop(Otp::v25(), "v1"), Release::shop(Otp::v25(), "v2"));
+    for failure in failures {
+        let shop = Shop::of(&v1).carts(50).start();
+        let before = look(&shop);
+        // Built before anything is held: it takes seconds.
+        let bad = release(&v2, failure);
+        let held = Held::new(&shop);
+        let run = Flyhot::upgrade(&shop, &bad)
+            .args(["--no-rehearsal", "--revert-budget", "1s"])
+            .run();
+        run.expect("degraded", 15);
+        assert_eq!(run.node(0)["processes"]["failed"], 1, "{failure}: {run}");
+        reason(&run, "migration_failed", &before.pids[BAD - 1]);
+        reason(&run, "process_ended", &before.pids[BAD - 1]);
+        wait_until("its supervisor started it again", SOON, || {
+            shop.pool()[BAD - 1] == format!("{{fresh,{BAD},0}}")
+        });
+        let after = look(&shop);
+        for n in 1..=1_000 {
+            let same = before.pids[n - 1] == after.pids[n - 1];
+            assert_eq!(same, n != BAD, "{failure}: worker {n}: {run}");
+            let tag = if n == BAD { "fresh" } else { "migrated" };
+            assert_eq!(
+                after.states[n - 1],
+                format!("{{{tag},{n},0}}"),
+                "{failure}: {run}"
+            );
+        }
+        let wanted = shop.probe().beam_md5s(&bad.ebin("shop"));
+        for module in [
+            "pool_worker",
+            "Elixir.Shop.Cart",
+            "Elixir.Shop.Hold",
+            "Elixir.Shop.Router",
+        ] {
+            assert_eq!(after.md5s[module], wanted[module], "{failure}: {module}: {run}");
+        }
+        assert!(
+            shop.carts().iter().all(|cart| cart.shape == "struct"),
+            "{failure}: {run}"
+        );
+        clean(&shop, &run);
+        held.answers();
+    }
+}
+
+#[test]
+fn a_raise_or_an_exit_without_a_way_back_costs_one_process() {
+    degraded_by(&["error(bad)", "exit(bad)"]);
+}
+
+#[test]
+fn a_wrong_return_without_a_way_back_costs_one_process() {
+    degraded_by(&["throw(bad)", "garbage", "{error, bad}"]);
+}
+
+#[test]
+fn effects_rule_the_rehearsal_out_and_happen_once() {
+    let v1 = Release::shop(Otp::v25(), "v1");
+    let migrated = format!("{{ok, {{migrated, {BAD}, Casts}}}}");
+    for (body, call) in [
+        // A second run of it would raise; the table is the process's own.
+        (
+            format!("pool_effect = ets:new(pool_effect, [named_table, public]), {migrated}"),
+            "ets.new/2",
+        ),
+        (format!("effects ! effect, {migrated}"), "a send"),
+        (
+            format!("ok = gen_server:call(effects, effect), {migrated}"),
+            "gen_server.call/2",
+        ),
+    ] {
+        let shop = Shop::of(&v1).carts(50).start();
+        shop.probe().eval(
+            "register(effects, spawn(fun() ->
+                 Loop = fun(Loop, N) ->
+                     receive
+                         effect -> Loop(Loop, N + 1);
+                         {'$gen_call', From, effect} -> gen_server:reply(From, ok), Loop(Loop, N + 1);
+                         {count, Pid} -> Pid ! {effects, N}, Loop(Loop, N)
+                     end
+                 end,
+                 Loop(Loop, 0)
+             end)), ok.",
+        );
+        let pids = shop.pool_pids();
+        let run = Flyhot::upgrade(&shop, &release(&v1, &body)).run();
+        run.expect("upgraded", 0);
+        let sentence = reason(&run, "not_rehearsed", "pool_worker")["sentence"]
+            .as_str()
+            .unwrap();
+        assert!(sentence.contains(call), "{call} is not named: {run}");
+        let happened = if call == "ets.new/2" {
+            shop.probe()
+                .eval("length([T || T <- ets:all(), ets:info(T, name) =:= pool_effect]).")
+        } else {
+            shop.probe()
+                .eval("effects ! {count, self()}, receive {effects, N} -> N end.")
+        };
+        assert_eq!(happened, "1", "{call}: {run}");
+        assert_eq!(shop.pool_pids(), pids, "{run}");
+        let states: Vec<_> = (1..=1_000).map(|n| format!("{{migrated,{n},0}}")).collect();
+        assert_eq!(shop.pool(), states, "{run}");
+        clean(&shop, &run);
+    }
+}
+
+#[test]
+fn one_that_is_busy_is_named_with_its_stack_and_nothing_is_frozen() {
+    let v1 = Release::shop(Otp::v25(), "v1");
+    let ok = format!("{{ok, {{migrated, {BAD}, Casts}}}}");
+    // The same release in two wordings; the first is what the node runs.
+    let runs = release(&v1, &ok);
+    let next = release(&v1, &ok.replace("migrated", "migrated_again"));
+    let shop = Shop::of(&runs).carts(50).start();
+    let mut before = look(&shop);
+    shop.probe().eval("pool_9 ! {busy, 6000}, ok.");
+    let command = || Flyhot::upgrade(&shop, &next).args(["--quiesce-timeout", "1s", "--no-rehearsal"]);
+    let run = command().run();
+    run.expect("not_quiesced", 14);
+    let sentence = reason(&run, "straggler", &before.pids[8])["sentence"]
+        .as_str()
+        .unwrap();
+    assert!(
+        sentence.contains("timer:sleep/1") && sentence.contains("pool_worker:handle_info/2"),
+        "its stack is not told: {run}"
+    );
+    assert_eq!(run.node(0)["window_us"], 0, "something was frozen: {run}");
+    // pool_9 is still busy: this waits for it, as sys does.
+    wait_until("it is done", SOON, || {
+        shop.probe()
+            .eval("process_info(whereis(pool_9), message_queue_len).")
+            == "{message_queue_len,0}"
+            && shop
+                .probe()
+                .eval("element(2, process_info(whereis(pool_9), current_function)).")
+                .contains("gen_server")
+    });
+    assert!(look(&shop) == before, "{run}");
+    clean(&shop, &run);
+
+    let run = command().run();
+    run.expect("upgraded", 0);
+    before.states[BAD - 1] = format!("{{migrated_again,{BAD},0}}");
+    for n in (1..=1_000).filter(|n| *n != BAD) {
+        before.states[n - 1] = format!("{{migrated,{n},0}}");
+    }
+    assert_eq!(shop.pool(), before.states, "{run}");
+    assert_eq!(shop.pool_pids(), before.pids, "{run}");
+    clean(&shop, &run);
+}
