@@ -1,0 +1,328 @@
+//! The driver killed by SIGKILL, and the agent's worker and guard killed on the node, in every step: nothing stays
+//! suspended, the node is wholly old or wholly new, and a following upgrade works.
+//!
+//! The killer is a process on the node that reads the worker's step until it is the wanted one, lets a random time
+//! pass, reads the step once more and shoots. What it read last is where the kill fell.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and prints where its kills fell"
+)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flyhot_tests::{Cart, Flyhot, Otp, Random, Release, Run, Shop, rounds, wait_until};
+
+const NONE: [&str; 0] = [];
+
+/// Worker or guard end the longest window within two budgets and a revert, 6 s, and then thaw for 2 s.
+const SETTLED: Duration = Duration::from_secs(20);
+
+/// An orphaned agent keeps its result for 30 s; twice that is a node that does not get rid of it.
+const GONE: Duration = Duration::from_secs(60);
+
+/// A step may be over before the killer shoots; so many upgrades per wanted kill are enough for the shortest step.
+const TRIES: usize = 12;
+
+/// The steps of the window, in order.
+const WINDOW: [&str; 7] = [
+    "freeze",
+    "newborns",
+    "rehearse_frozen",
+    "swap",
+    "migrate",
+    "prove",
+    "thaw",
+];
+
+/// What the driver alone can be killed in.
+const AROUND: [&str; 4] = ["rehearse", "prepare", "knock", "persist"];
+
+/// Lies in both releases, so that no upgrade concerns itself with it.
+const KILLER: &str = r#"
+-module(killer).
+-export([arm/4, fell/0, crowd/1]).
+
+%% Processes that nobody is interested in: the scan for newborns takes long enough to be hit.
+crowd(N) -> [spawn(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, N)], ok.
+
+%% Victim: driver, or a registered name. Os: the driver's process id.
+arm(Victim, Os, Step, DelayUs) ->
+    Self = self(),
+    {Pid, Mon} = spawn_opt(fun() ->
+        register(killer, self()),
+        Shoot = gun(Victim, Os),
+        Self ! {self(), armed},
+        Fell = aim(Step, DelayUs, Shoot),
+        process_flag(priority, normal),
+        put(fell, Fell),
+        receive stop -> ok end
+    end, [monitor]),
+    receive
+        {Pid, armed} -> demonitor(Mon, [flush]), ok;
+        {'DOWN', Mon, process, _, Why} -> Why
+    end.
+
+%% A shell that waits already is told faster than one is started.
+gun(driver, Os) ->
+    Port = open_port({spawn_executable, "/bin/sh"},
+                     [{args, ["-c", "read line && kill -9 " ++ integer_to_list(Os)]}, exit_status]),
+    fun() -> port_command(Port, "now\n"), receive {Port, {exit_status, _}} -> ok end end;
+gun(Name, _) ->
+    fun() ->
+        Mon = monitor(process, Name),
+        exit(whereis(Name), kill),
+        receive {'DOWN', Mon, process, _, _} -> ok end
+    end.
+
+aim(Step, DelayUs, Shoot) ->
+    case step() of
+        Step ->
+            pass(erlang:monotonic_time(microsecond) + DelayUs),
+            case step() of
+                none -> missed;
+                idle -> missed;
+                %% Gone between the look and the shot.
+                At -> try Shoot(), At catch error:badarg -> missed end
+            end;
+        Other ->
+            %% In the window it must be seen at once. Outside, a purge would wait for a process that never rests.
+            process_flag(priority, case lists:member(Other, [prepare, way_back, knock, freeze, newborns, rehearse_frozen, swap, migrate]) of
+                                       true -> high;
+                                       false -> normal
+                                   end),
+            receive stop -> missed after 0 -> aim(Step, DelayUs, Shoot) end
+    end.
+
+pass(Until) -> case erlang:monotonic_time(microsecond) >= Until of true -> ok; false -> pass(Until) end.
+
+step() ->
+    case whereis(flyhot_agent) of
+        undefined -> none;
+        Pid -> case process_info(Pid, dictionary) of
+                   {_, D} -> proplists:get_value('$flyhot_step', D, none);
+                   undefined -> none
+               end
+    end.
+
+%% Where the kill fell; the killer ends.
+fell() ->
+    Pid = whereis(killer),
+    Mon = monitor(process, Pid),
+    Pid ! stop,
+    Fell = wait(Pid),
+    exit(Pid, kill),
+    receive {'DOWN', Mon, process, _, _} -> Fell end.
+
+wait(Pid) ->
+    case process_info(Pid, dictionary) of
+        {_, D} ->
+            case lists:keyfind(fell, 1, D) of
+                {_, Fell} -> Fell;
+                false -> erlang:yield(), wait(Pid)
+            end;
+        undefined -> missed
+    end.
+"#;
+
+/// Everything on the node that is either old or new.
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    code: BTreeMap<String, String>,
+    carts: Vec<Cart>,
+    pool: Vec<String>,
+    pool_pids: Vec<String>,
+    others: String,
+}
+
+fn look(shop: &Shop) -> Seen {
+    Seen {
+        code: shop
+            .probe()
+            .md5s()
+            .into_iter()
+            .filter(|(module, _)| {
+                ["Elixir.Shop", "shop", "pool_worker"]
+                    .iter()
+                    .any(|start| module.starts_with(start))
+            })
+            .collect(),
+        carts: shop.carts(),
+        pool: shop.pool(),
+        pool_pids: shop.pool_pids(),
+        others: shop.probe().eval(
+            "[{N, whereis(N), sys:get_state(N)} ||
+                 N <- ['Elixir.Shop.Checkout', 'Elixir.Shop.Meter', 'Elixir.Shop.Bus', 'Elixir.Shop.QuietBus',
+                       shop_special, shop_plain]].",
+        ),
+    }
+}
+
+/// Neither worker nor guard is at work, and no driver is connected: what is left only waits for its time to go.
+fn settled(shop: &Shop) -> bool {
+    shop.probe().eval(
+        "Rests = fun(Name, F) ->
+             case whereis(Name) of
+                 undefined -> true;
+                 P -> process_info(P, [current_function, message_queue_len])
+                          =:= [{current_function, {flyhot_agent, F, 1}}, {message_queue_len, 0}]
+             end
+         end,
+         Rests(flyhot_agent, loop) andalso Rests(flyhot_guard, guard_loop) andalso length(nodes(hidden)) =:= 1.",
+    ) == "true"
+}
+
+fn stashed(shop: &Shop) -> String {
+    shop.probe().eval(
+        "[P || P <- processes(), {_, D} <- [process_info(P, dictionary)], lists:keymember('$flyhot_stash', 1, D)].",
+    )
+}
+
+/// What the command said must be what became of the node; one that failed knows nothing and says so.
+fn told_the_truth(run: &Run, is_new: bool) {
+    let outcome = run.outcome()["outcome"].as_str().unwrap().to_owned();
+    match outcome.as_str() {
+        "upgraded" => assert!(is_new, "the node is old: {run}"),
+        "reverted" | "refused" | "not_quiesced" => assert!(!is_new, "the node is new: {run}"),
+        "failed" => {}
+        _ => panic!("{run}"),
+    }
+    assert_ne!(run.exit_code, Some(13), "{run}");
+}
+
+fn kill_in_every_step(victim: &str, steps: &[&'static str]) {
+    let otp = Otp::v25();
+    let with_killer = |code| {
+        Release::shop(otp, code)
+            .variant()
+            .erlang("killer", KILLER)
+            .build()
+    };
+    let (v1, v2) = (with_killer("v1"), with_killer("v2"));
+    let shop = Shop::of(&v1).carts(1_000).pool(100).start();
+    shop.probe()
+        .eval("{module, killer} = code:load_file(killer), ok.");
+    let upgrade = |to: &Release| Flyhot::upgrade(&shop, to);
+    // What v1 and v2 look like, by upgrades that nobody disturbs.
+    let first = look(&shop);
+    upgrade(&v2).run().expect("upgraded", 0);
+    let on_v2 = look(&shop);
+    upgrade(&v1).run().expect("upgraded", 0);
+    let on_v1 = look(&shop);
+    assert_eq!(first.carts, on_v1.carts);
+
+    let mut random = Random::new(victim);
+    let quota = rounds(2, 8);
+    let mut fallen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut is_v2 = false;
+    for step in steps {
+        for _ in 0..quota * TRIES {
+            if fallen.get(*step).is_some_and(|n| *n >= quota) {
+                break;
+            }
+            let (old, new, to) = if is_v2 {
+                (&on_v2, &on_v1, &v1)
+            } else {
+                (&on_v1, &on_v2, &v2)
+            };
+            // Steps last from microseconds to tens of milliseconds: every length is as likely.
+            let longest = 1 << random.below(14);
+            let delay = random.below(longest);
+            let running = upgrade(to).spawn();
+            let os = running.pid();
+            shop.probe()
+                .eval(&format!("ok = killer:arm({victim}, {os}, {step}, {delay})."));
+            let run = running.wait();
+            let fell = shop.probe().eval("killer:fell().");
+            let what = format!("{victim} killed in {fell}, {delay} us after {step} began: {run}");
+            wait_until(&format!("all is settled: {what}"), SETTLED, || settled(&shop));
+            assert_eq!(shop.probe().suspended(), NONE, "{what}");
+            assert_eq!(stashed(&shop), "[]", "{what}");
+            let seen = look(&shop);
+            let is_new = seen == *new;
+            assert!(
+                is_new || seen == *old,
+                "neither old nor new: {what}\n{}",
+                apart(&seen, old, new)
+            );
+            // A driver that was shot has no last line.
+            if run.exit_code.is_some() {
+                told_the_truth(&run, is_new);
+            }
+            if fell != "missed" {
+                *fallen.entry(fell).or_default() += 1;
+            }
+            is_v2 = is_v2 != is_new;
+
+            let back = random.below(2) == 0;
+            let (to, expected) = if back { (&v1, &on_v1) } else { (&v2, &on_v2) };
+            let outcome = if is_v2 == back {
+                "upgraded"
+            } else {
+                "nothing_to_do"
+            };
+            let again = upgrade(to).run();
+            assert!(
+                again.outcome()["outcome"] == outcome && again.exit_code == Some(0),
+                "the upgrade after it: {again}\nafter: {what}"
+            );
+            is_v2 = !back;
+            let seen = look(&shop);
+            assert!(seen == *expected, "the upgrade after it: {again}\nafter: {what}");
+        }
+    }
+    eprintln!("{victim} killed, by step: {fallen:?}");
+    for step in steps {
+        assert!(
+            fallen.contains_key(*step),
+            "{victim} was never killed in {step}: {fallen:?}"
+        );
+    }
+    wait_until("nothing of flyhot is left", GONE, || {
+        shop.probe().traces().is_empty()
+    });
+}
+
+/// Which parts are neither as they were nor as they should be.
+fn apart(seen: &Seen, old: &Seen, new: &Seen) -> String {
+    let part = |what: &str, is_old: bool, is_new: bool| format!("{what}: old {is_old}, new {is_new}\n");
+    let carts = |to: &Seen| seen.carts.iter().zip(&to.carts).filter(|(a, b)| a == b).count();
+    [
+        part("code", seen.code == old.code, seen.code == new.code),
+        part("pool", seen.pool == old.pool, seen.pool == new.pool),
+        part(
+            "pool pids",
+            seen.pool_pids == old.pool_pids,
+            seen.pool_pids == new.pool_pids,
+        ),
+        format!(
+            "carts: {} old, {} new of {}\n",
+            carts(old),
+            carts(new),
+            seen.carts.len()
+        ),
+        format!(
+            "others: {}\nold: {}\nnew: {}\n",
+            seen.others, old.others, new.others
+        ),
+    ]
+    .concat()
+}
+
+#[test]
+fn the_driver() {
+    kill_in_every_step("driver", &[&AROUND[..], &WINDOW[..]].concat());
+}
+
+#[test]
+fn the_worker() {
+    kill_in_every_step("flyhot_agent", &WINDOW);
+}
+
+#[test]
+fn the_guard() {
+    kill_in_every_step("flyhot_guard", &WINDOW);
+}
