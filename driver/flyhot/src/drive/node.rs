@@ -76,25 +76,7 @@ pub(super) async fn upgrade(
             "It leaves the node by itself within 30 s.",
         ));
     }
-    match broken(&outcome) {
-        Some((message, hint)) => Err(NodeError {
-            kind: ErrorKind::Usage,
-            message: format!("{}: {message}", request.node),
-            hint,
-            outcome: Some(Box::new(outcome)),
-        }),
-        None => Ok(outcome),
-    }
-}
-
-/// What is said of a file that only the node's loader found broken: no cold deploy would help either.
-fn broken(outcome: &NodeOutcome) -> Option<(String, String)> {
-    if judge::error_kind(outcome) != Some(ErrorKind::Usage) {
-        return None;
-    }
-    let mut reasons = outcome.reasons.iter();
-    let reason = reasons.find(|reason| reason.code == ReasonCode::BrokenFile)?;
-    Some((reason.sentence.clone(), reason.hint.clone()))
+    Ok(outcome)
 }
 
 fn policy(options: &Options) -> Policy {
