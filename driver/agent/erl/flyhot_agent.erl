@@ -505,9 +505,10 @@ fault(Pid, {fault, Mod, Text}, R) ->
 %% ---------------------------------------------------------------------------------------------------------------
 
 %% Send(Target) to each of All = [{Pid, _} | …], at most Limit unanswered; an answer is {{Ref, Target}, Answer} and
-%% goes to Take. Ref is a small number: it travels in every message, and a reference is three words more. Nothing is kept for a target on the way but a cell of a list: at a hundred thousand processes a map
-%% costs as much as the work. When nothing came for a while Idle(Pending, Died, Acc) says {stop, Acc},
-%% {without, Targets, Acc} to go on without waiting for these, or throws. No monitors (design D6).
+%% goes to Take. Ref is a small number: it travels in every message, and a reference is three words more. Nothing is
+%% kept for a target on the way but a cell of a list: at a hundred thousand processes a map costs as much as the work.
+%% When nothing came for a while Idle(Pending, Died, Acc) says {stop, Acc}, {without, Targets, Acc} to go on without
+%% waiting for these, or throws. No monitors (design D6).
 -record(flow, {all, ref, send, take, idle, limit}).
 
 flow(All, Ref, Send, Take, Idle, Limit, Acc) ->
