@@ -164,22 +164,27 @@ pub(crate) fn panicked(text: &str) -> NodeError {
     )
 }
 
-/// A signal that ended the command.
-pub(crate) fn interrupted(signal: &str, node: Option<&str>) -> NodeError {
-    match node {
-        None => node_error(
-            ErrorKind::Interrupted,
-            format!("{signal} before any node was begun"),
-            "Run the same command again.",
+/// A signal that ended the command: with no node under way, before the window of one, or in it.
+pub(crate) fn interrupted(signal: &str, under_way: Option<&str>, in_window: bool) -> NodeError {
+    let (message, hint) = match under_way {
+        None => (
+            format!("{signal}: no node was under way, and no further one is begun"),
+            "Run the same command again: it goes on with the nodes that were not begun.",
         ),
-        Some(node) => node_error(
-            ErrorKind::Interrupted,
+        Some(node) if in_window => (
             format!(
-                "{signal} while at work on {node}; its agent cleans up, or finishes a swap that had begun, by itself"
+                "{signal} twice while at work on {node}: its agent finishes or undoes the window by itself"
             ),
             "Run `flyhot plan` with the same options to see what the node runs now.",
         ),
-    }
+        Some(node) => (
+            format!(
+                "{signal} while at work on {node}, before its code was touched: its agent cleans up by itself"
+            ),
+            "Run the same command again.",
+        ),
+    };
+    node_error(ErrorKind::Interrupted, message, hint)
 }
 
 #[cfg(test)]

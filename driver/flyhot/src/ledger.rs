@@ -65,7 +65,7 @@ impl Ledger {
 
     /// Begins the next node: its place in the list. `None` when all are done or nothing more may be begun.
     pub fn begin_next(&mut self) -> Option<usize> {
-        if self.stopped || self.aborted.is_some() || self.begun == self.entries.len() {
+        if !self.has_next() {
             return None;
         }
         self.begun += 1;
@@ -96,10 +96,15 @@ impl Ledger {
         }
     }
 
-    /// The node begun last.
-    pub fn node(&self) -> Option<&str> {
-        let at = self.begun.checked_sub(1)?;
-        self.entries.get(at).map(|entry| entry.outcome.node.as_str())
+    /// The node that was begun and has not ended.
+    pub fn under_way(&self) -> Option<&str> {
+        let entry = self.entries.get(self.begun.checked_sub(1)?)?;
+        (entry.outcome.outcome == OutcomeKind::NotBegun).then_some(entry.outcome.node.as_str())
+    }
+
+    /// Whether another node would be begun.
+    pub fn has_next(&self) -> bool {
+        !self.stopped && self.aborted.is_none() && self.begun < self.entries.len()
     }
 
     /// What became of the command if it ended now.
@@ -349,9 +354,12 @@ mod tests {
         let mut ledger = Ledger::new(Command::Upgrade, ["a@h".into(), "b@h".into(), "c@h".into()]);
         ledger.begin_next();
         ledger.ended(of(OutcomeKind::Upgraded));
+        assert_eq!((ledger.under_way(), ledger.has_next()), (None, true));
         ledger.begin_next();
+        assert_eq!(ledger.under_way(), Some("b@h"));
         ledger.abort(ErrorKind::Interrupted);
         ledger.abort(ErrorKind::Bug);
+        assert_eq!((ledger.under_way(), ledger.has_next()), (None, false));
         assert_eq!(ledger.begin_next(), None);
         let outcome = ledger.outcome();
         assert_eq!((outcome.outcome, outcome.exit_code.0), (OutcomeKind::Failed, 130));

@@ -17,6 +17,7 @@
 pub mod cli;
 pub mod drive;
 pub mod errors;
+mod interrupt;
 pub mod ledger;
 pub mod options;
 pub mod report;

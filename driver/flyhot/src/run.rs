@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use flyhot_artifact::Release;
 use flyhot_events::{Event, ExitCode, Step, Unit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::NodeArgs;
 use crate::drive::{self, NodeError, NodeRequest};
 use crate::errors;
+use crate::interrupt::{Signals, Watch};
 use crate::ledger::{Command, Ledger};
 use crate::options::{Environment, Options};
 use crate::report::Reporter;
@@ -65,23 +65,36 @@ fn perform(
         Ok(runtime) => runtime,
         Err(error) => return abort(ledger, emit, errors::runtime(&error)),
     };
-    let end: std::io::Result<Option<&str>> = runtime.block_on(async {
+    let watch = Watch::default();
+    let end: std::io::Result<Finished> = runtime.block_on(async {
         let mut signals = Signals::listen()?;
+        let mut emit = |event: Event| {
+            watch.see(&event);
+            emit(event);
+        };
         tokio::select! {
-            () = nodes(command, args, environment, ledger, emit) => Ok(None),
-            name = signals.next() => Ok(Some(name)),
+            biased;
+            () = watch.give_up(async || signals.next().await) => Ok(Finished::No),
+            finished = nodes(command, args, environment, ledger, &mut emit, &watch) => Ok(finished),
         }
     });
-    match end {
-        Ok(None) => {}
-        Ok(Some(signal)) => {
-            let error = errors::interrupted(signal, ledger.node());
+    match (end, watch.asked()) {
+        // A signal that came when nothing was left to be begun changes nothing about the outcome.
+        (Ok(Finished::Yes), _) | (Ok(Finished::No), None) => {}
+        (Ok(Finished::No), Some(signal)) => {
+            let error = errors::interrupted(signal, ledger.under_way(), watch.in_window());
             abort(ledger, emit, error);
         }
-        Err(error) => abort(ledger, emit, errors::runtime(&error)),
+        (Err(error), _) => abort(ledger, emit, errors::runtime(&error)),
     }
     // A read that was interrupted must not be waited for.
     runtime.shutdown_background();
+}
+
+/// Whether the nodes were gone through as far as they should be.
+enum Finished {
+    Yes,
+    No,
 }
 
 async fn nodes(
@@ -90,13 +103,19 @@ async fn nodes(
     environment: &Environment,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
-) {
+    watch: &Watch,
+) -> Finished {
     let (options, release) = match prepare(args, environment, emit).await {
         Ok(prepared) => prepared,
-        Err(error) => return abort(ledger, emit, error),
+        Err(error) => {
+            abort(ledger, emit, error);
+            return Finished::Yes;
+        }
     };
-    while let Some(at) = ledger.begin_next() {
-        let Some(node) = options.nodes.get(at) else { return };
+    while watch.asked().is_none()
+        && let Some(at) = ledger.begin_next()
+        && let Some(node) = options.nodes.get(at)
+    {
         let plan_only = command == Command::Plan;
         let request = NodeRequest {
             node,
@@ -121,6 +140,11 @@ async fn nodes(
                 ledger.failed(kind, outcome.map(|outcome| *outcome));
             }
         }
+    }
+    if ledger.has_next() {
+        Finished::No
+    } else {
+        Finished::Yes
     }
 }
 
@@ -187,28 +211,6 @@ fn bug(panic: &(dyn Any + Send)) -> NodeError {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
     errors::panicked(text)
-}
-
-/// The signals that ask a command to end.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
-    }
 }
 
 #[cfg(test)]
