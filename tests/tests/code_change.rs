@@ -103,21 +103,41 @@ fn it_is_named_before_anything_is_touched_and_undone_when_it_was_not_rehearsed()
     }
 }
 
+/// It calls itself for ever, or sleeps for ever.
+const ENDLESS: [&str; 2] = ["loop(0)", "timer:sleep(infinity)"];
+
 #[test]
-fn one_that_never_returns_is_found_by_the_rehearsal_and_costs_that_process_without_it() {
+fn one_that_never_returns_is_named_before_and_called_back_when_it_was_not_rehearsed() {
+    let v1 = Release::shop(Otp::v25(), "v1");
+    let shop = Shop::of(&v1).carts(10).start();
+    let before = look(&shop);
+    let bad = before.pids[BAD as usize - 1].clone();
+    for endless in ENDLESS {
+        let release = release(&v1, endless);
+        let run = Flyhot::upgrade(&shop, &release).run();
+        run.expect("refused", 10);
+        assert!(has(&run, "rehearsal_failed", &bad), "{endless}: {run}");
+        assert_eq!(run.node(0)["window_us"], 0, "{endless}: {run}");
+        assert!(look(&shop) == before, "{endless}: {run}");
+
+        let run = Flyhot::upgrade(&shop, &release).args(["--no-rehearsal"]).run();
+        run.expect("reverted", 11);
+        counts_add_up(&run);
+        assert_eq!(run.node(0)["processes"]["failed"], 1, "{endless}: {run}");
+        assert!(has(&run, "migration_failed", &bad), "{endless}: {run}");
+        assert!(look(&shop) == before, "{endless}: {run}");
+        clean(&shop);
+    }
+}
+
+#[test]
+fn one_that_waits_for_a_message_for_ever_costs_that_process() {
     let v1 = Release::shop(Otp::v25(), "v1");
     let shop = Shop::of(&v1).carts(10).start();
     let before = look(&shop);
     let bad = before.pids[BAD as usize - 1].clone();
 
-    let spins = release(&v1, "loop(0)");
-    let run = Flyhot::upgrade(&shop, &spins).run();
-    run.expect("refused", 10);
-    assert!(has(&run, "rehearsal_failed", &bad), "{run}");
-    assert!(look(&shop) == before, "{run}");
-    clean(&shop);
-
-    // A receive is an effect: it is not rehearsed, and only met after the swap.
+    // Only the process itself can take its messages: it is not rehearsed, and met after the swap.
     let waits = release(&v1, "receive never -> ok end");
     let run = Flyhot::upgrade(&shop, &waits).run();
     run.expect("reverted", 11);

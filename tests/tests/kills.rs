@@ -128,6 +128,23 @@ wait(Pid) ->
     end.
 "#;
 
+/// A pool whose code_change counts: what may not end by itself is tried apart in the freeze, and takes its time there.
+fn counting(code: &str) -> String {
+    format!(
+        "-module(pool_worker).
+         -behaviour(gen_server).
+         -export([start_link/1, init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
+         start_link(N) -> gen_server:start_link({{local, list_to_atom(\"pool_\" ++ integer_to_list(N))}}, ?MODULE, N, []).
+         init(N) -> {{ok, {{{code}, N, 0}}}}.
+         handle_call(version, _From, State) -> {{reply, {code}, State}}.
+         handle_cast(bump, {{Tag, N, Casts}}) -> {{noreply, {{Tag, N, Casts + 1}}}}.
+         handle_info(_, State) -> {{noreply, State}}.
+         code_change(_, {{_, N, Casts}}, _) -> {{ok, {{count({code}, 20000), N, Casts}}}}.
+         count(Code, 0) -> Code;
+         count(Code, N) -> count(Code, N - 1).\n"
+    )
+}
+
 /// Everything on the node that is either old or new.
 #[derive(Debug, Clone, PartialEq)]
 struct Seen {
@@ -199,6 +216,7 @@ fn kill_in_every_step(victim: &str, steps: &[&'static str]) {
         Release::shop(otp, code)
             .variant()
             .erlang("killer", KILLER)
+            .erlang("pool_worker", &counting(code))
             .build()
     };
     let (v1, v2) = (with_killer("v1"), with_killer("v2"));
@@ -215,7 +233,7 @@ fn kill_in_every_step(victim: &str, steps: &[&'static str]) {
     assert_eq!(first.carts, on_v1.carts);
 
     let mut random = Random::new(victim);
-    let quota = rounds(2, 8);
+    let quota = rounds(4, 8);
     let mut fallen: BTreeMap<String, usize> = BTreeMap::new();
     let mut is_v2 = false;
     for step in steps {

@@ -146,7 +146,7 @@ fn a_worker_or_guard_killed_in_the_window_leaves_it_wholly_old_or_wholly_new() {
     let before = shop.carts();
     let mut on_v2 = false;
     for victim in ["flyhot_agent", "flyhot_guard"] {
-        for step in ["freeze", "rehearse_frozen", "migrate", "thaw"] {
+        for step in ["freeze", "newborns", "migrate", "thaw"] {
             let killed = (0..TRIES).any(|_| {
                 let (here, there) = if on_v2 { (&v2, &v1) } else { (&v1, &v2) };
                 set_killer(&shop, step, victim);

@@ -2,8 +2,8 @@
 %%
 %% It decides nothing that the script leaves open, reads no configuration, opens no file but those it is told to
 %% write, never logs, never touches persistent_term, starts nothing but its worker and its guard (and helpers that
-%% rehearse on a copy of a state), and leaves no fun of its own in another process: what other processes run of
-%% it are exported functions only.
+%% run a code_change on a copy of a state), and leaves no fun of its own in a state: what other processes run of it
+%% they run once, inside sys, which keeps the state when a fun's module is gone.
 %%
 %% Worker: performs the commands, one at a time. Guard: knows every process before it is suspended, and thaws or
 %% finishes when the worker ends early. docs/upgrade.md has the window in prose; driver/agent/src/terms.rs is the one home of the terms.
@@ -12,9 +12,8 @@
 -export([start/1, call/1, evict/0, holder/0]).
 -export([worker/3, guard/3]).
 %% Run inside other processes by sys:replace_state.
--export([stash/1, stash_handler/1, restore/1, restore_handler/1, unstash/1, unstash_handler/1, drop/1, drop_handler/1,
-         rehearse/1, rehearse_handler/1]).
-%% Run in a helper process of its own, or spawned.
+-export([restore/1, restore_handler/1, unstash/1, unstash_handler/1, drop/1, drop_handler/1]).
+%% Run in a helper process of its own.
 -export([rehearse_apart/6]).
 
 %% Keys this module uses in process dictionaries. The first is in other processes, inside the window only.
@@ -35,8 +34,8 @@
 -define(QUIET_MS, 1).
 %% The freeze may hold back callees this often (measured: converged in at most 3).
 -define(ROUNDS, 4).
-%% One rehearsed code_change may take this long; the window's default budget is twice that.
--define(REHEARSE_MS, 1000).
+%% One code_change that runs apart may take this long; the window's default budget is twice that.
+-define(APART_MS, 1000).
 %% A process proven must come back within this; it runs a main loop once, which takes microseconds.
 -define(PROVE_MS, 500).
 %% A resume is answered from the head of a mailbox by an idle process.
@@ -50,7 +49,7 @@
 -record(kind, {id, behaviour, host, modules, entry, pids = [], hib = [], n = 0, hibernated = 0, memory = 0,
                parents = #{}}).
 %% What is asked of the processes of one kind in the window.
--record(job, {behaviour, fate, host, mode = same, calls_back = true}).
+-record(job, {behaviour, fate, how, host, mode = same, calls_back = true}).
 -record(s, {driver, pid, guard, gmon, dead, staged = #{}, kinds = #{}, by_key = #{}, seen = #{},
             sups = #{}, rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined}).
 %% A window: targets are {Pid, KindId}.
@@ -421,8 +420,8 @@ rehearse_live(Jobs, Down, Limit, Ms, S) ->
     {{ok, run_rehearsal(Targets, S1#s.rehearsals, Limit, now_us() + Ms * 1000, S#s.dead)}, S1}.
 
 rehearsal({Id, How, Mods}, Down, S) ->
-    #kind{behaviour = B, entry = Entry} = maps:get(Id, S#s.kinds),
-    {Id, {B, Entry, How, [{M, {Copy, vsn_arg(Down, vsn(M))}} || {M, Copy} <- Mods]}}.
+    #kind{behaviour = B} = maps:get(Id, S#s.kinds),
+    {Id, {B, How, [{M, {Copy, vsn_arg(Down, vsn(M))}} || {M, Copy} <- Mods]}}.
 
 vsn_arg(true, V) -> {down, V};
 vsn_arg(false, V) -> V.
@@ -435,32 +434,28 @@ vsn(M) ->
         V -> V
     end.
 
-%% What a process needs to know to rehearse: found by how it was started, handlers by their module.
-table(Rows, Ref) ->
-    case ets:info(?MODULE, name) of
-        undefined -> ets:new(?MODULE, [named_table, protected, {read_concurrency, true}]);
-        _ -> ets:delete_all_objects(?MODULE)
-    end,
-    maps:fold(fun(Id, {gen_event, _, _, Mods}, _) ->
-                      [ets:insert(?MODULE, {{handler, M}, {self(), Ref, Id, gen_event, in_place, C, V}}) || {M, {C, V}} <- Mods];
-                 (Id, {B, Entry, How, [{_, {C, V}} | _]}, _) ->
-                      ets:insert(?MODULE, {{entry, Entry}, {self(), Ref, Id, B, How, C, V}})
-              end, ok, Rows).
-
 -record(r, {passed = 0, faults = [], failed = 0, died = 0, silent = [], deadline, since = #{}}).
 
 %% Every process of the kinds in Rows runs the new code_change on its state; each failure says which process.
 run_rehearsal(Targets, Rows, Limit, Deadline, Dead) ->
     Rehearsed = [T || {_, Id} = T <- Targets, is_map_key(Id, Rows)],
     Ref = erlang:unique_integer([positive]),
-    table(Rows, Ref),
+    Worker = self(),
+    %% What a process has to know travels in the fun: one that reads it late, after another round began, must not
+    %% answer in that round's name.
     Send = fun({Pid, Id} = T) ->
         case Rows of
-            #{Id := {gen_event, _, _, _}} ->
+            #{Id := {gen_event, _, Mods}} ->
                 %% Handlers answer for themselves where they fail; what is queued behind them ends the count.
-                sys(Pid, {Dead, ok}, {replace_state, fun ?MODULE:rehearse_handler/1}),
-                sys(Pid, {self(), {Ref, T}}, flyhot_knock);
-            _ -> sys(Pid, {Dead, ok}, {replace_state, fun ?MODULE:rehearse/1})
+                sys(Pid, {Dead, ok}, {replace_state, fun(H) -> try_handler(H, Worker, Ref, Mods), H end}),
+                sys(Pid, {Worker, {Ref, T}}, flyhot_knock);
+            #{Id := {B, in_place, [{_, {Copy, Vsn}} | _]}} ->
+                sys(Pid, {Dead, ok}, {replace_state, fun(State) -> Worker ! {{Ref, T}, try_change(B, Copy, Vsn, State)}, State end});
+            #{Id := {B, apart, [{_, {Copy, Vsn}} | _]}} ->
+                sys(Pid, {Dead, ok}, {replace_state, fun(State) ->
+                    Worker ! {helper, spawn(?MODULE, rehearse_apart, [Worker, {Ref, T}, B, Copy, Vsn, State])},
+                    State
+                end})
         end
     end,
     Take = fun({Pid, _}, {fault, _, _} = Fault, R) -> fault(Pid, Fault, R);
@@ -472,29 +467,33 @@ run_rehearsal(Targets, Rows, Limit, Deadline, Dead) ->
         Since = maps:from_list([{P, maps:get(P, R#r.since, Now)} || {P, _} <- Pending]),
         R1 = R#r{died = R#r.died + length(Died), since = Since},
         {Hung, Rest} = lists:partition(fun({P, Id}) ->
-            element(3, maps:get(Id, Rows)) =:= apart andalso Now - maps:get(P, Since) > ?REHEARSE_MS * 1000
+            element(2, maps:get(Id, Rows)) =:= apart andalso Now - maps:get(P, Since) > ?APART_MS * 1000
         end, Pending),
         R2 = lists:foldl(fun({P, Id}, A) ->
-            fault(P, {fault, host(Id, Rows), <<"code_change did not return within 1000 ms">>}, A)
+            fault(P, {fault, host(Id, Rows), too_long()}, A)
         end, R1, Hung),
         case Now > Deadline of
             true -> {stop, R2#r{silent = [straggler(P, host(Id, Rows), maps:get(P, Since)) || {P, Id} <- take(Rest, ?NAMED)]}};
             false -> {without, Hung, R2}
         end
     end,
-    R = handler_faults(flow(Rehearsed, Ref, Send, Take, Idle, Limit, #r{})),
+    R = lists:foldl(fun({P, Fault}, A) -> fault(P, Fault, A#r{passed = A#r.passed - 1}) end,
+                    flow(Rehearsed, Ref, Send, Take, Idle, Limit, #r{}), handler_faults(Ref)),
     end_helpers(),
     #{passed => R#r.passed, faults => lists:reverse(R#r.faults), failed => R#r.failed, died => R#r.died, silent => R#r.silent}.
 
-handler_faults(R) ->
-    receive {handler_fault, Pid, Fault} -> handler_faults(fault(Pid, Fault, R#r{passed = R#r.passed - 1})) after 0 -> R end.
+%% They came before the answer of their manager.
+handler_faults(Ref) ->
+    receive {handler_fault, Ref, Pid, Fault} -> [{Pid, Fault} | handler_faults(Ref)] after 0 -> [] end.
+
+too_long() -> bin(io_lib:format("code_change did not return within ~w ms", [?APART_MS])).
 
 %% Helpers that came back are gone already.
 end_helpers() ->
     receive {helper, Pid} -> exit(Pid, kill), end_helpers() after 0 -> ok end.
 
 host(Id, Rows) ->
-    {_, _, _, [{M, _} | _]} = maps:get(Id, Rows), M.
+    {_, _, [{M, _} | _]} = maps:get(Id, Rows), M.
 
 fault(Pid, {fault, Mod, Text}, R) ->
     Faults = case R#r.failed < ?NAMED of true -> [{ref(Pid), Mod, Text} | R#r.faults]; false -> R#r.faults end,
@@ -536,46 +535,39 @@ flow(Todo, N, Done, Quiet, #flow{ref = Ref, take = Take} = F, Acc) ->
         end
     end.
 
-%% --- inside the process that rehearses; the state is handed back as it came ---
+%% --- inside the process that rehearses ---
 
-rehearse(State) ->
-    try ets:lookup(?MODULE, {entry, get('$initial_call')}) of
-        [{_, {Worker, Ref, Id, B, in_place, Copy, Vsn}}] ->
-            Worker ! {{Ref, {self(), Id}}, try_change(B, Copy, Vsn, State)};
-        [{_, {Worker, Ref, Id, B, apart, Copy, Vsn}}] ->
-            Worker ! {helper, spawn(?MODULE, rehearse_apart, [Worker, {Ref, {self(), Id}}, B, Copy, Vsn, State])};
-        [] -> ok
-    catch _:_ -> ok
-    end,
-    State.
-
-rehearse_handler({Module, _, HState} = Handler) ->
-    try ets:lookup(?MODULE, {handler, Module}) of
-        [{_, {Worker, _, _, B, _, Copy, Vsn}}] ->
-            case try_change(B, Copy, Vsn, HState) of
+try_handler({Module, _, State}, Worker, Ref, Mods) ->
+    case lists:keyfind(Module, 1, Mods) of
+        {_, {Copy, Vsn}} ->
+            case try_change(gen_event, Copy, Vsn, State) of
                 ok -> ok;
-                Fault -> Worker ! {handler_fault, self(), Fault}
+                Fault -> Worker ! {handler_fault, Ref, self(), Fault}
             end;
-        [] -> ok
-    catch _:_ -> ok
-    end,
-    Handler.
+        false -> ok
+    end.
 
 rehearse_apart(Worker, Tag, B, Copy, Vsn, State) ->
     Worker ! {Tag, try_change(B, Copy, Vsn, State)}.
 
 %% As the behaviour's own system_code_change judges it, `catch` and all.
 try_change(B, Copy, Vsn, State) ->
-    Result = try change(B, Copy, Vsn, State)
+    case changed(B, Copy, Vsn, State) of
+        {ok, _} -> ok;
+        {fault, Text} -> {fault, original(Copy), Text}
+    end.
+
+changed(B, Module, Vsn, State) ->
+    Result = try change(B, Module, Vsn, State)
              catch throw:T -> T;
                    error:R:St -> {'EXIT', {R, where(St)}};
                    exit:R -> {'EXIT', R}
              end,
     case {B, Result} of
-        {gen_statem, {ok, _, _}} -> ok;
-        {gen_statem, _} -> {fault, original(Copy), text(Result)};
-        {_, {ok, _}} -> ok;
-        _ -> {fault, original(Copy), text(Result)}
+        {gen_statem, {ok, Name, Data}} -> {ok, {Name, Data}};
+        {gen_statem, _} -> {fault, text(Result)};
+        {_, {ok, New}} -> {ok, New};
+        _ -> {fault, text(Result)}
     end.
 
 change(gen_statem, Copy, Vsn, {State, Data}) -> Copy:code_change(Vsn, State, Data, []);
@@ -750,7 +742,7 @@ keep(Path, Backup) ->
 %% The window
 %% ---------------------------------------------------------------------------------------------------------------
 
-%% Script: modules => [{Module, LoadedMd5 | none, TargetMd5}], kinds => [{KindId, keep | {migrate, [Module]}, in_place | apart | no}],
+%% Script: modules => [{Module, LoadedMd5 | none, TargetMd5}], kinds => [{KindId, keep | {migrate, [Module]}, inside | apart}],
 %%         budget_us, revert_us, in_flight, down, way_back => exact | after_drain | none
 window(Script, S0) ->
     S = newcomers(S0),
@@ -770,7 +762,7 @@ newcomers(S) ->
     lists:foldl(fun note/2, S, New).
 
 new_window(#{modules := Mods, kinds := Kinds, budget_us := Budget, revert_us := Revert, in_flight := Limit} = Script, S) ->
-    Jobs = maps:from_list([{Id, job(Id, Fate, S)} || {Id, Fate, _} <- Kinds]),
+    Jobs = maps:from_list([{Id, job(Id, Fate, How, S)} || {Id, Fate, How} <- Kinds]),
     Parents = lists:usort([P || {Id, _, _} <- Kinds, P <- maps:keys((maps:get(Id, S#s.kinds))#kind.parents),
                                 is_map_key(P, S#s.sups)]),
     Targets = [{P, Id} || {Id, _, _} <- Kinds, P <- (maps:get(Id, S#s.kinds))#kind.pids]
@@ -780,9 +772,9 @@ new_window(#{modules := Mods, kinds := Kinds, budget_us := Budget, revert_us := 
        new = S#s.new, limit = Limit, budget = Budget, revert = Revert, targets = Targets, sups = [{P, sup} || P <- Parents],
        vsns = maps:from_list([{M, vsn(M)} || M <- Asked])}.
 
-job(Id, Fate, S) ->
+job(Id, Fate, How, S) ->
     #kind{behaviour = B, host = H} = maps:get(Id, S#s.kinds),
-    #job{behaviour = B, fate = Fate, host = H, mode = case B of gen_statem -> mode(H); _ -> same end, calls_back = exports(H, code_change, 4)}.
+    #job{behaviour = B, fate = Fate, how = How, host = H, mode = case B of gen_statem -> mode(H); _ -> same end, calls_back = exports(H, code_change, 4)}.
 
 %% A documented pure callback; a module that breaks that is migrated without its mode being known.
 mode(M) -> try M:callback_mode() catch _:_ -> unknown end.
@@ -796,12 +788,13 @@ to_swap(W0, S) ->
     Rest = T0 + W0#w.budget * 3 div 4,
     ok = watched(W1),
     step(freeze),
-    W2 = freeze(W1#w.sups, Rest, W1),
-    W3 = freeze(W2#w.targets, Rest, W2),
+    Rows = maps:with(maps:keys(W1#w.jobs), S#s.rehearsals),
+    W2 = freeze(W1#w.sups, Rows, Rest, W1),
+    W3 = freeze(W2#w.targets, Rows, Rest, W2),
     step(newborns),
-    W4 = newborns(3, Rest, S, W3),
+    W4 = newborns(3, Rows, Rest, S, W3),
     step(rehearse_frozen),
-    rehearse_frozen(Rest, S, W4),
+    rehearse_frozen(Rows, Rest, W4),
     T1 = now_us(),
     W5 = W4#w{times = #{freeze => T1 - T0}},
     step(swap),
@@ -840,15 +833,21 @@ tell_guard(Phase, W) ->
 
 %% --- freeze, by deferring (design D8) ---
 
-freeze(Targets, Deadline, W) -> freeze(Targets, Deadline, 1, W).
+%% Who is migrated keeps its state in its own dictionary from here, and tries the new code_change on that very state:
+%% behind the suspend, in the same turn of the process.
+freeze(Targets, Rows, Deadline, W) -> freeze(Targets, Rows, Deadline, 1, W).
 
-freeze(Targets, Deadline, Round, W0) ->
+freeze(Targets, Rows, Deadline, Round, W0) ->
     Ref = erlang:unique_integer([positive]),
-    Send = fun({Pid, _} = T) -> sys(Pid, {self(), {Ref, T}}, suspend) end,
-    Take = fun({Pid, Id}, _, {Frozen, Held, W}) ->
+    Send = fun({Pid, Id} = T) -> suspend(Pid, Id, {Ref, T}, Rows, W0) end,
+    Take = fun({Pid, Id} = T, Answer, {Frozen, Held, W}) ->
         Now = now_us(),
-        Now > Deadline andalso throw({abandon, budget, [P || {P, _} <- Targets], W#w{frozen = [{Pid, Id, Now} | Frozen]}}),
-        {[{Pid, Id, Now} | Frozen], Held, W}
+        Now > Deadline andalso throw({abandon, budget, Targets, W#w{frozen = [{Pid, Id, Now} | Frozen]}}),
+        case Answer of
+            {tried, ok, Since} -> {[{Pid, Id, Since} | Frozen], Held, W};
+            {tried, Fault, Since} -> {[{Pid, Id, Since} | Frozen], Held, tried(T, Fault, W)};
+            _ -> {[{Pid, Id, Now} | Frozen], Held, W}
+        end
     end,
     Idle = fun(Pending, Dead, {Frozen, Held, W}) ->
         W1 = died(Dead, W),
@@ -857,25 +856,61 @@ freeze(Targets, Deadline, Round, W0) ->
         case callees([P || {P, _} <- Pending], Since) of
             [] -> {without, [], {Frozen, Held, W1}};
             Callees ->
-                [sys(P, {W#w.dead, ok}, resume) || P <- Callees],
-                Longest = lists:max([W#w.longest | [now_us() - maps:get(P, Since) || P <- Callees]]),
                 Let = maps:from_list([{P, []} || P <- Callees]),
                 {Again, Still} = lists:partition(fun({P, _, _}) -> is_map_key(P, Let) end, Frozen),
+                [let_go(P, Id, {W#w.dead, ok}, W) || {P, Id, _} <- Again],
+                Longest = lists:max([W#w.longest | [now_us() - T || {_, _, T} <- Again]]),
                 {without, [], {Still, [{P, Id} || {P, Id, _} <- Again] ++ Held, W1#w{longest = Longest}}}
         end
     end,
-    case flow(Targets, Ref, Send, Take, Idle, W0#w.limit, {W0#w.frozen, [], W0}) of
-        {Frozen, [], W} -> W#w{frozen = Frozen};
-        {Frozen, Held, W} when Round < ?ROUNDS -> freeze(Held, Deadline, Round + 1, W#w{frozen = Frozen});
-        {Frozen, _, W} ->
-            throw({abandon, budget, [], W#w{frozen = Frozen, detail = <<"calls between the processes never come to rest">>}})
+    {Frozen, Held, W1} = flow(Targets, Ref, Send, Take, Idle, W0#w.limit, {W0#w.frozen, [], W0}),
+    W = lists:foldl(fun({P, Fault}, A) -> tried({P, handler}, Fault, A) end, W1#w{frozen = Frozen}, handler_faults(Ref)),
+    case Held of
+        _ when W#w.nfaults > 0 -> throw({abandon, rehearsal, [], W});
+        [] -> W;
+        _ when Round < ?ROUNDS -> freeze(Held, Rows, Deadline, Round + 1, W);
+        _ -> throw({abandon, budget, [], W#w{detail = <<"calls between the processes never come to rest">>}})
     end.
+
+suspend(Pid, Id, {Ref, _} = Tag, Rows, #w{dead = Dead, jobs = Jobs}) ->
+    Worker = self(),
+    case {Jobs, Rows} of
+        {#{Id := #job{fate = {migrate, _}, behaviour = gen_event}}, _} ->
+            Mods = case Rows of #{Id := {_, in_place, L}} -> L; _ -> [] end,
+            sys(Pid, {Dead, ok}, suspend),
+            sys(Pid, {Dead, ok}, {replace_state, fun(H) -> stash_handler(H), try_handler(H, Worker, Ref, Mods), H end}),
+            %% A manager without handlers runs none of that.
+            sys(Pid, {Worker, Tag}, flyhot_knock);
+        {#{Id := #job{fate = {migrate, _}}}, #{Id := {B, in_place, [{_, {Copy, Vsn}} | _]}}} ->
+            sys(Pid, {Dead, ok}, suspend),
+            sys(Pid, {Dead, ok}, {replace_state, fun(State) ->
+                Since = stash(State),
+                Worker ! {Tag, {tried, try_change(B, Copy, Vsn, State), Since}},
+                State
+            end});
+        {#{Id := #job{fate = {migrate, _}}}, _} ->
+            sys(Pid, {Dead, ok}, suspend),
+            sys(Pid, {Dead, ok}, {replace_state, fun(State) -> Worker ! {Tag, {tried, ok, stash(State)}}, State end});
+        _ -> sys(Pid, {Worker, Tag}, suspend)
+    end.
+
+tried({Pid, _}, {fault, Module, Text}, #w{faults = Faults, nfaults = N} = W) ->
+    W#w{faults = case N < ?NAMED of true -> [{ref(Pid), Module, Text} | Faults]; false -> Faults end, nfaults = N + 1}.
+
+%% Behind every suspend goes a drop and a resume, even where it was never answered: nothing can freeze late.
+let_go(Pid, Id, From, W) ->
+    case W#w.jobs of
+        #{Id := #job{fate = {migrate, _}, behaviour = gen_event}} -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:drop_handler/1});
+        #{Id := #job{fate = {migrate, _}}} -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:drop/1});
+        _ -> ok
+    end,
+    sys(Pid, From, resume).
 
 died(Dead, W) -> W#w{died = lists:foldl(fun(T, D) -> D#{element(1, T) => []} end, W#w.died, Dead)}.
 
 out_of_time(Pending, W) ->
     Late = [straggler(P, what(T, W), W#w.t0) || {P, _} = T <- take(Pending, ?NAMED)],
-    throw({abandon, budget, [P || {P, _} <- Pending], W#w{stragglers = Late}}).
+    throw({abandon, budget, Pending, W#w{stragglers = Late}}).
 
 what({_, Id}, #w{jobs = Jobs}) ->
     case Jobs of #{Id := #job{host = H}} -> H; _ -> supervisor end.
@@ -904,7 +939,7 @@ local(_) -> [].
 
 %% --- newborns ---
 
-newborns(Left, Deadline, S, W) ->
+newborns(Left, Rows, Deadline, S, W) ->
     New = [P || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, W#w.born), P =/= self(), P =/= W#w.guard],
     Changed = maps:from_list([{M, []} || {M, _, _} <- W#w.mods]),
     case lists:append([newborn(P, Changed, S, W) || P <- New]) of
@@ -913,7 +948,7 @@ newborns(Left, Deadline, S, W) ->
         Born ->
             W1 = W#w{targets = W#w.targets ++ Born, born = maps:merge(W#w.born, maps:from_list(Born))},
             ok = watched(W1),
-            newborns(Left - 1, Deadline, S, freeze(Born, Deadline, W1))
+            newborns(Left - 1, Rows, Deadline, S, freeze(Born, Rows, Deadline, W1))
     end.
 
 newborn(Pid, Changed, S, W) ->
@@ -930,12 +965,13 @@ newborn(Pid, Changed, S, W) ->
             end
     end.
 
-rehearse_frozen(Deadline, S, W) ->
-    case S#s.rehearsals of
-        Rows when map_size(Rows) =:= 0 -> ok;
-        Rows ->
+%% What was not tried behind the suspend, because it might not have ended.
+rehearse_frozen(Rows, Deadline, W) ->
+    case maps:filter(fun(_, {_, How, _}) -> How =:= apart end, Rows) of
+        Apart when map_size(Apart) =:= 0 -> ok;
+        Apart ->
             Alive = [T || {P, _} = T <- W#w.targets, not is_map_key(P, W#w.died)],
-            case run_rehearsal(Alive, Rows, W#w.limit, Deadline, W#w.dead) of
+            case run_rehearsal(Alive, Apart, W#w.limit, Deadline, W#w.dead) of
                 #{failed := 0, silent := []} -> ok;
                 #{failed := 0, silent := Late} -> throw({abandon, budget, [], W#w{stragglers = Late}});
                 #{faults := Faults, failed := N} -> throw({abandon, rehearsal, [], W#w{faults = Faults, nfaults = N}})
@@ -946,8 +982,7 @@ rehearse_frozen(Deadline, S, W) ->
 
 abandon(Cause, Out, W) ->
     step(thaw),
-    %% Behind every suspend that went unanswered, so that it can never freeze late.
-    [sys(P, {W#w.dead, ok}, resume) || P <- Out],
+    [let_go(P, Id, {W#w.dead, ok}, W) || {P, Id} <- Out],
     W1 = thaw(W#w.frozen, W),
     (finish_times(W1))#w{swapped = {abandoned, Cause}}.
 
@@ -980,24 +1015,31 @@ thaw_swapped(W) ->
     finish_times(thaw(Sups, thaw(Others, W))).
 
 migrate(W0, Mode) ->
-    %% A gen_event is asked once per changed handler module; its stash goes before the first.
-    Todo = [{P, Id, M, Nth} || {P, Id} <- W0#w.targets, not is_map_key(P, W0#w.died),
-                               {M, Nth} <- asked((maps:get(Id, W0#w.jobs))#job.fate)],
+    %% A gen_event is asked once per changed handler module.
+    Todo = [{P, Id, M} || {P, Id} <- W0#w.targets, not is_map_key(P, W0#w.died), M <- asked((maps:get(Id, W0#w.jobs))#job.fate)],
+    Mode =:= again andalso [restore(P, (maps:get(Id, W0#w.jobs))#job.behaviour, W0) || {P, Id, _} <- Todo],
     Ref = erlang:unique_integer([positive]),
     Down = maps:get(down, W0#w.script),
-    Send = fun({Pid, Id, M, Nth} = T) ->
-        Nth =:= first andalso stash_first(Pid, (maps:get(Id, W0#w.jobs))#job.behaviour, Mode, W0),
-        sys(Pid, {self(), {Ref, T}}, {change_code, M, vsn_arg(Down, maps:get(M, W0#w.vsns)), []})
+    Apart = maps:from_list([{Id, B} || {Id, #job{how = apart, behaviour = B, host = H, mode = Old}} <- maps:to_list(W0#w.jobs),
+                                       B =/= gen_statem orelse Old =:= mode(H)]),
+    Worker = self(),
+    Send = fun({Pid, Id, M} = T) ->
+        Vsn = vsn_arg(Down, maps:get(M, W0#w.vsns)),
+        case Apart of
+            #{Id := B} -> sys(Pid, {W0#w.dead, ok}, {replace_state, fun(State) -> change_apart(Worker, {Ref, T}, B, M, Vsn, State) end});
+            _ -> sys(Pid, {Worker, {Ref, T}}, {change_code, M, Vsn, []})
+        end
     end,
     Take = fun(_, ok, {_, W}) -> {now_us(), W};
-              ({Pid, Id, _, _}, {error, Why}, {_, W}) -> {now_us(), failed(Pid, Id, text(without_arguments(Why)), W)}
+              ({Pid, Id, _}, {error, Why}, {_, W}) -> {now_us(), failed(Pid, Id, text(without_arguments(Why)), W)};
+              ({Pid, Id, _}, {fault, Text}, {_, W}) -> {now_us(), failed(Pid, Id, Text, W)}
            end,
     Idle = fun(Pending, Dead, {Last, W}) ->
         W1 = died(Dead, W),
         Now = now_us(),
         %% Past the budget only while answers still come in: giving up on a migration that gets on would cost more.
-        case Now > W#w.deadline andalso Now - Last > 250000 of
-            true -> {stop, {Last, lists:foldl(fun({P, Id, _, _}, A) -> failed(P, Id, <<"code_change did not return">>, A) end, W1, Pending)}};
+        case Now > W#w.deadline andalso Now - Last > patience(250, W) * 1000 of
+            true -> {stop, {Last, lists:foldl(fun({P, Id, _}, A) -> failed(P, Id, <<"code_change did not return">>, A) end, W1, Pending)}};
             false -> {without, [], {Last, W1}}
         end
     end,
@@ -1005,15 +1047,30 @@ migrate(W0, Mode) ->
     W.
 
 asked(keep) -> [];
-asked({migrate, [M | More]}) -> [{M, first} | [{N, next} || N <- More]].
+asked({migrate, Ms}) -> Ms.
 
-stash_first(Pid, B, Mode, W) ->
-    {Stash, Restore} = case B of
-                           gen_event -> {fun ?MODULE:stash_handler/1, fun ?MODULE:restore_handler/1};
-                           _ -> {fun ?MODULE:stash/1, fun ?MODULE:restore/1}
-                       end,
-    Mode =:= again andalso sys(Pid, {W#w.dead, ok}, {replace_state, Restore}),
-    sys(Pid, {W#w.dead, ok}, {replace_state, Stash}).
+restore(Pid, gen_event, W) -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:restore_handler/1});
+restore(Pid, _, W) -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:restore/1}).
+
+%% A process that waits for a helper is silent for as long as the helper may take.
+patience(Ms, W) ->
+    case [Id || {Id, #job{how = apart}} <- maps:to_list(W#w.jobs)] of [] -> Ms; _ -> Ms + ?APART_MS end.
+
+%% Inside the process that migrates: its own code_change, in a helper that can be ended where the process could not.
+%% Only what computes and knows nothing of the process it runs in is sent there, so the result is the same.
+change_apart(Worker, Tag, B, Module, Vsn, State) ->
+    {Pid, Mon} = spawn_monitor(fun() -> exit({?MODULE, changed(B, Module, Vsn, State)}) end),
+    Result = receive
+                 {'DOWN', Mon, process, _, {?MODULE, R}} -> R;
+                 {'DOWN', Mon, process, _, Why} -> {fault, text(Why)}
+             after ?APART_MS ->
+                 exit(Pid, kill),
+                 receive {'DOWN', Mon, process, _, {?MODULE, R}} -> R; {'DOWN', Mon, process, _, _} -> {fault, too_long()} end
+             end,
+    case Result of
+        {ok, New} -> Worker ! {Tag, ok}, New;
+        Fault -> Worker ! {Tag, Fault}, State
+    end.
 
 failed(Pid, Id, Text, W) ->
     #job{host = H} = maps:get(Id, W#w.jobs),
@@ -1107,11 +1164,11 @@ put_back(W0) ->
         back(P, maps:get(Id, W0#w.jobs), maps:get(Id, W0#w.modes, same), W0),
         sys(P, {self(), {Ref, T}}, flyhot_knock)
     end,
-    Deadline = now_us() + W0#w.revert + ?PROVE_MS * 1000,
+    Deadline = now_us() + W0#w.revert + patience(?PROVE_MS, W0) * 1000,
     Idle = fun(Pending, Dead, {Last, W}) ->
         W1 = died(Dead, W),
         Now = now_us(),
-        case Now > Deadline orelse Now - Last > ?PROVE_MS * 1000 of
+        case Now > Deadline orelse Now - Last > patience(?PROVE_MS, W) * 1000 of
             %% One that never returned from its code_change cannot be called back from it.
             true -> {stop, {Last, lists:foldl(fun({P, _}, A) -> end_process(P, A) end, W1, Pending)}};
             false -> {without, [], {Last, W1}}
@@ -1127,7 +1184,6 @@ back(P, #job{behaviour = gen_event}, _, W) ->
 back(P, #job{behaviour = gen_statem, host = H, mode = Old}, New, W) when Old =/= New ->
     %% The down call sets the callback_mode, and may touch the data too: the state goes in before and after.
     sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:restore/1}),
-    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:stash/1}),
     sys(P, {W#w.dead, ok}, {change_code, H, {down, maps:get(H, W#w.new_vsns, undefined)}, []}),
     sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash/1});
 back(P, _, _, W) ->
@@ -1152,14 +1208,7 @@ thaw(Frozen, W0) ->
     Ref = erlang:unique_integer([positive]),
     Todo = [T || {P, _, _} = T <- Frozen, not is_map_key(P, W1#w.died), not is_map_key(P, W1#w.ended)],
     Deadline = now_us() + ?THAW_MS * 1000,
-    Send = fun({Pid, Id, _} = T) ->
-        case W1#w.jobs of
-            #{Id := #job{fate = {migrate, _}, behaviour = gen_event}} -> sys(Pid, {W1#w.dead, ok}, {replace_state, fun ?MODULE:drop_handler/1});
-            #{Id := #job{fate = {migrate, _}}} -> sys(Pid, {W1#w.dead, ok}, {replace_state, fun ?MODULE:drop/1});
-            _ -> ok
-        end,
-        sys(Pid, {self(), {Ref, T}}, resume)
-    end,
+    Send = fun({Pid, Id, _} = T) -> let_go(Pid, Id, {self(), {Ref, T}}, W1) end,
     Take = fun({_, _, unknown}, _, Acc) -> Acc;
               ({_, _, Since}, _, {Longest, W}) -> {max(Longest, now_us() - Since), W}
            end,
@@ -1206,11 +1255,11 @@ report(W) ->
 
 %% --- inside the process that migrates ---
 
-stash(State) -> put(?STASH, {state, State}), State.
+%% Answers since when the process is frozen.
+stash(State) -> put(?STASH, {state, State}), now_us().
 
-stash_handler({_, _, _} = Handler) ->
-    put(?STASH, [Handler | case get(?STASH) of L when is_list(L) -> L; _ -> [] end]),
-    Handler.
+stash_handler(Handler) ->
+    put(?STASH, [Handler | case get(?STASH) of L when is_list(L) -> L; _ -> [] end]).
 
 restore(State) ->
     case get(?STASH) of {state, Old} -> Old; _ -> State end.

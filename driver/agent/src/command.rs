@@ -256,7 +256,8 @@ fn script_term(script: &Script) -> Term {
             Fate::Keep => atom("keep"),
             Fate::Migrate { modules } => tuple([atom("migrate"), atoms(modules)]),
         };
-        tuple([number(kind.id), fate, rehearsal(kind.rehearsal)])
+        let how = atom(if kind.apart { "apart" } else { "inside" });
+        tuple([number(kind.id), fate, how])
     });
     properties([
         ("modules", list(modules)),

@@ -65,13 +65,13 @@ fn script() -> Script {
                 fate: Fate::Migrate {
                     modules: vec!["Elixir.Shop.Cart".into()],
                 },
-                rehearsal: Rehearsal::InPlace,
+                apart: true,
             },
             ScriptKind {
                 id: 400,
                 behaviour: Behaviour::GenStatem,
                 fate: Fate::Keep,
-                rehearsal: Rehearsal::No,
+                apart: false,
             },
         ],
         window_budget_us: 2_000_000,

@@ -41,6 +41,9 @@ fn what_only_computes_has_no_effect() {
         ("logs", 1, true),
         ("captures", 1, true),
         ("reads_self", 0, true),
+        // They take time, and nothing else.
+        ("sleeps", 0, false),
+        ("naps", 1, false),
         // Nobody but the state says how often these call themselves.
         ("recursion", 1, false),
         ("mutual", 1, false),
@@ -56,6 +59,14 @@ fn what_only_computes_has_no_effect() {
                 "{otp} {function}/{arity}"
             );
         }
+    }
+}
+
+#[test]
+fn what_knows_its_process_is_told_from_what_does_not() {
+    for otp in OTPS {
+        assert!(judged(otp, "reads_self", 0).own_process, "{otp}");
+        assert!(!judged(otp, "recursion", 1).own_process, "{otp}");
     }
 }
 

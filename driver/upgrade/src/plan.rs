@@ -89,6 +89,8 @@ pub struct KindPlan {
     pub fate: Option<Fate>,
     /// How its code_change is tried.
     pub rehearsal: Rehearsal,
+    /// Whether its code_change runs apart after the swap too.
+    pub apart: bool,
     /// Why, where it is left alone or not rehearsed.
     pub why: String,
 }
@@ -166,6 +168,7 @@ fn kind_plan(kind: &Kind, input: &PlanInput<'_>) -> KindPlan {
         kind: kind.clone(),
         fate: None,
         rehearsal: Rehearsal::No,
+        apart: false,
         why: why.into(),
     };
     match kind.behaviour {
@@ -190,12 +193,14 @@ fn kind_plan(kind: &Kind, input: &PlanInput<'_>) -> KindPlan {
             kind: kind.clone(),
             fate: Some(Fate::Keep),
             rehearsal: Rehearsal::No,
+            apart: false,
             why: "no code_change: the state is kept as it is".into(),
         };
     }
     let (rehearsal, why) = rehearsal(kind, &asked, input);
     KindPlan {
         kind: kind.clone(),
+        apart: rehearsal == Rehearsal::No && can_run_apart(kind, &asked, input),
         fate: Some(Fate::Migrate { modules: asked }),
         rehearsal,
         why,
@@ -229,13 +234,13 @@ fn rehearsal(kind: &Kind, asked: &[String], input: &PlanInput<'_>) -> (Rehearsal
         match input.code_changes.get(module) {
             Some(CodeChange::Ends) => {}
             // The processes of a manager with several handlers answer together: one that hangs would hold them all.
-            Some(CodeChange::MayNotEnd) if kind.behaviour == Behaviour::GenEvent => {
+            Some(CodeChange::MayNotEnd { .. }) if kind.behaviour == Behaviour::GenEvent => {
                 return (
                     Rehearsal::No,
                     format!("{}: its code_change may not end", elixir_name(module)),
                 );
             }
-            Some(CodeChange::MayNotEnd) => how = Rehearsal::Apart,
+            Some(CodeChange::MayNotEnd { .. }) => how = Rehearsal::Apart,
             Some(CodeChange::Cannot(why)) => return (Rehearsal::No, why.clone()),
             None => {
                 return (
@@ -249,6 +254,18 @@ fn rehearsal(kind: &Kind, asked: &[String], input: &PlanInput<'_>) -> (Rehearsal
         }
     }
     (how, String::new())
+}
+
+/// A code_change that may not end is not let into the process itself unless a rehearsal showed that it ends there.
+/// The state of these two behaviours is all that their own code_change sets.
+fn can_run_apart(kind: &Kind, asked: &[String], input: &PlanInput<'_>) -> bool {
+    matches!(kind.behaviour, Behaviour::GenServer | Behaviour::GenStatem)
+        && asked.iter().all(|module| {
+            matches!(
+                input.code_changes.get(module),
+                Some(CodeChange::MayNotEnd { anywhere: true })
+            )
+        })
 }
 
 fn toolchain(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
@@ -653,7 +670,7 @@ impl Plan {
                         id: plan.kind.id,
                         behaviour: plan.kind.behaviour,
                         fate: plan.fate.clone()?,
-                        rehearsal: plan.rehearsal,
+                        apart: plan.apart,
                     })
                 })
                 .collect(),

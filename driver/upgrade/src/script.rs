@@ -48,8 +48,9 @@ pub struct ScriptKind {
     pub behaviour: Behaviour,
     /// Migrated or only held still.
     pub fate: Fate,
-    /// How the new code_change is tried before the swap.
-    pub rehearsal: Rehearsal,
+    /// Whether each code_change runs in a helper process with a deadline, and its result is put in: it may not end,
+    /// and a process inside it could not be called back.
+    pub apart: bool,
 }
 
 /// What is done to a frozen process.

@@ -55,7 +55,10 @@ pub enum CodeChange {
     /// Pure; ends by itself.
     Ends,
     /// Pure; may not end.
-    MayNotEnd,
+    MayNotEnd {
+        /// Whether another process can run it in its place.
+        anywhere: bool,
+    },
     /// Cannot be rehearsed: an effect with the calls that lead to it, or a module that cannot be copied.
     Cannot(String),
 }

@@ -170,6 +170,24 @@ impl Case {
 }
 
 #[test]
+fn what_may_not_end_runs_apart_where_it_was_not_rehearsed() {
+    let mut case = Case::new();
+    case.code_changes
+        .insert(CART.to_owned(), CodeChange::MayNotEnd { anywhere: true });
+    let plan = case.plan();
+    assert_eq!(
+        (plan.kinds[0].rehearsal, plan.kinds[0].apart),
+        (Rehearsal::Apart, false)
+    );
+    case.policy.rehearse = false;
+    assert!(case.plan().kinds[0].apart);
+    // It would answer for the wrong process.
+    case.code_changes
+        .insert(CART.to_owned(), CodeChange::MayNotEnd { anywhere: false });
+    assert!(!case.plan().kinds[0].apart);
+}
+
+#[test]
 fn a_changed_server_is_hot_and_rehearsed_in_place() {
     let plan = Case::new().plan();
     assert_eq!(plan.changes.changed, [CART]);
@@ -369,6 +387,14 @@ fn any_behaviour() -> impl Strategy<Value = Behaviour> {
     proptest::sample::select(Behaviour::ALL.to_vec())
 }
 
+fn any_code_change() -> impl Strategy<Value = CodeChange> {
+    prop_oneof![
+        Just(CodeChange::Ends),
+        any::<bool>().prop_map(|anywhere| CodeChange::MayNotEnd { anywhere }),
+        Just(CodeChange::Cannot("ets:new/2".into())),
+    ]
+}
+
 proptest! {
     /// Whatever runs on the node: the script names only what may be suspended, and every changed module once.
     #[test]
@@ -377,9 +403,11 @@ proptest! {
         versions in proptest::collection::btree_map("[a-e]", (any::<bool>(), any::<bool>()), 0..5),
         inside in 0u64..3,
         rehearse in any::<bool>(),
+        code_change in any_code_change(),
     ) {
         let mut case = Case::new();
         case.policy.rehearse = rehearse;
+        case.code_changes.insert(CART.to_owned(), code_change.clone());
         case.way_back.inside = inside;
         for (name, (changed, known)) in &versions {
             let full = format!("Elixir.Shop.{name}");
@@ -405,7 +433,8 @@ proptest! {
             let kind = case.kinds.iter().find(|kind| kind.id == planned.id).unwrap();
             prop_assert!(kind.behaviour.migrates(), "{:?}", kind.behaviour);
             prop_assert_eq!(&kind.host, CART);
-            prop_assert!(rehearse || planned.rehearsal == Rehearsal::No);
+            let may_be = !rehearse && matches!(code_change, CodeChange::MayNotEnd { anywhere: true });
+            prop_assert!(!planned.apart || may_be);
         }
         let names: Vec<&String> = script.modules.iter().map(|module| &module.name).collect();
         let distinct: BTreeSet<&String> = names.iter().copied().collect();

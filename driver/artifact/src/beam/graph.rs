@@ -16,13 +16,21 @@ use super::{Beam, BeamError, FUN_ENTRY, word};
 pub struct Judgement {
     /// The first thing found that a rehearsal must not do, with the calls that lead to it.
     pub effect: Option<String>,
-    /// Whether it ends whatever the state is: no function calls itself, but for comprehensions.
+    /// Whether it ends soon, whatever the state is: no function calls itself, but for comprehensions, and none waits.
     pub ends: bool,
+    /// Whether it asks which process it runs in: it answers alike only there.
+    pub own_process: bool,
     /// Modules of the set that it runs, its own among them.
     pub modules: BTreeSet<String>,
 }
 
 type Function = (String, String, u32);
+
+/// Functions that do nothing but take time, by module and name.
+const WAITS: [(&str, &str); 2] = [("timer", "sleep"), ("Elixir.Process", "sleep")];
+
+/// The function that answers which process runs it.
+const OWN_PROCESS: (&str, &str) = ("erlang", "self");
 
 /// Judges `module:function/arity` within a set of modules: those for which `beam` answers one.
 ///
@@ -38,6 +46,8 @@ pub fn judge(
         beam,
         modules: BTreeMap::new(),
         effect: None,
+        waits: false,
+        own_process: false,
         edges: BTreeMap::new(),
     };
     let root = (module.to_owned(), function.to_owned(), arity);
@@ -54,11 +64,12 @@ pub fn judge(
         );
         walk.edges.insert(function, called);
     }
-    let ends = !has_cycle(&walk.edges);
+    let ends = !walk.waits && !has_cycle(&walk.edges);
     let modules = walk.edges.keys().map(|(module, _, _)| module.clone()).collect();
     Ok(Judgement {
         effect: walk.effect,
         ends,
+        own_process: walk.own_process,
         modules,
     })
 }
@@ -75,6 +86,8 @@ struct Walk<'a> {
     /// What was read so far; `None` for a module outside the set.
     modules: BTreeMap<String, Option<Rc<Code>>>,
     effect: Option<String>,
+    waits: bool,
+    own_process: bool,
     edges: BTreeMap<Function, Vec<Function>>,
 }
 
@@ -209,12 +222,9 @@ impl Walk<'_> {
             ops::APPLY | ops::APPLY_LAST => self.found(path, "a call of a module that the data names"),
             ops::CALL_FUN | ops::CALL_FUN2 => self.found(path, "a call of a fun that the data holds"),
             ops::SEND => self.found(path, "a send"),
-            ops::REMOVE_MESSAGE
-            | ops::TIMEOUT
-            | ops::LOOP_REC
-            | ops::LOOP_REC_END
-            | ops::WAIT
-            | ops::WAIT_TIMEOUT => self.found(path, "a receive"),
+            ops::REMOVE_MESSAGE | ops::LOOP_REC | ops::LOOP_REC_END => self.found(path, "a receive"),
+            // A receive that looks at no message only takes time.
+            ops::WAIT | ops::WAIT_TIMEOUT => self.waits = true,
             _ => {}
         }
         Ok(())
@@ -290,7 +300,11 @@ impl Walk<'_> {
     ) -> Result<(), BeamError> {
         if self.read(&function.0)?.is_some() {
             called.push(function);
-        } else if !is_allowed(&function.0, &function.1, function.2) {
+        } else if WAITS.contains(&(&function.0, &function.1)) {
+            self.waits = true;
+        } else if is_allowed(&function.0, &function.1, function.2) {
+            self.own_process |= (&*function.0, &*function.1) == OWN_PROCESS;
+        } else {
             let what = shown(&function);
             self.found(path, &what);
         }

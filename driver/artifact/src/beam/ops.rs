@@ -23,7 +23,6 @@ pub(super) const GC_BIF2: u8 = 125;
 pub(super) const GC_BIF3: u8 = 152;
 pub(super) const SEND: u8 = 20;
 pub(super) const REMOVE_MESSAGE: u8 = 21;
-pub(super) const TIMEOUT: u8 = 22;
 pub(super) const LOOP_REC: u8 = 23;
 pub(super) const LOOP_REC_END: u8 = 24;
 pub(super) const WAIT: u8 = 25;

@@ -105,7 +105,9 @@ impl Copies {
         if judgement.ends {
             CodeChange::Ends
         } else {
-            CodeChange::MayNotEnd
+            CodeChange::MayNotEnd {
+                anywhere: !judgement.own_process,
+            }
         }
     }
 
