@@ -28,7 +28,7 @@ fn release(base: &Release, body: &str) -> Release {
          handle_call(version, _From, State) -> {{reply, bad, State}}.
          handle_cast(bump, {{Tag, N, Casts}}) -> {{noreply, {{Tag, N, Casts + 1}}}}.
          handle_info(_, State) -> {{noreply, State}}.
-         code_change(_, {{_, {BAD}, _}}, _) -> {body};
+         code_change(_, {{_, {BAD}, _Casts}}, _) -> {body};
          code_change(_, {{_, N, Casts}}, _) -> {{ok, {{migrated, N, Casts}}}}.
          loop(N) -> loop(N + 1).
          unused() -> loop(0).
@@ -78,7 +78,7 @@ const FAILURES: [&str; 5] = ["error(bad)", "exit(bad)", "throw(bad)", "garbage",
 
 #[test]
 fn it_is_named_before_anything_is_touched_and_undone_when_it_was_not_rehearsed() {
-    let v1 = Release::shop(Otp::v25(), "v1");
+    let v1 = Release::shop(Otp::under_test(), "v1");
     let shop = Shop::of(&v1).carts(10).start();
     shop.probe()
         .eval("[gen_server:cast(P, bump) || {_, P, _, _} <- supervisor:which_children(shop_pool)], ok.");
@@ -103,12 +103,67 @@ fn it_is_named_before_anything_is_touched_and_undone_when_it_was_not_rehearsed()
     }
 }
 
+#[test]
+fn a_state_that_turns_bad_after_the_rehearsal_is_found_when_it_is_frozen() {
+    let v1 = Release::shop(Otp::under_test(), "v1");
+    let shop = Shop::of(&v1).carts(10).start();
+    let release = release(
+        &v1,
+        "case _Casts of 0 -> {ok, {migrated, 7, 0}}; _ -> error(turned) end",
+    );
+    let mut before = look(&shop);
+    // Two workers that were started before and after the bad one do not run: the rehearsal waits for them, and once
+    // both have its message everyone between them was asked. Then the state turns, and they run on.
+    shop.probe().eval(&format!(
+        "Asked = fun(Asked, P) ->
+             case process_info(P, message_queue_len) of
+                 {{_, 0}} -> receive after 1 -> Asked(Asked, P) end;
+                 _ -> ok
+             end
+         end,
+         Test = self(),
+         spawn(fun() ->
+             Held = [whereis(pool_1), whereis(pool_1000)],
+             [erlang:suspend_process(P) || P <- Held],
+             Test ! held,
+             [Asked(Asked, P) || P <- Held],
+             gen_server:call(pool_{BAD}, version),
+             gen_server:cast(pool_{BAD}, bump),
+             gen_server:call(pool_{BAD}, version),
+             [erlang:resume_process(P) || P <- Held]
+         end),
+         receive held -> ok end."
+    ));
+    let run = Flyhot::upgrade(&shop, &release).run();
+    run.expect("refused", 10);
+    assert!(run.step("rehearse").is_some(), "{run}");
+    assert!(
+        run.node(0)["window_us"].as_u64().unwrap() > 0,
+        "it was not frozen: {run}"
+    );
+    assert!(
+        has(&run, "rehearsal_failed", &before.pids[BAD as usize - 1]),
+        "{run}"
+    );
+    assert_eq!(
+        run.reason_codes()
+            .iter()
+            .filter(|code| **code == "rehearsal_failed")
+            .count(),
+        1,
+        "{run}"
+    );
+    before.states[BAD as usize - 1] = before.states[BAD as usize - 1].replace(",0}", ",1}");
+    assert!(look(&shop) == before, "{run}");
+    clean(&shop);
+}
+
 /// It calls itself for ever, or sleeps for ever.
 const ENDLESS: [&str; 2] = ["loop(0)", "timer:sleep(infinity)"];
 
 #[test]
 fn one_that_never_returns_is_named_before_and_called_back_when_it_was_not_rehearsed() {
-    let v1 = Release::shop(Otp::v25(), "v1");
+    let v1 = Release::shop(Otp::under_test(), "v1");
     let shop = Shop::of(&v1).carts(10).start();
     let before = look(&shop);
     let bad = before.pids[BAD as usize - 1].clone();
@@ -132,7 +187,7 @@ fn one_that_never_returns_is_named_before_and_called_back_when_it_was_not_rehear
 
 #[test]
 fn one_that_waits_for_a_message_for_ever_costs_that_process() {
-    let v1 = Release::shop(Otp::v25(), "v1");
+    let v1 = Release::shop(Otp::under_test(), "v1");
     let shop = Shop::of(&v1).carts(10).start();
     let before = look(&shop);
     let bad = before.pids[BAD as usize - 1].clone();
@@ -163,7 +218,10 @@ fn one_that_waits_for_a_message_for_ever_costs_that_process() {
 
 #[test]
 fn with_requests_in_changed_modules_it_is_degraded_and_only_that_process_restarts() {
-    let (v1, v2) = (Release::shop(Otp::v25(), "v1"), Release::shop(Otp::v25(), "v2"));
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
     let shop = Shop::of(&v1).carts(10).start();
     let before = look(&shop);
     // Held for longer than the window and the revert may take together.
@@ -220,7 +278,7 @@ fn with_requests_in_changed_modules_it_is_degraded_and_only_that_process_restart
 
 #[test]
 fn one_with_effects_is_not_rehearsed_and_runs_once() {
-    let v1 = Release::shop(Otp::v25(), "v1");
+    let v1 = Release::shop(Otp::under_test(), "v1");
     let shop = Shop::of(&v1).carts(10).start();
     shop.probe().eval("register(effects, spawn(fun() -> F = fun(F, N) -> receive effect -> F(F, N + 1); {count, P} -> P ! {effects, N}, F(F, N) end end, F(F, 0) end)), ok.");
     let release = release(&v1, "effects ! effect, {ok, {migrated, 7, 0}}");

@@ -120,7 +120,10 @@ impl Held {
 
 /// With requests held inside changed modules there is no way back: exactly the failed process restarts.
 fn degraded_by(failures: &[&str]) {
-    let (v1, v2) = (Release::shop(Otp::v25(), "v1"), Release::shop(Otp::v25(), "v2"));
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
     for failure in failures {
         let shop = Shop::of(&v1).carts(50).start();
         let before = look(&shop);
@@ -178,7 +181,7 @@ fn a_wrong_return_without_a_way_back_costs_one_process() {
 
 #[test]
 fn effects_rule_the_rehearsal_out_and_happen_once() {
-    let v1 = Release::shop(Otp::v25(), "v1");
+    let v1 = Release::shop(Otp::under_test(), "v1");
     let migrated = format!("{{ok, {{migrated, {BAD}, Casts}}}}");
     for (body, call) in [
         // A second run of it would raise; the table is the process's own.
@@ -229,7 +232,7 @@ fn effects_rule_the_rehearsal_out_and_happen_once() {
 
 #[test]
 fn one_that_is_busy_is_named_with_its_stack_and_nothing_is_frozen() {
-    let v1 = Release::shop(Otp::v25(), "v1");
+    let v1 = Release::shop(Otp::under_test(), "v1");
     let ok = format!("{{ok, {{migrated, {BAD}, Casts}}}}");
     // The same release in two wordings; the first is what the node runs.
     let runs = release(&v1, &ok);

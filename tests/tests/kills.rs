@@ -211,7 +211,7 @@ fn told_the_truth(run: &Run, is_new: bool) {
 }
 
 fn kill_in_every_step(victim: &str, steps: &[&'static str]) {
-    let otp = Otp::v25();
+    let otp = Otp::under_test();
     let with_killer = |code| {
         Release::shop(otp, code)
             .variant()

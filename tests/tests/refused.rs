@@ -66,12 +66,12 @@ fn unreachable(run: &Run, node: &str) -> String {
 
 #[test]
 fn each_way_not_to_reach_a_node_has_its_own_sentence() {
-    let v2 = Release::shop(Otp::v25(), "v2");
-    let alive = Node::erl(Otp::v25()).start();
+    let v2 = Release::shop(Otp::under_test(), "v2");
+    let alive = Node::erl(Otp::under_test()).start();
     let wrong = Flyhot::upgrade(&alive, &v2).env("RELEASE_COOKIE", "wrong").run();
     let mut said = vec![unreachable(&wrong, alive.name())];
 
-    let mut dead = Node::erl(Otp::v25()).start();
+    let mut dead = Node::erl(Otp::under_test()).start();
     dead.kill();
     unreachable(&Flyhot::upgrade(&dead, &v2).run(), dead.name());
 
@@ -82,7 +82,7 @@ fn each_way_not_to_reach_a_node_has_its_own_sentence() {
         .run();
     said.push(unreachable(&unknown, nobody));
 
-    let mut epmd = Epmd::start(Otp::v25());
+    let mut epmd = Epmd::start(Otp::under_test());
     let port = epmd.port().to_string();
     epmd.kill();
     let none = Flyhot::upgrade(&alive, &v2).env("ERL_EPMD_PORT", &port).run();
@@ -105,7 +105,10 @@ const PLAIN: &str = "-module(shop_plain).
 
 #[test]
 fn a_corrupt_beam_in_the_batch_is_refused_before_the_freeze() {
-    let (v1, v2) = (Release::shop(Otp::v25(), "v1"), Release::shop(Otp::v25(), "v2"));
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
     let shop = small(&v1);
     let before = look(&shop);
 
@@ -136,7 +139,7 @@ fn a_corrupt_beam_in_the_batch_is_refused_before_the_freeze() {
 
 #[test]
 fn a_release_of_another_toolchain_is_cold() {
-    let shop = small(&Release::shop(Otp::v25(), "v1"));
+    let shop = small(&Release::shop(Otp::under_test(), "v1"));
     let before = look(&shop);
     let run = Flyhot::upgrade(&shop, &Release::shop(Otp::v27(), "v2")).run();
     run.expect("refused", 10);
@@ -166,8 +169,8 @@ fn with_application(release: &Release, into: &Path) {
 
 #[test]
 fn an_application_that_is_new_is_cold() {
-    let v2 = Release::shop(Otp::v25(), "v2");
-    let shop = small(&Release::shop(Otp::v25(), "v1"));
+    let v2 = Release::shop(Otp::under_test(), "v2");
+    let shop = small(&Release::shop(Otp::under_test(), "v1"));
     let before = look(&shop);
     let scratch = Scratch::new("application");
     with_application(&v2, scratch.path());
@@ -195,7 +198,10 @@ fn kept(shop: &Shop, directory: &Path) -> BTreeMap<String, String> {
 
 #[test]
 fn the_disk_has_the_new_files_and_keeps_the_replaced_ones() {
-    let (v1, v2) = (Release::shop(Otp::v25(), "v1"), Release::shop(Otp::v25(), "v2"));
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
     let shop = small(&v1);
     let before = shop.probe().md5s();
     let run = Flyhot::upgrade(&shop, &v2).run();
@@ -222,7 +228,10 @@ fn the_disk_has_the_new_files_and_keeps_the_replaced_ones() {
 
 #[test]
 fn a_disk_that_cannot_be_written_is_a_warning_that_names_the_path() {
-    let (v1, v2) = (Release::shop(Otp::v25(), "v1"), Release::shop(Otp::v25(), "v2"));
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
     let shop = small(&v1);
     // What is replaced cannot be kept, so nothing is replaced.
     let place = shop.directory().join("flyhot");

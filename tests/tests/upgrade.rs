@@ -73,7 +73,10 @@ fn close(a: u64, b: u64) -> bool {
 
 #[test]
 fn again_and_again_under_traffic() {
-    let (v1, v2) = (Release::shop(Otp::v25(), "v1"), Release::shop(Otp::v25(), "v2"));
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
     let shop = Shop::of(&v1).carts(3_000).start();
     let (carts, processes) = (shop.carts(), tree(&shop));
     let last = rounds(5, 50);
@@ -180,11 +183,14 @@ fn seen(shop: &Shop) -> u64 {
 
 #[test]
 fn the_same_again_has_nothing_to_do_and_nobody_hears_of_it() {
-    let v2 = Release::shop(Otp::v25(), "v2");
-    let shop = small(&Release::shop(Otp::v25(), "v1"));
+    let v2 = Release::shop(Otp::under_test(), "v2");
+    let shop = small(&Release::shop(Otp::under_test(), "v1"));
     upgraded(&Flyhot::upgrade(&shop, &v2).run());
     watch(&shop);
-    for release in [v2.clone(), ShopBuild::new(Otp::v25(), "v2").again().build()] {
+    for release in [
+        v2.clone(),
+        ShopBuild::new(Otp::under_test(), "v2").again().build(),
+    ] {
         let run = Flyhot::upgrade(&shop, &release).run();
         run.expect("nothing_to_do", 0);
         counts_add_up(&run);
@@ -200,10 +206,10 @@ fn the_same_again_has_nothing_to_do_and_nobody_hears_of_it() {
 
 #[test]
 fn a_plan_touches_nothing() {
-    let shop = small(&Release::shop(Otp::v25(), "v1"));
+    let shop = small(&Release::shop(Otp::under_test(), "v1"));
     let before = (shop.carts(), shop.pool(), tree(&shop), shop.probe().md5s());
     watch(&shop);
-    let hot = Flyhot::plan(&shop, &Release::shop(Otp::v25(), "v2")).run();
+    let hot = Flyhot::plan(&shop, &Release::shop(Otp::under_test(), "v2")).run();
     hot.expect("planned", 0);
     let verdict = |run: &Run| run.events_named("plan").next().unwrap().json["verdict"].clone();
     assert!(
@@ -253,9 +259,9 @@ fn states(shop: &Shop) -> String {
 
 #[test]
 fn every_kind_of_process_keeps_its_count_both_ways() {
-    let v1 = Release::shop(Otp::v25(), "v1");
+    let v1 = Release::shop(Otp::under_test(), "v1");
     // Another number in mix.exs is an upgrade like any other.
-    let v2 = ShopBuild::new(Otp::v25(), "v2").version("7.8.9").build();
+    let v2 = ShopBuild::new(Otp::under_test(), "v2").version("7.8.9").build();
     assert_eq!(v2.version(), "7.8.9");
     let shop = small(&v1);
     let processes = tree(&shop);
@@ -300,8 +306,8 @@ fn let_go(shop: &Shop) {
 
 #[test]
 fn of_two_one_works_and_the_other_is_told_who_does() {
-    let v2 = Release::shop(Otp::v25(), "v2");
-    let shop = small(&Release::shop(Otp::v25(), "v1"));
+    let v2 = Release::shop(Otp::under_test(), "v2");
+    let shop = small(&Release::shop(Otp::under_test(), "v1"));
     hold(&shop);
     let mut first = Flyhot::upgrade(&shop, &v2)
         .args(["--quiesce-timeout", "60s"])
@@ -328,7 +334,10 @@ fn of_two_one_works_and_the_other_is_told_who_does() {
 
 #[test]
 fn several_nodes_one_after_another_until_one_is_not_upgraded() {
-    let (v1, v2) = (Release::shop(Otp::v25(), "v1"), Release::shop(Otp::v25(), "v2"));
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
     let shops = [small(&v1), small(&v1), small(&v1)];
     // One command has one cookie.
     for shop in &shops {

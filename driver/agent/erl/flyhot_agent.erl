@@ -12,7 +12,7 @@
 -export([start/1, call/1, evict/0, holder/0]).
 -export([worker/3, guard/3]).
 %% Run inside other processes by sys:replace_state.
--export([restore/1, restore_handler/1, unstash/1, unstash_handler/1, drop/1, drop_handler/1]).
+-export([restore/1, restore_handler/1, drop/1, drop_handler/1]).
 %% Run in a helper process of its own.
 -export([rehearse_apart/6]).
 
@@ -28,6 +28,10 @@
 -define(YIELD_MS, 1000).
 %% Faults and stragglers are named up to this many; the counts say the rest. Twenty lines are what a person reads.
 -define(NAMED, 20).
+%% A manager answers from the head of its mailbox; one that is busy for longer is asked again before the window.
+-define(HANDLERS_MS, 500).
+%% An idle code server answers within microseconds; one that loads a large module takes tens of milliseconds.
+-define(CODE_SERVER_MS, 200).
 %% Processes sampled for the way back: at 5 us each (current_stacktrace) 25 ms outside any freeze.
 -define(SAMPLE, 5000).
 %% Silence after which the freeze looks for a cycle of calls (measured: window-facts B1).
@@ -40,6 +44,9 @@
 -define(PROVE_MS, 500).
 %% A resume is answered from the head of a mailbox by an idle process.
 -define(THAW_MS, 2000).
+%% Reductions in that time that show a worker at work: one that is stuck in a call spends none, and whatever else it
+%% waits for has a deadline of its own.
+-define(PROGRESS, 1000).
 %% The worker's heap from the start, words: 8 MB, so that a window of ten thousand processes is not spent collecting
 %% garbage (measured: a fifth less time).
 -define(HEAP, 1000000).
@@ -72,17 +79,18 @@ start(Opts) ->
 
 call(Command) ->
     case whereis(?MODULE) of
-        undefined -> from_guard();
+        undefined -> {error, no_worker};
         Pid ->
             Mon = monitor(process, Pid),
             Pid ! {?MODULE, {self(), Mon}, Command},
             receive
                 {Mon, Answer} -> demonitor(Mon, [flush]), Answer;
-                {'DOWN', Mon, process, _, Why} ->
+                {'DOWN', Mon, process, _, Why} when element(1, Command) =:= window ->
                     case from_guard() of
                         {error, no_worker} -> {error, {worker_died, text(Why)}};
                         Answer -> Answer
-                    end
+                    end;
+                {'DOWN', Mon, process, _, Why} -> {error, {worker_died, text(Why)}}
             end
     end.
 
@@ -160,6 +168,14 @@ loop(#s{gmon = GMon, driver = Driver} = S) ->
             forget(),
             stop_guard(S),
             answer(From, {ok, done});
+        {?MODULE, From, {window, Script}} ->
+            %% A bug in here must not end with an answer while processes are suspended: the guard lets them go.
+            {Answer, S1} = try window(maps:from_list(Script), S)
+                           catch C:R:St -> exit({window, text({C, R, lists:sublist(St, 3)})})
+                           end,
+            put(?STEP, idle),
+            answer(From, Answer),
+            loop(S1);
         {?MODULE, From, Command} ->
             {Answer, S1} = try command(Command, S)
                            catch C:R:St -> {{error, {C, text({R, lists:sublist(St, 3)})}}, S}
@@ -167,13 +183,12 @@ loop(#s{gmon = GMon, driver = Driver} = S) ->
             put(?STEP, idle),
             answer(From, Answer),
             loop(S1);
-        {yield, From} when S#s.orphan ->
-            _ = From,
-            forget(),
-            stop_guard(S);
-        {yield, From} ->
-            answer(From, busy),
-            loop(S);
+        {yield, {Pid, _} = From} ->
+            %% Whoever asked may have given up waiting: nobody would take the agent off the node then.
+            case S#s.orphan andalso is_process_alive(Pid) of
+                true -> forget(), stop_guard(S);
+                false -> answer(From, busy), loop(S)
+            end;
         {nodedown, Driver} ->
             loop(S#s{orphan = true});
         {'DOWN', GMon, process, _, _} ->
@@ -218,12 +233,8 @@ command({drain, Mods, Ms, Kill}, S) -> step(drain, S, fun(S1) -> {{ok, drain(Mod
 command({prepare, Mods}, S) -> step(prepare, S, fun(S1) -> prepare(Mods, S1) end);
 command({way_back, Ids, Mods}, S) -> step(way_back, S, fun(S1) -> {{ok, way_back(Ids, Mods, S1)}, S1} end);
 command({knock, Ids, Ms, Limit}, S) -> step(knock, S, fun(S1) -> {{ok, knock(Ids, Ms, Limit, S1)}, S1} end);
-command({window, Script}, S) -> window(maps:from_list(Script), S);
 command({disk, Mods}, S) -> {{ok, disk(Mods)}, S};
 command({persist, Files}, S) -> step(persist, S, fun(S1) -> {{ok, persist(Files, S1)}, S1} end);
-command({unload_modules, Mods}, S) ->
-    [begin code:delete(M), code:soft_purge(M) end || M <- Mods],
-    {{ok, done}, S};
 command(Other, S) -> {{error, {unknown_command, text(Other)}}, S}.
 
 step(Name, S, Fun) -> step(Name), Fun(S).
@@ -316,7 +327,7 @@ classify(Pid) ->
     case process_info(Pid, [dictionary, current_stacktrace, memory, initial_call, current_function]) of
         undefined -> gone;
         [{dictionary, D}, {current_stacktrace, St}, {memory, Mem}, {initial_call, {IM, _, _}}, {current_function, Cf}] ->
-            Hib = Cf =:= {erlang, hibernate, 3},
+            Hib = hibernates(Cf),
             Parent = case lists:keyfind('$ancestors', 1, D) of
                          {_, [P | _]} when is_pid(P) -> P;
                          {_, [Name | _]} when is_atom(Name) ->
@@ -329,6 +340,12 @@ classify(Pid) ->
                                      end,
             {B, Host, Mods, Entry, Parent, Hib, Mem}
     end.
+
+%% From OTP 28 on the behaviours wait in functions of their own.
+hibernates({erlang, hibernate, _}) -> true;
+hibernates({gen_server, loop_hibernate, _}) -> true;
+hibernates({gen_statem, loop_hibernate, _}) -> true;
+hibernates(_) -> false.
 
 driven(_, {supervisor, Mod, 1}, _) -> {supervisor, Mod, [Mod], {supervisor, Mod, 1}};
 driven(Pid, {gen_event, init_it, _} = E, _) -> {gen_event, gen_event, handlers(Pid), E};
@@ -359,12 +376,12 @@ engine([{'Elixir.Task.Supervised', _, _, _} | _]) -> task;
 engine([_ | St]) -> engine(St);
 engine([]) -> unknown.
 
-%% gen_event answers this to release_handler too; a manager that does not within the time is taken as without handlers,
-%% and the freeze will meet it anyway.
+%% gen_event answers this to release_handler too. Whose handlers are not known may hold changed ones: the window is
+%% not begun before they are.
 handlers(Pid) ->
     Ref = erlang:unique_integer([positive]),
     Pid ! {self(), {self(), Ref}, get_modules},
-    receive {Ref, Mods} when is_list(Mods) -> lists:usort(Mods) after 500 -> [] end.
+    receive {Ref, Mods} when is_list(Mods) -> lists:usort(Mods) after ?HANDLERS_MS -> [unknown] end.
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Stage, copies, rehearsal
@@ -521,9 +538,9 @@ flow(Todo, N, Done, Quiet, #flow{ref = Ref, take = Take} = F, Acc) ->
     receive
         {{Ref, T}, Answer} -> flow(Todo, N - 1, [T | Done], ?QUIET_MS, F, Take(T, Answer, Acc))
     after Quiet ->
-        Finished = maps:from_list([{P, []} || T <- Done, P <- [element(1, T)]]),
+        Finished = maps:from_list([{T, []} || T <- Done]),
         Sent = lists:sublist(F#flow.all, length(F#flow.all) - length(Todo)),
-        Waiting = [T || T <- Sent, not is_map_key(element(1, T), Finished)],
+        Waiting = [T || T <- Sent, not is_map_key(T, Finished)],
         {Alive, Gone} = lists:partition(fun(T) -> is_process_alive(element(1, T)) end, Waiting),
         %% One that answered and died since has its answer in the mailbox.
         Died = [T || T <- Gone, receive {{Ref, T}, _} = M -> self() ! M, false after 0 -> true end],
@@ -747,10 +764,11 @@ keep(Path, Backup) ->
 window(Script, S0) ->
     S = newcomers(S0),
     W0 = new_window(Script, S),
-    W = try to_swap(W0, S) of
+    W = try unplanned(S, W0), to_swap(W0, S) of
             W1 -> after_swap(W1, first)
         catch throw:{abandon, Cause, Out, W1} -> abandon(Cause, Out, W1)
         end,
+    forget_added(W),
     Report = report(W),
     S#s.guard ! {done, Report},
     {{ok, Report}, S#s{new = undefined, old = [], result = Report}}.
@@ -760,6 +778,29 @@ newcomers(S) ->
     Ours = #{self() => [], S#s.guard => []},
     New = [P || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, Ours)],
     lists:foldl(fun note/2, S, New).
+
+%% A kind that had no process at the census, or managers whose handlers are others now, are in no job.
+unplanned(S, W) ->
+    Changed = changed_modules(W),
+    Managers = [P || #kind{behaviour = gen_event} = K <- maps:values(S#s.kinds), P <- everyone(K)],
+    #s{kinds = Now} = lists:foldl(fun note/2, S#s{kinds = maps:filter(fun(_, K) -> K#kind.behaviour =/= gen_event end, S#s.kinds)}, Managers),
+    Known = fun(#kind{behaviour = gen_event, id = Id} = K) ->
+                    is_map_key(Id, W#w.jobs) andalso everyone(K) -- everyone(maps:get(Id, S#s.kinds)) =:= [];
+               (#kind{id = Id}) -> is_map_key(Id, W#w.jobs)
+            end,
+    case [K || #kind{behaviour = B, modules = Ms} = K <- maps:values(Now), migrates(B), affected(Ms, Changed), not Known(K)] of
+        [] -> ok;
+        [#kind{host = Host} = K | _] ->
+            throw({abandon, newborn, [], W#w{detail = bin(io_lib:format("~p of ~p", [hd(everyone(K)), Host]))}})
+    end.
+
+everyone(#kind{pids = Ps, hib = Hs}) -> Ps ++ Hs.
+
+changed_modules(W) -> maps:from_list([{M, []} || {M, _, _} <- W#w.mods]).
+
+affected(Mods, Changed) -> lists:any(fun(M) -> M =:= unknown orelse is_map_key(M, Changed) end, Mods).
+
+migrates(B) -> lists:member(B, [gen_server, gen_statem, gen_event, special]).
 
 new_window(#{modules := Mods, kinds := Kinds, budget_us := Budget, revert_us := Revert, in_flight := Limit} = Script, S) ->
     Jobs = maps:from_list([{Id, job(Id, Fate, How, S)} || {Id, Fate, How} <- Kinds]),
@@ -780,7 +821,7 @@ job(Id, Fate, How, S) ->
 mode(M) -> try M:callback_mode() catch _:_ -> unknown end.
 
 to_swap(W0, S) ->
-    _ = code:get_mode(),
+    code_server_rests(W0),
     T0 = now_us(),
     %% Three quarters of the budget are for coming to rest and the rehearsal: they take half of a window that goes
     %% well, and giving up there costs nothing.
@@ -806,11 +847,22 @@ to_swap(W0, S) ->
         {nodedown, _} = Gone -> self() ! Gone, throw({abandon, driver_gone, [], W5})
     after 0 -> ok
     end,
+    code_server_rests(W5),
     case tell_guard(swapping, W5) of ok -> ok; dead -> throw({abandon, guard_died, [], W5}) end,
     T2 = now_us(),
     case code:finish_loading(W5#w.new) of
         ok -> W5#w{swapped = true, times = (W5#w.times)#{swap => now_us() - T2}};
         {error, Why} -> throw({abandon, swap_refused, [], W5#w{detail = text(Why)}})
+    end.
+
+%% The swap waits for the code server, and nothing can call it back from there: it must be idle before it is asked.
+code_server_rests(W) ->
+    {Pid, Mon} = spawn_monitor(code, get_mode, []),
+    receive {'DOWN', Mon, process, Pid, _} -> ok
+    after ?CODE_SERVER_MS ->
+        demonitor(Mon, [flush]),
+        exit(Pid, kill),
+        throw({abandon, code_server, [], W})
     end.
 
 loaded_md5(M) ->
@@ -941,7 +993,7 @@ local(_) -> [].
 
 newborns(Left, Rows, Deadline, S, W) ->
     New = [P || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, W#w.born), P =/= self(), P =/= W#w.guard],
-    Changed = maps:from_list([{M, []} || {M, _, _} <- W#w.mods]),
+    Changed = changed_modules(W),
     case lists:append([newborn(P, Changed, S, W) || P <- New]) of
         [] -> W;
         _ when Left =:= 0 -> throw({abandon, newborn, [], W#w{detail = <<"processes of affected kinds keep being started">>}});
@@ -955,7 +1007,7 @@ newborn(Pid, Changed, S, W) ->
     case classify(Pid) of
         gone -> [];
         {B, Host, Mods, Entry, _, _, _} ->
-            case lists:any(fun(M) -> is_map_key(M, Changed) end, Mods) andalso lists:member(B, [gen_server, gen_statem, gen_event, special]) of
+            case migrates(B) andalso affected(Mods, Changed) of
                 false -> [];
                 true ->
                     case S#s.by_key of
@@ -998,7 +1050,7 @@ after_swap(W0, Mode) ->
     W1 = migrate(W0, Mode),
     T1 = now_us(),
     step(prove),
-    W2 = case W1#w.nfaults of 0 -> prove(W1); _ -> W1 end,
+    W2 = case W1#w.nfaults of 0 -> tell_guard(proving, W1), prove(W1); _ -> W1 end,
     T2 = now_us(),
     W3 = case W2#w.nfaults of
              0 -> W2#w{swapped = upgraded};
@@ -1008,6 +1060,10 @@ after_swap(W0, Mode) ->
     W4 = W3#w{times = (W3#w.times)#{migrate => T1 - T0, prove => T2 - T1}},
     tell_guard(thawing, W4),
     thaw_swapped(W4).
+
+%% Modules that a reverted swap brought.
+forget_added(#w{swapped = reverted, mods = Mods}) -> [begin code:delete(M), code:soft_purge(M) end || {M, none, _} <- Mods], ok;
+forget_added(_) -> ok.
 
 %% Supervisors last: they start nothing before everyone else runs.
 thaw_swapped(W) ->
@@ -1032,7 +1088,8 @@ migrate(W0, Mode) ->
     end,
     Take = fun(_, ok, {_, W}) -> {now_us(), W};
               ({Pid, Id, _}, {error, Why}, {_, W}) -> {now_us(), failed(Pid, Id, text(without_arguments(Why)), W)};
-              ({Pid, Id, _}, {fault, Text}, {_, W}) -> {now_us(), failed(Pid, Id, Text, W)}
+              ({Pid, Id, _}, {fault, Text}, {_, W}) -> {now_us(), failed(Pid, Id, Text, W)};
+              ({Pid, Id, _}, Other, {_, W}) -> {now_us(), failed(Pid, Id, text(without_arguments(Other)), W)}
            end,
     Idle = fun(Pending, Dead, {Last, W}) ->
         W1 = died(Dead, W),
@@ -1179,15 +1236,12 @@ put_back(W0) ->
     Died = maps:from_list([{P, []} || P <- maps:keys(W#w.failed), not is_process_alive(P)]),
     W#w{swapped = reverted, ended = maps:merge(W#w.ended, Died)}.
 
-back(P, #job{behaviour = gen_event}, _, W) ->
-    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash_handler/1});
 back(P, #job{behaviour = gen_statem, host = H, mode = Old}, New, W) when Old =/= New ->
     %% The down call sets the callback_mode, and may touch the data too: the state goes in before and after.
-    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:restore/1}),
+    restore(P, gen_statem, W),
     sys(P, {W#w.dead, ok}, {change_code, H, {down, maps:get(H, W#w.new_vsns, undefined)}, []}),
-    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash/1});
-back(P, _, _, W) ->
-    sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unstash/1}).
+    restore(P, gen_statem, W);
+back(P, #job{behaviour = B}, _, W) -> restore(P, B, W).
 
 degrade(W) ->
     W1 = lists:foldl(fun end_process/2, W, maps:keys(W#w.failed)),
@@ -1266,12 +1320,6 @@ restore(State) ->
 
 restore_handler(Handler) -> handler_back(Handler, get(?STASH)).
 
-unstash(State) ->
-    case erase(?STASH) of {state, Old} -> Old; _ -> State end.
-
-%% The stash of a manager goes with its last handler: drop erases it, this leaves it for the others.
-unstash_handler(Handler) -> handler_back(Handler, get(?STASH)).
-
 handler_back({Module, Id, _} = Handler, L) when is_list(L) ->
     case [H || {M, I, _} = H <- L, M =:= Module, I =:= Id] of
         [] -> Handler;
@@ -1287,7 +1335,7 @@ drop_handler(Handler) -> erase(?STASH), Handler.
 %% Guard
 %% ---------------------------------------------------------------------------------------------------------------
 
--record(g, {worker, mon, driver, w = none, phase = idle, timer, result = none, waiting = [], gone = false}).
+-record(g, {worker, mon, driver, w = none, phase = idle, timer, reductions = 0, result = none, waiting = [], gone = false}).
 
 guard(Worker, Driver, _) ->
     register(flyhot_guard, self()),
@@ -1300,13 +1348,17 @@ guard_loop(#g{worker = Worker, mon = Mon} = G) ->
         {phase, Phase, From, W0} ->
             answer(From, noted),
             W = case W0 of #w{targets = known} -> W0#w{targets = (G#g.w)#w.targets}; _ -> W0 end,
-            guard_loop(G#g{w = W, phase = Phase, timer = arm(G, W)});
+            guard_loop(G#g{w = W, phase = Phase, timer = arm(G, W), reductions = reductions(Worker)});
         {done, Report} ->
             disarm(G),
             guard_loop(G#g{w = none, phase = idle, result = Report, timer = undefined});
-        {deadline, _} when G#g.phase =/= idle ->
-            exit(Worker, kill),
-            guard_loop(G);
+        {deadline, T0} when G#g.phase =/= idle ->
+            %% One that still gets on would only be made to begin again.
+            case reductions(Worker) of
+                R when R - G#g.reductions > ?PROGRESS ->
+                    guard_loop(G#g{reductions = R, timer = erlang:send_after(?THAW_MS, self(), {deadline, T0})});
+                _ -> exit(Worker, kill), guard_loop(G)
+            end;
         {stop, Worker} -> ok;
         {'DOWN', Mon, process, _, _} ->
             disarm(G),
@@ -1315,13 +1367,19 @@ guard_loop(#g{worker = Worker, mon = Mon} = G) ->
             guard_loop(G1#g{waiting = []});
         {result, From} when G#g.gone -> guard_answer(From, G), guard_loop(G);
         {result, From} -> guard_loop(G#g{waiting = [From | G#g.waiting]});
-        {yield, _} when G#g.gone -> forget();
-        {yield, From} -> answer(From, busy), guard_loop(G);
+        {yield, {Pid, _} = From} ->
+            case G#g.gone andalso is_process_alive(Pid) of
+                true -> forget();
+                false -> answer(From, busy), guard_loop(G)
+            end;
         _ -> guard_loop(G)
     after case G#g.gone of true -> ?RESULT_TTL_MS; false -> infinity end ->
         forget(),
         unload()
     end.
+
+reductions(Pid) ->
+    case process_info(Pid, reductions) of {reductions, R} -> R; undefined -> 0 end.
 
 guard_answer(From, #g{result = none}) -> answer(From, {error, no_worker});
 guard_answer(From, #g{result = Report}) -> answer(From, {ok, Report}).
@@ -1339,15 +1397,18 @@ take_over(#g{w = W, phase = Phase} = G) ->
     Frozen = [{P, Id, unknown} || {P, Id} <- W#w.targets ++ W#w.sups],
     W1 = W#w{by = guard, pid = self(), frozen = Frozen, deadline = now_us() + W#w.budget},
     %% The swap runs in the code server, which goes on with it when the worker is dead: this is answered after it.
-    _ = code:get_path(),
+    Phase =:= freezing orelse code:get_path(),
     OnTarget = lists:all(fun({M, _, Target}) -> loaded_md5(M) =:= Target end, W#w.mods),
     W2 = case {Phase, OnTarget} of
              {swapping, true} -> after_swap(W1#w{swapped = true}, again);
+             %% Who was let run for an instant may have run on: nobody is migrated again or put back.
+             {proving, true} -> thaw_swapped(W1#w{swapped = upgraded});
              {undoing, true} -> thaw_swapped(undo([M || {M, Md5, _} <- W1#w.mods, Md5 =/= none], W1));
              {undoing, false} -> thaw_swapped(put_back(W1));
              {thawing, _} -> thaw_swapped(W1);
              _ -> (finish_times(thaw(W1#w.frozen, W1)))#w{swapped = {abandoned, worker_died}}
          end,
+    forget_added(W2),
     G#g{w = none, phase = idle, result = report(W2)}.
 
 %% ---------------------------------------------------------------------------------------------------------------
@@ -1356,9 +1417,7 @@ take_over(#g{w = W, phase = Phase} = G) ->
 
 sys(Pid, From, Request) -> Pid ! {system, From, Request}.
 
-pids(Id, #s{kinds = Kinds}) ->
-    #kind{pids = Ps, hib = Hs} = maps:get(Id, Kinds),
-    Ps ++ Hs.
+pids(Id, #s{kinds = Kinds}) -> everyone(maps:get(Id, Kinds)).
 
 ref(Pid) ->
     {bin(pid_to_list(Pid)), case process_info(Pid, registered_name) of {registered_name, N} -> N; _ -> none end}.

@@ -136,8 +136,6 @@ pub enum Command<'a> {
     Disk(Vec<String>),
     /// Writes files, in this order.
     Persist(Vec<PersistFile>),
-    /// Takes modules off the node that a reverted swap brought.
-    Unload(Vec<String>),
     /// [`FINISH`].
     Finish,
 }
@@ -215,7 +213,6 @@ impl Command<'_> {
                     tuple([binary(file.path.as_bytes()), backup, file.content.term()])
                 })),
             ]),
-            Command::Unload(modules) => tuple([atom("unload_modules"), atoms(modules)]),
         }
     }
 }

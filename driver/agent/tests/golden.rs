@@ -175,7 +175,6 @@ fn commands_have_the_bytes_the_agent_knows() {
         }])
         .term(),
     );
-    check("unload", &Command::Unload(vec!["m".into()]).term());
     check(
         "start",
         &start_options("abc@host", &Pid::new("abc@host", 1, 0, 5), "somebody"),

@@ -16,6 +16,12 @@ const CALL: Duration = Duration::from_secs(15);
 /// For a look at every process: measured 1.6 s for 100 000 (all dictionaries), at low priority on a busy node more.
 const CENSUS: Duration = Duration::from_secs(120);
 
+/// How long a process may stay inside a function of the agent: a code_change that is tried there ends within a second.
+const IN_USE: Duration = Duration::from_secs(5);
+
+/// Between two looks whether it still is: the worker that just answered needs microseconds to end.
+const AGAIN: Duration = Duration::from_millis(5);
+
 /// Added to a deadline that the agent itself keeps, for the answer to come back.
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -59,6 +65,9 @@ pub(crate) enum AgentError {
         /// Its answer.
         answer: String,
     },
+    /// The agent's code cannot be purged yet.
+    #[error("a process of the node is inside a function of the agent for {} s", IN_USE.as_secs())]
+    InUse,
 }
 
 impl<'a> Agent<'a> {
@@ -129,8 +138,19 @@ impl<'a> Agent<'a> {
     }
 
     async fn unload(&self) -> Result<(), AgentError> {
-        for function in ["purge", "delete", "purge"] {
-            self.rpc("code", function, vec![atom(MODULE)], CENSUS).await?;
+        self.purged().await?;
+        self.rpc("code", "delete", vec![atom(MODULE)], CENSUS).await?;
+        self.purged().await
+    }
+
+    /// Softly: a process of the node may be inside a function that it was handed late.
+    async fn purged(&self) -> Result<(), AgentError> {
+        let begun = tokio::time::Instant::now();
+        while self.rpc("code", "soft_purge", vec![atom(MODULE)], CENSUS).await? != atom("true") {
+            if begun.elapsed() > IN_USE {
+                return Err(AgentError::InUse);
+            }
+            tokio::time::sleep(AGAIN).await;
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ pub(super) async fn upgrade(
                 "the agent could not be taken off the node: {}",
                 errors::chain(&error)
             ),
-            "It leaves the node by itself within 30 s.",
+            "Where the connection was lost it leaves the node by itself within 30 s.",
         ));
     }
     Ok(outcome)
@@ -106,7 +106,11 @@ fn failed(request: &NodeRequest<'_>, error: &AgentError) -> NodeError {
             ..
         } => (
             ErrorKind::NotQuiesced,
-            "The agent's worker was ended on the node; nothing was swapped. Run the command again.",
+            "The agent's worker was ended on the node. Run the command again: it looks at what the node runs.",
+        ),
+        AgentError::InUse => (
+            ErrorKind::NotQuiesced,
+            "See what that process is doing, then run the command again.",
         ),
         AgentError::Answer { .. } | AgentError::NotLoaded { .. } => {
             (ErrorKind::Bug, "Report this with the text above.")
@@ -187,16 +191,20 @@ impl Work<'_> {
             ));
         }
         let mut outcome = self.windows(seen, &mut plan, &places, steps).await?;
-        if outcome.outcome == OutcomeKind::Reverted && !plan.changes.added.is_empty() {
-            self.agent
-                .slow("unloading", &Command::Unload(plan.changes.added.clone()), |_| {
-                    Ok(())
-                })
-                .await?;
-        }
         if matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded) && self.policy.persist {
-            let reasons = self.persist(&plan.changes, &places, steps).await?;
-            outcome.reasons.extend(reasons);
+            // The node runs the new code, whatever comes now.
+            match self.persist(&plan.changes, &places, steps).await {
+                Ok(reasons) => outcome.reasons.extend(reasons),
+                Err(error) => outcome.reasons.push(Reason::new(
+                    ReasonCode::NotPersisted,
+                    &node,
+                    format!(
+                        "whether the new code is on the node's disk is not known: {}",
+                        errors::chain(&error)
+                    ),
+                    "Run the same command again: it writes what is missing.",
+                )),
+            }
         }
         Ok(outcome)
     }

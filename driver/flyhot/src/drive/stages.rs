@@ -22,6 +22,10 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 /// How long a rehearsal of every live process may take; measured 14 to 22 ms for 10 000.
 const REHEARSAL: Duration = Duration::from_secs(60);
 
+/// How long the window's report may take. The agent ends the window by its own deadlines, which give way while
+/// answers come in; this one is for a node that stopped without its connection breaking, and must never be first.
+const WINDOW: Duration = Duration::from_secs(600);
+
 impl Work<'_> {
     /// Hands the new code over; the inner error is a file that is not what it was.
     async fn stage(
@@ -250,14 +254,12 @@ impl Work<'_> {
         steps: &mut Steps<'_>,
     ) -> Result<Judgement, AgentError> {
         let begun = steps.begin(Step::Window);
-        // The agent keeps its own deadlines: two budgets at most, a revert, a thaw.
-        let on_node = 2 * self.request.options.window_budget + self.request.options.revert_budget;
         let report = self
             .agent
             .timed(
                 "the window",
                 &Command::Window(script),
-                on_node + Duration::from_secs(10),
+                WINDOW,
                 flyhot_agent::window,
             )
             .await?;
