@@ -24,8 +24,8 @@ matrix: setup ## The tests of the matrix group on OTP 27 and 29
 	FLYHOT_OTP=27 cargo test --workspace --test matrix
 	FLYHOT_OTP=29 cargo test --workspace --test matrix
 
-soak: setup ## The tests of `make test` with many more rounds; takes hours
-	FLYHOT_ROUNDS=soak $(MAKE) test
+soak: setup ## Every scenario with many more rounds and fresh seeds on every OTP; resumes, result in target/soak.json
+	cargo run -p flyhot-tests --bin soak
 
 bench: setup ## Measure the window, the rehearsal, the revert and the command; keep the figures under docs/
 	cargo run --release -p flyhot-tests --bin bench

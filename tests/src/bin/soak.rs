@@ -1,0 +1,285 @@
+//! `make soak`: every scenario test with the large counts and fresh seeds, on every OTP, one after another.
+//!
+//! What passed is kept in target/soak.json and not done again by a later start on the same commit; `--fresh` forgets
+//! it. A unit that fails keeps its output beside that file, and the others go on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a soak speaks to its audience, and ends where it cannot go on"
+)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use flyhot_tests::workspace;
+use serde_json::{Value, json};
+
+const SCENARIOS: [&str; 6] = ["upgrade", "refused", "code_change", "failures", "kills", "matrix"];
+
+const OTPS: [&str; 3] = ["25", "27", "29"];
+
+/// The longest unit, 88 kills of the driver, takes five minutes on two cores; an hour is one that hangs.
+const UNIT: Duration = Duration::from_secs(3600);
+
+/// Between two looks at a running unit.
+const LOOK: Duration = Duration::from_millis(100);
+
+fn main() {
+    let directory = workspace().join("target/soak");
+    fs::create_dir_all(&directory).expect("target can be written");
+    let path = workspace().join("target/soak.json");
+    let commit = commit();
+    let mut done = match std::env::args().nth(1).as_deref() {
+        Some("--fresh") => Vec::new(),
+        None => passed_before(&fs::read_to_string(&path).unwrap_or_default(), &commit),
+        Some(other) => panic!("soak takes --fresh or nothing, not {other}"),
+    };
+    let units = units(&build());
+    let begun = Instant::now();
+    for (at, unit) in units.iter().enumerate() {
+        let told = format!("[{}/{}] {}", at + 1, units.len(), unit.name());
+        if done.iter().any(|one| one["name"] == unit.name()) {
+            println!("{told}: passed before");
+            continue;
+        }
+        println!("{told} ...");
+        let result = unit.run(&directory);
+        let verdict = if result["passed"] == true {
+            "passed"
+        } else {
+            "FAILED"
+        };
+        println!("{told}: {verdict} in {} s", result["seconds"]);
+        done.push(result);
+        keep(&path, &commit, &done);
+    }
+    keep(&path, &commit, &done);
+    println!("---- soak ----");
+    for line in closing(&done, units.len()) {
+        println!("{line}");
+    }
+    println!(
+        "this start took {} s; {}",
+        begun.elapsed().as_secs(),
+        path.display()
+    );
+    if done.iter().any(|one| one["passed"] != true) {
+        std::process::exit(1);
+    }
+}
+
+/// One test on one OTP.
+struct Unit {
+    binary: PathBuf,
+    scenario: &'static str,
+    test: String,
+    otp: &'static str,
+}
+
+impl Unit {
+    fn name(&self) -> String {
+        format!("otp-{} {} {}", self.otp, self.scenario, self.test)
+    }
+
+    fn run(&self, directory: &Path) -> Value {
+        let log = directory.join(format!("{}.log", self.name().replace(' ', "-")));
+        let output = File::create(&log).expect("target can be written");
+        let begun = Instant::now();
+        let mut child = Command::new(&self.binary)
+            .args(["--exact", &self.test, "--nocapture"])
+            .env("FLYHOT_ROUNDS", "soak")
+            .env("FLYHOT_OTP", self.otp)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a file can be shared"))
+            .stderr(output)
+            .spawn()
+            .expect("the test binary was built");
+        let status = loop {
+            match child.try_wait().expect("it is our child") {
+                Some(status) => break Some(status),
+                None if begun.elapsed() > UNIT => {
+                    child.kill().expect("it is our child");
+                    child.wait().expect("it is our child");
+                    break None;
+                }
+                None => std::thread::sleep(LOOK),
+            }
+        };
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let passed = status.is_some_and(|status| status.success()) && text.contains("1 passed");
+        if passed {
+            fs::remove_file(&log).expect("the log was written");
+        }
+        json!({
+            "name": self.name(), "passed": passed, "timed_out": status.is_none(), "seconds": begun.elapsed().as_secs(),
+            "said": said(&text),
+        })
+    }
+}
+
+/// The test binaries of the scenarios, by name.
+fn build() -> BTreeMap<String, PathBuf> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "test",
+            "-p",
+            "flyhot-tests",
+            "--tests",
+            "--no-run",
+            "--message-format=json",
+        ])
+        .current_dir(workspace())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "the tests do not build");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| {
+            let binary = PathBuf::from(message["executable"].as_str()?);
+            Some((message["target"]["name"].as_str()?.to_owned(), binary))
+        })
+        .collect()
+}
+
+fn units(binaries: &BTreeMap<String, PathBuf>) -> Vec<Unit> {
+    let mut units = Vec::new();
+    for otp in OTPS {
+        for scenario in SCENARIOS {
+            let binary = &binaries[scenario];
+            let listed = Command::new(binary)
+                .arg("--list")
+                .output()
+                .expect("it lists its tests");
+            let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+            units.extend(listed.lines().filter_map(|line| {
+                Some(Unit {
+                    binary: binary.clone(),
+                    scenario,
+                    test: line.strip_suffix(": test")?.to_owned(),
+                    otp,
+                })
+            }));
+        }
+    }
+    units
+}
+
+/// The commit, marked where the tree differs from it: such a result is never taken up again.
+fn commit() -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).current_dir(workspace()).output();
+        output.map_or_else(
+            |_| String::new(),
+            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        )
+    };
+    let head = git(&["rev-parse", "HEAD"]);
+    if git(&["status", "--porcelain"]).is_empty() {
+        head
+    } else {
+        format!("{head}, changed")
+    }
+}
+
+/// What an earlier start on the same commit got through.
+fn passed_before(text: &str, commit: &str) -> Vec<Value> {
+    let Ok(kept) = serde_json::from_str::<Value>(text) else {
+        return Vec::new();
+    };
+    if kept["commit"] != commit || commit.is_empty() || commit.ends_with("changed") {
+        return Vec::new();
+    }
+    let units = kept["units"].as_array().cloned().unwrap_or_default();
+    units.into_iter().filter(|unit| unit["passed"] == true).collect()
+}
+
+fn keep(path: &Path, commit: &str, done: &[Value]) {
+    let text = serde_json::to_string_pretty(&json!({ "commit": commit, "units": done })).expect("it is JSON");
+    let temporary = path.with_extension("json.new");
+    fs::write(&temporary, text + "\n").expect("target can be written");
+    fs::rename(&temporary, path).expect("target can be written");
+}
+
+/// The lines of a test's output that count something or repeat it.
+fn said(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter(|line| line.contains("killed, by step:") || line.contains("FLYHOT_SEED="))
+        .collect()
+}
+
+/// Kills that a line `… killed, by step: {"freeze": 8, …}` counts.
+fn kills(line: &str) -> u64 {
+    let Some((_, counts)) = line.split_once("killed, by step: ") else {
+        return 0;
+    };
+    let counts: BTreeMap<String, u64> = serde_json::from_str(counts).unwrap_or_default();
+    counts.values().sum()
+}
+
+fn closing(done: &[Value], units: usize) -> Vec<String> {
+    let passed = done.iter().filter(|one| one["passed"] == true).count();
+    let kills: u64 = done
+        .iter()
+        .flat_map(|one| one["said"].as_array().into_iter().flatten())
+        .filter_map(Value::as_str)
+        .map(kills)
+        .sum();
+    let seconds: u64 = done.iter().filter_map(|one| one["seconds"].as_u64()).sum();
+    let mut lines = vec![format!(
+        "{passed} of {units} units passed, {kills} kills, {seconds} s in all"
+    )];
+    lines.extend(
+        done.iter()
+            .filter(|one| one["passed"] != true)
+            .map(|one| format!("FAILED {}: {}", one["name"], one["said"])),
+    );
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_passed_on_the_same_commit_is_not_done_again() {
+        let kept = json!({ "commit": "c1", "units": [
+            { "name": "a", "passed": true }, { "name": "b", "passed": false },
+        ] })
+        .to_string();
+        let names = |commit| -> Vec<Value> {
+            passed_before(&kept, commit)
+                .iter()
+                .map(|unit| unit["name"].clone())
+                .collect()
+        };
+        assert_eq!(names("c1"), ["a"]);
+        assert!(names("c2").is_empty());
+        assert!(passed_before("half a fi", "c1").is_empty());
+        let changed = kept.replace("c1", "c1, changed");
+        assert!(passed_before(&changed, "c1, changed").is_empty());
+    }
+
+    #[test]
+    fn the_closing_lines_count_kills_and_name_failures() {
+        let line = "driver killed, by step: {\"freeze\": 8, \"swap\": 9}";
+        assert_eq!(said(&format!("running 1 test\n{line}\nok\n")), [line]);
+        let done = [
+            json!({ "name": "a", "passed": true, "seconds": 3, "said": [line] }),
+            json!({ "name": "b", "passed": false, "seconds": 4, "said": ["b: FLYHOT_SEED=7"] }),
+        ];
+        assert_eq!(
+            closing(&done, 3),
+            [
+                "1 of 3 units passed, 17 kills, 7 s in all",
+                "FAILED \"b\": [\"b: FLYHOT_SEED=7\"]"
+            ]
+        );
+    }
+}
