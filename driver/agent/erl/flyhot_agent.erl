@@ -47,6 +47,8 @@
 %% Reductions in that time that show a worker at work: one that is stuck in a call spends none, and whatever else it
 %% waits for has a deadline of its own.
 -define(PROGRESS, 1000).
+%% A supervisor that gives up sends all its children their exit at once; those that trap exits may take longer.
+-define(AFTERMATH_MS, 200).
 %% The worker's heap from the start, words: 8 MB, so that a window of ten thousand processes is not spent collecting
 %% garbage (measured: a fifth less time).
 -define(HEAP, 1000000).
@@ -722,29 +724,32 @@ knock(Ids, Ms, Limit, S) ->
 %% Persist
 %% ---------------------------------------------------------------------------------------------------------------
 
-%% [{Path, Backup | none, Key}]: written in this order by temporary file and rename; the file that was there first
-%% goes to Backup, once.
+%% [{Path, Backup | none, Key}]: every temporary file first, so that a full disk leaves all as it was, then renamed in
+%% this order; the file that was there first goes to Backup, once.
 persist(Files, S) ->
-    lists:foldl(fun({Path, Backup, Key}, #{written := N, failed := Bad} = R) ->
-        case write(Path, Backup, maps:get(Key, S#s.staged)) of
-            ok -> R#{written := N + 1};
-            {error, Why} -> R#{failed := [{Path, bin(io_lib:format("~p", [Why]))} | Bad]}
-        end
-    end, #{written => 0, failed => []}, Files).
+    Tried = [{F, prepare_file(F, maps:get(Key, S#s.staged))} || {_, _, Key} = F <- Files],
+    Renamed = case [F || {F, {error, _}} <- Tried] of
+                  [] -> [{F, tried(fun() -> ok = file:rename(temporary(F), element(1, F)) end)} || F <- Files];
+                  _ ->
+                      [file:delete(temporary(F)) || F <- Files],
+                      [T || {_, {error, _}} = T <- Tried]
+              end,
+    #{written => length([F || {F, ok} <- Renamed]), failed => [{Path, bin(io_lib:format("~p", [Why]))} || {{Path, _, _}, {error, Why}} <- Renamed]}.
 
-write(Path, Backup, Bin) ->
-    Temp = <<Path/binary, ".flyhot">>,
-    try
+temporary({Path, _, _}) -> <<Path/binary, ".flyhot">>.
+
+prepare_file({Path, Backup, _} = File, Bin) ->
+    tried(fun() ->
         ok = filelib:ensure_dir(Path),
         ok = keep(Path, Backup),
-        {ok, F} = file:open(Temp, [write, raw, binary]),
+        {ok, F} = file:open(temporary(File), [write, raw, binary]),
         ok = file:write(F, Bin),
         ok = file:sync(F),
-        ok = file:close(F),
-        ok = file:rename(Temp, Path)
-    catch
-        error:{badmatch, {error, Why}} -> file:delete(Temp), {error, Why}
-    end.
+        ok = file:close(F)
+    end).
+
+tried(Fun) ->
+    try Fun() catch error:{badmatch, {error, Why}} -> {error, Why} end.
 
 keep(_, none) -> ok;
 keep(Path, Backup) ->
@@ -1068,7 +1073,14 @@ forget_added(_) -> ok.
 %% Supervisors last: they start nothing before everyone else runs.
 thaw_swapped(W) ->
     {Sups, Others} = lists:partition(fun({_, Id, _}) -> Id =:= sup end, W#w.frozen),
-    finish_times(thaw(Sups, thaw(Others, W))).
+    aftermath(finish_times(thaw(Sups, thaw(Others, W)))).
+
+%% A supervisor that is told of more ended children than it restarts in its time ends, and all others with it: they are
+%% looked for once it has had time to.
+aftermath(#w{ended = Ended} = W) when map_size(Ended) =:= 0 -> W;
+aftermath(W) ->
+    receive after ?AFTERMATH_MS -> ok end,
+    died([T || {P, _} = T <- W#w.targets, not is_map_key(P, W#w.ended), not is_process_alive(P)], W).
 
 migrate(W0, Mode) ->
     %% A gen_event is asked once per changed handler module.

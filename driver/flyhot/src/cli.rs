@@ -100,7 +100,8 @@ pub struct NodeArgs {
     #[arg(long, value_name = "DIR", help_heading = "What")]
     pub release: PathBuf,
 
-    /// The release is older than what runs: code_change is told {down, Vsn}
+    /// The release is older than what runs: its code_change is told {down, Vsn} (that of the release, after the swap;
+    /// OTP's release_handler asks the newer code, before it)
     #[arg(long, help_heading = "What")]
     pub down: bool,
 

@@ -270,8 +270,11 @@ pub fn window(
         found.push(Reason::new(
             ReasonCode::ProcessDied,
             "processes",
-            format!("{} processes ended by themselves during the window", report.died),
-            "",
+            format!(
+                "{} processes ended during the window or right after it, by themselves or with their supervisor",
+                report.died
+            ),
+            "See whether a supervisor reached its max_restarts.",
         ));
     }
     found.extend(report.unresumed.iter().map(|process| {

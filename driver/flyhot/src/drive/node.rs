@@ -243,7 +243,7 @@ impl Work<'_> {
             .await?;
         let before = facts::code_id_before(&target, &facts, &on_disk);
         let after = facts::code_id_after(&target);
-        let copies = Copies::judge(release, &target, &changes, &kinds, &after);
+        let copies = Copies::judge(release, &target, &changes, &kinds);
         steps.emit(Event::Census {
             node: steps.node().to_owned(),
             census: NodeCensus {

@@ -8,9 +8,6 @@ use flyhot_artifact::Release;
 use flyhot_artifact::beam::{Beam, graph, rename};
 use flyhot_upgrade::{Behaviour, Changes, CodeChange, Fate, Kind, Plan, Policy, Rehearsal, Target};
 
-/// Digits of the code id in a copy's name: enough to tell two releases on one node apart.
-const ID_DIGITS: usize = 8;
-
 /// The copies that a rehearsal of this release needs.
 pub(super) struct Copies {
     /// Of each changed module whose processes may be asked: what its code_change does.
@@ -23,22 +20,12 @@ pub(super) struct Copies {
 
 impl Copies {
     /// Judges every code_change that the affected kinds may be asked to run, and makes the copies it needs.
-    pub(super) fn judge(
-        release: &Release,
-        target: &Target,
-        changes: &Changes,
-        kinds: &[Kind],
-        code_id: &str,
-    ) -> Self {
+    pub(super) fn judge(release: &Release, target: &Target, changes: &Changes, kinds: &[Kind]) -> Self {
         let swapped: BTreeSet<&String> = changes.swapped().collect();
         let aliases: BTreeMap<String, String> = swapped
             .iter()
-            .map(|module| {
-                (
-                    (*module).clone(),
-                    format!("flyhot${}${module}", &code_id[..ID_DIGITS.min(code_id.len())]),
-                )
-            })
+            // The same name in every upgrade: atoms are never given back, and a copy is gone when the command ends.
+            .map(|module| ((*module).clone(), format!("flyhot$copy${module}")))
             .collect();
         let mut copies = Self {
             code_changes: BTreeMap::new(),
