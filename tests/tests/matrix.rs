@@ -118,13 +118,22 @@ fn set_killer(shop: &Shop, step: &str, victim: &str) {
                       end
              end
          end,
-         Loop = fun(Loop) -> case Step() of {step} -> ok; _ -> Loop(Loop) end end,
+         %% In the window it must be seen at once. Outside, a purge would wait for a process that never rests.
+         Loop = fun(Loop) ->
+             case Step() of
+                 {step} -> ok;
+                 Other ->
+                     InWindow = lists:member(Other, [knock, freeze, newborns, swap, migrate, prove]),
+                     process_flag(priority, case InWindow of true -> high; false -> normal end),
+                     Loop(Loop)
+             end
+         end,
          register(matrix_killer, spawn_opt(fun() ->
              Loop(Loop),
              exit(whereis({victim}), kill),
              put(killed, true),
              receive stop -> ok end
-         end, [{{priority, high}}])), ok."
+         end, [])), ok."
     ));
 }
 
