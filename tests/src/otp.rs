@@ -27,7 +27,7 @@ impl Otp {
         Self(29)
     }
 
-    /// The version that the matrix group is run on: `FLYHOT_OTP`, 25 without it.
+    /// The version that the scenarios are run on: `FLYHOT_OTP`, 25 without it.
     ///
     /// # Panics
     /// If `FLYHOT_OTP` is none of 25, 27 and 29.
@@ -37,6 +37,15 @@ impl Otp {
             Ok("27") => Self::v27(),
             Ok("29") => Self::v29(),
             Ok(other) => panic!("FLYHOT_OTP is {other:?}; it takes 25, 27 or 29"),
+        }
+    }
+
+    /// One that is not this one.
+    pub fn another(self) -> Self {
+        if self == Self::v27() {
+            Self::v25()
+        } else {
+            Self::v27()
         }
     }
 

@@ -191,17 +191,20 @@ fn the_same_again_has_nothing_to_do_and_nobody_hears_of_it() {
         v2.clone(),
         ShopBuild::new(Otp::under_test(), "v2").again().build(),
     ] {
+        // The judge itself asks hibernated processes, supervisors of OTP 27 among them.
+        let before = seen(&shop);
         let run = Flyhot::upgrade(&shop, &release).run();
         run.expect("nothing_to_do", 0);
         counts_add_up(&run);
         assert_eq!(run.step("window"), None, "{run}");
-        assert_eq!(seen(&shop), 0, "somebody got a system message: {run}");
+        assert_eq!(seen(&shop), before, "somebody got a system message: {run}");
         clean(&shop);
     }
     // The watcher would have seen it.
+    let before = seen(&shop);
     shop.probe()
         .eval("sys:suspend(shop_plain), sys:resume(shop_plain).");
-    assert_eq!(seen(&shop), 2);
+    assert_eq!(seen(&shop), before + 2);
 }
 
 #[test]
@@ -218,7 +221,7 @@ fn a_plan_touches_nothing() {
             .any(|hot_one| verdict(&hot) == *hot_one),
         "{hot}"
     );
-    let cold = Flyhot::plan(&shop, &Release::shop(Otp::v27(), "v2")).run();
+    let cold = Flyhot::plan(&shop, &Release::shop(Otp::under_test().another(), "v2")).run();
     cold.expect("refused", 10);
     assert_eq!(verdict(&cold), "cold", "{cold}");
     assert_eq!(seen(&shop), 0, "somebody got a system message: {hot}");
