@@ -198,13 +198,13 @@ fn stashed(shop: &Shop) -> String {
     )
 }
 
-/// What the command said must be what became of the node; one that failed knows nothing and says so.
+/// What the command said must be what became of the node; one that failed did nothing.
 fn told_the_truth(run: &Run, is_new: bool) {
     let outcome = run.outcome()["outcome"].as_str().unwrap().to_owned();
     match outcome.as_str() {
         "upgraded" => assert!(is_new, "the node is old: {run}"),
         "reverted" | "refused" | "not_quiesced" => assert!(!is_new, "the node is new: {run}"),
-        "failed" => {}
+        "failed" => assert!(!is_new, "the node is new, and was not said to be: {run}"),
         _ => panic!("{run}"),
     }
     assert_ne!(run.exit_code, Some(13), "{run}");

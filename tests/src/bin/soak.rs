@@ -19,7 +19,15 @@ use std::time::{Duration, Instant};
 use flyhot_tests::workspace;
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 6] = ["upgrade", "refused", "code_change", "failures", "kills", "matrix"];
+const SCENARIOS: [&str; 7] = [
+    "upgrade",
+    "refused",
+    "code_change",
+    "failures",
+    "meanwhile",
+    "kills",
+    "matrix",
+];
 
 const OTPS: [&str; 3] = ["25", "27", "29"];
 
