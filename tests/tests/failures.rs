@@ -25,6 +25,11 @@ const BAD: usize = 7;
 
 /// `pool_worker` with another shape of state. `body` is its code_change for the bad worker.
 fn release(base: &Release, body: &str) -> Release {
+    release_bad_when(base, &format!("N =:= {BAD}"), body)
+}
+
+/// The same with every worker bad whose number `N` passes `guard`.
+fn release_bad_when(base: &Release, guard: &str, body: &str) -> Release {
     let source = format!(
         "-module(pool_worker).
          -behaviour(gen_server).
@@ -35,7 +40,7 @@ fn release(base: &Release, body: &str) -> Release {
          handle_cast(bump, {{Tag, N, Casts}}) -> {{noreply, {{Tag, N, Casts + 1}}}}.
          handle_info({{busy, Ms}}, State) -> timer:sleep(Ms), {{noreply, State}};
          handle_info(_, State) -> {{noreply, State}}.
-         code_change(_, {{_, {BAD}, Casts}}, _) -> _ = Casts, {body};
+         code_change(_, {{_, N, Casts}}, _) when {guard} -> _ = Casts, {body};
          code_change(_, {{_, N, Casts}}, _) -> {{ok, {{migrated, N, Casts}}}}.\n"
     );
     base.variant().erlang("pool_worker", &source).build()
@@ -177,6 +182,54 @@ fn a_raise_or_an_exit_without_a_way_back_costs_one_process() {
 #[test]
 fn a_wrong_return_without_a_way_back_costs_one_process() {
     degraded_by(&["throw(bad)", "garbage", "{error, bad}"]);
+}
+
+#[test]
+fn more_failures_than_their_supervisors_restart_cost_only_themselves() {
+    // 20 of 1 000 workers, of a supervisor that restarts two in five seconds; two of 2 800 carts, of one that restarts one.
+    const EVERY: usize = 50;
+    const CARTS: usize = 2_800;
+    let failed = |n: usize| n % EVERY == BAD;
+    let (v1, v3) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v3"),
+    );
+    let bad = release_bad_when(&v3, &format!("N rem {EVERY} =:= {BAD}"), "error(bad)");
+    let shop = Shop::of(&v1)
+        .carts(CARTS as u32)
+        .node(|node| node.env("SHOP_POOL_RESTARTS", "2"))
+        .start();
+    shop.probe().eval(
+        "sys:replace_state('Elixir.Shop.CartSupervisor', fun(S) -> S#{max_restarts := 1, max_seconds := 60} end), ok.",
+    );
+    let supervisors = "[{whereis(S), process_info(whereis(S), dictionary), case sys:get_state(S) of
+             #{max_restarts := Limit, restarts := Made} -> {Limit, Made};
+             Record -> {element(6, Record), element(8, Record), element(9, Record)}
+         end} || S <- [shop_pool, 'Elixir.Shop.CartSupervisor']].";
+    let before = shop.probe().eval(supervisors);
+    let (pids, carts) = (shop.pool_pids(), shop.carts());
+    let held = Held::new(&shop);
+    let run = Flyhot::upgrade(&shop, &bad)
+        .args(["--no-rehearsal", "--revert-budget", "1s"])
+        .run();
+    run.expect("degraded", 15);
+    assert_eq!(run.node(0)["processes"]["failed"], 22, "{run}");
+    assert_eq!(run.node(0)["processes"]["died"], 0, "{run}");
+    wait_until("they were started again", SOON, || {
+        let pool = shop.pool();
+        (1..=1_000).all(|n| pool[n - 1].starts_with("{fresh,") == failed(n)) && shop.carts().len() == CARTS
+    });
+    let after = shop.pool_pids();
+    for n in 1..=1_000 {
+        assert_eq!(pids[n - 1] == after[n - 1], !failed(n), "worker {n}: {run}");
+    }
+    for (was, is) in carts.iter().zip(shop.carts()) {
+        assert_eq!(was.pid == is.pid, was.id % 1_400 != 0, "cart {}: {run}", is.id);
+    }
+    // They count again as they did: what they restarted here is not among it.
+    assert_eq!(shop.probe().eval(supervisors), before, "{run}");
+    clean(&shop, &run);
+    held.answers();
 }
 
 #[test]

@@ -12,7 +12,7 @@
 -export([start/1, call/1, evict/0, holder/0]).
 -export([worker/3, guard/3]).
 %% Run inside other processes by sys:replace_state.
--export([restore/1, restore_handler/1, drop/1, drop_handler/1]).
+-export([restore/1, restore_handler/1, drop/1, drop_handler/1, count_again/1]).
 %% Run in a helper process of its own.
 -export([rehearse_apart/6]).
 
@@ -65,7 +65,7 @@
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
             ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
-            born = #{}, modes = #{}, unproven = []}).
+            born = #{}, modes = #{}, unproven = [], bereft = #{}}).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Called by the driver, each in a process of rex
@@ -1073,12 +1073,24 @@ forget_added(_) -> ok.
 %% Supervisors last: they start nothing before everyone else runs.
 thaw_swapped(W) ->
     {Sups, Others} = lists:partition(fun({_, Id, _}) -> Id =:= sup end, W#w.frozen),
-    aftermath(finish_times(thaw(Sups, thaw(Others, W)))).
+    W1 = thaw(Others, W),
+    [sys(Sup, {W#w.dead, ok}, {replace_state, fun(State) -> forgive(State, N) end}) || {Sup, N} <- maps:to_list(W1#w.bereft)],
+    aftermath(finish_times(thaw(Sups, W1))).
 
-%% A supervisor that is told of more ended children than it restarts in its time ends, and all others with it: they are
-%% looked for once it has had time to.
+%% A supervisor ends, and all its children with it, when it is told of more ended ones than it restarts in its time:
+%% those that were ended here do not count. It hears of all of them before it is asked to count again. What ends all
+%% the same, by a strategy that ends siblings say, is looked for once it has had time to.
 aftermath(#w{ended = Ended} = W) when map_size(Ended) =:= 0 -> W;
 aftermath(W) ->
+    Ref = erlang:unique_integer([positive]),
+    Sups = maps:keys(W#w.bereft),
+    Again = fun({Sup, _} = T) ->
+        sys(Sup, {W#w.dead, ok}, {replace_state, fun ?MODULE:count_again/1}),
+        sys(Sup, {self(), {Ref, T}}, flyhot_knock)
+    end,
+    Deadline = now_us() + ?THAW_MS * 1000,
+    Idle = fun(_, _, ok) -> case now_us() > Deadline of true -> {stop, ok}; false -> {without, [], ok} end end,
+    ok = flow([{Sup, sup} || Sup <- Sups], Ref, Again, fun(_, _, ok) -> ok end, Idle, W#w.limit, ok),
     receive after ?AFTERMATH_MS -> ok end,
     died([T || {P, _} = T <- W#w.targets, not is_map_key(P, W#w.ended), not is_process_alive(P)], W).
 
@@ -1261,10 +1273,13 @@ degrade(W) ->
 
 %% Its supervisor, frozen or not, starts it again on the code that is current then.
 end_process(P, W) ->
+    Links = case process_info(P, links) of {links, L} -> L; undefined -> [] end,
     Mon = monitor(process, P),
     exit(P, kill),
     receive {'DOWN', Mon, process, _, _} -> ok end,
-    W#w{ended = (W#w.ended)#{P => []}, failed = (W#w.failed)#{P => []}}.
+    Bereft = lists:foldl(fun(Sup, B) -> B#{Sup => maps:get(Sup, B, 0) + 1} end, W#w.bereft,
+                         [Sup || Sup <- Links, lists:keymember(Sup, 1, W#w.sups)]),
+    W#w{ended = (W#w.ended)#{P => []}, failed = (W#w.failed)#{P => []}, bereft = Bereft}.
 
 %% --- thaw ---
 
@@ -1342,6 +1357,37 @@ handler_back(Handler, _) -> Handler.
 drop(State) -> erase(?STASH), State.
 
 drop_handler(Handler) -> erase(?STASH), Handler.
+
+%% --- inside a supervisor whose children were ended ---
+
+%% N more restarts than its limit, until count_again/1.
+forgive(Sup, N) ->
+    case {get(?STASH), restarts(Sup)} of
+        {undefined, {Limit, History}} ->
+            put(?STASH, {restarts, Limit, History}),
+            restarts(Sup, Limit + N, History);
+        _ -> Sup
+    end.
+
+count_again(Sup) ->
+    case erase(?STASH) of
+        {restarts, Limit, History} -> restarts(Sup, Limit, History);
+        _ -> Sup
+    end.
+
+%% What supervisor (its record has 12 elements up to OTP 27, 16 in OTP 29, where the restarts' number is beside them)
+%% and DynamicSupervisor keep about restarts: {Limit, History}. Of any other shape nothing is touched.
+restarts(S) when element(1, S) =:= state, tuple_size(S) =:= 12, is_integer(element(6, S)), is_list(element(8, S)) ->
+    {element(6, S), element(8, S)};
+restarts(S) when element(1, S) =:= state, tuple_size(S) =:= 16, is_integer(element(6, S)), is_list(element(8, S)),
+                 is_integer(element(9, S)) ->
+    {element(6, S), {element(8, S), element(9, S)}};
+restarts(#{'__struct__' := 'Elixir.DynamicSupervisor', max_restarts := Limit, restarts := History}) -> {Limit, History};
+restarts(_) -> unknown.
+
+restarts(#{} = S, Limit, History) -> S#{max_restarts := Limit, restarts := History};
+restarts(S, Limit, {History, Number}) -> setelement(9, setelement(8, setelement(6, S, Limit), History), Number);
+restarts(S, Limit, History) -> setelement(8, setelement(6, S, Limit), History).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Guard

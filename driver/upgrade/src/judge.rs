@@ -274,7 +274,7 @@ pub fn window(
                 "{} processes ended during the window or right after it, by themselves or with their supervisor",
                 report.died
             ),
-            "See whether a supervisor reached its max_restarts.",
+            "See whether a supervisor ends siblings together, or could not start one again.",
         ));
     }
     found.extend(report.unresumed.iter().map(|process| {
