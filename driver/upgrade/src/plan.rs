@@ -10,8 +10,10 @@ use crate::{
     WayBackReport,
 };
 
-/// What purging one module that has old code costs per process, microseconds (measured 2 to 5; design D3).
-const PURGE_US_PER_PROCESS: u64 = 4;
+/// What a revert takes per process and changed module, microseconds: nearly all of it is purging the new code, which
+/// looks at every process for each module. Measured whole: 1.8 to 2.3 with 200 modules, 2.6 to 3.6 with 10
+/// (docs/bench.json).
+const PURGE_US_PER_PROCESS: u64 = 3;
 
 /// How many processes or modules one reason names before it only counts.
 const NAMED: usize = 20;
