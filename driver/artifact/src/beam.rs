@@ -17,6 +17,8 @@ use std::io::Read;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use md5::{Digest, Md5};
 
+use self::code::Operand;
+
 /// The most bytes one beam file, or its literals, may inflate to. The largest of OTP and Elixir (`Unicode` tables)
 /// has 2 MB; generated modules of users reach tens of megabytes.
 const MAX_INFLATED: u64 = 256 * 1024 * 1024;
@@ -258,6 +260,41 @@ impl Beam {
         Ok(code::instructions(self)?
             .iter()
             .any(|instruction| instruction.op == ops::ON_LOAD))
+    }
+
+    /// The literal that an exported function without arguments returns, as a term (External Term Format), where that
+    /// is all it does.
+    ///
+    /// # Errors
+    /// The code or the literals are damaged.
+    pub fn constant(&self, function: &str) -> Result<Option<Vec<u8>>, BeamError> {
+        let Some(export) = self
+            .exports
+            .iter()
+            .find(|export| export.function == function && export.arity == 0)
+        else {
+            return Ok(None);
+        };
+        let entry = [Operand::Number(u64::from(export.label))];
+        let instructions = code::instructions(self)?;
+        let mut body = instructions
+            .iter()
+            .skip_while(|one| one.op != ops::LABEL || one.operands != entry)
+            .skip(1);
+        let (Some(first), Some(second)) = (body.next(), body.next()) else {
+            return Ok(None);
+        };
+        let [Operand::Literal(index), _] = first.operands[..] else {
+            return Ok(None);
+        };
+        if first.op != ops::MOVE || second.op != ops::RETURN {
+            return Ok(None);
+        }
+        let literal = match usize::try_from(index) {
+            Ok(index) => self.literals()?.into_iter().nth(index),
+            Err(_) => None,
+        };
+        Ok(literal)
     }
 
     /// Whether it loads a NIF.

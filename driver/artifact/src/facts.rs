@@ -109,8 +109,8 @@ pub struct ModuleFacts {
     pub on_load: bool,
     /// Whether it calls `erlang:load_nif/2`.
     pub loads_nif: bool,
-    /// The keys of the struct it defines, sorted, `__struct__` among them; `None` where it defines none, or its
-    /// literals do not say.
+    /// The keys of the struct it defines, sorted, `__struct__` among them; `None` where it defines none, or the file
+    /// does not say.
     pub struct_keys: Option<Vec<String>>,
 }
 
@@ -247,22 +247,11 @@ fn judged(beam: &Beam) -> BTreeSet<Behaviour> {
     behaviours
 }
 
-/// `__struct__/0` returns a literal; other literals of the same struct have the same keys. Where they differ the
-/// file does not say which is the struct.
+/// The keys of the literal that `__struct__/0` returns: `defstruct` works the default values out when it compiles.
 fn struct_keys(beam: &Beam) -> Result<Option<Vec<String>>, BeamError> {
-    if !beam.is_exported("__struct__", 0) {
-        return Ok(None);
-    }
-    let mut found: Option<Vec<String>> = None;
-    for literal in beam.literals()? {
-        if let Some(keys) = terms::struct_keys(&literal, beam.module()) {
-            if found.as_ref().is_some_and(|other| *other != keys) {
-                return Ok(None);
-            }
-            found = Some(keys);
-        }
-    }
-    Ok(found)
+    Ok(beam
+        .constant("__struct__")?
+        .and_then(|literal| terms::struct_keys(&literal, beam.module())))
 }
 
 #[cfg(test)]

@@ -41,11 +41,8 @@ pub(crate) fn attributes(chunk: &[u8]) -> Attributes {
     };
     for entry in entries {
         let Value::Tuple(entry) = entry else { continue };
-        let [Value::Atom(name), Value::List(values)] = entry.as_slice() else {
-            continue;
-        };
-        match name.as_str() {
-            "behaviour" | "behavior" => {
+        match entry.as_slice() {
+            [Value::Atom(name), Value::List(values)] if name == "behaviour" || name == "behavior" => {
                 attributes
                     .behaviours
                     .extend(values.iter().filter_map(|value| match value {
@@ -53,7 +50,13 @@ pub(crate) fn attributes(chunk: &[u8]) -> Attributes {
                         _ => None,
                     }))
             }
-            "vsn" => attributes.vsn = attributes.vsn.or_else(|| values.first().and_then(Value::written)),
+            [Value::Atom(name), vsn] if name == "vsn" && attributes.vsn.is_none() => {
+                // The compiler puts a list around every value that is none: `-vsn("1.0")` stands there as it is.
+                attributes.vsn = match vsn {
+                    Value::List(values) if values.len() == 1 => values.first().and_then(Value::written),
+                    other => other.written(),
+                }
+            }
             _ => (),
         }
     }

@@ -1,7 +1,6 @@
 //! Renamed copies, held by golden files and by real nodes.
 //!
-//! The golden copies beside this file were written once by a prototype that shares no code with this crate. The
-//! nodes are those whose `bin` directories `FLYHOT_OTP_BINS` names, divided by colons; else the `erl` on the path.
+//! The golden copies beside this file were written once by a prototype that shares no code with this crate.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,13 +10,17 @@
     missing_docs
 )]
 
+#[path = "support/otp.rs"]
+mod otp;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use flyhot_artifact::beam::Beam;
 use flyhot_artifact::beam::rename::{RenameError, rename};
+use flyhot_artifact::{ModuleFacts, Origin};
+use otp::{Otp, installations};
 
 const GOLDEN: [&str; 4] = [
     "shop_cart",
@@ -118,8 +121,12 @@ fn a_beam_cut_anywhere_is_an_error() {
 /// Bits of every byte flipped: an answer, whatever it is.
 #[test]
 fn a_damaged_beam_never_panics() {
-    for otp in ["otp-25", "otp-29"] {
-        let bytes = fs::read(fixtures().join(otp).join("shop_cart.beam")).unwrap();
+    for file in [
+        "otp-25/shop_cart.beam",
+        "otp-29/shop_cart.beam",
+        "otp-29/Elixir.Basket.beam",
+    ] {
+        let bytes = fs::read(fixtures().join(file)).unwrap();
         let mut refused = 0;
         for at in 0..bytes.len() {
             for bit in [at % 8, (at + 3) % 8] {
@@ -129,7 +136,7 @@ fn a_damaged_beam_never_panics() {
                     refused += 1;
                     continue;
                 };
-                let _ = (beam.md5(), beam.literals(), beam.has_on_load());
+                let _ = ModuleFacts::of(&beam, Origin::Own);
                 let _ = rename(&beam, &aliases([&beam]));
             }
         }
@@ -196,133 +203,120 @@ fn with_chunk(file: &[u8], id: &[u8; 4], data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// One installation to test against.
-struct Otp {
-    /// `None`: the one on the path.
-    bin: Option<PathBuf>,
-    scratch: tempfile::TempDir,
+/// The `ebin` of every application that comes with Elixir.
+fn elixir(otp: &Otp) -> Vec<String> {
+    let ask = "IO.write(Enum.join(Path.wildcard(Path.join(:code.lib_dir(:elixir), \"../*/ebin\")), \"\\n\"))";
+    let output = otp.run("elixir", &["-e", ask]);
+    output.lines().map(str::to_owned).collect()
 }
 
-fn installations() -> Vec<Otp> {
-    let named = std::env::var("FLYHOT_OTP_BINS").unwrap_or_default();
-    let bins: Vec<Option<PathBuf>> = if named.is_empty() {
-        vec![None]
-    } else {
-        named.split(':').map(|bin| Some(PathBuf::from(bin))).collect()
-    };
-    bins.into_iter()
-        .map(|bin| Otp {
-            bin,
-            scratch: tempfile::tempdir().unwrap(),
-        })
-        .collect()
+/// Runs a function of the driver and answers what it printed.
+fn driver(otp: &Otp, function: &str, arguments: &[&Path]) -> String {
+    let ebin = otp.dir("driver");
+    let source = |name: &str| fixtures().join(name).to_string_lossy().into_owned();
+    let ebin = ebin.to_string_lossy();
+    otp.run(
+        "erlc",
+        &[
+            "-o",
+            &ebin,
+            &source("copies_driver.erl"),
+            &source("copies_calls.erl"),
+        ],
+    );
+    let mut all = vec!["-noshell", "-pa", &ebin, "-run", "copies_driver", function];
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(|argument| argument.to_string_lossy())
+        .collect();
+    all.extend(arguments.iter().map(AsRef::as_ref));
+    let elixir = elixir(otp);
+    all.extend(elixir.iter().map(String::as_str));
+    otp.run("erl", &all)
 }
 
-impl Otp {
-    fn run(&self, program: &str, arguments: &[&str]) -> Output {
-        let path = self
-            .bin
-            .as_ref()
-            .map_or(PathBuf::from(program), |bin| bin.join(program));
-        match Command::new(&path).args(arguments).output() {
-            Ok(output) if output.status.success() => output,
-            Ok(output) => panic!(
-                "{} {arguments:?}: {}\n{}\n{}",
-                path.display(),
-                output.status,
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            ),
-            Err(error) => panic!(
-                "these tests need Erlang and Elixir, on the path or in the directories that FLYHOT_OTP_BINS \
-                 names: {} cannot be run: {error}",
-                path.display()
-            ),
-        }
-    }
-
-    fn dir(&self, name: &str) -> PathBuf {
-        let dir = self.scratch.path().join(name);
-        fs::create_dir_all(&dir).unwrap();
-        dir
-    }
-
-    /// The `ebin` of every application that comes with Elixir.
-    fn elixir(&self) -> Vec<String> {
-        let ask =
-            "IO.write(Enum.join(Path.wildcard(Path.join(:code.lib_dir(:elixir), \"../*/ebin\")), \"\\n\"))";
-        let output = self.run("elixir", &["-e", ask]);
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect()
-    }
-
-    /// Runs a function of the driver and answers what it printed.
-    fn driver(&self, function: &str, arguments: &[&Path]) -> String {
-        let ebin = self.dir("driver");
-        let source = |name: &str| fixtures().join(name).to_string_lossy().into_owned();
-        let ebin = ebin.to_string_lossy();
-        self.run(
-            "erlc",
-            &[
-                "-o",
-                &ebin,
-                &source("copies_driver.erl"),
-                &source("copies_calls.erl"),
-            ],
-        );
-        let mut all = vec!["-noshell", "-pa", &ebin, "-run", "copies_driver", function];
-        let arguments: Vec<_> = arguments
-            .iter()
-            .map(|argument| argument.to_string_lossy())
-            .collect();
-        all.extend(arguments.iter().map(AsRef::as_ref));
-        let elixir = self.elixir();
-        all.extend(elixir.iter().map(String::as_str));
-        String::from_utf8(self.run("erl", &all).stdout).unwrap()
-    }
+/// A beam of an OTP or its Elixir, and what its node says of it.
+struct Surveyed {
+    path: PathBuf,
+    beam: Beam,
+    /// md5, exports, vsn, behaviours, on_load, load_nif, struct keys, as `copies_driver:survey/1` writes them.
+    said: Vec<String>,
 }
 
-/// Every beam of an OTP and its Elixir, with the md5 its node tells.
-fn survey(otp: &Otp) -> Vec<(String, PathBuf, Beam)> {
-    let list = otp.scratch.path().join("survey");
-    otp.driver("survey", &[&list, &otp.dir("variants")]);
+fn survey(otp: &Otp) -> Vec<Surveyed> {
+    let list = otp.scratch().join("survey");
+    driver(otp, "survey", &[&list, &otp.dir("variants")]);
     let lines = fs::read_to_string(&list).unwrap();
     let read = |line: &str| {
-        let (md5, path) = line.split_once(' ').unwrap();
-        let beam = Beam::parse(&fs::read(path).unwrap()).unwrap_or_else(|error| panic!("{path}: {error}"));
-        (md5.to_owned(), PathBuf::from(path), beam)
+        let mut fields = line.split('\t').map(str::to_owned);
+        let path = PathBuf::from(fields.next().unwrap());
+        let beam = Beam::parse(&fs::read(&path).unwrap())
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Surveyed {
+            path,
+            beam,
+            said: fields.collect(),
+        }
     };
     lines.lines().map(read).collect()
 }
 
+/// What a file is found to say, in the words of [`Surveyed::said`].
+fn told(facts: &ModuleFacts) -> Vec<String> {
+    let list = |mut texts: Vec<String>| {
+        texts.sort_unstable();
+        if texts.is_empty() {
+            "-".to_owned()
+        } else {
+            texts.join("\u{1}")
+        }
+    };
+    vec![
+        facts.md5.iter().map(|byte| format!("{byte:02x}")).collect(),
+        list(facts.exports.iter().map(ToString::to_string).collect()),
+        facts.vsn.clone().unwrap_or_else(|| "-".to_owned()),
+        list(facts.declared.clone()),
+        facts.on_load.to_string(),
+        facts.loads_nif.to_string(),
+        list(facts.struct_keys.clone().unwrap_or_default()),
+    ]
+}
+
 #[test]
-fn every_beam_of_otp_and_elixir_has_the_md5_its_node_tells() {
+fn every_beam_of_otp_and_elixir_says_what_its_node_says_of_it() {
     for otp in installations() {
         let beams = survey(&otp);
         assert!(beams.len() > 1000, "only {} beams", beams.len());
         let variants = beams
             .iter()
-            .filter(|(_, path, _)| path.starts_with(otp.scratch.path()))
+            .filter(|one| one.path.starts_with(otp.scratch()))
             .count();
         assert!(variants > 10, "only {variants} variants");
-        for (expected, path, beam) in &beams {
-            let md5: String = beam.md5().iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(&md5, expected, "{}", path.display());
+        let mut wrong = Vec::new();
+        for one in &beams {
+            for origin in [Origin::Otp, Origin::Own] {
+                let told = told(&ModuleFacts::of(&one.beam, origin).unwrap());
+                assert_eq!(told.len(), one.said.len());
+                wrong.extend(
+                    told.into_iter()
+                        .zip(&one.said)
+                        .filter(|(told, said)| told != *said)
+                        .map(|(told, said)| format!("{}: {told:?}, the node: {said:?}", one.path.display())),
+                );
+            }
         }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }
 
 #[test]
 fn every_module_of_otp_and_elixir_loads_as_a_copy_and_answers_alike() {
     for otp in installations() {
-        let scratch = otp.scratch.path().to_owned();
+        let scratch = otp.scratch().to_owned();
         let mut beams: Vec<Beam> = survey(&otp)
             .into_iter()
-            .filter(|(_, path, _)| !path.starts_with(&scratch))
-            .map(|(_, _, beam)| beam)
+            .filter(|one| !one.path.starts_with(&scratch))
+            .map(|one| one.beam)
             .collect();
         let all = aliases(&beams);
         let mut refused = Vec::new();
@@ -346,7 +340,7 @@ fn every_module_of_otp_and_elixir_loads_as_a_copy_and_answers_alike() {
             )
             .unwrap();
         }
-        let said = otp.driver("compare", &[&copies]);
+        let said = driver(&otp, "compare", &[&copies]);
         let words: Vec<&str> = said.lines().last().unwrap().split(' ').collect();
         let [_, loaded, _, equal, _, _, _, "0"] = words[..] else {
             panic!("{said}")
@@ -373,7 +367,7 @@ fn golden_copies_run_and_call_each_other() {
             .unwrap();
             fs::write(originals.join(format!("{}.beam", beam.module())), beam.to_bytes()).unwrap();
         }
-        let said = otp.driver("compare_in_set", &[&originals, &copies]);
+        let said = driver(&otp, "compare_in_set", &[&originals, &copies]);
         assert_eq!(said.trim_end(), "golden copies run");
     }
 }

@@ -21,6 +21,7 @@ pub(super) const BIF3: u8 = 185;
 pub(super) const GC_BIF1: u8 = 124;
 pub(super) const GC_BIF2: u8 = 125;
 pub(super) const GC_BIF3: u8 = 152;
+pub(super) const RETURN: u8 = 19;
 pub(super) const SEND: u8 = 20;
 pub(super) const REMOVE_MESSAGE: u8 = 21;
 pub(super) const LOOP_REC: u8 = 23;
