@@ -69,8 +69,8 @@ pub(crate) fn release(directory: &Path, error: &ReadReleaseError) -> NodeError {
     )
 }
 
-/// No session with a node: always [`ErrorKind::NodeUnreachable`].
-pub(crate) fn connect(node: &NodeName, error: &ConnectError) -> NodeError {
+/// No session with a node, tried with the cookie that `cookie_place` holds: always [`ErrorKind::NodeUnreachable`].
+pub(crate) fn connect(node: &NodeName, error: &ConnectError, cookie_place: &str) -> NodeError {
     let hint = match error {
         ConnectError::NoSuchHost { .. } => {
             "Give the host as the node prints it for `node()`, and check that its name resolves here.".to_owned()
@@ -87,7 +87,10 @@ pub(crate) fn connect(node: &NodeName, error: &ConnectError) -> NodeError {
             "Check that the node is up and that its distribution port is open to this machine.".to_owned()
         }
         ConnectError::CookieRefused { .. } => {
-            "Name a file with the cookie that `erlang:get_cookie()` shows on the node by --cookie-file.".to_owned()
+            format!(
+                "It was the one in {cookie_place}; name a file with the cookie that `erlang:get_cookie()` shows on the \
+                 node by --cookie-file."
+            )
         }
         ConnectError::NameClash { .. } => {
             "Wait until the node has noticed that the connection before is gone, and run the same command again."
@@ -270,7 +273,9 @@ mod tests {
             ),
         ];
         for (error, sentence) in table {
-            let error = connect(&peer(), &error);
+            let refused = matches!(error, ConnectError::CookieRefused { .. });
+            let error = connect(&peer(), &error, "rel/releases/COOKIE");
+            assert_eq!(error.hint.contains("rel/releases/COOKIE"), refused);
             assert_eq!(error.message, format!("connecting to shop@10.0.0.1: {sentence}"));
             assert_eq!(error.kind, ErrorKind::NodeUnreachable, "{sentence}");
             assert!(error.hint.ends_with('.'), "{sentence}");

@@ -40,6 +40,8 @@ pub struct Options {
     pub release: PathBuf,
     /// The secret shared with the nodes.
     pub cookie: Cookie,
+    /// The file or variable it was found in.
+    pub cookie_place: String,
     /// The port the nodes listen on; epmd is not asked then.
     pub dist_port: Option<u16>,
     /// The port epmd listens on, on each node's host.
@@ -144,11 +146,12 @@ impl Options {
         if !args.release.is_dir() {
             return Err(OptionsError::Release(args.release.clone()));
         }
-        let cookie = cookie::resolve(args.cookie_file.as_deref(), &args.release, environment)?;
+        let found = cookie::resolve(args.cookie_file.as_deref(), &args.release, environment)?;
         Ok(Self {
             nodes,
             release: args.release.clone(),
-            cookie,
+            cookie: found.cookie,
+            cookie_place: found.place,
             dist_port: args.dist_port,
             epmd_port,
             window_budget: args.window_budget,

@@ -40,7 +40,7 @@ pub(super) async fn upgrade(
         step_timeout: CONNECT_STEP,
     })
     .await
-    .map_err(|error| errors::connect(request.node, &error))?;
+    .map_err(|error| errors::connect(request.node, &error, &request.options.cookie_place))?;
     let holder = format!(
         "flyhot {} as {}, process {}",
         env!("CARGO_PKG_VERSION"),

@@ -58,6 +58,13 @@ impl CookieError {
     }
 }
 
+/// A cookie and the file or variable it was in.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) cookie: Cookie,
+    pub(super) place: String,
+}
+
 /// The first cookie of: the given file, `RELEASE_COOKIE`, `releases/COOKIE` of the release, `~/.erlang.cookie`.
 ///
 /// A place that exists and cannot be used is an error: going on to the next one would send a wrong cookie.
@@ -65,7 +72,7 @@ pub(super) fn resolve(
     given: Option<&Path>,
     release: &Path,
     environment: &Environment,
-) -> Result<Cookie, CookieError> {
+) -> Result<Found, CookieError> {
     if let Some(path) = given {
         return from_file(path);
     }
@@ -99,7 +106,7 @@ pub(super) fn resolve(
     Err(CookieError::Nowhere { tried })
 }
 
-fn from_file(path: &Path) -> Result<Cookie, CookieError> {
+fn from_file(path: &Path) -> Result<Found, CookieError> {
     let read = |path: &Path| {
         let mut bytes = Vec::new();
         fs::File::open(path)?
@@ -119,10 +126,13 @@ fn from_file(path: &Path) -> Result<Cookie, CookieError> {
     checked(text.trim(), place)
 }
 
-fn checked(text: &str, place: impl Fn() -> String) -> Result<Cookie, CookieError> {
+fn checked(text: &str, place: impl Fn() -> String) -> Result<Found, CookieError> {
     let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     if text.is_empty() || text.len() > LONGEST_COOKIE || !printable {
         return Err(CookieError::Malformed { place: place() });
     }
-    Ok(Cookie::new(text.to_owned()))
+    Ok(Found {
+        cookie: Cookie::new(text.to_owned()),
+        place: place(),
+    })
 }

@@ -167,22 +167,34 @@ fn the_cookie_comes_from_the_first_place_that_has_one() {
         ..environment.clone()
     };
     let words = format!("--node a@h --cookie-file {}", given.display());
-    assert!(same(
-        &with(release.path(), &words, &environment).unwrap(),
-        "given"
-    ));
-    assert!(same(
-        &with(release.path(), "--node a@h", &environment).unwrap(),
-        "of_environment"
-    ));
-    assert!(same(
-        &with(release.path(), "--node a@h", &without).unwrap(),
-        COOKIE
-    ));
-    assert!(same(
-        &with(bare.path(), "--node a@h", &without).unwrap(),
-        "of_home"
-    ));
+    for (root, words, environment, text, place) in [
+        (&release, words.as_str(), &environment, "given", given.clone()),
+        (
+            &release,
+            "--node a@h",
+            &environment,
+            "of_environment",
+            "RELEASE_COOKIE".into(),
+        ),
+        (
+            &release,
+            "--node a@h",
+            &without,
+            COOKIE,
+            release.path().join("releases/COOKIE"),
+        ),
+        (
+            &bare,
+            "--node a@h",
+            &without,
+            "of_home",
+            home.path().join(".erlang.cookie"),
+        ),
+    ] {
+        let found = with(root.path(), words, environment).unwrap();
+        assert!(same(&found, text));
+        assert_eq!(found.cookie_place, place.display().to_string());
+    }
 }
 
 #[test]
