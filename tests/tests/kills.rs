@@ -27,8 +27,16 @@ const GONE: Duration = Duration::from_secs(60);
 /// A step may be over before the killer shoots; so many upgrades per wanted kill are enough for the shortest step.
 const TRIES: usize = 12;
 
-/// The steps of the window, in order.
-const WINDOW: [&str; 7] = [
+/// The steps that the agent tells, in order; that of undoing has a test of its own.
+const STEPS: [&str; 16] = [
+    "facts",
+    "census",
+    "stage",
+    "rehearse",
+    "drain",
+    "prepare",
+    "way_back",
+    "knock",
     "freeze",
     "newborns",
     "rehearse_frozen",
@@ -36,10 +44,8 @@ const WINDOW: [&str; 7] = [
     "migrate",
     "prove",
     "thaw",
+    "persist",
 ];
-
-/// What the driver alone can be killed in.
-const AROUND: [&str; 4] = ["rehearse", "prepare", "knock", "persist"];
 
 /// Lies in both releases, so that no upgrade concerns itself with it.
 const KILLER: &str = r#"
@@ -210,19 +216,52 @@ fn told_the_truth(run: &Run, is_new: bool) {
     assert_ne!(run.exit_code, Some(13), "{run}");
 }
 
-fn kill_in_every_step(victim: &str, steps: &[&'static str]) {
-    let otp = Otp::under_test();
-    let with_killer = |code| {
-        Release::shop(otp, code)
-            .variant()
-            .erlang("killer", KILLER)
-            .erlang("pool_worker", &counting(code))
-            .build()
-    };
-    let (v1, v2) = (with_killer("v1"), with_killer("v2"));
-    let shop = Shop::of(&v1).carts(1_000).pool(100).start();
+/// What became of an upgrade in which somebody was killed.
+struct Shot {
+    run: Run,
+    /// The step the kill fell in, or `missed`.
+    fell: String,
+    what: String,
+}
+
+/// Kills `victim` in `step` of an upgrade, waits until the node has settled, and sees that nothing is left suspended.
+fn shoot(shop: &Shop, upgrade: Flyhot, victim: &str, step: &str, random: &mut Random) -> Shot {
+    // Steps last from microseconds to tens of milliseconds: every length is as likely.
+    let longest = 1 << random.below(14);
+    let delay = random.below(longest);
+    let running = upgrade.spawn();
+    let os = running.pid();
+    shop.probe()
+        .eval(&format!("ok = killer:arm({victim}, {os}, {step}, {delay})."));
+    let run = running.wait();
+    let fell = shop.probe().eval("killer:fell().");
+    let what = format!("{victim} killed in {fell}, {delay} us after {step} began: {run}");
+    wait_until(&format!("all is settled: {what}"), SETTLED, || settled(shop));
+    assert_eq!(shop.probe().suspended(), NONE, "{what}");
+    assert_eq!(stashed(shop), "[]", "{what}");
+    Shot { run, fell, what }
+}
+
+/// The shop with the killer in it, and a pool of this code.
+fn with_killer(otp: Otp, code: &str, pool: &str) -> Release {
+    Release::shop(otp, code)
+        .variant()
+        .erlang("killer", KILLER)
+        .erlang("pool_worker", pool)
+        .build()
+}
+
+fn start(release: &Release) -> Shop {
+    let shop = Shop::of(release).carts(1_000).pool(100).start();
     shop.probe()
         .eval("{module, killer} = code:load_file(killer), ok.");
+    shop
+}
+
+fn kill_in_every_step(victim: &str) {
+    let otp = Otp::under_test();
+    let [v1, v2] = ["v1", "v2"].map(|code| with_killer(otp, code, &counting(code)));
+    let shop = start(&v1);
     let upgrade = |to: &Release| Flyhot::upgrade(&shop, to);
     // What v1 and v2 look like, by upgrades that nobody disturbs.
     let first = look(&shop);
@@ -236,9 +275,9 @@ fn kill_in_every_step(victim: &str, steps: &[&'static str]) {
     let quota = rounds(4, 8);
     let mut fallen: BTreeMap<String, usize> = BTreeMap::new();
     let mut is_v2 = false;
-    for step in steps {
+    for step in STEPS {
         for _ in 0..quota * TRIES {
-            if fallen.get(*step).is_some_and(|n| *n >= quota) {
+            if fallen.get(step).is_some_and(|n| *n >= quota) {
                 break;
             }
             let (old, new, to) = if is_v2 {
@@ -246,19 +285,7 @@ fn kill_in_every_step(victim: &str, steps: &[&'static str]) {
             } else {
                 (&on_v1, &on_v2, &v2)
             };
-            // Steps last from microseconds to tens of milliseconds: every length is as likely.
-            let longest = 1 << random.below(14);
-            let delay = random.below(longest);
-            let running = upgrade(to).spawn();
-            let os = running.pid();
-            shop.probe()
-                .eval(&format!("ok = killer:arm({victim}, {os}, {step}, {delay})."));
-            let run = running.wait();
-            let fell = shop.probe().eval("killer:fell().");
-            let what = format!("{victim} killed in {fell}, {delay} us after {step} began: {run}");
-            wait_until(&format!("all is settled: {what}"), SETTLED, || settled(&shop));
-            assert_eq!(shop.probe().suspended(), NONE, "{what}");
-            assert_eq!(stashed(&shop), "[]", "{what}");
+            let Shot { run, fell, what } = shoot(&shop, upgrade(to), victim, step, &mut random);
             let seen = look(&shop);
             let is_new = seen == *new;
             assert!(
@@ -269,6 +296,13 @@ fn kill_in_every_step(victim: &str, steps: &[&'static str]) {
             // A driver that was shot has no last line.
             if run.exit_code.is_some() {
                 told_the_truth(&run, is_new);
+            }
+            if fell == "persist" && victim == "flyhot_agent" {
+                let reasons = run.node(0)["reasons"].as_array().unwrap();
+                assert!(
+                    reasons.iter().any(|reason| reason["code"] == "not_persisted"),
+                    "the disk is not known to be written, and it was not said: {what}"
+                );
             }
             if fell != "missed" {
                 *fallen.entry(fell).or_default() += 1;
@@ -293,9 +327,9 @@ fn kill_in_every_step(victim: &str, steps: &[&'static str]) {
         }
     }
     eprintln!("{victim} killed, by step: {fallen:?}");
-    for step in steps {
+    for step in STEPS {
         assert!(
-            fallen.contains_key(*step),
+            fallen.contains_key(step),
             "{victim} was never killed in {step}: {fallen:?}"
         );
     }
@@ -332,15 +366,67 @@ fn apart(seen: &Seen, old: &Seen, new: &Seen) -> String {
 
 #[test]
 fn the_driver() {
-    kill_in_every_step("driver", &[&AROUND[..], &WINDOW[..]].concat());
+    kill_in_every_step("driver");
 }
 
 #[test]
 fn the_worker() {
-    kill_in_every_step("flyhot_agent", &WINDOW);
+    kill_in_every_step("flyhot_agent");
 }
 
 #[test]
 fn the_guard() {
-    kill_in_every_step("flyhot_guard", &WINDOW);
+    kill_in_every_step("flyhot_guard");
+}
+
+/// The new code fails in one worker after the swap, and who brings the old code back is killed at it: the old code is
+/// back all the same.
+#[test]
+fn whoever_undoes() {
+    let otp = Otp::under_test();
+    let v1 = with_killer(otp, "v1", &counting("v1"));
+    let v2 = with_killer(otp, "v2", &counting("v2"));
+    let failing = counting("v2").replace(
+        "code_change(_, {",
+        "code_change(_, {_, 7, _}, _) -> error(bad);\n         code_change(_, {",
+    );
+    let bad = with_killer(otp, "v2", &failing);
+    let shop = start(&v1);
+    let up_and_back = || {
+        Flyhot::upgrade(&shop, &v2).run().expect("upgraded", 0);
+        Flyhot::upgrade(&shop, &v1).run().expect("upgraded", 0);
+    };
+    up_and_back();
+    let before = look(&shop);
+    let mut random = Random::new("whoever_undoes");
+    let quota = rounds(4, 8);
+    let mut fallen: BTreeMap<String, usize> = BTreeMap::new();
+    for victim in ["driver", "flyhot_agent", "flyhot_guard"] {
+        for _ in 0..quota * TRIES {
+            if fallen.get(victim).is_some_and(|n| *n >= quota) {
+                break;
+            }
+            let upgrade = Flyhot::upgrade(&shop, &bad).args(["--no-rehearsal"]);
+            let Shot { run, fell, what } = shoot(&shop, upgrade, victim, "undo", &mut random);
+            let seen = look(&shop);
+            assert!(
+                seen == before,
+                "not what it was: {what}\n{}",
+                apart(&seen, &before, &before)
+            );
+            if run.exit_code.is_some() {
+                assert_eq!(run.outcome()["outcome"], "reverted", "{what}");
+            }
+            if fell == "undo" {
+                *fallen.entry(victim.to_owned()).or_default() += 1;
+            }
+            up_and_back();
+            assert!(look(&shop) == before, "the upgrades after it: {what}");
+        }
+    }
+    eprintln!("undoing, killed, by victim: {fallen:?}");
+    assert_eq!(fallen.len(), 3, "{fallen:?}");
+    wait_until("nothing of flyhot is left", GONE, || {
+        shop.probe().traces().is_empty()
+    });
 }

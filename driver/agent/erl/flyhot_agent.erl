@@ -226,10 +226,10 @@ forget() ->
 
 is_copy(M) -> lists:prefix("flyhot$", atom_to_list(M)).
 
-command(facts, S) -> {{ok, facts()}, S};
+command(facts, S) -> step(facts, S, fun(S1) -> {{ok, facts()}, S1} end);
 command(census, S) -> step(census, S, fun census/1);
-command({stage, Pieces}, S) -> stage(Pieces, S);
-command({copies, Copies}, S) -> copies(Copies, S);
+command({stage, Pieces}, S) -> step(stage, S, fun(S1) -> stage(Pieces, S1) end);
+command({copies, Copies}, S) -> step(stage, S, fun(S1) -> copies(Copies, S1) end);
 command({rehearse, Jobs, Down, Limit, Ms}, S) -> step(rehearse, S, fun(S1) -> rehearse_live(Jobs, Down, Limit, Ms, S1) end);
 command({drain, Mods, Ms, Kill}, S) -> step(drain, S, fun(S1) -> {{ok, drain(Mods, Ms, Kill)}, S1} end);
 command({prepare, Mods}, S) -> step(prepare, S, fun(S1) -> prepare(Mods, S1) end);
