@@ -51,17 +51,19 @@ fn reason<'a>(run: &'a Run, code: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no reason {code}: {run}"))
 }
 
-/// The one error of a run that could not reach `node`: a sentence on one line that names the node.
-fn unreachable(run: &Run, node: &str) -> String {
+/// The run could not reach `node`, and its one error is a sentence on one line that names the node and says `what`.
+fn unreachable(run: &Run, node: &str, what: &str) {
     run.expect("failed", 24);
     let errors: Vec<_> = run.events_named("error").collect();
     assert_eq!(errors.len(), 1, "{run}");
     let error = &errors[0].json;
     assert_eq!(error["kind"], "node_unreachable", "{run}");
     let message = error["message"].as_str().unwrap();
-    assert!(message.contains(node) && !message.contains('\n'), "{run}");
+    assert!(
+        message.contains(node) && message.contains(what) && !message.contains('\n'),
+        "{run}"
+    );
     assert!(!error["hint"].as_str().unwrap().is_empty(), "{run}");
-    message.replace(node, "NODE")
 }
 
 #[test]
@@ -69,28 +71,25 @@ fn each_way_not_to_reach_a_node_has_its_own_sentence() {
     let v2 = Release::shop(Otp::under_test(), "v2");
     let alive = Node::erl(Otp::under_test()).start();
     let wrong = Flyhot::upgrade(&alive, &v2).env("RELEASE_COOKIE", "wrong").run();
-    let mut said = vec![unreachable(&wrong, alive.name())];
+    unreachable(&wrong, alive.name(), "refused the cookie");
 
     let mut dead = Node::erl(Otp::under_test()).start();
     dead.kill();
-    unreachable(&Flyhot::upgrade(&dead, &v2).run(), dead.name());
+    // Its epmd forgets it when it sees the connection end, which may be after this.
+    unreachable(&Flyhot::upgrade(&dead, &v2).run(), dead.name(), " no");
 
     let nobody = "nobody@127.0.0.1";
     let unknown = Flyhot::new(["upgrade", "--output", "json", "--node", nobody, "--release"])
         .args([v2.directory().to_str().unwrap()])
         .of(&alive)
         .run();
-    said.push(unreachable(&unknown, nobody));
+    unreachable(&unknown, nobody, "knows no node nobody");
 
     let mut epmd = Epmd::start(Otp::under_test());
     let port = epmd.port().to_string();
     epmd.kill();
     let none = Flyhot::upgrade(&alive, &v2).env("ERL_EPMD_PORT", &port).run();
-    said.push(unreachable(&none, alive.name()));
-
-    said.sort();
-    said.dedup();
-    assert_eq!(said.len(), 3, "two causes have one sentence: {said:?}");
+    unreachable(&none, alive.name(), "no epmd answers");
     assert_eq!(alive.probe().traces(), NONE);
 }
 
