@@ -1,11 +1,16 @@
 //! A running shop: the fixture release with its HTTP endpoint, carts and pool.
 
 use std::ops::Deref;
+use std::time::Duration;
 
 use crate::node::{Node, NodeBuilder};
 use crate::otp::Otp;
 use crate::release::{Release, build_erlang};
 use crate::traffic::TrafficBuilder;
+use crate::wait::wait_until;
+
+/// A process is suspended at once, whatever a loaded machine makes of that.
+const HELD: Duration = Duration::from_secs(20);
 
 /// How a shop is to be started.
 #[derive(Debug, Clone)]
@@ -120,6 +125,26 @@ impl Shop {
             to.ebin("shop")
         ));
         answer[0].as_u64().expect("microseconds")
+    }
+
+    /// Stops `shop_plain` from reading its mailbox until [`Shop::let_go`]: no upgrade gets past its knock.
+    pub fn hold(&self) {
+        self.probe().eval(
+            "register(holder, spawn(fun() ->
+                 erlang:suspend_process(whereis(shop_plain)),
+                 receive go -> ok end
+             end)), ok.",
+        );
+        wait_until("shop_plain is held", HELD, || {
+            self.probe().eval("process_info(whereis(shop_plain), status).") == "{status,suspended}"
+        });
+    }
+
+    /// Ends [`Shop::hold`].
+    pub fn let_go(&self) {
+        self.probe().eval(
+            "Mon = monitor(process, holder), holder ! go, receive {'DOWN', Mon, process, _, _} -> ok end.",
+        );
     }
 
     /// Every cart by `sys:get_state/1`, ordered by number.

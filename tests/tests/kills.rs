@@ -430,3 +430,61 @@ fn whoever_undoes() {
         shop.probe().traces().is_empty()
     });
 }
+
+/// SIGINT before the window ends the command at once, in it the command comes to its end, and twice in it leaves the
+/// rest to the agent.
+#[test]
+fn whoever_is_interrupted() {
+    let otp = Otp::under_test();
+    let [v1, v2] = ["v1", "v2"].map(|code| with_killer(otp, code, &counting(code)));
+    let shop = start(&v1);
+    Flyhot::upgrade(&shop, &v2).run().expect("upgraded", 0);
+    let on_v2 = look(&shop);
+    Flyhot::upgrade(&shop, &v1).run().expect("upgraded", 0);
+    let on_v1 = look(&shop);
+
+    for step in ["census", "stage", "rehearse", "prepare", "knock"] {
+        shop.hold();
+        let mut running = Flyhot::upgrade(&shop, &v2).spawn();
+        running.wait_for_step(step);
+        running.interrupt();
+        let run = running.wait();
+        run.expect("failed", 130);
+        shop.let_go();
+        wait_until(&format!("all is settled: {run}"), SETTLED, || settled(&shop));
+        assert!(look(&shop) == on_v1, "{run}");
+        assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    }
+
+    let mut running = Flyhot::upgrade(&shop, &v2).spawn();
+    running.wait_for_step("window");
+    running.interrupt();
+    let run = running.wait();
+    run.expect("upgraded", 0);
+    assert!(look(&shop) == on_v2, "{run}");
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    assert_eq!(shop.probe().traces(), NONE, "{run}");
+
+    let mut running = Flyhot::upgrade(&shop, &v1).spawn();
+    running.wait_for_step("window");
+    running.interrupt();
+    running.interrupt();
+    let run = running.wait();
+    wait_until(&format!("all is settled: {run}"), SETTLED, || settled(&shop));
+    let seen = look(&shop);
+    assert!(
+        seen == on_v1 || seen == on_v2,
+        "{run}\n{}",
+        apart(&seen, &on_v2, &on_v1)
+    );
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    // The second may come when there is nothing left to be interrupted.
+    assert!(matches!(run.exit_code, Some(0 | 130)), "{run}");
+    let outcome = if seen == on_v1 {
+        "nothing_to_do"
+    } else {
+        "upgraded"
+    };
+    Flyhot::upgrade(&shop, &v1).run().expect(outcome, 0);
+    assert!(look(&shop) == on_v1, "{run}");
+}

@@ -7,17 +7,14 @@
     reason = "a test fails by panicking"
 )]
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use flyhot_tests::{Cart, Counts, Flyhot, Otp, Release, Run, Shop, ShopBuild, rounds, wait_until};
+use flyhot_tests::{Cart, Counts, Flyhot, Otp, Release, Run, Shop, ShopBuild, rounds};
 
 const NONE: [&str; 0] = [];
 
 /// Requests that have to be in flight in each window: with fewer it proves nothing about requests.
 const IN_FLIGHT: usize = 20;
-
-/// A message is read within microseconds; a loaded machine may need seconds.
-const SOON: Duration = Duration::from_secs(20);
 
 fn small(release: &Release) -> Shop {
     Shop::of(release).carts(20).pool(10).start()
@@ -290,28 +287,11 @@ fn every_kind_of_process_keeps_its_count_both_ways() {
     }
 }
 
-/// Stops a process of the node from reading its mailbox until [`let_go`].
-fn hold(shop: &Shop) {
-    shop.probe().eval(
-        "register(holder, spawn(fun() ->
-             erlang:suspend_process(whereis(shop_plain)),
-             receive go -> ok end
-         end)), ok.",
-    );
-    wait_until("shop_plain is held", SOON, || {
-        shop.probe().eval("process_info(whereis(shop_plain), status).") == "{status,suspended}"
-    });
-}
-
-fn let_go(shop: &Shop) {
-    shop.probe().eval("holder ! go.");
-}
-
 #[test]
 fn of_two_one_works_and_the_other_is_told_who_does() {
     let v2 = Release::shop(Otp::under_test(), "v2");
     let shop = small(&Release::shop(Otp::under_test(), "v1"));
-    hold(&shop);
+    shop.hold();
     let mut first = Flyhot::upgrade(&shop, &v2)
         .args(["--quiesce-timeout", "60s"])
         .spawn();
@@ -328,7 +308,7 @@ fn of_two_one_works_and_the_other_is_told_who_does() {
     let second = Flyhot::upgrade(&shop, &v2).run();
     second.expect("refused", 20);
     assert!(second.stdout.contains(holder), "{holder} is not named: {second}");
-    let_go(&shop);
+    shop.let_go();
     let first = first.wait();
     upgraded(&first);
     clean(&shop);
@@ -352,7 +332,7 @@ fn several_nodes_one_after_another_until_one_is_not_upgraded() {
             .args(shops[1..].iter().flat_map(|shop| ["--node", shop.name()]))
             .args(["--quiesce-timeout", "1s"])
     };
-    hold(&shops[1]);
+    shops[1].hold();
     let run = all().run();
     run.expect("mixed", 12);
     counts_add_up(&run);
@@ -374,7 +354,7 @@ fn several_nodes_one_after_another_until_one_is_not_upgraded() {
             .count()
     };
     assert_eq!(steps(shops[2].name()), 0, "{run}");
-    let_go(&shops[1]);
+    shops[1].let_go();
     let run = all().run();
     run.expect("upgraded", 0);
     assert_eq!(run.node(0)["outcome"], "nothing_to_do", "{run}");
