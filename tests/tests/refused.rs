@@ -257,6 +257,21 @@ fn a_disk_that_cannot_be_written_is_a_warning_that_names_the_path() {
         );
     }
     assert!(shop.carts().iter().all(|cart| cart.shape == "struct"), "{run}");
+
+    // What was added has no file yet, what was changed an old one: the same command again writes both.
+    fs::remove_file(&place).unwrap();
+    let again = Flyhot::upgrade(&shop, &v2).run();
+    again.expect("nothing_to_do", 0);
+    let loaded = shop.probe().md5s();
+    let after = shop.probe().beam_md5s(&shop.directory());
+    let new: Vec<&String> = loaded
+        .keys()
+        .filter(|module| !disk.contains_key(*module))
+        .collect();
+    assert!(new.iter().any(|module| module.contains("Discount")), "{new:?}");
+    for (module, md5) in loaded.iter().filter(|(module, _)| module.contains("hop")) {
+        assert_eq!(after.get(module), Some(md5), "{module} on disk: {again}");
+    }
 }
 
 /// Where a shop's own beams lie.

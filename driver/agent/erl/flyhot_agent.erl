@@ -757,7 +757,12 @@ keep(Path, Backup) ->
         true -> ok;
         false ->
             ok = filelib:ensure_dir(Backup),
-            case file:copy(Path, Backup) of {ok, _} -> ok; {error, _} = E -> E end
+            %% Half a file would be taken for the kept one the next time.
+            Copy = <<Backup/binary, ".flyhot">>,
+            case file:copy(Path, Copy) of
+                {ok, _} -> file:rename(Copy, Backup);
+                {error, _} = E -> file:delete(Copy), E
+            end
     end.
 
 %% ---------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 //! The judgement of what came back: reasons, and what became of the node.
 
+use std::collections::BTreeMap;
+
 use flyhot_events::{
     CodeIds, ErrorKind, ModuleCounts, NodeOutcome, OutcomeKind, ProcessCounts, Reason, ReasonCode, Severity,
 };
@@ -202,20 +204,49 @@ pub fn knock(report: &KnockReport) -> Vec<Reason> {
     stragglers(&report.stragglers, "does not read its mailbox")
 }
 
-/// What writing to the node's disk means.
-pub fn persist(report: &PersistReport) -> Vec<Reason> {
-    report
-        .failed
-        .iter()
-        .map(|(path, why)| {
+/// What writing to the node's disk means. `homeless` are the modules that have no place on it.
+pub fn persist(report: &PersistReport, homeless: &[String]) -> Vec<Reason> {
+    let mut causes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (path, why) in &report.failed {
+        causes.entry(why).or_default().push(path);
+    }
+    let mut reasons: Vec<Reason> = causes
+        .into_iter()
+        .map(|(why, paths)| {
             Reason::new(
                 ReasonCode::NotPersisted,
-                path.clone(),
-                format!("{path} could not be written: {why}; a restart boots the old code"),
-                "Make the path writable for the node and run the command again.",
+                paths[0],
+                format!(
+                    "{} could not be written: {why}; a restart boots the old code",
+                    files(&paths)
+                ),
+                "Make the path writable for the node, with room on its disk, and run the command again.",
             )
         })
-        .collect()
+        .collect();
+    if let Some(first) = homeless.first() {
+        let shown = elixir_name(first);
+        reasons.push(Reason::new(
+            ReasonCode::NotPersisted,
+            &shown,
+            match homeless.len() - 1 {
+                0 => format!("{shown} has no place below the node's release directory; a restart boots the old code"),
+                more => format!(
+                    "{shown} and {more} more have no place below the node's release directory; a restart boots the \
+                     old code"
+                ),
+            },
+            "",
+        ));
+    }
+    reasons
+}
+
+fn files(paths: &[&str]) -> String {
+    match paths.len() {
+        1 => paths[0].to_owned(),
+        count => format!("{count} files, {} the first,", paths[0]),
+    }
 }
 
 /// What a window means. `more` says whether another attempt is left; `reasons` are those of the plan.

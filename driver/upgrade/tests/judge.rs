@@ -5,8 +5,8 @@
 use flyhot_events::{ErrorKind, OutcomeKind, ReasonCode, WayBack};
 use flyhot_upgrade::judge::{self, Judgement, invariant_counts_add_up};
 use flyhot_upgrade::{
-    AbandonCause, Changes, Fault, PhaseTimes, Plan, ProcessRef, RehearsalReport, Straggler, WindowEnd,
-    WindowReport,
+    AbandonCause, Changes, Fault, PersistReport, PhaseTimes, Plan, ProcessRef, RehearsalReport, Straggler,
+    WindowEnd, WindowReport,
 };
 use proptest::prelude::*;
 
@@ -266,4 +266,49 @@ proptest! {
         let outcome = done(&report(end, counts, skipped));
         prop_assert!(invariant_counts_add_up(&outcome.processes), "{:?}", outcome.processes);
     }
+}
+
+#[test]
+fn a_full_disk_is_one_reason_however_many_files_it_has_no_room_for() {
+    let failed = |path: &str, why: &str| (path.to_owned(), why.to_owned());
+    let report = PersistReport {
+        written: 0,
+        failed: vec![
+            failed("/r/a.beam", "enospc"),
+            failed("/r/b.beam", "eacces"),
+            failed("/r/c.beam", "enospc"),
+        ],
+    };
+    let said: Vec<(String, String)> = judge::persist(&report, &["Elixir.A".into(), "b".into()])
+        .into_iter()
+        .map(|reason| (reason.subject, reason.sentence))
+        .collect();
+    let expected = [
+        (
+            "/r/b.beam",
+            "/r/b.beam could not be written: eacces; a restart boots the old code",
+        ),
+        (
+            "/r/a.beam",
+            "2 files, /r/a.beam the first, could not be written: enospc; a restart boots the old code",
+        ),
+        (
+            "A",
+            "A and 1 more have no place below the node's release directory; a restart boots the old code",
+        ),
+    ];
+    assert_eq!(
+        said,
+        expected.map(|(subject, sentence)| (subject.to_owned(), sentence.to_owned()))
+    );
+    assert!(
+        judge::persist(
+            &PersistReport {
+                written: 3,
+                failed: vec![]
+            },
+            &[]
+        )
+        .is_empty()
+    );
 }

@@ -1,5 +1,6 @@
 //! The steps that touch a node: stage, rehearse, drain, prepare, knock, window, persist.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flyhot_agent::{Command, PersistFile, PrepareModule, StagedKey};
@@ -287,19 +288,7 @@ impl Work<'_> {
             .slow("persisting", &Command::Persist(files), flyhot_agent::persist)
             .await?;
         steps.done(begun, report.written, Unit::Files);
-        let mut reasons = judge::persist(&report);
-        reasons.extend(homeless.into_iter().map(|module| {
-            let shown = elixir_name(&module);
-            Reason::new(
-                ReasonCode::NotPersisted,
-                &shown,
-                format!(
-                    "{shown} has no place below the node's release directory; a restart boots the old code"
-                ),
-                "",
-            )
-        }));
-        Ok(reasons)
+        Ok(judge::persist(&report, &homeless))
     }
 
     /// A driver that was killed between the swap and the disk left the old files there: a restart would boot them.
@@ -309,19 +298,23 @@ impl Work<'_> {
         steps: &mut Steps<'_>,
     ) -> Result<Vec<Reason>, AgentError> {
         let own = |name: &String| seen.target.modules.get(name).filter(|module| module.own);
-        let loaded = seen
+        let loaded: Vec<String> = seen
             .facts
             .modules
             .keys()
             .filter(|name| own(name).is_some())
             .cloned()
             .collect();
-        let stale = self
-            .disk(loaded)
+        let on_disk: BTreeMap<String, [u8; 16]> = self
+            .disk(loaded.clone())
             .await?
             .into_iter()
-            .filter(|file| own(&file.name).is_some_and(|module| module.md5 != file.md5))
-            .map(|file| file.name)
+            .map(|file| (file.name, file.md5))
+            .collect();
+        // A module that the upgrade added may have no file at all.
+        let stale = loaded
+            .into_iter()
+            .filter(|name| own(name).is_some_and(|module| on_disk.get(name) != Some(&module.md5)))
             .collect();
         let changes = Changes {
             changed: stale,
