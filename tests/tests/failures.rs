@@ -327,3 +327,27 @@ fn one_that_is_busy_is_named_with_its_stack_and_nothing_is_frozen() {
     assert_eq!(shop.pool_pids(), before.pids, "{run}");
     clean(&shop, &run);
 }
+
+#[test]
+fn one_that_somebody_else_suspended_is_named_and_left_as_it_is() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let shop = Shop::of(&v1).carts(50).pool(10).start();
+    shop.probe().eval("ok = sys:suspend(shop_plain).");
+    let suspended = shop.probe().suspended();
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("not_quiesced", 14);
+    let sentence = reason(&run, "straggler", "shop_plain")["sentence"]
+        .as_str()
+        .unwrap();
+    assert!(sentence.contains("suspended by somebody else"), "{run}");
+    assert_eq!(run.node(0)["window_us"], 0, "something was frozen: {run}");
+    assert_eq!(suspended.len(), 1);
+    assert_eq!(shop.probe().suspended(), suspended, "{run}");
+    shop.probe().eval("sys:resume(shop_plain).");
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("upgraded", 0);
+    clean(&shop, &run);
+}

@@ -718,7 +718,15 @@ knock(Ids, Ms, Limit, S) ->
         end
     end,
     {Answered, Stragglers} = flow(Targets, Ref, Send, fun(_, _, {N, L}) -> {N + 1, L} end, Idle, Limit, {0, []}),
-    #{answered => Answered, stragglers => Stragglers}.
+    %% One that somebody else suspended answers too, and the thaw would resume it behind their back.
+    Asleep = [straggler(P, (maps:get(Id, S#s.kinds))#kind.host, Start) || {P, Id} <- Targets, suspended(P)],
+    #{answered => Answered, stragglers => take(Stragglers ++ Asleep, ?NAMED)}.
+
+suspended(P) ->
+    case process_info(P, current_function) of
+        {_, {sys, suspend_loop, _}} -> true;
+        _ -> false
+    end.
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Persist
