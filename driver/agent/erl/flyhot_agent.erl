@@ -354,7 +354,7 @@ driven(Pid, {gen_event, init_it, _} = E, _) -> {gen_event, gen_event, handlers(P
 driven(_, {M, mount, 3} = E, _) -> {gen_server, 'Elixir.Phoenix.LiveView.Channel', [M], E};
 driven(_, {M, join, 3} = E, _) -> {gen_server, 'Elixir.Phoenix.Channel.Server', [M], E};
 driven(_, {M, F, A} = E, St) ->
-    case engine(St) of
+    case engine(lists:reverse(St)) of
         task -> {task, M, [M], E};
         gen_server when F =:= init, A =:= 1 -> {gen_server, M, [M], E};
         gen_statem when F =:= init, A =:= 1 -> {gen_statem, M, [M], E};
@@ -372,11 +372,20 @@ special(M) -> exports(M, system_continue, 3) andalso exports(M, system_terminate
 
 exports(M, F, A) -> erlang:function_exported(M, F, A).
 
-engine([{gen_server, _, _, _} | _]) -> gen_server;
-engine([{gen_statem, _, _, _} | _]) -> gen_statem;
+%% Outermost frame first: a server that waits for a state machine has both in its stack. Of a deep stack the outermost
+%% frames are not told, so functions that callers run do not count.
+engine([{gen_server, F, _, _} | St]) -> engine(F, gen_server, St);
+engine([{gen_statem, F, _, _} | St]) -> engine(F, gen_statem, St);
 engine([{'Elixir.Task.Supervised', _, _, _} | _]) -> task;
 engine([_ | St]) -> engine(St);
 engine([]) -> unknown.
+
+engine(F, Engine, St) ->
+    Name = atom_to_list(F),
+    case lists:any(fun(Start) -> lists:prefix(Start, Name) end, ["loop", "handle_", "try_", "decode_msg", "init_it", "wake"]) of
+        true -> Engine;
+        false -> engine(St)
+    end.
 
 %% gen_event answers this to release_handler too. Whose handlers are not known may hold changed ones: the window is
 %% not begun before they are.

@@ -19,12 +19,13 @@ use std::time::{Duration, Instant};
 use flyhot_tests::workspace;
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 7] = [
+const SCENARIOS: [&str; 8] = [
     "upgrade",
     "refused",
     "code_change",
     "failures",
     "meanwhile",
+    "busy",
     "kills",
     "matrix",
 ];

@@ -1,0 +1,238 @@
+//! Nodes with calls in flight: processes that wait for each other, under loads that drain and loads that never do.
+//! Nobody is killed, no call times out, nobody is frozen past the budget; what cannot be brought to rest is given up.
+//!
+//! Every caller ends when a call of it fails, so its pid says that none did.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::time::Duration;
+
+use flyhot_tests::{Flyhot, Otp, Release, Run, Shop, rounds, wait_until};
+
+const NONE: [&str; 0] = [];
+
+/// Far more than the longest queue of these tests takes, 2.4 s.
+const SOON: Duration = Duration::from_secs(30);
+
+/// `--window-budget` and the way back are two seconds each, when nothing else is said; a call waits for five.
+const LONGEST_FREEZE: Duration = Duration::from_secs(5);
+
+/// Ways to the work: what `busy:do/1` takes. `hop` is a server of a module that does not change.
+const WAYS: [&str; 11] = [
+    "{server, shared}",
+    "{genserver, shared}",
+    "{server, {via, global, shared_global}}",
+    "{server, {global, shared_global}}",
+    "{statem, machine}",
+    "{event, manager, busy_handler}",
+    "{helper, {server, shared}}",
+    "{task, {server, shared}}",
+    "{erpc, shared}",
+    "{through, hop, {server, shared}}",
+    "{helper, {through, hop, {task, {statem, machine}}}}",
+];
+
+fn release(code: &str) -> Release {
+    let of = |source: &str| source.replace("?TAG", code);
+    let busy = include_str!("../fixtures/busy/busy.erl");
+    Release::shop(Otp::under_test(), "v1")
+        .variant()
+        .erlang("busy", &of(busy))
+        .erlang(
+            "busy_machine",
+            &of(include_str!("../fixtures/busy/busy_machine.erl")),
+        )
+        .erlang(
+            "busy_handler",
+            &of(include_str!("../fixtures/busy/busy_handler.erl")),
+        )
+        .erlang(
+            "relay",
+            &busy
+                .replace("?TAG", "same")
+                .replace("-module(busy)", "-module(relay)"),
+        )
+        .build()
+}
+
+/// A shop with the work behind `shared`, `machine` and `manager`, and `callers`, named `caller_1` on.
+fn start(callers: usize) -> (Shop, Release, Release) {
+    let (v1, v2) = (release("v1"), release("v2"));
+    let shop = Shop::of(&v1).carts(10).pool(10).start();
+    shop.probe().eval(&format!(
+        "[{{module, M}} = code:load_file(M) || M <- [busy, busy_machine, busy_handler, relay]],
+         {{ok, _}} = busy:start(shared, none),
+         {{ok, Global}} = busy:start(shared_too, none),
+         yes = global:register_name(shared_global, Global),
+         {{ok, _}} = busy_machine:start(machine),
+         {{ok, _}} = gen_event:start({{local, manager}}),
+         ok = gen_event:add_handler(manager, busy_handler, []),
+         [{{ok, _}} = relay:start(list_to_atom(\"hop\" ++ N), none) || N <- [\"\" | [integer_to_list(I) || I <- lists:seq(1, 10)]]],
+         [{{ok, _}} = busy:start(list_to_atom(\"caller_\" ++ integer_to_list(N)), none) || N <- lists:seq(1, {callers})], ok."
+    ));
+    // The longest time that any process was seen suspended, by one that looks every millisecond.
+    shop.probe().eval(
+        "Names = fun() -> [N || N <- registered(), P <- [\"caller_\", \"shared\", \"machine\", \"manager\"],
+                                lists:prefix(P, atom_to_list(N))] end,
+         Watch = fun(Watch, Since, Longest) ->
+             Now = erlang:monotonic_time(microsecond),
+             Asleep = [N || N <- Names(), {_, {sys, suspend_loop, _}} <- [process_info(whereis(N), current_function)]],
+             Next = maps:from_list([{N, maps:get(N, Since, Now)} || N <- Asleep]),
+             Seen = lists:max([Longest | [Now - T || T <- maps:values(Next)]]),
+             receive {longest, To} -> To ! {longest, Seen} after 1 -> ok end,
+             Watch(Watch, Next, Seen)
+         end,
+         register(watch, spawn_opt(fun() -> Watch(Watch, #{}, 0) end, [{priority, high}])), ok.",
+    );
+    (shop, v1, v2)
+}
+
+fn pids(shop: &Shop) -> String {
+    shop.probe().eval(
+        "lists:sort([{N, whereis(N)} || N <- registered(), P <- [\"caller_\", \"shared\", \"machine\", \"manager\", \"hop\"],
+                                        lists:prefix(P, atom_to_list(N))]).",
+    )
+}
+
+/// The versions that the states of callers and servers tell, each once.
+fn versions(shop: &Shop) -> String {
+    shop.probe().eval(
+        "Tag = fun(N, S) -> case {N, S} of
+                   {_, {rests, {T, _}}} -> T;
+                   {manager, [{busy_handler, _, {T, _}}]} -> T;
+                   {_, {T, _, _}} -> T
+               end end,
+         lists:usort([Tag(N, sys:get_state(N, 60000)) || N <- registered(), P <- [\"caller_\", \"shared\", \"machine\", \"manager\"],
+                                                lists:prefix(P, atom_to_list(N))]).",
+    )
+}
+
+fn longest_freeze(shop: &Shop) -> Duration {
+    let micros = shop
+        .probe()
+        .json("watch ! {longest, self()}, receive {longest, L} -> L end.");
+    Duration::from_micros(micros.as_u64().unwrap())
+}
+
+/// Nobody was killed, nobody is left suspended, nobody was frozen for too long, and all are of one version.
+fn judged(shop: &Shop, before: &str, run: &Run) {
+    assert_eq!(pids(shop), before, "somebody was restarted or died: {run}");
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    assert_eq!(shop.probe().traces(), NONE, "{run}");
+    let longest = longest_freeze(shop);
+    assert!(longest < LONGEST_FREEZE, "frozen for {longest:?}: {run}");
+    let expected = match run.exit_code {
+        Some(0) => "[v2]",
+        Some(14) => "[v1]",
+        _ => panic!("{run}"),
+    };
+    assert_eq!(versions(shop), expected, "{run}");
+}
+
+fn jobs_done(shop: &Shop) -> u64 {
+    let jobs = shop.probe().json(
+        "lists:sum([element(3, sys:get_state(N, 60000)) || N <- registered(), lists:prefix(\"caller_\", atom_to_list(N))]).",
+    );
+    jobs.as_u64().unwrap()
+}
+
+#[test]
+fn twenty_with_full_queues_that_call_one() {
+    for _ in 0..rounds(1, 5) {
+        let (shop, _, v2) = start(20);
+        let before = pids(&shop);
+        shop.probe().eval(
+            "[gen_server:cast(list_to_atom(\"caller_\" ++ integer_to_list(N)), {do, {server, shared}})
+              || _ <- lists:seq(1, 60), N <- lists:seq(1, 20)], ok.",
+        );
+        let run = Flyhot::upgrade(&shop, &v2).run();
+        run.expect("upgraded", 0);
+        judged(&shop, &before, &run);
+        wait_until("all jobs are done", SOON, || jobs_done(&shop) == 1_200);
+    }
+}
+
+#[test]
+fn every_way_to_wait_for_another() {
+    for _ in 0..rounds(1, 5) {
+        let (shop, _, v2) = start(2 * WAYS.len());
+        let before = pids(&shop);
+        shop.probe().eval(&format!(
+            "Callers = [list_to_atom(\"caller_\" ++ integer_to_list(N)) || N <- lists:seq(1, {})],
+             [gen_server:cast(C, {{do, W}}) || _ <- lists:seq(1, 20), {{C, W}} <- lists:zip(Callers, [{ways}, {ways}])], ok.",
+            2 * WAYS.len(),
+            ways = WAYS.join(", ")
+        ));
+        let run = Flyhot::upgrade(&shop, &v2).run();
+        run.expect("upgraded", 0);
+        judged(&shop, &before, &run);
+        wait_until("all jobs are done", SOON, || {
+            jobs_done(&shop) == 2 * 20 * WAYS.len() as u64
+        });
+    }
+}
+
+/// Calls through ten servers of a module that does not change, from ten callers to the two ends of the chain.
+#[test]
+fn chains_of_ten_through_servers_outside_the_set() {
+    let chain = (1..=10).rev().fold("{server, shared}".to_owned(), |to, n| {
+        format!("{{through, hop{n}, {to}}}")
+    });
+    for _ in 0..rounds(1, 5) {
+        let (shop, _, v2) = start(10);
+        let before = pids(&shop);
+        shop.probe().eval(&format!(
+            "[gen_server:cast(list_to_atom(\"caller_\" ++ integer_to_list(N)), {{do, {chain}}})
+              || _ <- lists:seq(1, 20), N <- lists:seq(1, 10)], ok."
+        ));
+        let run = Flyhot::upgrade(&shop, &v2).run();
+        run.expect("upgraded", 0);
+        judged(&shop, &before, &run);
+        wait_until("all jobs are done", SOON, || jobs_done(&shop) == 200);
+    }
+}
+
+/// Three callers that pass a job on in a ring, each calling the next but one through a server that does not change.
+#[test]
+fn a_cycle_through_a_server_outside_the_set() {
+    for _ in 0..rounds(1, 5) {
+        let (shop, _, v2) = start(3);
+        let before = pids(&shop);
+        shop.probe().eval(
+            "Ring = [{caller_1, caller_2, caller_3}, {caller_2, caller_3, caller_1}, {caller_3, caller_1, caller_2}],
+             [sys:replace_state(C, fun({T, _, N}) -> {T, {ring, Next, {through, hop, {server, Far}}}, N} end)
+              || {C, Next, Far} <- Ring],
+             gen_server:cast(caller_1, turn), ok.",
+        );
+        let run = Flyhot::upgrade(&shop, &v2).run();
+        judged(&shop, &before, &run);
+        run.expect("upgraded", 0);
+        let done = jobs_done(&shop);
+        wait_until("it goes on", SOON, || jobs_done(&shop) > done);
+    }
+}
+
+/// Each caller calls again at once, in every way, for ever.
+#[test]
+fn a_load_that_never_drains() {
+    for _ in 0..rounds(1, 5) {
+        let (shop, _, v2) = start(2 * WAYS.len());
+        shop.probe().eval(&format!(
+            "Callers = [list_to_atom(\"caller_\" ++ integer_to_list(N)) || N <- lists:seq(1, {})],
+             {{ok, Caller}} = busy_machine:start(machine_that_calls),
+             gen_statem:cast(Caller, {{for_ever, shared}}),
+             [gen_server:cast(C, {{for_ever, W}}) || {{C, W}} <- lists:zip(Callers, [{ways}, {ways}])], ok.",
+            2 * WAYS.len(),
+            ways = WAYS.join(", ")
+        ));
+        let before = pids(&shop);
+        let run = Flyhot::upgrade(&shop, &v2).run();
+        judged(&shop, &before, &run);
+        let done = jobs_done(&shop);
+        wait_until("it goes on", SOON, || jobs_done(&shop) > done + 100);
+    }
+}
