@@ -50,6 +50,7 @@ fn release(code: &str) -> Release {
             "busy_handler",
             &of(include_str!("../fixtures/busy/busy_handler.erl")),
         )
+        .erlang("nursery", include_str!("../fixtures/busy/nursery.erl"))
         .erlang(
             "relay",
             &busy
@@ -234,5 +235,86 @@ fn a_load_that_never_drains() {
         judged(&shop, &before, &run);
         let done = jobs_done(&shop);
         wait_until("it goes on", SOON, || jobs_done(&shop) > done + 100);
+    }
+}
+
+/// One that is at work for two seconds at a time answers the knock between two jobs and no freeze: given up, or
+/// upgraded when a freeze happens to fall between two. It must never be found frozen later.
+#[test]
+fn one_that_is_seldom_at_rest() {
+    for _ in 0..rounds(1, 5) {
+        let (shop, _, v2) = start(20);
+        let before = pids(&shop);
+        shop.probe()
+            .eval("gen_server:cast(caller_1, {for_ever, {sleep, 2000}}), ok.");
+        let run = Flyhot::upgrade(&shop, &v2).run();
+        assert_eq!(shop.probe().suspended(), NONE, "{run}");
+        let done = jobs_done(&shop);
+        wait_until("it goes on", SOON, || jobs_done(&shop) > done + 1);
+        judged(&shop, &before, &run);
+        if run.exit_code == Some(14) {
+            let reasons = run.node(0)["reasons"].to_string();
+            assert!(
+                reasons.contains("caller_1") && reasons.contains("busy:handle_cast/2"),
+                "who was not at rest is not named with what it does: {run}"
+            );
+        }
+    }
+}
+
+/// Children of an affected kind are born all the time, a thousand a second, by a supervisor of OTP, one of Elixir and
+/// somebody outside any, and every second one asks a server of the set while it starts: each child ends on the new code
+/// or the attempt is given up, and none is lost.
+#[test]
+fn children_that_are_born_all_the_time() {
+    for _ in 0..rounds(1, 5) {
+        let (shop, _, v2) = start(1);
+        shop.probe().eval(
+            "{module, nursery} = code:load_file(nursery),
+             {ok, _} = nursery:start_link(),
+             {ok, _} = 'Elixir.DynamicSupervisor':start_link([{name, nursery_of_elixir}, {strategy, one_for_one}]),
+             Spec = fun(Arg) -> #{id => child, start => {busy, start_link, [Arg]}, restart => temporary} end,
+             Born = fun(Born, N) ->
+                 Arg = case N rem 2 of 0 -> none; 1 -> {asks, shared} end,
+                 {ok, _} = supervisor:start_child(nursery, [Arg]),
+                 {ok, _} = 'Elixir.DynamicSupervisor':start_child(nursery_of_elixir, Spec(Arg)),
+                 {ok, _} = busy:start_alone(Arg),
+                 receive {count, To} -> To ! {count, N} after 2 -> ok end,
+                 Born(Born, N + 3)
+             end,
+             Test = self(),
+             register(midwife, spawn(fun() -> unlink(Test), Born(Born, 0) end)),
+             unlink(whereis(nursery)), unlink(whereis(nursery_of_elixir)), ok.",
+        );
+        let born = |shop: &Shop| {
+            shop.probe()
+                .json("midwife ! {count, self()}, receive {count, N} -> N end.")
+                .as_u64()
+                .unwrap()
+        };
+        let first = born(&shop);
+        wait_until("children are born", SOON, || born(&shop) > first + 100);
+        let run = Flyhot::upgrade(&shop, &v2).run();
+        let later = born(&shop);
+        wait_until("children are born after it", SOON, || born(&shop) > later + 100);
+        shop.probe().eval("exit(whereis(midwife), kill), ok.");
+        assert_eq!(shop.probe().suspended(), NONE, "{run}");
+        assert_eq!(shop.probe().traces(), NONE, "{run}");
+        let expected = match run.exit_code {
+            Some(0) => "[v2]",
+            Some(14) => "[v1]",
+            _ => panic!("{run}"),
+        };
+        let children = shop.probe().eval(
+            "Is = fun(P) -> case process_info(P, dictionary) of
+                     {_, D} -> lists:keyfind('$initial_call', 1, D) =:= {'$initial_call', {busy, init, 1}};
+                     undefined -> false
+                 end end,
+             lists:usort([element(1, sys:get_state(P)) || P <- processes(), Is(P)]).",
+        );
+        assert_eq!(children, expected, "{run}");
+        let longest = longest_freeze(&shop);
+        assert!(longest < LONGEST_FREEZE, "frozen for {longest:?}: {run}");
+        eprintln!("born: {first} before, {later} after; {:?}", run.exit_code);
     }
 }
