@@ -1,0 +1,151 @@
+//! What a process has besides its state goes through an upgrade untouched: its messages and their order, postponed
+//! events, timers, links, monitors, its dictionary, its sleep. So do very many and very large ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::time::Duration;
+
+use flyhot_tests::{Flyhot, Otp, Release, Run, Shop, wait_until};
+
+const NONE: [&str; 0] = [];
+const SOON: Duration = Duration::from_secs(30);
+
+fn release(code: &str) -> Release {
+    let of = |source: &str| source.replace("?TAG", code);
+    Release::shop(Otp::under_test(), "v1")
+        .variant()
+        .erlang("holder", &of(include_str!("../fixtures/busy/holder.erl")))
+        .erlang("patient", &of(include_str!("../fixtures/busy/patient.erl")))
+        .build()
+}
+
+/// A shop in which `what` was done, and the release to upgrade it to.
+fn start(what: &str) -> (Shop, Release) {
+    let (v1, v2) = (release("v1"), release("v2"));
+    let shop = Shop::of(&v1).carts(10).pool(10).start();
+    shop.probe()
+        .eval("[{module, M} = code:load_file(M) || M <- [holder, patient]], ok.");
+    shop.probe().eval(what);
+    (shop, v2)
+}
+
+fn upgraded(shop: &Shop, to: &Release) -> Run {
+    let run = Flyhot::upgrade(shop, to).run();
+    run.expect("upgraded", 0);
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    assert_eq!(shop.probe().traces(), NONE, "{run}");
+    run
+}
+
+/// Casts are sent without a pause before, in and after the window: all arrive, in their order.
+#[test]
+fn messages_keep_their_order() {
+    let (shop, v2) = start(
+        "{ok, _} = holder:start(holder, <<>>), {ok, _} = patient:start(patient),
+         [gen_statem:cast(patient, {n, N}) || N <- lists:seq(1, 100)],
+         register(sender, spawn(fun() ->
+             Send = fun(Send, N) ->
+                 gen_server:cast(holder, {n, N}),
+                 receive {stop, To} -> To ! {sent, N} after 0 -> erlang:yield(), N rem 100 =:= 0 andalso timer:sleep(1), Send(Send, N + 1) end
+             end,
+             Send(Send, 1)
+         end)), ok.",
+    );
+    let run = upgraded(&shop, &v2);
+    let sent = shop.probe().eval(
+        "sender ! {stop, self()}, Sent = receive {sent, N} -> N end,
+               {Sent > 1000, gen_server:call(holder, came, 60000) =:= lists:seq(1, Sent)}.",
+    );
+    assert_eq!(sent, "{true,true}", "{run}");
+    let postponed = shop
+        .probe()
+        .eval("gen_statem:cast(patient, open), gen_statem:call(patient, came) =:= lists:seq(1, 100).");
+    assert_eq!(postponed, "true", "{run}");
+    assert_eq!(
+        shop.probe().eval("{element(1, sys:get_state(holder)), sys:get_state(patient)} =:= {v2, {open, {v2, lists:reverse(lists:seq(1, 100))}}}."),
+        "true"
+    );
+}
+
+#[test]
+fn dictionary_links_monitors_and_timers_stay() {
+    let (shop, v2) = start(
+        "{ok, P} = holder:start(holder, <<>>),
+         Wait = fun() -> receive stop -> exit(stopped) end end,
+         register(bound, spawn(Wait)),
+         gen_server:call(holder, {bind, whereis(bound)}),
+         %% One every millisecond for ten seconds: some fall due inside the window.
+         [gen_server:cast(P, {tick, Ms}) || Ms <- lists:seq(1, 10000)], ok.",
+    );
+    let seen = "{_, D} = process_info(whereis(holder), dictionary),
+         {whereis(holder), lists:sort(D), process_info(whereis(holder), [links, monitors, trap_exit])}.";
+    let before = shop.probe().eval(seen);
+    let run = upgraded(&shop, &v2);
+    assert_eq!(shop.probe().eval(seen), before, "{run}");
+    wait_until("all timers came", SOON, || {
+        shop.probe().eval("length(gen_server:call(holder, came, 60000)).") == "10000"
+    });
+    let late = shop
+        .probe()
+        .json("lists:max([L || {late, L} <- gen_server:call(holder, came)]).")
+        .as_u64()
+        .unwrap();
+    let freeze = run.node(0)["longest_freeze_us"].as_u64().unwrap() / 1000;
+    // What a loaded machine adds to a timer of its own.
+    assert!(
+        late <= freeze + 1_000,
+        "{late} ms late, frozen for {freeze} ms: {run}"
+    );
+    shop.probe().eval("bound ! stop, ok.");
+    wait_until("exit and down came", SOON, || {
+        shop.probe()
+            .eval("[X || {_, stopped} = X <- lists:sort(gen_server:call(holder, came))].")
+            == "[{down,stopped},{exit,stopped}]"
+    });
+}
+
+#[test]
+fn ten_thousand_that_hibernate_wake_up_new_and_sleep_on() {
+    let (shop, v2) = start(
+        "[begin {ok, P} = holder:start(list_to_atom(\"holder_\" ++ integer_to_list(N)), <<>>),
+                gen_server:cast(P, sleep) end || N <- lists:seq(1, 10000)], ok.",
+    );
+    let asleep =
+        "Holders = [P || N <- registered(), lists:prefix(\"holder_\", atom_to_list(N)), P <- [whereis(N)]],
+         length([P || P <- Holders, {_, {_, F, _}} <- [process_info(P, current_function)],
+                      lists:member(F, [hibernate, loop_hibernate])]).";
+    wait_until("they hibernate", SOON, || shop.probe().eval(asleep) == "10000");
+    let run = upgraded(&shop, &v2);
+    assert_eq!(run.node(0)["processes"]["migrated"], 10_000, "{run}");
+    wait_until("they hibernate again", SOON, || {
+        shop.probe().eval(asleep) == "10000"
+    });
+    assert_eq!(
+        shop.probe().eval(
+            "lists:usort([element(1, sys:get_state(N)) || N <- registered(), lists:prefix(\"holder_\", atom_to_list(N))])."
+        ),
+        "[v2]",
+        "{run}"
+    );
+}
+
+/// States of 50 MB that share nothing: lists, so that a copy would be seen in time and memory.
+#[test]
+fn states_of_fifty_megabytes_are_not_copied() {
+    let (shop, v2) = start(
+        "[{ok, _} = holder:start(list_to_atom(\"holder_\" ++ integer_to_list(N)), <<>>) || N <- lists:seq(1, 4)],
+         [sys:replace_state(list_to_atom(\"holder_\" ++ integer_to_list(N)),
+                            fun({T, _, []}) -> {T, lists:seq(1, 3200000), []} end) || N <- lists:seq(1, 4)], ok.",
+    );
+    let sum = "[lists:sum(element(2, sys:get_state(list_to_atom(\"holder_\" ++ integer_to_list(N)), 60000))) || N <- lists:seq(1, 4)].";
+    let before = shop.probe().eval(sum);
+    let run = upgraded(&shop, &v2);
+    assert_eq!(shop.probe().eval(sum), before, "{run}");
+    // Copying one such state takes some 15 ms, a garbage collection of its heap 100 ms and more.
+    let freeze = run.node(0)["longest_freeze_us"].as_u64().unwrap();
+    assert!(freeze < 2_000_000, "{run}");
+}
