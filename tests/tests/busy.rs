@@ -318,3 +318,44 @@ fn children_that_are_born_all_the_time() {
         eprintln!("born: {first} before, {later} after; {:?}", run.exit_code);
     }
 }
+
+/// Somebody outside any supervisor starts children as fast as it can, which nothing can hold up: none is left on an old
+/// state under new code unsaid.
+#[test]
+fn children_of_nobody_in_the_very_instant_of_the_swap() {
+    for _ in 0..rounds(3, 30) {
+        let (shop, _, v2) = start(1);
+        shop.probe().eval(
+            "Born = fun(Born, N) ->
+                 {ok, _} = busy:start_alone(none),
+                 receive stop -> ok after case N rem 10 of 0 -> 1; _ -> 0 end -> ok end,
+                 N < 50000 andalso Born(Born, N + 1)
+             end,
+             register(midwife, spawn(fun() -> Born(Born, 0) end)), ok.",
+        );
+        let run = Flyhot::upgrade(&shop, &v2).run();
+        shop.probe().eval("exit(whereis(midwife), kill), ok.");
+        // Those whose state is not of the code that runs now.
+        let other = if run.exit_code == Some(0) { "v1" } else { "v2" };
+        let wrong = shop.probe().json(&format!(
+            "Is = fun(P) -> case process_info(P, dictionary) of
+                     {{_, D}} -> lists:keyfind('$initial_call', 1, D) =:= {{'$initial_call', {{busy, init, 1}}}};
+                     undefined -> false
+                 end end,
+             [list_to_binary(pid_to_list(P)) || P <- processes(), Is(P), element(1, sys:get_state(P)) =:= {other}]."
+        ));
+        assert!(matches!(run.exit_code, Some(0 | 14)), "{run}");
+        let reasons = run.node(0)["reasons"].as_array().unwrap();
+        for pid in wrong.as_array().unwrap() {
+            let pid = pid.as_str().unwrap();
+            assert!(
+                reasons
+                    .iter()
+                    .any(|reason| reason["code"] == "newborn"
+                        && reason["subject"].as_str().unwrap().contains(pid)),
+                "{pid} is left on the other state, unsaid: {run}"
+            );
+        }
+        assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    }
+}

@@ -65,7 +65,7 @@
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
             ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
-            born = #{}, modes = #{}, unproven = [], bereft = #{}}).
+            born = #{}, modes = #{}, unproven = [], bereft = #{}, late = []}).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Called by the driver, each in a process of rex
@@ -792,8 +792,13 @@ window(Script, S0) ->
     S = newcomers(S0),
     W0 = new_window(Script, S),
     W = try unplanned(S, W0), to_swap(W0, S) of
-            W1 -> after_swap(W1, first)
-        catch throw:{abandon, Cause, Out, W1} -> abandon(Cause, Out, W1)
+            W1 ->
+                W2 = W1#w{late = unforeseen(W1, S)},
+                starters_go(),
+                after_swap(W2, first)
+        catch throw:{abandon, Cause, Out, W1} ->
+            starters_go(),
+            abandon(Cause, Out, W1)
         end,
     forget_added(W),
     Report = report(W),
@@ -876,6 +881,8 @@ to_swap(W0, S) ->
     end,
     code_server_rests(W5),
     case tell_guard(swapping, W5) of ok -> ok; dead -> throw({abandon, guard_died, [], W5}) end,
+    %% Whoever was born since the freeze ended, by one who had started nobody before.
+    [throw({abandon, newborn, [], W5#w{detail = bin(io_lib:format("~p of ~p", [P, Host]))}}) || {P, _, Host} <- unforeseen(W5, S)],
     T2 = now_us(),
     case code:finish_loading(W5#w.new) of
         ok -> W5#w{swapped = true, times = (W5#w.times)#{swap => now_us() - T2}};
@@ -1019,30 +1026,46 @@ local(_) -> [].
 %% --- newborns ---
 
 newborns(Left, Rows, Deadline, S, W) ->
-    New = [P || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, W#w.born), P =/= self(), P =/= W#w.guard],
-    Changed = changed_modules(W),
-    case lists:append([newborn(P, Changed, S, W) || P <- New]) of
+    Found = unforeseen(W, S),
+    [throw({abandon, newborn, [], W#w{detail = bin(io_lib:format("~p of ~p", [P, Host]))}}) || {P, unknown, Host} <- Found],
+    case [{P, Id} || {P, Id, _} <- Found] of
         [] -> W;
         _ when Left =:= 0 -> throw({abandon, newborn, [], W#w{detail = <<"processes of affected kinds keep being started">>}});
         Born ->
             W1 = W#w{targets = W#w.targets ++ Born, born = maps:merge(W#w.born, maps:from_list(Born))},
             ok = watched(W1),
+            starters_stop([P || {P, _} <- Born], W1),
             newborns(Left - 1, Rows, Deadline, S, freeze(Born, Rows, Deadline, W1))
     end.
 
-newborn(Pid, Changed, S, W) ->
-    case classify(Pid) of
-        gone -> [];
-        {B, Host, Mods, Entry, _, _, _} ->
-            case migrates(B) andalso affected(Mods, Changed) of
-                false -> [];
-                true ->
-                    case S#s.by_key of
-                        #{{B, Host, Mods, Entry} := Id} when is_map_key(Id, W#w.jobs) -> [{Pid, Id}];
-                        _ -> throw({abandon, newborn, [], W#w{detail = bin(io_lib:format("~p of ~p", [Pid, Host]))}})
-                    end
-            end
-    end.
+%% Processes of affected kinds that nobody knew: {Pid, KindId | unknown, Host}.
+unforeseen(W, S) ->
+    Changed = changed_modules(W),
+    lists:append([case classify(P) of
+                      gone -> [];
+                      {B, Host, Mods, Entry, _, _, _} ->
+                          case migrates(B) andalso affected(Mods, Changed) of
+                              false -> [];
+                              true ->
+                                  case S#s.by_key of
+                                      #{{B, Host, Mods, Entry} := Id} when is_map_key(Id, W#w.jobs) -> [{P, Id, Host}];
+                                      _ -> [{P, unknown, Host}]
+                                  end
+                          end
+                  end || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, W#w.born), P =/= self(), P =/= W#w.guard]).
+
+%% Who starts children now would start one between the last look and the swap, and no supervisor may be there to be
+%% frozen: it does not run for these milliseconds, whatever it is. Should this process end, the VM lets it run.
+starters_stop(Born, W) ->
+    Known = maps:from_list([{P, []} || {P, _} <- W#w.targets ++ W#w.sups] ++ [{P, []} || P <- [self(), W#w.guard | starters()]]),
+    Starters = lists:usort([Q || P <- Born, {parent, Q} <- [process_info(P, parent)], is_pid(Q), not is_map_key(Q, Known)]),
+    put('$flyhot_starters', [Q || Q <- Starters, try erlang:suspend_process(Q, [asynchronous]) catch error:_ -> false end] ++ starters()).
+
+starters() -> case get('$flyhot_starters') of undefined -> []; L -> L end.
+
+starters_go() ->
+    [try erlang:resume_process(Q) catch error:_ -> gone end || Q <- starters()],
+    erase('$flyhot_starters').
 
 %% What was not tried behind the suspend, because it might not have ended.
 rehearse_frozen(Rows, Deadline, W) ->
@@ -1353,7 +1376,7 @@ report(W) ->
     #{'end' => End, by_guard => W#w.by =:= guard, affected => length(W#w.targets), migrated => Migrated, kept => Still,
       failed => Failed, died => Died, held => length(W#w.sups), faults => lists:reverse(W#w.faults),
       ended => [ref(P) || P <- take(maps:keys(W#w.ended), ?NAMED)], stragglers => W#w.stragglers,
-      unresumed => [ref(P) || P <- take(W#w.unresumed, ?NAMED)], detail => W#w.detail, window_us => T(window),
+      unresumed => [ref(P) || P <- take(W#w.unresumed, ?NAMED)], late => [ref(P) || {P, _, _} <- take(W#w.late, ?NAMED)], detail => W#w.detail, window_us => T(window),
       longest_us => W#w.longest, phases => {T(freeze), T(swap), T(migrate), T(prove), T(thaw)}}.
 
 %% --- inside the process that migrates ---

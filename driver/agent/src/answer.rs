@@ -436,6 +436,7 @@ pub fn window(term: &Term) -> Read<WindowReport> {
         ended: processes(report, "ended")?,
         stragglers: stragglers(report, "stragglers")?,
         unresumed: processes(report, "unresumed")?,
+        late: processes(report, "late")?,
         detail: text(report, "detail")?,
         window_us: count(report, "window_us")?,
         longest_freeze_us: count(report, "longest_us")?,

@@ -321,6 +321,17 @@ pub fn window(
             "See whether a supervisor ends siblings together, or could not start one again.",
         ));
     }
+    found.extend(report.late.iter().map(|process| {
+        Reason::new(
+            ReasonCode::Newborn,
+            process_name(process),
+            format!(
+                "{} was started in the very instant of the swap: its state may not be of the code it runs",
+                process_name(process)
+            ),
+            "Look at its state, and restart it if it is not.",
+        )
+    }));
     found.extend(report.unresumed.iter().map(|process| {
         Reason::new(
             ReasonCode::StillSuspended,

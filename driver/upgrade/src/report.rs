@@ -148,6 +148,8 @@ pub struct WindowReport {
     pub stragglers: Vec<Straggler>,
     /// Processes that did not answer their resume.
     pub unresumed: Vec<ProcessRef>,
+    /// Processes of affected kinds that were first seen right after the swap: the first few.
+    pub late: Vec<ProcessRef>,
     /// Free text the agent adds to its cause: a module, the code server's word.
     pub detail: String,
     /// From the first suspend to the last resume answer, microseconds.

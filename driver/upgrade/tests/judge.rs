@@ -56,6 +56,7 @@ fn report(end: WindowEnd, [migrated, kept, failed, died]: [u64; 4], skipped: u64
         ended: vec![],
         stragglers: vec![],
         unresumed: vec![],
+        late: vec![],
         detail: String::new(),
         window_us: 10,
         longest_freeze_us: 9,
