@@ -315,7 +315,6 @@ fn children_that_are_born_all_the_time() {
         assert_eq!(children, expected, "{run}");
         let longest = longest_freeze(&shop);
         assert!(longest < LONGEST_FREEZE, "frozen for {longest:?}: {run}");
-        eprintln!("born: {first} before, {later} after; {:?}", run.exit_code);
     }
 }
 
