@@ -30,6 +30,9 @@
 -define(NAMED, 20).
 %% A manager answers from the head of its mailbox; one that is busy for longer is asked again before the window.
 -define(HANDLERS_MS, 500).
+%% Supervisors answer which_children at once unless they are starting a child; a start may take as long as a call waits
+%% by default.
+-define(SPECS_MS, 5000).
 %% An idle code server answers within microseconds; one that loads a large module takes tens of milliseconds.
 -define(CODE_SERVER_MS, 200).
 %% Processes sampled for the way back: at 5 us each (current_stacktrace) 25 ms outside any freeze.
@@ -58,7 +61,8 @@
 -record(kind, {id, behaviour, host, modules, entry, pids = [], hib = [], n = 0, hibernated = 0, memory = 0,
                parents = #{}}).
 %% What is asked of the processes of one kind in the window.
--record(job, {behaviour, fate, how, host, mode = same, calls_back = true}).
+%% told: the module whose old vsn its code_change is told, where that is one for all.
+-record(job, {behaviour, fate, how, host, told, mode = same, calls_back = true}).
 -record(s, {driver, pid, guard, gmon, dead, staged = #{}, kinds = #{}, by_key = #{}, seen = #{},
             sups = #{}, rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined}).
 %% A window: targets are {Pid, KindId}.
@@ -292,9 +296,9 @@ census(S) ->
     Self = self(),
     Pids = [P || P <- processes(), P =/= Self, P =/= S#s.guard],
     %% A kind keeps its number for the whole session: plans and rehearsals name it by that.
-    S1 = lists:foldl(fun note/2, S#s{kinds = #{}, seen = #{}, sups = #{}}, Pids),
+    S1 = by_specs(lists:foldl(fun note/2, S#s{kinds = #{}, seen = #{}, sups = #{}}, Pids)),
     process_flag(priority, Old),
-    Kinds = maps:values(S1#s.kinds),
+    Kinds = [K || #kind{n = N} = K <- maps:values(S1#s.kinds), N > 0],
     {{ok, [kind_term(K, S1) || K <- Kinds]}, S1#s{seen = (S1#s.seen)#{Self => [], S#s.guard => []}}}.
 
 kind_term(#kind{id = Id, behaviour = B, host = H, modules = Ms, n = N, hibernated = Hib, memory = Mem, parents = Parents} = K, S) ->
@@ -309,10 +313,7 @@ note(Pid, S) ->
         gone -> S;
         {Behaviour, Host, Modules, Entry, Parent, Hibernated, Memory} ->
             Key = {Behaviour, Host, Modules, Entry},
-            {Id, ByKey} = case S#s.by_key of
-                              #{Key := I} = B -> {I, B};
-                              B -> I = map_size(B) + 1, {I, B#{Key => I}}
-                          end,
+            {Id, ByKey} = number(Key, S),
             K = maps:get(Id, S#s.kinds, #kind{id = Id, behaviour = Behaviour, host = Host, modules = Modules, entry = Entry}),
             K1 = K#kind{n = K#kind.n + 1, memory = K#kind.memory + Memory,
                         parents = case Parent of none -> K#kind.parents; _ -> (K#kind.parents)#{Parent => []} end},
@@ -322,8 +323,64 @@ note(Pid, S) ->
                      false -> K1#kind{pids = [Pid | K1#kind.pids]}
                  end,
             Sups = case Behaviour of supervisor -> (S#s.sups)#{Pid => []}; _ -> S#s.sups end,
-            S#s{seen = Seen, by_key = ByKey, kinds = (S#s.kinds)#{Id => K2}, sups = Sups}
+            S#s{seen = Seen#{Pid => Id}, by_key = ByKey, kinds = (S#s.kinds)#{Id => K2}, sups = Sups}
     end.
+
+number(Key, #s{by_key = ByKey}) ->
+    case ByKey of
+        #{Key := Id} -> {Id, ByKey};
+        _ -> Id = map_size(ByKey) + 1, {Id, ByKey#{Key => Id}}
+    end.
+
+%% A module that hosts callbacks of others (GenStage, DurableServer) hides them: what the child spec names belongs to
+%% the process too. Files such processes under kinds of their own.
+by_specs(S) ->
+    Ref = erlang:unique_integer([positive]),
+    Ask = fun({Sup}) -> Sup ! {'$gen_call', {self(), {Ref, {Sup}}}, which_children} end,
+    Take = fun(_, Children, Acc) when is_list(Children) -> lists:foldl(fun(Child, A) -> named(Child, S, A) end, Acc, Children);
+              (_, _, Acc) -> Acc
+           end,
+    Deadline = now_us() + ?SPECS_MS * 1000,
+    Idle = fun(_, _, Acc) -> case now_us() > Deadline of true -> {stop, Acc}; false -> {without, [], Acc} end end,
+    Named = flow([{Sup} || Sup <- maps:keys(S#s.sups)], Ref, Ask, Take, Idle, 100, #{}),
+    maps:fold(fun refile/3, S, Named).
+
+%% #{KindId => #{modules of a spec => #{Pid => []}}}
+named({_, Pid, worker, Mods}, #s{seen = Seen, kinds = Kinds}, Acc) when is_pid(Pid), is_list(Mods) ->
+    case Seen of
+        #{Pid := Id} when is_integer(Id) ->
+            #kind{behaviour = B, modules = Ms} = maps:get(Id, Kinds),
+            case [M || M <- Mods, is_atom(M)] -- Ms of
+                [_ | _] = More when B =/= gen_event ->
+                    case migrates(B) of
+                        true ->
+                            Of = maps:get(Id, Acc, #{}),
+                            Acc#{Id => Of#{More => (maps:get(More, Of, #{}))#{Pid => []}}};
+                        false -> Acc
+                    end;
+                _ -> Acc
+            end;
+        _ -> Acc
+    end;
+named(_, _, Acc) -> Acc.
+
+refile(Id, Of, S0) ->
+    maps:fold(fun(More, Set, #s{kinds = Kinds} = S) ->
+        #kind{behaviour = B, host = H, modules = Ms, entry = E, pids = Ps, hib = Hs, n = N, memory = Mem} = K = maps:get(Id, Kinds),
+        {There, Here} = lists:partition(fun(P) -> is_map_key(P, Set) end, Ps),
+        {ThereHib, HereHib} = lists:partition(fun(P) -> is_map_key(P, Set) end, Hs),
+        All = Ms ++ More,
+        {New, ByKey} = number({B, H, All, E}, S),
+        Old = maps:get(New, Kinds, K#kind{id = New, modules = All, pids = [], hib = [], n = 0, hibernated = 0, memory = 0}),
+        Moved = length(There) + length(ThereHib),
+        Share = Mem * Moved div N,
+        Rest = K#kind{pids = Here, hib = HereHib, n = N - Moved, hibernated = length(HereHib), memory = Mem - Share},
+        S#s{by_key = ByKey,
+            seen = maps:merge(S#s.seen, maps:map(fun(_, _) -> New end, Set)),
+            kinds = Kinds#{Id => Rest, New => Old#kind{pids = There ++ Old#kind.pids, hib = ThereHib ++ Old#kind.hib,
+                                            n = Old#kind.n + Moved, hibernated = Old#kind.hibernated + length(ThereHib),
+                                            memory = Old#kind.memory + Share}}}
+    end, S0, Of).
 
 classify(Pid) ->
     case process_info(Pid, [dictionary, current_stacktrace, memory, initial_call, current_function]) of
@@ -809,7 +866,7 @@ window(Script, S0) ->
 newcomers(S) ->
     Ours = #{self() => [], S#s.guard => []},
     New = [P || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, Ours)],
-    lists:foldl(fun note/2, S, New).
+    by_specs(lists:foldl(fun note/2, S, New)).
 
 %% A kind that had no process at the census, or managers whose handlers are others now, are in no job.
 unplanned(S, W) ->
@@ -820,7 +877,7 @@ unplanned(S, W) ->
                     is_map_key(Id, W#w.jobs) andalso everyone(K) -- everyone(maps:get(Id, S#s.kinds)) =:= [];
                (#kind{id = Id}) -> is_map_key(Id, W#w.jobs)
             end,
-    case [K || #kind{behaviour = B, modules = Ms} = K <- maps:values(Now), migrates(B), affected(Ms, Changed), not Known(K)] of
+    case [K || #kind{behaviour = B, modules = Ms, n = N} = K <- maps:values(Now), N > 0, migrates(B), affected(Ms, Changed), not Known(K)] of
         [] -> ok;
         [#kind{host = Host} = K | _] ->
             throw({abandon, newborn, [], W#w{detail = bin(io_lib:format("~p of ~p", [hd(everyone(K)), Host]))}})
@@ -835,19 +892,27 @@ affected(Mods, Changed) -> lists:any(fun(M) -> M =:= unknown orelse is_map_key(M
 migrates(B) -> lists:member(B, [gen_server, gen_statem, gen_event, special]).
 
 new_window(#{modules := Mods, kinds := Kinds, budget_us := Budget, revert_us := Revert, in_flight := Limit} = Script, S) ->
-    Jobs = maps:from_list([{Id, job(Id, Fate, How, S)} || {Id, Fate, How} <- Kinds]),
+    Jobs = maps:from_list([{Id, job(Id, Fate, How, [M || {M, _, _} <- Mods], S)} || {Id, Fate, How} <- Kinds]),
     Parents = lists:usort([P || {Id, _, _} <- Kinds, P <- maps:keys((maps:get(Id, S#s.kinds))#kind.parents),
                                 is_map_key(P, S#s.sups)]),
     Targets = [{P, Id} || {Id, _, _} <- Kinds, P <- (maps:get(Id, S#s.kinds))#kind.pids]
         ++ [{P, Id} || {Id, _, _} <- Kinds, P <- (maps:get(Id, S#s.kinds))#kind.hib],
-    Asked = lists:usort([M || #job{fate = {migrate, Ms}} <- maps:values(Jobs), M <- Ms]),
+    Asked = lists:usort([M || #job{fate = {migrate, Ms}} = J <- maps:values(Jobs), Asked <- Ms, M <- [told(Asked, J)]]),
     #w{pid = self(), dead = S#s.dead, guard = S#s.guard, script = Script, jobs = Jobs, mods = Mods, old = S#s.old,
        new = S#s.new, limit = Limit, budget = Budget, revert = Revert, targets = Targets, sups = [{P, sup} || P <- Parents],
        vsns = maps:from_list([{M, vsn(M)} || M <- Asked])}.
 
-job(Id, Fate, How, S) ->
-    #kind{behaviour = B, host = H} = maps:get(Id, S#s.kinds),
-    #job{behaviour = B, fate = Fate, how = How, host = H, mode = case B of gen_statem -> mode(H); _ -> same end, calls_back = exports(H, code_change, 4)}.
+job(Id, Fate, How, Changed, S) ->
+    #kind{behaviour = B, host = H, modules = Ms} = maps:get(Id, S#s.kinds),
+    %% A host that does not change hands on to a module that does, and its vsn says nothing.
+    Told = case lists:member(H, Changed) of
+               true -> H;
+               false -> case [M || M <- Ms, lists:member(M, Changed), erlang:module_loaded(M)] of [M | _] -> M; [] -> H end
+           end,
+    #job{behaviour = B, fate = Fate, how = How, host = H, told = Told, mode = case B of gen_statem -> mode(H); _ -> same end, calls_back = exports(H, code_change, 4)}.
+
+told(Asked, #job{behaviour = gen_event}) -> Asked;
+told(_, #job{told = Told}) -> Told.
 
 %% A documented pure callback; a module that breaks that is migrated without its mode being known.
 mode(M) -> try M:callback_mode() catch _:_ -> unknown end.
@@ -1041,10 +1106,13 @@ newborns(Left, Rows, Deadline, S, W) ->
 %% Processes of affected kinds that nobody knew: {Pid, KindId | unknown, Host}.
 unforeseen(W, S) ->
     Changed = changed_modules(W),
+    %% What the spec of a newborn names is not asked for here: one with a host of others counts.
+    Hosts = maps:from_list([{{B, H}, []} || {Id, #job{behaviour = B, host = H}} <- maps:to_list(W#w.jobs),
+                                            [M | [_ | _]] <- [(maps:get(Id, S#s.kinds))#kind.modules], M =:= H]),
     lists:append([case classify(P) of
                       gone -> [];
                       {B, Host, Mods, Entry, _, _, _} ->
-                          case migrates(B) andalso affected(Mods, Changed) of
+                          case migrates(B) andalso (affected(Mods, Changed) orelse is_map_key({B, Host}, Hosts)) of
                               false -> [];
                               true ->
                                   case S#s.by_key of
@@ -1149,7 +1217,7 @@ migrate(W0, Mode) ->
                                        B =/= gen_statem orelse Old =:= mode(H)]),
     Worker = self(),
     Send = fun({Pid, Id, M} = T) ->
-        Vsn = vsn_arg(Down, maps:get(M, W0#w.vsns)),
+        Vsn = vsn_arg(Down, maps:get(told(M, maps:get(Id, W0#w.jobs)), W0#w.vsns)),
         case Apart of
             #{Id := B} -> sys(Pid, {W0#w.dead, ok}, {replace_state, fun(State) -> change_apart(Worker, {Ref, T}, B, M, Vsn, State) end});
             _ -> sys(Pid, {Worker, {Ref, T}}, {change_code, M, Vsn, []})
@@ -1305,10 +1373,10 @@ put_back(W0) ->
     Died = maps:from_list([{P, []} || P <- maps:keys(W#w.failed), not is_process_alive(P)]),
     W#w{swapped = reverted, ended = maps:merge(W#w.ended, Died)}.
 
-back(P, #job{behaviour = gen_statem, host = H, mode = Old}, New, W) when Old =/= New ->
+back(P, #job{behaviour = gen_statem, host = H, told = T, mode = Old}, New, W) when Old =/= New ->
     %% The down call sets the callback_mode, and may touch the data too: the state goes in before and after.
     restore(P, gen_statem, W),
-    sys(P, {W#w.dead, ok}, {change_code, H, {down, maps:get(H, W#w.new_vsns, undefined)}, []}),
+    sys(P, {W#w.dead, ok}, {change_code, H, {down, maps:get(T, W#w.new_vsns, undefined)}, []}),
     restore(P, gen_statem, W);
 back(P, #job{behaviour = B}, _, W) -> restore(P, B, W).
 

@@ -19,13 +19,15 @@ use std::time::{Duration, Instant};
 use flyhot_tests::workspace;
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 8] = [
+const SCENARIOS: [&str; 10] = [
     "upgrade",
     "refused",
     "code_change",
     "failures",
     "meanwhile",
     "busy",
+    "whole",
+    "hosted",
     "kills",
     "matrix",
 ];

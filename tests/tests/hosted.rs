@@ -1,0 +1,71 @@
+//! Library code that hosts the callbacks of others: the process belongs to the user's module too, which only its
+//! child spec names.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use flyhot_tests::{Flyhot, Otp, Release, Shop};
+
+const NONE: [&str; 0] = [];
+
+fn release(host: &str, guest: &str) -> Release {
+    let of = |source: &str, code: &str| source.replace("?TAG", code).replace("TAG", code);
+    Release::shop(Otp::under_test(), "v1")
+        .variant()
+        .erlang("hosting", &of(include_str!("../fixtures/busy/hosting.erl"), host))
+        .erlang("guest", &of(include_str!("../fixtures/busy/guest.erl"), guest))
+        .erlang("hotel", include_str!("../fixtures/busy/hotel.erl"))
+        .build()
+}
+
+/// Takes guests, some under a supervisor of OTP and some under one of Elixir, to these versions; `vsn` is what the
+/// guest's code_change must have been told.
+fn upgraded_to(host: &str, guest: &str, vsn: &str) {
+    let (from, to) = (release("v1", "v1"), release(host, guest));
+    let shop = Shop::of(&from).carts(10).pool(10).start();
+    shop.probe().eval(
+        "[{module, M} = code:load_file(M) || M <- [hosting, guest, hotel]],
+         {ok, Hotel} = hotel:start_link(), unlink(Hotel),
+         {ok, Inn} = 'Elixir.DynamicSupervisor':start_link([{name, inn}, {strategy, one_for_one}]), unlink(Inn),
+         [{ok, _} = 'Elixir.DynamicSupervisor':start_child(inn, #{id => N, start => {guest, start_link, [N]}}) || N <- lists:seq(21, 40)],
+         ok.",
+    );
+    let guests = "[{sys:get_state(P), P} || S <- [hotel, inn], {_, P, _, _} <- supervisor:which_children(S)]";
+    let pids = format!("lists:sort([P || {{_, P}} <- {guests}]).");
+    let before = shop.probe().eval(&pids);
+    let run = Flyhot::upgrade(&shop, &to).run();
+    run.expect("upgraded", 0);
+    assert_eq!(run.node(0)["processes"]["migrated"], 40, "{run}");
+    assert_eq!(shop.probe().eval(&pids), before, "{run}");
+    let states = shop
+        .probe()
+        .eval(&format!("lists:sort([S || {{S, _}} <- {guests}])."));
+    let expected: Vec<String> = (1..=40)
+        .map(|n| format!("{{{host},guest,{{{guest},{n},{vsn}}}}}"))
+        .collect();
+    assert_eq!(states, format!("[{}]", expected.join(",")), "{run}");
+    let numbers = shop.probe().eval(&format!(
+        "lists:sum([gen_server:call(P, number) || {{_, P}} <- {guests}])."
+    ));
+    assert_eq!(numbers, "820", "{run}");
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    assert_eq!(shop.probe().traces(), NONE, "{run}");
+}
+
+#[test]
+fn the_guest_alone_changes() {
+    upgraded_to("v1", "v2", "guest_v1");
+}
+
+#[test]
+fn the_host_alone_changes() {
+    upgraded_to("v2", "v1", "host_v1");
+}
+
+#[test]
+fn both_change() {
+    upgraded_to("v2", "v2", "host_v1");
+}
