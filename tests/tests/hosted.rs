@@ -69,3 +69,45 @@ fn the_host_alone_changes() {
 fn both_change() {
     upgraded_to("v2", "v2", "host_v1");
 }
+
+/// Its code_change answers ok, and the first thing it does with the new state is to die: one dies of it, found while
+/// all others are still frozen, and they are put back.
+#[test]
+fn one_that_dies_when_it_goes_on_is_caught_before_the_others_go_on() {
+    let build = |code: &str, goes_on: &str| {
+        let source = include_str!("../fixtures/busy/fragile.erl")
+            .replace("?TAG", code)
+            .replace("-> CONTINUE", &format!("-> {goes_on}"));
+        Release::shop(Otp::under_test(), "v1")
+            .variant()
+            .erlang("fragile", &source)
+            .erlang("ward", include_str!("../fixtures/busy/ward.erl"))
+            .build()
+    };
+    let (from, to) = (
+        build("v1", "loop(Parent, State)"),
+        build("v2", "error({cannot, Parent, State})"),
+    );
+    let shop = Shop::of(&from).carts(10).pool(10).start();
+    shop.probe()
+        .eval("[{module, M} = code:load_file(M) || M <- [fragile, ward]], {ok, W} = ward:start_link(), unlink(W), ok.");
+    let children =
+        "lists:sort([{Id, P, sys:get_state(P)} || {Id, P, _, _} <- supervisor:which_children(ward)])";
+    let count_same = |before: &str| {
+        shop.probe().eval(&format!(
+            "length([x || C <- {before}, lists:member(C, {children})])."
+        ))
+    };
+    shop.probe()
+        .eval(&format!("persistent_term:put(before, {children})."));
+    let md5 = shop.probe().eval("fragile:module_info(md5).");
+    let run = Flyhot::upgrade(&shop, &to).run();
+    run.expect("reverted", 11);
+    assert_eq!(shop.probe().eval("fragile:module_info(md5)."), md5, "{run}");
+    assert_eq!(count_same("persistent_term:get(before)"), "19", "{run}");
+    assert_eq!(shop.probe().eval(&format!("length({children}).")), "20", "{run}");
+    assert_eq!(run.node(0)["processes"]["failed"], 1, "{run}");
+    assert!(run.reason_codes().contains(&"process_ended"), "{run}");
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    assert_eq!(shop.probe().traces(), NONE, "{run}");
+}

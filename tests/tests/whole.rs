@@ -149,3 +149,53 @@ fn states_of_fifty_megabytes_are_not_copied() {
     let freeze = run.node(0)["longest_freeze_us"].as_u64().unwrap();
     assert!(freeze < 2_000_000, "{run}");
 }
+
+/// All through the upgrade some are stopped, some are killed, and some end with the process they are linked to: they
+/// are counted as what they are, and nobody else is kept from the new code.
+#[test]
+fn those_that_end_meanwhile_are_deaths_and_no_failures() {
+    let (shop, v2) = start(
+        "Holder = fun(N) -> list_to_atom(\"holder_\" ++ integer_to_list(N)) end,
+         Parents = [begin
+             {ok, P} = holder:start(Holder(N), <<>>),
+             %% Every third ends with a parent of its own, which its trap does not help against.
+             case N rem 3 of
+                 0 -> Parent = spawn(fun() -> receive stop -> exit(gone) end end),
+                      sys:replace_state(P, fun(S) -> process_flag(trap_exit, false), link(Parent), S end),
+                      Parent;
+                 _ -> none
+             end
+         end || N <- lists:seq(1, 3000)],
+         register(reaper, spawn(fun() ->
+             [begin
+                 case N rem 3 of
+                     0 -> lists:nth(N, Parents) ! stop;
+                     1 -> spawn(fun() -> gen_server:stop(Holder(N), normal, 60000) end);
+                     2 -> exit(whereis(Holder(N)), kill)
+                 end,
+                 receive after 1 -> ok end
+             end || N <- lists:seq(1, 1500)],
+             receive stop -> ok end
+         end)), ok.",
+    );
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("upgraded", 0);
+    let count = |key: &str| run.node(0)["processes"][key].as_u64().unwrap();
+    assert_eq!(count("failed"), 0, "{run}");
+    assert_eq!(
+        count("affected"),
+        count("migrated") + count("died") + count("skipped") + count("kept"),
+        "{run}"
+    );
+    wait_until("the reaper is done", SOON, || {
+        shop.probe()
+            .eval("length([N || N <- registered(), lists:prefix(\"holder_\", atom_to_list(N))]).")
+            == "1500"
+    });
+    let left = shop.probe().eval(
+        "lists:usort([element(1, sys:get_state(N)) || N <- registered(), lists:prefix(\"holder_\", atom_to_list(N))]).",
+    );
+    assert_eq!(left, "[v2]", "{run}");
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    assert_eq!(shop.probe().traces(), NONE, "{run}");
+}
