@@ -146,14 +146,18 @@ fn a_release_of_another_toolchain_is_cold() {
     untouched(&shop, &before, &run);
 }
 
-/// A copy of `release` that has the application `extra`, as the release file and the libraries say.
-fn with_application(release: &Release, into: &Path) {
+fn copy(release: &Release, into: &Path) {
     let copied = std::process::Command::new("cp")
         .arg("-a")
         .arg(release.directory().join("."))
         .arg(into)
         .status();
     assert!(copied.unwrap().success());
+}
+
+/// A copy of `release` that has the application `extra`, as the release file and the libraries say.
+fn with_application(release: &Release, into: &Path) {
+    copy(release, into);
     let ebin = into.join("lib/extra-1.0.0/ebin");
     fs::create_dir_all(&ebin).unwrap();
     let application = "{application, extra, [{vsn, \"1.0.0\"}, {modules, []}, {registered, []},
@@ -272,6 +276,36 @@ fn a_disk_that_cannot_be_written_is_a_warning_that_names_the_path() {
     for (module, md5) in loaded.iter().filter(|(module, _)| module.contains("hop")) {
         assert_eq!(after.get(module), Some(md5), "{module} on disk: {again}");
     }
+}
+
+#[test]
+fn a_configuration_that_differs_is_named_and_one_that_does_not_is_not() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let shop = small(&v1);
+    let run = Flyhot::plan(&shop, &v2).run();
+    run.expect("planned", 0);
+    assert!(!run.reason_codes().contains(&"configuration_changed"), "{run}");
+
+    let scratch = Scratch::new("configured");
+    copy(&v2, scratch.path());
+    let file = scratch
+        .path()
+        .join("releases")
+        .join(v2.version())
+        .join("sys.config");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}%% a secret is changed\n")).unwrap();
+    let run = Flyhot::new(["plan", "--output", "json", "--node", shop.name(), "--release"])
+        .args([scratch.path().to_str().unwrap()])
+        .of(&shop)
+        .run();
+    run.expect("planned", 0);
+    let warning = reason(&run, "configuration_changed");
+    assert_eq!(warning["subject"], "sys.config", "{run}");
+    assert!(!run.stdout.contains("secret"), "{run}");
 }
 
 /// Where a shop's own beams lie.

@@ -258,10 +258,21 @@ facts() ->
     #{otp => bin(erlang:system_info(otp_release)), erts => bin(erlang:system_info(version)),
       elixir => case lists:keyfind(elixir, 1, Apps) of {_, _, V} -> bin(V); false -> none end,
       architecture => bin(erlang:system_info(system_architecture)), root_dir => bin(code:root_dir()),
-      embedded => code:get_mode() =:= embedded, processes => erlang:system_info(process_count),
+      embedded => code:get_mode() =:= embedded, configuration => configuration(), processes => erlang:system_info(process_count),
       memory_bytes => erlang:memory(total), free_bytes => free_bytes(),
       modules => [module_facts(M, F) || {M, F} <- Loaded],
       applications => [{A, bin(V), dir(code:lib_dir(A)), lists:member(A, Running)} || {A, _, V} <- Apps]}.
+
+%% What the release was booted with, and only as digests: it may hold secrets.
+configuration() ->
+    Releases = filename:join(code:root_dir(), "releases"),
+    Version = case {os:getenv("RELEASE_VSN"), file:read_file(filename:join(Releases, "start_erl.data"))} of
+                  {V, _} when is_list(V) -> V;
+                  {false, {ok, Data}} -> lists:last(["" | string:lexemes(binary_to_list(Data), " \n")]);
+                  _ -> ""
+              end,
+    [{list_to_binary(Name), erlang:md5(Bin)} || Name <- ["runtime.exs", "sys.config", "vm.args"],
+                                                {ok, Bin} <- [file:read_file(filename:join([Releases, Version, Name]))]].
 
 module_facts(M, File) ->
     {M, M:module_info(md5), file_text(File), erlang:check_old_code(M), code:is_sticky(M), traced(M),

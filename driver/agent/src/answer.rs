@@ -225,6 +225,13 @@ pub fn facts(term: &Term) -> Read<NodeFacts> {
             },
         );
     }
+    let mut configuration = BTreeMap::new();
+    for file in items(facts, "configuration")? {
+        let Some([name, digest]) = as_tuple(file) else {
+            return Err(AnswerError::Malformed("a configuration file"));
+        };
+        configuration.insert(as_text(name).or_malformed("a file's name")?, md5(digest)?);
+    }
     Ok(NodeFacts {
         otp: text(facts, "otp")?,
         erts: text(facts, "erts")?,
@@ -232,6 +239,7 @@ pub fn facts(term: &Term) -> Read<NodeFacts> {
         architecture: text(facts, "architecture")?,
         root_dir: text(facts, "root_dir")?,
         embedded: as_bool(field(facts, "embedded")?).or_malformed("embedded")?,
+        configuration,
         modules,
         applications,
         processes: count(facts, "processes")?,

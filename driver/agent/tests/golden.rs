@@ -217,6 +217,7 @@ fn facts_are_read() {
     let facts = flyhot_agent::facts(&answer("facts")).unwrap();
     assert_eq!(facts.otp, "25");
     assert!(facts.modules.contains_key("gen_server") && facts.applications["kernel"].running);
+    assert!(facts.configuration.contains_key("sys.config"));
 }
 
 #[test]

@@ -14,6 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use md5::{Digest as _, Md5};
+
 use crate::{
     application::{App, Origin, Rel, Resource, ResourceError, StartType, is_plain},
     beam::BeamError,
@@ -53,6 +55,8 @@ pub struct Release {
     pub modules: BTreeMap<ModuleName, Module>,
     /// sha256 of each configuration file it has: `runtime.exs`, `sys.config`, `vm.args`.
     pub configuration: BTreeMap<String, FileDigest>,
+    /// md5 of the same files: what a node without crypto can tell of its own (`erlang:md5/1`).
+    pub configuration_md5: BTreeMap<String, [u8; 16]>,
 }
 
 /// Why a release cannot be read. Each names the file.
@@ -224,9 +228,11 @@ impl Release {
         }
         let modules = modules::read(root, &version, &apps, &listed)?;
         let mut configuration = BTreeMap::new();
+        let mut configuration_md5 = BTreeMap::new();
         for file in CONFIGURATION {
             if let Some(bytes) = read_if_there(&version_dir.join(file), MAX_TEXT)? {
                 configuration.insert(file.to_owned(), FileDigest::of(&bytes));
+                configuration_md5.insert(file.to_owned(), Md5::digest(&bytes).into());
             }
         }
         Ok(Self {
@@ -240,6 +246,7 @@ impl Release {
             apps,
             modules,
             configuration,
+            configuration_md5,
         })
     }
 

@@ -19,6 +19,8 @@ pub struct NodeFacts {
     pub root_dir: String,
     /// Whether the code server runs in embedded mode (`code:get_mode/0`).
     pub embedded: bool,
+    /// md5 of each configuration file it was booted with, by name; none where it runs from no release.
+    pub configuration: BTreeMap<String, [u8; 16]>,
     /// Loaded modules by name (`Elixir.` prefix included).
     pub modules: BTreeMap<String, LoadedModule>,
     /// Loaded applications by name.

@@ -127,8 +127,6 @@ pub struct PlanInput<'a> {
     pub code_changes: &'a BTreeMap<String, CodeChange>,
     /// Changed modules whose loaded code is not what lies on the node's disk.
     pub drifted: &'a BTreeSet<String>,
-    /// Whether the boot configuration differs, where that can be known.
-    pub configuration_changed: bool,
     /// What was sampled.
     pub way_back: &'a WayBackReport,
     /// What the user wants.
@@ -399,12 +397,16 @@ fn modules(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             "They go with the next cold deploy.",
         ));
     }
-    if input.configuration_changed {
+    let configuration = configuration_changed(input);
+    if let Some(first) = configuration.first() {
         reasons.push(Reason::new(
             ReasonCode::ConfigurationChanged,
-            "sys.config",
-            "the boot configuration of the release differs from the node's",
-            "A running node does not read it again; restart it where the change matters.",
+            *first,
+            format!(
+                "{} of the release differs from what the node was booted with, which reads it only at its start",
+                configuration.join(" and ")
+            ),
+            "Deploy it cold where the change matters.",
         ));
     }
     if !input.policy.persist {
@@ -425,6 +427,19 @@ fn modules(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             "Deploy the release as the node's image before its next restart.",
         ));
     }
+}
+
+/// Names of the configuration files that differ; none where the node runs from no release.
+fn configuration_changed<'a>(input: &PlanInput<'a>) -> Vec<&'a str> {
+    let (target, node) = (&input.target.configuration, &input.facts.configuration);
+    if node.is_empty() {
+        return Vec::new();
+    }
+    let mut names: Vec<&str> = target.keys().chain(node.keys()).map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| target.get(*name) != node.get(*name));
+    names
 }
 
 fn module_reasons(

@@ -13,6 +13,8 @@ pub struct Target {
     pub elixir: Option<String>,
     /// Applications by name.
     pub applications: BTreeMap<String, TargetApplication>,
+    /// md5 of each configuration file, by name.
+    pub configuration: BTreeMap<String, [u8; 16]>,
     /// Modules by name, as the code path would find them: a consolidated protocol before its source.
     pub modules: BTreeMap<String, TargetModule>,
 }

@@ -82,6 +82,7 @@ impl Case {
             target: Target {
                 erts: "13.1.5".into(),
                 elixir: Some("1.14.0".into()),
+                configuration: [("sys.config".to_owned(), [1; 16])].into(),
                 applications: [
                     ("shop".to_owned(), application("1.1.0", true)),
                     ("stdlib".to_owned(), application("4.2", false)),
@@ -106,6 +107,7 @@ impl Case {
                 elixir: Some("1.14.0".into()),
                 architecture: "x86_64".into(),
                 root_dir: "/app".into(),
+                configuration: [("sys.config".to_owned(), [1; 16])].into(),
                 embedded: true,
                 modules: [
                     (
@@ -162,7 +164,6 @@ impl Case {
             changes: &changes,
             code_changes: &self.code_changes,
             drifted: &self.drifted,
-            configuration_changed: false,
             way_back: &self.way_back,
             policy: &self.policy,
         })
@@ -298,6 +299,20 @@ fn each_reason_comes_from_its_cause() {
         (ReasonCode::PersistOff, Verdict::HotWithWarnings, |case| {
             case.policy.persist = false
         }),
+        (
+            ReasonCode::ConfigurationChanged,
+            Verdict::HotWithWarnings,
+            |case| {
+                case.facts.configuration.insert("sys.config".into(), [2; 16]);
+            },
+        ),
+        (
+            ReasonCode::ConfigurationChanged,
+            Verdict::HotWithWarnings,
+            |case| {
+                case.facts.configuration.insert("runtime.exs".into(), [1; 16]);
+            },
+        ),
         (ReasonCode::BootFilesOld, Verdict::HotWithWarnings, |case| {
             case.target.modules.insert("Elixir.Shop.New".into(), module(NEW));
         }),

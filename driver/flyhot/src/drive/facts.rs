@@ -22,6 +22,7 @@ pub(super) fn target(release: &Release) -> Target {
                 (name.clone(), application)
             })
             .collect(),
+        configuration: release.configuration_md5.clone(),
         modules: release
             .modules
             .iter()

@@ -316,7 +316,6 @@ impl Work<'_> {
             changes: &seen.changes,
             code_changes: &seen.copies.code_changes,
             drifted: &seen.drifted,
-            configuration_changed: false,
             way_back: &way_back,
             policy: &self.policy,
         }))
