@@ -321,3 +321,33 @@ impl EbinOnDisk for Shop {
         path.as_str().unwrap().into()
     }
 }
+
+#[test]
+fn a_struct_that_changes_its_keys_is_named_and_one_that_does_not_is_not() {
+    let build = |keys: &str, text: &str| {
+        let source = format!(
+            "defmodule Shop.Shape do\n  defstruct {keys}\n  def text, do: {text}\nend
+             defmodule Shop.Same do\n  defstruct [:a, b: %{{}}]\n  def text, do: {text}\nend\n"
+        );
+        Release::shop(Otp::under_test(), "v1")
+            .variant()
+            .elixir("shapes", &source)
+            .build()
+    };
+    let (from, to) = (build("[:a, :b]", "1"), build("[:a, c: %{}]", "2"));
+    let shop = small(&from);
+    shop.probe()
+        .eval("[{module, M} = code:load_file(M) || M <- ['Elixir.Shop.Shape', 'Elixir.Shop.Same']], ok.");
+    let run = Flyhot::upgrade(&shop, &to).run();
+    run.expect("upgraded", 0);
+    let warning = reason(&run, "shape_changed");
+    assert_eq!(warning["subject"], "Shop.Shape", "{run}");
+    let sentence = warning["sentence"].as_str().unwrap();
+    assert!(sentence.contains("gains c and loses b"), "{run}");
+    let named = run
+        .reason_codes()
+        .iter()
+        .filter(|code| **code == "shape_changed")
+        .count();
+    assert_eq!(named, 1, "{run}");
+}

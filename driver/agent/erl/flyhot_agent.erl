@@ -276,7 +276,14 @@ configuration() ->
 
 module_facts(M, File) ->
     {M, M:module_info(md5), file_text(File), erlang:check_old_code(M), code:is_sticky(M), traced(M),
-     File =:= cover_compiled}.
+     File =:= cover_compiled, struct_keys(M)}.
+
+%% defstruct makes this function return a literal; one that somebody wrote may do anything and counts as unknown.
+struct_keys(M) ->
+    case exports(M, '__struct__', 0) andalso exports(M, '__struct__', 1) andalso (try M:'__struct__'() catch _:_ -> none end) of
+        #{'__struct__' := M} = Struct -> [atom_to_binary(K) || K <- maps:keys(Struct), is_atom(K)];
+        _ -> none
+    end.
 
 %% A pattern set on every function of a module shows on its module_info/0 too.
 traced(M) ->

@@ -196,7 +196,8 @@ pub fn facts(term: &Term) -> Read<NodeFacts> {
     let facts = ok(term)?;
     let mut modules = BTreeMap::new();
     for module in items(facts, "modules")? {
-        let Some([module, digest, file, has_old, sticky, traced, cover]) = as_tuple(module) else {
+        let Some([module, digest, file, has_old, sticky, traced, cover, struct_keys]) = as_tuple(module)
+        else {
             return Err(AnswerError::Malformed("a module"));
         };
         modules.insert(
@@ -208,6 +209,13 @@ pub fn facts(term: &Term) -> Read<NodeFacts> {
                 sticky: as_bool(sticky).or_malformed("sticky")?,
                 traced: as_bool(traced).or_malformed("traced")?,
                 cover: as_bool(cover).or_malformed("cover")?,
+                struct_keys: as_list(struct_keys)
+                    .map(|keys| {
+                        keys.iter()
+                            .map(|key| as_text(key).or_malformed("a struct's key"))
+                            .collect::<Read<_>>()
+                    })
+                    .transpose()?,
             },
         );
     }

@@ -128,7 +128,7 @@ reason_codes! {
     SupervisorChanged = "supervisor_changed", Warning;
     /// The release no longer has a module that the node has loaded; it stays loaded.
     ModuleRemoved = "module_removed", Warning;
-    /// A struct's keys, a record's shape or a behaviour's callbacks changed and no changed code_change takes the state over.
+    /// The keys of a struct changed and its module has no code_change: states, messages and tables that hold one keep the old keys.
     ShapeChanged = "shape_changed", Warning;
     /// Whether the shape of a state changed cannot be known from a stripped module.
     ShapeUnknown = "shape_unknown", Note;

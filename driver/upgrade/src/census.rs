@@ -2,7 +2,7 @@
 //!
 //! Nothing here asks; the shell does, and hands the answers in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A node's toolchain, code and applications.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct LoadedModule {
     pub traced: bool,
     /// Whether it is cover-compiled.
     pub cover: bool,
+    /// The keys of the struct it defines, `__struct__` among them.
+    pub struct_keys: Option<BTreeSet<String>>,
 }
 
 /// One application the node has loaded.

@@ -474,6 +474,25 @@ fn module_reasons(
         );
     }
     if let Some(loaded) = input.facts.modules.get(name) {
+        // A module with a code_change of its own is where its struct is taken over.
+        if let (Some(old), Some(new)) = (&loaded.struct_keys, &module.struct_keys)
+            && old != new
+            && !(module.code_change_3 || module.code_change_4)
+        {
+            let keys = |keys: Vec<&String>| match keys.as_slice() {
+                [] => "nothing".to_owned(),
+                keys => keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", "),
+            };
+            add(
+                ReasonCode::ShapeChanged,
+                format!(
+                    "the struct {shown} gains {} and loses {}; states, messages and tables that hold one keep the old keys",
+                    keys(new.difference(old).collect()),
+                    keys(old.difference(new).collect())
+                ),
+                "Take the old shape over in the code_change of who holds it, or read it with defaults.",
+            );
+        }
         if loaded.sticky {
             add(
                 ReasonCode::StickyModule,

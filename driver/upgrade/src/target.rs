@@ -43,6 +43,8 @@ pub struct TargetModule {
     pub loads_nif: bool,
     /// Whether it exports `init/1` and is used as a supervisor only.
     pub supervisor: bool,
+    /// The keys of the struct it defines, `__struct__` among them, where the file says so.
+    pub struct_keys: Option<BTreeSet<String>>,
     /// Exports `code_change/3`.
     pub code_change_3: bool,
     /// Exports `code_change/4`.

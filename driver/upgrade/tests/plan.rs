@@ -35,6 +35,7 @@ fn module(md5: [u8; 16]) -> TargetModule {
         on_load: false,
         loads_nif: false,
         supervisor: false,
+        struct_keys: None,
         code_change_3: true,
         code_change_4: false,
         system_code_change: false,
@@ -49,6 +50,7 @@ fn loaded(md5: [u8; 16], file: &str) -> LoadedModule {
         sticky: false,
         traced: false,
         cover: false,
+        struct_keys: None,
     }
 }
 
@@ -313,6 +315,17 @@ fn each_reason_comes_from_its_cause() {
                 case.facts.configuration.insert("runtime.exs".into(), [1; 16]);
             },
         ),
+        (ReasonCode::ShapeChanged, Verdict::HotWithWarnings, |case| {
+            let keys = |keys: &[&str]| Some(keys.iter().map(|key| (*key).to_owned()).collect());
+            let item = "Elixir.Shop.Item";
+            let mut target = module(NEW);
+            target.struct_keys = keys(&["__struct__", "price", "grams"]);
+            target.code_change_3 = false;
+            case.target.modules.insert(item.into(), target);
+            let mut running = loaded(OLD, "/r/lib/shop-1.0.0/ebin/Elixir.Shop.Item.beam");
+            running.struct_keys = keys(&["__struct__", "price", "name"]);
+            case.facts.modules.insert(item.into(), running);
+        }),
         (ReasonCode::BootFilesOld, Verdict::HotWithWarnings, |case| {
             case.target.modules.insert("Elixir.Shop.New".into(), module(NEW));
         }),
