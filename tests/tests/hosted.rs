@@ -111,3 +111,35 @@ fn one_that_dies_when_it_goes_on_is_caught_before_the_others_go_on() {
     assert_eq!(shop.probe().suspended(), NONE, "{run}");
     assert_eq!(shop.probe().traces(), NONE, "{run}");
 }
+
+/// Guests are born all the time: where the host changes they are migrated with the others; where only a guest does it
+/// cannot be seen in time whose guest a newborn is, and the attempt is given up.
+#[test]
+fn guests_that_are_born_meanwhile_are_not_left_behind() {
+    for (host, guest) in [("v2", "v1"), ("v1", "v2"), ("v2", "v2")] {
+        let (from, to) = (release("v1", "v1"), release(host, guest));
+        let shop = Shop::of(&from).carts(10).pool(10).start();
+        shop.probe().eval(
+            "[{module, M} = code:load_file(M) || M <- [hosting, guest, hotel]],
+             {ok, Inn} = 'Elixir.DynamicSupervisor':start_link([{name, inn}, {strategy, one_for_one}]), unlink(Inn),
+             Born = fun(Born, N) ->
+                 {ok, _} = 'Elixir.DynamicSupervisor':start_child(inn, #{id => N, start => {guest, start_link, [N]}}),
+                 receive stop -> ok after 1 -> Born(Born, N + 1) end
+             end,
+             register(midwife, spawn(fun() -> Born(Born, 1) end)), ok.",
+        );
+        let run = Flyhot::upgrade(&shop, &to).run();
+        shop.probe().eval("midwife ! stop, ok.");
+        let versions = shop.probe().eval(
+            "lists:usort([{H, G} || {_, P, _, _} <- supervisor:which_children(inn), {H, guest, {G, _, _}} <- [sys:get_state(P)]]).",
+        );
+        let expected = match run.exit_code {
+            Some(0) => format!("[{{{host},{guest}}}]"),
+            Some(14) => "[{v1,v1}]".to_owned(),
+            _ => panic!("{run}"),
+        };
+        assert_eq!(versions, expected, "{run}");
+        assert_eq!(shop.probe().suspended(), NONE, "{run}");
+        assert_eq!(shop.probe().traces(), NONE, "{run}");
+    }
+}

@@ -58,7 +58,7 @@
 %% Text of one Erlang term in a report, characters: a line and a half of a terminal.
 -define(TEXT, 300).
 
--record(kind, {id, behaviour, host, modules, entry, pids = [], hib = [], n = 0, hibernated = 0, memory = 0,
+-record(kind, {id, behaviour, host, modules, plain, entry, pids = [], hib = [], n = 0, hibernated = 0, memory = 0,
                parents = #{}}).
 %% What is asked of the processes of one kind in the window.
 %% told: the module whose old vsn its code_change is told, where that is one for all.
@@ -332,7 +332,7 @@ note(Pid, S) ->
         {Behaviour, Host, Modules, Entry, Parent, Hibernated, Memory} ->
             Key = {Behaviour, Host, Modules, Entry},
             {Id, ByKey} = number(Key, S),
-            K = maps:get(Id, S#s.kinds, #kind{id = Id, behaviour = Behaviour, host = Host, modules = Modules, entry = Entry}),
+            K = maps:get(Id, S#s.kinds, #kind{id = Id, behaviour = Behaviour, host = Host, modules = Modules, plain = Modules, entry = Entry}),
             K1 = K#kind{n = K#kind.n + 1, memory = K#kind.memory + Memory,
                         parents = case Parent of none -> K#kind.parents; _ -> (K#kind.parents)#{Parent => []} end},
             %% Hibernated ones are frozen last: each message is a full collection for them.
@@ -391,7 +391,7 @@ refile(Id, Of, S0) ->
         {New, ByKey} = number({B, H, All, E}, S),
         Old = maps:get(New, Kinds, K#kind{id = New, modules = All, pids = [], hib = [], n = 0, hibernated = 0, memory = 0}),
         Moved = length(There) + length(ThereHib),
-        Share = Mem * Moved div N,
+        Share = Mem * Moved div max(N, 1),
         Rest = K#kind{pids = Here, hib = HereHib, n = N - Moved, hibernated = length(HereHib), memory = Mem - Share},
         S#s{by_key = ByKey,
             seen = maps:merge(S#s.seen, maps:map(fun(_, _) -> New end, Set)),
@@ -1121,22 +1121,29 @@ newborns(Left, Rows, Deadline, S, W) ->
             newborns(Left - 1, Rows, Deadline, S, freeze(Born, Rows, Deadline, W1))
     end.
 
-%% Processes of affected kinds that nobody knew: {Pid, KindId | unknown, Host}.
+%% Processes of affected kinds that nobody knew: {Pid, KindId | unknown, Host}. What their specs name is not asked for
+%% here. One that is affected by what it shows itself is of any kind that shows the same, if these are treated alike;
+%% one that only shows a host of others is not known.
 unforeseen(W, S) ->
     Changed = changed_modules(W),
-    %% What the spec of a newborn names is not asked for here: one with a host of others counts.
-    Hosts = maps:from_list([{{B, H}, []} || {Id, #job{behaviour = B, host = H}} <- maps:to_list(W#w.jobs),
-                                            [M | [_ | _]] <- [(maps:get(Id, S#s.kinds))#kind.modules], M =:= H]),
+    Alike = maps:fold(fun(Id, #job{fate = F, how = How, told = T}, A) ->
+        #kind{behaviour = B, host = H, plain = Ms, entry = E} = maps:get(Id, S#s.kinds),
+        Key = {B, H, Ms, E},
+        case A of
+            #{Key := {_, {F, How, T}}} -> A;
+            #{Key := _} -> A#{Key := {unknown, none}};
+            _ -> A#{Key => {Id, {F, How, T}}}
+        end
+    end, #{}, W#w.jobs),
     lists:append([case classify(P) of
                       gone -> [];
                       {B, Host, Mods, Entry, _, _, _} ->
-                          case migrates(B) andalso (affected(Mods, Changed) orelse is_map_key({B, Host}, Hosts)) of
-                              false -> [];
-                              true ->
-                                  case S#s.by_key of
-                                      #{{B, Host, Mods, Entry} := Id} when is_map_key(Id, W#w.jobs) -> [{P, Id, Host}];
-                                      _ -> [{P, unknown, Host}]
-                                  end
+                          case {migrates(B), affected(Mods, Changed), Alike} of
+                              {false, _, _} -> [];
+                              {true, true, #{{B, Host, Mods, Entry} := {Id, _}}} -> [{P, Id, Host}];
+                              {true, false, #{{B, Host, Mods, Entry} := _}} -> [{P, unknown, Host}];
+                              {true, true, _} -> [{P, unknown, Host}];
+                              _ -> []
                           end
                   end || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, W#w.born), P =/= self(), P =/= W#w.guard]).
 
