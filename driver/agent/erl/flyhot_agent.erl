@@ -326,7 +326,6 @@ kind_term(#kind{id = Id, behaviour = B, host = H, modules = Ms, n = N, hibernate
 
 %% Classifies one process and files it under its kind.
 note(Pid, S) ->
-    Seen = (S#s.seen)#{Pid => []},
     case classify(Pid) of
         gone -> S;
         {Behaviour, Host, Modules, Entry, Parent, Hibernated, Memory} ->
@@ -341,7 +340,7 @@ note(Pid, S) ->
                      false -> K1#kind{pids = [Pid | K1#kind.pids]}
                  end,
             Sups = case Behaviour of supervisor -> (S#s.sups)#{Pid => []}; _ -> S#s.sups end,
-            S#s{seen = Seen#{Pid => Id}, by_key = ByKey, kinds = (S#s.kinds)#{Id => K2}, sups = Sups}
+            S#s{seen = (S#s.seen)#{Pid => Id}, by_key = ByKey, kinds = (S#s.kinds)#{Id => K2}, sups = Sups}
     end.
 
 number(Key, #s{by_key = ByKey}) ->

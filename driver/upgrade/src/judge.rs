@@ -119,14 +119,18 @@ fn faults(code: ReasonCode, faults: &[Fault], what: &str) -> Vec<Reason> {
 fn stragglers(list: &[Straggler], what: &str) -> Vec<Reason> {
     list.iter()
         .map(|straggler| {
-            let mut reason = straggler_reason(ReasonCode::Straggler, straggler, what);
             // The loop of OTP's sys.erl in which a suspended process waits.
-            if straggler
+            let suspended = straggler
                 .stack
                 .first()
-                .is_some_and(|frame| frame.starts_with("sys:suspend_loop/"))
-            {
-                reason = straggler_reason(ReasonCode::Straggler, straggler, "was suspended by somebody else");
+                .is_some_and(|frame| frame.starts_with("sys:suspend_loop/"));
+            let what = if suspended {
+                "was suspended by somebody else"
+            } else {
+                what
+            };
+            let mut reason = straggler_reason(ReasonCode::Straggler, straggler, what);
+            if suspended {
                 reason.hint =
                     "Resume it, `sys:resume(pid)`, or have it resumed by whoever suspended it.".into();
             }
