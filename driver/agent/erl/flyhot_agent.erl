@@ -37,6 +37,18 @@
 -define(CODE_SERVER_MS, 200).
 %% Processes sampled for the way back: at 5 us each (current_stacktrace) 25 ms outside any freeze.
 -define(SAMPLE, 5000).
+%% Terms looked at for funs inside one live process: 30 to 45 ms of one whose state is that large, as long as a
+%% code_change takes that walks it; measured 30 to 45 ns each (OTP 25).
+-define(PROCESS_TERMS, 1000000).
+%% The same in one table, persistent term or environment, where nobody waits: a quarter of a second for the largest.
+-define(TABLE_TERMS, 5000000).
+%% Each look at a hibernated process wakes it for a full collection: so many of one kind stand for all.
+-define(HIBERNATED, 20).
+%% Processes of each kind that are looked at before any kind is looked at whole.
+-define(FIRST, 100).
+%% Processes asked for their funs before the time is looked at again, and how long the busy ones of these are waited for.
+-define(BATCH, 1000).
+-define(BATCH_MS, 50).
 %% Silence after which the freeze looks for a cycle of calls (measured: window-facts B1).
 -define(QUIET_MS, 1).
 %% The freeze may hold back callees this often (measured: converged in at most 3).
@@ -235,6 +247,8 @@ command(census, S) -> step(census, S, fun census/1);
 command({stage, Pieces}, S) -> step(stage, S, fun(S1) -> stage(Pieces, S1) end);
 command({copies, Copies}, S) -> step(stage, S, fun(S1) -> copies(Copies, S1) end);
 command({rehearse, Jobs, Down, Limit, Ms}, S) -> step(rehearse, S, fun(S1) -> rehearse_live(Jobs, Down, Limit, Ms, S1) end);
+command({closures, Changed, Removed, Limit, Ms}, S) -> step(closures, S, fun(S1) -> {{ok, closures(Changed, Removed, Limit, Ms, S1)}, S1} end);
+command({remove, Mods}, S) -> step(remove, S, fun(S1) -> {{ok, remove(Mods)}, S1} end);
 command({drain, Mods, Ms, Kill}, S) -> step(drain, S, fun(S1) -> {{ok, drain(Mods, Ms, Kill)}, S1} end);
 command({prepare, Mods}, S) -> step(prepare, S, fun(S1) -> prepare(Mods, S1) end);
 command({way_back, Ids, Mods}, S) -> step(way_back, S, fun(S1) -> {{ok, way_back(Ids, Mods, S1)}, S1} end);
@@ -693,29 +707,256 @@ original(M) ->
 %% Drain, prepare, way back, knock
 %% ---------------------------------------------------------------------------------------------------------------
 
-drain(Mods, Ms, Kill) -> drain([M || M <- Mods, erlang:check_old_code(M)], now_us() + Ms * 1000, Kill, 10).
+drain(Mods, Ms, Kill) ->
+    Begun = now_us(),
+    drain([M || M <- Mods, erlang:check_old_code(M)], Begun, Begun + Ms * 1000, Kill, 10).
 
-drain(Mods, Deadline, Kill, Pause) ->
+drain(Mods, Begun, Deadline, Kill, Pause) ->
     case [M || M <- Mods, not code:soft_purge(M)] of
         [] -> #{modules => [], lingerers => [], killed => []};
         Left ->
             case now_us() > Deadline of
                 false ->
                     receive after Pause -> ok end,
-                    drain(Left, Deadline, Kill, min(Pause * 2, 500));
+                    drain(Left, Begun, Deadline, Kill, min(Pause * 2, 500));
                 true ->
-                    Who = [straggler(P, M, now_us()) || M <- Left, P <- users(M)],
+                    Who = take([{straggler(P, M, Begun), age(M)} || M <- Left, P <- users(M)], ?NAMED),
                     case Kill of
                         true ->
                             [code:purge(M) || M <- Left],
                             #{modules => [], lingerers => [], killed => Who};
-                        false -> #{modules => Left, lingerers => take(Who, ?NAMED), killed => []}
+                        false -> #{modules => Left, lingerers => Who, killed => []}
                     end
             end
     end.
 
+%% Seconds for which a module's old code can have been old: its running code was on the disk no earlier.
+age(M) ->
+    case running_beam(M) of
+        {ok, _} ->
+            case file:read_file_info(code:which(M), [{time, posix}]) of
+                {ok, Info} -> max(0, os:system_time(second) - element(6, Info));
+                {error, _} -> none
+            end;
+        error -> none
+    end.
+
 users(M) ->
     [P || P <- processes(), P =/= self(), try erlang:check_process_code(P, M) catch _:_ -> false end].
+
+%% --- who holds code by a reference that no stack shows ---
+
+%% soft_purge sees return addresses on stacks alone: it says true while funs of the code it takes away live in states
+%% and tables, and each of these then fails with badfun. Looked for within Ms: local funs of any build of Changed, and
+%% whatever names one of Removed. What: old | running | removed.
+closures(Changed, Removed, Limit, Ms, S) ->
+    Old = process_flag(priority, low),
+    Until = now_us() + Ms * 1000,
+    Builds = maps:from_list([{M, M:module_info(md5)} || M <- Changed, erlang:module_loaded(M), makes_funs(M)]),
+    Want = {Builds, maps:from_list([{M, []} || M <- Removed])},
+    Report = case map_size(Builds) + length(Removed) of
+                 0 -> held_term(#{}, {0, 0}, {0, 0}, true);
+                 _ ->
+                     {H1, Tables, Cut1} = held_by_tables(Want, Until),
+                     {H2, Processes, Cut2} = held_by_processes(Want, Limit, Until, H1, S),
+                     held_term(H2, Processes, Tables, not (Cut1 orelse Cut2))
+             end,
+    process_flag(priority, Old),
+    Report.
+
+%% A module without a table of funs makes none; what an older build made is not known.
+makes_funs(M) ->
+    erlang:check_old_code(M) orelse
+        case running_beam(M) of
+            {ok, Bin} ->
+                case beam_lib:chunks(Bin, ["FunT"], [allow_missing_chunks]) of
+                    {ok, {_, [{_, missing_chunk}]}} -> false;
+                    _ -> true
+                end;
+            error -> true
+        end.
+
+held_term(Held, {Looked, Of}, {Tables, OfTables}, Whole) ->
+    #{held => [{What, M, Name, Place, N, Who} || {{What, M, Name, Place}, {N, Who}} <- maps:to_list(Held)],
+      processes => {Looked, Of}, tables => {Tables, OfTables}, whole => Whole}.
+
+hold(Place, Who, Hits, Held) ->
+    lists:foldl(fun({What, M, Name}, H) ->
+        Key = {What, M, Name, Place},
+        case H of
+            #{Key := {N, First}} -> H#{Key := {N + 1, First}};
+            _ -> H#{Key => {1, Who}}
+        end
+    end, Held, Hits).
+
+held_by_tables(Want, Until) ->
+    Env = [{bin(["the environment of ", atom_to_list(A)]), application:get_all_env(A)} || {A, _, _} <- application:loaded_applications()],
+    Log = {<<"the configuration of logger">>, logger:get_config()},
+    Terms = [{bin(io_lib:format("persistent term ~0tP", [K, 8])), V} || {K, V} <- persistent_term:get()],
+    {H1, Cut1} = lists:foldl(fun({Place, Term}, {H, Cut}) ->
+        case now_us() > Until of
+            true -> {H, true};
+            false ->
+                {Left, Hits} = search(Term, Want, {?TABLE_TERMS, #{}}),
+                {hold(Place, <<>>, maps:keys(Hits), H), Cut orelse Left =:= 0}
+        end
+    end, {#{}, false}, [Log | Env] ++ Terms),
+    %% These two name every module of the node, and the environment was looked at.
+    Index = [whereis(code_server), whereis(application_controller)],
+    Tables = [T || T <- ets:all(), ets:info(T, protection) =/= private, not lists:member(ets:info(T, owner), Index)],
+    lists:foldl(fun(T, {H, {Looked, Of}, Cut}) ->
+        case now_us() > Until of
+            true -> {H, {Looked, Of}, true};
+            false ->
+                {Left, Hits} = try in_table(T, Want, Until) catch error:badarg -> {1, #{}} end,
+                Place = bin(io_lib:format("ETS table ~0tp", [case ets:info(T, name) of undefined -> T; Name -> Name end])),
+                {hold(Place, <<>>, maps:keys(Hits), H), {Looked + 1, Of}, Cut orelse Left =:= 0}
+        end
+    end, {H1, {0, length(Tables)}, Cut1}, Tables).
+
+%% {TermsLeft, Hits}; 0 left: not looked at whole.
+in_table(T, Want, Until) ->
+    ets:safe_fixtable(T, true),
+    try rows(ets:select(T, [{'$1', [], ['$1']}], 500), Want, Until, {?TABLE_TERMS, #{}})
+    after ets:safe_fixtable(T, false)
+    end.
+
+rows('$end_of_table', _, _, Acc) -> Acc;
+rows({Rows, More}, Want, Until, Acc) ->
+    case search(Rows, Want, Acc) of
+        {0, _} = Acc1 -> Acc1;
+        {_, Hits} = Acc1 ->
+            case now_us() > Until of
+                true -> {0, Hits};
+                false -> rows(ets:select(More), Want, Until, Acc1)
+            end
+    end.
+
+%% Of processes that answer system messages states and dictionaries, of all others what can be seen without them.
+held_by_processes(Want, Limit, Until, Held, S) ->
+    Kernel = code:lib_dir(kernel),
+    Kinds = [K || #kind{n = N, host = H} = K <- maps:values(S#s.kinds), N > 0, not is_below(code:which(H), Kernel)],
+    Of = lists:sum([N || #kind{n = N} <- Kinds]),
+    Asked = [{take(Hib, ?HIBERNATED), K} || #kind{behaviour = B, hib = Hib} = K <- Kinds, answers(B)]
+        ++ [{Ps, K} || #kind{behaviour = B, pids = Ps} = K <- Kinds, answers(B)],
+    First = [{P, K#kind.id} || {Ps, K} <- Asked, P <- take(Ps, ?FIRST)],
+    Rest = [{P, K#kind.id} || {Ps, K} <- Asked, P <- lists:nthtail(min(?FIRST, length(Ps)), Ps)],
+    Others = [{P, K} || #kind{behaviour = B, pids = Ps, hib = Hib} = K <- Kinds, not answers(B), P <- Ps ++ Hib],
+    {H1, N1, Cut1} = lists:foldl(fun({P, K}, {H, N, Cut}) ->
+        case now_us() < Until andalso process_info(P, dictionary) of
+            {dictionary, D} ->
+                {Left, Hits} = search(D, Want, {?PROCESS_TERMS, #{}}),
+                {hold(place(K), element(1, ref(P)), maps:keys(Hits), H), N + 1, Cut orelse Left =:= 0};
+            undefined -> {H, N + 1, Cut};
+            false -> {H, N, true}
+        end
+    end, {Held, 0, false}, Others),
+    {H2, N2, Cut2} = ask_for_funs(First ++ Rest, Want, Limit, Until, {H1, 0, Cut1}, S),
+    Skipped = lists:any(fun(#kind{behaviour = B, hibernated = N}) -> answers(B) andalso N > ?HIBERNATED end, Kinds),
+    {H2, {N1 + N2, Of}, Cut2 orelse Skipped}.
+
+answers(B) -> migrates(B) orelse B =:= supervisor orelse B =:= agent.
+
+is_below(File, Dir) -> is_list(File) andalso is_list(Dir) andalso lists:prefix(Dir ++ "/", File).
+
+place(#kind{host = H, behaviour = B}) -> bin(io_lib:format("~w ~ts", [B, H])).
+
+ask_for_funs([], _, _, _, Acc, _) -> Acc;
+ask_for_funs(Targets, Want, Limit, Until, {H, N, Cut}, S) ->
+    case now_us() > Until of
+        true -> {H, N, true};
+        false ->
+            {Batch, More} = lists:split(min(?BATCH, length(Targets)), Targets),
+            Ref = erlang:unique_integer([positive]),
+            Worker = self(),
+            Send = fun({Pid, Id} = T) ->
+                case maps:get(Id, S#s.kinds) of
+                    %% Once per handler, and none without handlers.
+                    #kind{behaviour = gen_event} ->
+                        sys(Pid, {S#s.dead, ok}, {replace_state, fun(Handler) -> Worker ! {funs, Ref, T, funs_of(Handler, Want)}, Handler end}),
+                        sys(Pid, {Worker, {Ref, T}}, flyhot_knock);
+                    _ -> sys(Pid, {S#s.dead, ok}, {replace_state, fun(State) -> Worker ! {{Ref, T}, funs_of(State, Want)}, State end})
+                end
+            end,
+            Take = fun({Pid, Id}, {Left, Hits}, {H1, N1, Cut1}) when is_list(Hits) ->
+                           {hold(place(maps:get(Id, S#s.kinds)), element(1, ref(Pid)), Hits, H1), N1 + 1, Cut1 orelse Left =:= 0};
+                      (_, _, {H1, N1, Cut1}) -> {H1, N1 + 1, Cut1}
+                   end,
+            Since = now_us(),
+            Idle = fun(_, _, {H1, N1, _} = Acc1) ->
+                case now_us() - Since > ?BATCH_MS * 1000 of true -> {stop, {H1, N1, true}}; false -> {without, [], Acc1} end
+            end,
+            {H2, N2, Cut2} = flow(Batch, Ref, Send, Take, Idle, Limit, {H, N, Cut}),
+            ask_for_funs(More, Want, Limit, Until, {of_handlers(Ref, H2, S), N2, Cut2}, S)
+    end.
+
+of_handlers(Ref, H, S) ->
+    receive
+        {funs, Ref, {Pid, Id}, {_, Hits}} -> of_handlers(Ref, hold(place(maps:get(Id, S#s.kinds)), element(1, ref(Pid)), Hits, H), S)
+    after 0 -> H
+    end.
+
+%% Inside the process that is asked.
+funs_of(State, Want) ->
+    {Left, Hits} = search([State | get()], Want, {?PROCESS_TERMS, #{}}),
+    {Left, maps:keys(Hits)}.
+
+%% {TermsLeft, #{{What, Module, FunName} => []}}
+search(_, _, {0, _} = Acc) -> Acc;
+search([H | T], Want, {N, Hits}) -> search(T, Want, search(H, Want, {N - 1, Hits}));
+search(T, Want, {N, Hits}) when is_tuple(T) -> elements(tuple_size(T), T, Want, {N - 1, Hits});
+search(M, _, {N, Hits}) when is_map(M), map_size(M) > N -> {0, Hits};
+search(M, Want, {N, Hits}) when is_map(M) ->
+    maps:fold(fun(K, V, Acc) -> search(V, Want, search(K, Want, Acc)) end, {N - 1, Hits}, M);
+search(A, {_, Removed}, {N, Hits}) when is_atom(A) ->
+    {N - 1, case Removed of #{A := _} -> Hits#{{removed, A, none} => []}; _ -> Hits end};
+search(F, {Builds, Removed} = Want, {N, Hits}) when is_function(F) ->
+    {module, M} = erlang:fun_info(F, module),
+    Hits1 = case Removed of #{M := _} -> Hits#{{removed, M, fun_name(F)} => []}; _ -> Hits end,
+    case erlang:fun_info(F, type) of
+        {type, external} -> {N - 1, Hits1};
+        {type, local} ->
+            Hits2 = case {Builds, erlang:fun_info(F, new_uniq)} of
+                        {#{M := Build}, {new_uniq, Build}} -> Hits1#{{running, M, fun_name(F)} => []};
+                        {#{M := _}, _} ->
+                            %% One without a name lost its code before.
+                            case fun_name(F) of [] -> Hits1; Name -> Hits1#{{old, M, Name} => []} end;
+                        _ -> Hits1
+                    end,
+            {env, Env} = erlang:fun_info(F, env),
+            search(Env, Want, {N - 1, Hits2})
+    end;
+search(_, _, {N, Hits}) -> {N - 1, Hits}.
+
+fun_name(F) -> {name, Name} = erlang:fun_info(F, name), Name.
+
+elements(0, _, _, Acc) -> Acc;
+elements(I, T, Want, Acc) -> elements(I - 1, T, Want, search(element(I, T), Want, Acc)).
+
+%% Takes modules away that nobody names any more; one that somebody runs all the same stays.
+remove(Mods) ->
+    Stacks = lists:usort([M || P <- processes(), P =/= self(), {_, St} <- [process_info(P, current_stacktrace)], {M, _, _, _} <- St]),
+    Kept = lists:append([case removed(M, lists:member(M, Stacks)) of ok -> []; Why -> [{M, Why}] end || M <- Mods]),
+    #{removed => Mods -- [M || {M, _} <- Kept], kept => Kept}.
+
+removed(_, true) -> <<"a process executes it">>;
+removed(M, false) ->
+    case {code:soft_purge(M), running_beam(M)} of
+        {false, _} -> <<"a process executes the version before the running one">>;
+        %% What is deleted must be there to be put back.
+        {true, error} -> <<"its running code is not on the node's disk">>;
+        {true, {ok, Bin}} ->
+            case code:prepare_loading([{M, code:which(M), Bin}]) of
+                {error, Why} -> text(Why);
+                {ok, Prepared} ->
+                    code:delete(M),
+                    case code:soft_purge(M) of
+                        true -> ok;
+                        %% Not current any more, but not gone either: the same code becomes current again.
+                        false -> ok = code:finish_loading(Prepared), <<"a process executes it">>
+                    end
+            end
+    end.
 
 %% [{Module, File, Key, Changed :: boolean()}]
 prepare(Mods, S) ->

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use erl_dist::term::Term;
 use flyhot_upgrade::{
-    AbandonCause, Behaviour, DrainReport, Fault, Kind, KnockReport, LoadedModule, NodeApplication, NodeFacts,
-    PersistReport, PhaseTimes, PrepareReport, ProcessRef, RehearsalReport, Straggler, WayBackReport,
-    WindowEnd, WindowReport,
+    AbandonCause, Behaviour, DrainReport, Fault, Held, HeldCode, HeldReport, Kind, KnockReport, Lingerer,
+    LoadedModule, NodeApplication, NodeFacts, PersistReport, PhaseTimes, PrepareReport, ProcessRef,
+    RehearsalReport, RemoveReport, Straggler, WayBackReport, WindowEnd, WindowReport,
 };
 
 use crate::term::{as_atom, as_bool, as_bytes, as_list, as_text, as_tuple, as_u64, get};
@@ -308,16 +308,96 @@ pub fn rehearsal(term: &Term) -> Read<RehearsalReport> {
     })
 }
 
+/// Reads the answer to [`Command::Closures`](crate::Command::Closures).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn held(term: &Term) -> Read<HeldReport> {
+    let report = ok(term)?;
+    let (processes, of_processes) = pair(report, "processes")?;
+    let (tables, of_tables) = pair(report, "tables")?;
+    Ok(HeldReport {
+        held: items(report, "held")?
+            .iter()
+            .map(|held| match as_tuple(held) {
+                Some([code, module, function, place, number, sample]) => Ok(Held {
+                    code: match as_atom(code) {
+                        Some("old") => HeldCode::Old,
+                        Some("running") => HeldCode::Running,
+                        Some("removed") => HeldCode::Removed,
+                        _ => return Err(AnswerError::Malformed("what is held")),
+                    },
+                    module: name(module)?,
+                    function: as_atom(function)
+                        .filter(|name| *name != "none")
+                        .map(str::to_owned),
+                    place: as_text(place).or_malformed("a place")?,
+                    count: as_u64(number).or_malformed("a count")?,
+                    sample: as_text(sample).or_malformed("a sample")?,
+                }),
+                _ => Err(AnswerError::Malformed("held code")),
+            })
+            .collect::<Read<_>>()?,
+        processes,
+        of_processes,
+        tables,
+        of_tables,
+        whole: as_bool(field(report, "whole")?).or_malformed("whole")?,
+    })
+}
+
+fn pair(term: &Term, key: &'static str) -> Read<(u64, u64)> {
+    match as_tuple(field(term, key)?) {
+        Some([looked, of]) => Ok((as_u64(looked).or_malformed(key)?, as_u64(of).or_malformed(key)?)),
+        _ => Err(AnswerError::Malformed(key)),
+    }
+}
+
+/// Reads the answer to [`Command::Remove`](crate::Command::Remove).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn removed(term: &Term) -> Read<RemoveReport> {
+    let report = ok(term)?;
+    Ok(RemoveReport {
+        removed: names(report, "removed")?,
+        kept: said_of_modules(report, "kept")?,
+    })
+}
+
+/// `[{Module, Text}]`.
+fn said_of_modules(term: &Term, key: &'static str) -> Read<Vec<(String, String)>> {
+    items(term, key)?
+        .iter()
+        .map(|said| match as_tuple(said) {
+            Some([module, text]) => Ok((name(module)?, as_text(text).or_malformed(key)?)),
+            _ => Err(AnswerError::Malformed(key)),
+        })
+        .collect()
+}
+
 /// Reads the answer to [`Command::Drain`](crate::Command::Drain).
 ///
 /// # Errors
 /// The agent's refusal, or a shape unknown here.
 pub fn drain(term: &Term) -> Read<DrainReport> {
     let report = ok(term)?;
+    let lingerers = |key| {
+        items(report, key)?
+            .iter()
+            .map(|lingerer| match as_tuple(lingerer) {
+                Some([who, age]) => Ok(Lingerer {
+                    straggler: straggler(who)?,
+                    age_s: as_u64(age),
+                }),
+                _ => Err(AnswerError::Malformed("a lingerer")),
+            })
+            .collect::<Read<Vec<_>>>()
+    };
     Ok(DrainReport {
         modules: names(report, "modules")?,
-        lingerers: stragglers(report, "lingerers")?,
-        killed: stragglers(report, "killed")?,
+        lingerers: lingerers("lingerers")?,
+        killed: lingerers("killed")?,
     })
 }
 
@@ -328,13 +408,7 @@ pub fn drain(term: &Term) -> Read<DrainReport> {
 pub fn prepare(term: &Term) -> Read<PrepareReport> {
     let report = ok(term)?;
     Ok(PrepareReport {
-        refused: items(report, "refused")?
-            .iter()
-            .map(|refused| match as_tuple(refused) {
-                Some([module, why]) => Ok((name(module)?, as_text(why).or_malformed("a refusal")?)),
-                _ => Err(AnswerError::Malformed("a refused module")),
-            })
-            .collect::<Read<_>>()?,
+        refused: said_of_modules(report, "refused")?,
         old_missing: names(report, "old_missing")?,
     })
 }

@@ -103,6 +103,19 @@ pub enum Command<'a> {
         /// Deadline, milliseconds.
         timeout_ms: u64,
     },
+    /// Looks for funs of older builds of changed modules, and for whoever holds removed ones.
+    Closures {
+        /// The changed modules.
+        changed: Vec<String>,
+        /// The removed modules.
+        removed: Vec<String>,
+        /// Unanswered messages at any time.
+        in_flight: u64,
+        /// How long to look, milliseconds.
+        timeout_ms: u64,
+    },
+    /// Deletes modules, unless somebody executes them.
+    Remove(Vec<String>),
     /// soft_purges what has old code.
     Drain {
         /// The changed modules.
@@ -174,6 +187,19 @@ impl Command<'_> {
                 number(*in_flight),
                 number(*timeout_ms),
             ]),
+            Command::Closures {
+                changed,
+                removed,
+                in_flight,
+                timeout_ms,
+            } => tuple([
+                atom("closures"),
+                atoms(changed),
+                atoms(removed),
+                number(*in_flight),
+                number(*timeout_ms),
+            ]),
+            Command::Remove(modules) => tuple([atom("remove"), atoms(modules)]),
             Command::Drain {
                 modules,
                 timeout_ms,

@@ -130,6 +130,17 @@ fn commands_have_the_bytes_the_agent_knows() {
         .term(),
     );
     check(
+        "closures",
+        &Command::Closures {
+            changed: vec!["m".into()],
+            removed: vec!["gone".into()],
+            in_flight: 1000,
+            timeout_ms: 5000,
+        }
+        .term(),
+    );
+    check("remove", &Command::Remove(vec!["gone".into()]).term());
+    check(
         "drain",
         &Command::Drain {
             modules: vec!["m".into()],

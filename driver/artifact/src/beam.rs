@@ -251,6 +251,20 @@ impl Beam {
         Ok(literals)
     }
 
+    /// Whether it may name a module: as an atom, or anywhere in a literal (`&Mod.fun/1`, a list of modules). A name that
+    /// is part of a longer one in a literal counts too.
+    ///
+    /// # Errors
+    /// Its literals are damaged.
+    pub fn names(&self, module: &str) -> Result<bool, BeamError> {
+        Ok(self.atoms().iter().any(|atom| atom == module)
+            || self.literals()?.iter().any(|literal| {
+                literal
+                    .windows(module.len())
+                    .any(|part| part == module.as_bytes())
+            }))
+    }
+
     /// Whether it has an on_load function: the instruction that marks it.
     ///
     /// # Errors

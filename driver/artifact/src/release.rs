@@ -18,7 +18,7 @@ use md5::{Digest as _, Md5};
 
 use crate::{
     application::{App, Origin, Rel, Resource, ResourceError, StartType, is_plain},
-    beam::BeamError,
+    beam::{Beam, BeamError},
     code_id::{CodeId, code_id},
     manifest::{FileDigest, Format, Manifest, Module, Toolchain},
     name::{ModuleName, ReleasePath},
@@ -272,6 +272,34 @@ impl Release {
             return Err(ReadModuleError::Changed { path });
         }
         Ok(bytes)
+    }
+
+    /// Of each of these modules that the release's own code names: one module that does.
+    ///
+    /// # Errors
+    /// [`ReadModuleError`]: a file cannot be read or has changed.
+    pub fn naming(&self, modules: &[String]) -> Result<BTreeMap<String, String>, ReadModuleError> {
+        let mut named = BTreeMap::new();
+        let own = self
+            .modules
+            .iter()
+            .filter(|(_, module)| module.origin == Origin::Own);
+        for (name, module) in own.take_while(|_| !modules.is_empty()) {
+            // What could be read once and has not changed can be read again.
+            let Ok(beam) = Beam::parse(&self.read_module(name.as_str())?) else {
+                return Err(ReadModuleError::Changed {
+                    path: self.root.join(module.path.as_str()),
+                });
+            };
+            for looked_for in modules {
+                if beam.names(looked_for).unwrap_or(true) {
+                    named
+                        .entry(looked_for.clone())
+                        .or_insert_with(|| name.as_str().to_owned());
+                }
+            }
+        }
+        Ok(named)
     }
 
     /// The code id of what the release adds to OTP and Elixir.

@@ -66,6 +66,25 @@ fn golden_copies_are_written_byte_for_byte() {
     }
 }
 
+/// Names are in the atoms, and of external funs and lists of modules in literals alone.
+#[test]
+fn a_beam_says_which_modules_it_names() {
+    let source = "-module(naming).
+        -export([call/0, capture/0, listed/0]).
+        call() -> called:work().
+        capture() -> fun captured:work/1.
+        listed() -> [{first, listed_too, 1}].\n";
+    for otp in installations() {
+        fs::write(otp.scratch().join("naming.erl"), source).unwrap();
+        otp.finish(otp.command("erlc").arg("naming.erl").current_dir(otp.scratch()));
+        let beam = Beam::parse(&fs::read(otp.scratch().join("naming.beam")).unwrap()).unwrap();
+        for named in ["called", "captured", "listed_too"] {
+            assert!(beam.names(named).unwrap(), "{named}");
+        }
+        assert!(!beam.names("elsewhere").unwrap());
+    }
+}
+
 #[test]
 fn a_copy_is_a_beam_that_names_the_alias_and_keeps_the_rest() {
     for otp in ["otp-25", "otp-29"] {

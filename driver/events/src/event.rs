@@ -37,6 +37,8 @@ pub enum Step {
     Connect,
     /// Looking at modules and processes.
     Census,
+    /// Looking for local funs of older builds and for whoever holds removed modules.
+    Closures,
     /// Sending changed beams.
     Stage,
     /// Running the new code_change on live states.
@@ -53,6 +55,8 @@ pub enum Step {
     Window,
     /// Writing the new code to the node's disk.
     Persist,
+    /// Deleting modules that the release no longer has.
+    Remove,
     /// Removing the agent and everything staged.
     Cleanup,
 }

@@ -126,8 +126,16 @@ reason_codes! {
     StartModuleChanged = "start_module_changed", Warning;
     /// A supervisor's module changed; child specs of running supervisors stay as they are.
     SupervisorChanged = "supervisor_changed", Warning;
-    /// The release no longer has a module that the node has loaded; it stays loaded.
+    /// The release no longer has a module that the node has loaded; somebody names, runs or holds it, so it stays loaded.
     ModuleRemoved = "module_removed", Warning;
+    /// The release no longer has a module that the node has loaded, and nobody names, runs or holds it: it is deleted after the swap.
+    ModuleDeleted = "module_deleted", Note;
+    /// Local funs of the version before the running one are held by states or tables; taking that version away makes them fail with badfun.
+    ClosureOfOldBuild = "closure_of_old_build", Cold;
+    /// Local funs of a changed module are held by states or tables; they fail with badfun once that module is upgraded again.
+    ClosureOfRunningBuild = "closure_of_running_build", Warning;
+    /// Not every state and table could be looked at for funs of older builds within the time for it.
+    ClosuresSampled = "closures_sampled", Note;
     /// The keys of a struct changed and its module has no code_change: states, messages and tables that hold one keep the old keys.
     ShapeChanged = "shape_changed", Warning;
     /// Whether the shape of a state changed cannot be known from a stripped module.

@@ -71,12 +71,13 @@ impl Watch {
 
 fn in_window(step: Option<Step>) -> bool {
     match step {
-        Some(Step::Window | Step::Persist | Step::Cleanup) => true,
+        Some(Step::Window | Step::Persist | Step::Remove | Step::Cleanup) => true,
         None
         | Some(
             Step::Read
             | Step::Connect
             | Step::Census
+            | Step::Closures
             | Step::Stage
             | Step::Rehearse
             | Step::Drain

@@ -241,8 +241,8 @@ fn every_value_is_documented_and_no_other() {
         ),
         (
             "### Step",
-            every!(Step: Read, Connect, Census, Stage, Rehearse, Drain, Prepare, WayBack, Knock, Window, Persist,
-                Cleanup)
+            every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, WayBack, Knock, Window,
+                Persist, Remove, Cleanup)
             .to_vec(),
         ),
         ("### Unit", every!(Unit: Modules, Processes, Bytes, Files, Attempts).to_vec()),

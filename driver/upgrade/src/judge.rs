@@ -8,8 +8,8 @@ use flyhot_events::{
 
 use crate::plan::{Plan, elixir_name};
 use crate::{
-    AbandonCause, DrainReport, Fault, KnockReport, PersistReport, PrepareReport, ProcessRef, RehearsalReport,
-    Straggler, WindowEnd, WindowReport,
+    AbandonCause, DrainReport, Fault, KnockReport, Lingerer, PersistReport, PrepareReport, ProcessRef,
+    RehearsalReport, RemoveReport, Straggler, WindowEnd, WindowReport,
 };
 
 /// The most stack frames a sentence shows.
@@ -168,8 +168,11 @@ pub fn drain(report: &DrainReport) -> Vec<Reason> {
         .map(|lingerer| {
             let mut reason = straggler_reason(
                 ReasonCode::Lingerers,
-                lingerer,
-                "still executes the version before the running one",
+                &lingerer.straggler,
+                &format!(
+                    "still executes the version before the running one{}",
+                    since(lingerer)
+                ),
             );
             reason.hint = "Wait for it (--drain-timeout), or end it (--kill-lingerers).".into();
             reason
@@ -186,13 +189,40 @@ pub fn drain(report: &DrainReport) -> Vec<Reason> {
     reasons.extend(report.killed.iter().map(|killed| {
         let mut reason = straggler_reason(
             ReasonCode::LingerersKilled,
-            killed,
-            "was ended, it executed the version before the running one",
+            &killed.straggler,
+            &format!(
+                "was ended, it executed the version before the running one{}",
+                since(killed)
+            ),
         );
         reason.hint = String::new();
         reason
     }));
     reasons
+}
+
+fn since(lingerer: &Lingerer) -> String {
+    lingerer
+        .age_s
+        .map(|seconds| format!(", for at most {seconds} s"))
+        .unwrap_or_default()
+}
+
+/// What taking removed modules away means: those that somebody runs after all.
+pub fn remove(report: &RemoveReport) -> Vec<Reason> {
+    report
+        .kept
+        .iter()
+        .map(|(module, why)| {
+            let shown = elixir_name(module);
+            Reason::new(
+                ReasonCode::ModuleRemoved,
+                &shown,
+                format!("{shown} is not in the release any more and stays loaded: {why}"),
+                "It goes with the next cold deploy.",
+            )
+        })
+        .collect()
 }
 
 /// What preparing means: refusals.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flyhot_events::{PlannedKind, PlannedModules, Reason, ReasonCode, Severity, Verdict, WayBack};
 
+use crate::held::{self, HeldReport};
 use crate::target::{CodeChange, Policy, Target, TargetModule};
 use crate::{
     Behaviour, Fate, Kind, NodeFacts, PrepareReport, Rehearsal, Script, ScriptKind, ScriptModule,
@@ -110,6 +111,8 @@ pub struct Plan {
     pub way_back: WayBack,
     /// How long it would take, microseconds.
     pub revert_us: u64,
+    /// Removed modules that go after the swap: nobody names, runs or holds them.
+    pub removable: Vec<String>,
 }
 
 /// What a plan is made of.
@@ -127,6 +130,12 @@ pub struct PlanInput<'a> {
     pub code_changes: &'a BTreeMap<String, CodeChange>,
     /// Changed modules whose loaded code is not what lies on the node's disk.
     pub drifted: &'a BTreeSet<String>,
+    /// Who holds code by references that no stack shows.
+    pub held: &'a HeldReport,
+    /// How long was looked for them, milliseconds.
+    pub held_limit_ms: u64,
+    /// Of each removed module that the release's own code still names: one module that does.
+    pub named_by: &'a BTreeMap<String, String>,
     /// What was sampled.
     pub way_back: &'a WayBackReport,
     /// What the user wants.
@@ -146,6 +155,8 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     toolchain(input, &mut reasons);
     applications(input, &mut reasons);
     modules(input, &mut reasons);
+    held::closures(input.held, input.held_limit_ms, &mut reasons);
+    let removable = removed(input, &mut reasons);
     processes(&kinds, input, &mut reasons);
     let (way_back, revert_us) = predict_revert(input);
     way_back_reasons(way_back, revert_us, input, &mut reasons);
@@ -160,6 +171,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
         reasons,
         way_back,
         revert_us,
+        removable,
     }
 }
 
@@ -378,25 +390,6 @@ fn modules(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
         };
         module_reasons(name, module, &shown, input, reasons);
     }
-    if !input.changes.removed.is_empty() {
-        let names: Vec<String> = input
-            .changes
-            .removed
-            .iter()
-            .take(NAMED)
-            .map(|name| elixir_name(name))
-            .collect();
-        reasons.push(Reason::new(
-            ReasonCode::ModuleRemoved,
-            names.first().cloned().unwrap_or_default(),
-            format!(
-                "{} modules are not in the release any more and stay loaded: {}",
-                input.changes.removed.len(),
-                names.join(", ")
-            ),
-            "They go with the next cold deploy.",
-        ));
-    }
     let configuration = configuration_changed(input);
     if let Some(first) = configuration.first() {
         reasons.push(Reason::new(
@@ -427,6 +420,43 @@ fn modules(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             "Deploy the release as the node's image before its next restart.",
         ));
     }
+}
+
+/// What becomes of modules that the release no longer has; those that go after the swap.
+fn removed(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) -> Vec<String> {
+    let (go, kept) = held::removable(input);
+    if let Some(first) = go.first() {
+        let names: Vec<String> = go.iter().take(NAMED).map(|name| elixir_name(name)).collect();
+        reasons.push(Reason::new(
+            ReasonCode::ModuleDeleted,
+            elixir_name(first),
+            format!(
+                "{} modules are not in the release any more, and nobody names, runs or holds them; they are deleted after \
+                 the swap: {}",
+                go.len(),
+                names.join(", ")
+            ),
+            "",
+        ));
+    }
+    if let Some(first) = kept.keys().next() {
+        let names: Vec<String> = kept
+            .iter()
+            .take(NAMED)
+            .map(|(name, why)| format!("{} ({why})", elixir_name(name)))
+            .collect();
+        reasons.push(Reason::new(
+            ReasonCode::ModuleRemoved,
+            elixir_name(first),
+            format!(
+                "{} modules are not in the release any more and stay loaded: {}",
+                kept.len(),
+                names.join(", ")
+            ),
+            "They go with the next cold deploy.",
+        ));
+    }
+    go
 }
 
 /// Names of the configuration files that differ; none where the node runs from no release.

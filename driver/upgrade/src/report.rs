@@ -45,15 +45,24 @@ pub struct RehearsalReport {
     pub silent: Vec<Straggler>,
 }
 
+/// A process that runs the version before the running one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lingerer {
+    /// The process, and how long it was waited for.
+    pub straggler: Straggler,
+    /// For how long at most the running version has been the running one, seconds; `None` where its file is not known.
+    pub age_s: Option<u64>,
+}
+
 /// What came of draining.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DrainReport {
     /// Modules whose old code is still in use.
     pub modules: Vec<String>,
     /// Who uses it.
-    pub lingerers: Vec<Straggler>,
+    pub lingerers: Vec<Lingerer>,
     /// Processes ended for `--kill-lingerers`.
-    pub killed: Vec<Straggler>,
+    pub killed: Vec<Lingerer>,
 }
 
 /// What came of preparing.
@@ -158,6 +167,15 @@ pub struct WindowReport {
     pub longest_freeze_us: u64,
     /// Phases, microseconds.
     pub phases: PhaseTimes,
+}
+
+/// What came of taking removed modules away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemoveReport {
+    /// Modules that are gone.
+    pub removed: Vec<String>,
+    /// Modules that stay, with why.
+    pub kept: Vec<(String, String)>,
 }
 
 /// What came of writing to the node's disk.

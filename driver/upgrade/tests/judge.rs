@@ -20,6 +20,7 @@ fn plan() -> Plan {
         reasons: vec![],
         way_back: WayBack::Exact,
         revert_us: 0,
+        removable: vec![],
     }
 }
 

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flyhot_events::{ReasonCode, Severity, Verdict, WayBack};
 use flyhot_upgrade::{
-    Behaviour, CodeChange, Fate, Kind, LoadedModule, NodeApplication, NodeFacts, Plan, PlanInput, Policy,
-    Rehearsal, Target, TargetApplication, TargetModule, WayBackReport, changes, plan,
+    Behaviour, CodeChange, Fate, Held, HeldCode, HeldReport, Kind, LoadedModule, NodeApplication, NodeFacts,
+    Plan, PlanInput, Policy, Rehearsal, Target, TargetApplication, TargetModule, WayBackReport, changes,
+    plan,
 };
 use proptest::prelude::*;
 
@@ -22,6 +23,8 @@ struct Case {
     code_changes: BTreeMap<String, CodeChange>,
     drifted: BTreeSet<String>,
     on_disk: BTreeSet<String>,
+    held: HeldReport,
+    named_by: BTreeMap<String, String>,
     way_back: WayBackReport,
     policy: Policy,
 }
@@ -139,6 +142,11 @@ impl Case {
             code_changes: [(CART.to_owned(), CodeChange::Ends)].into(),
             drifted: BTreeSet::new(),
             on_disk: BTreeSet::new(),
+            held: HeldReport {
+                whole: true,
+                ..HeldReport::default()
+            },
+            named_by: BTreeMap::new(),
             way_back: WayBackReport {
                 sampled: 100,
                 inside: 0,
@@ -166,9 +174,71 @@ impl Case {
             changes: &changes,
             code_changes: &self.code_changes,
             drifted: &self.drifted,
+            held: &self.held,
+            held_limit_ms: 5000,
+            named_by: &self.named_by,
             way_back: &self.way_back,
             policy: &self.policy,
         })
+    }
+}
+
+fn held(code: HeldCode, module: &str) -> Held {
+    Held {
+        code,
+        module: module.into(),
+        function: Some("-init/1-fun-0-".into()),
+        place: "gen_server Elixir.Shop.Cart".into(),
+        count: 3,
+        sample: "<0.9.0>".into(),
+    }
+}
+
+/// A removed module goes only when nothing speaks for it, whatever else is known.
+#[test]
+fn a_removed_module_stays_for_each_reason_alone() {
+    type Change = fn(&mut Case);
+    let gone = "Elixir.Shop.Gone";
+    let case = || {
+        let mut case = Case::new();
+        case.facts.modules.insert(
+            gone.into(),
+            loaded(OLD, "/app/lib/shop-1.0.0/ebin/Elixir.Shop.Gone.beam"),
+        );
+        case
+    };
+    assert_eq!(case().plan().removable, [gone]);
+    let changes: [(Change, &str); 4] = [
+        (
+            |case| {
+                case.named_by.insert("Elixir.Shop.Gone".into(), CART.into());
+            },
+            "Shop.Gone (Shop.Cart names it)",
+        ),
+        (
+            |case| case.kinds.push(kind(Behaviour::Raw, "Elixir.Shop.Gone")),
+            "Shop.Gone (run by 10 processes)",
+        ),
+        (
+            |case| case.held.held.push(held(HeldCode::Removed, "Elixir.Shop.Gone")),
+            "Shop.Gone (held by 3 processes of gen_server Shop.Cart (<0.9.0>, -init/1-fun-0-))",
+        ),
+        (
+            |case| case.held.whole = false,
+            "Shop.Gone (not every state and table could be looked at)",
+        ),
+    ];
+    for (change, why) in changes {
+        let mut case = case();
+        change(&mut case);
+        let plan = case.plan();
+        assert_eq!(plan.removable, [""; 0], "{why}");
+        let reason = plan
+            .reasons
+            .iter()
+            .find(|reason| reason.code == ReasonCode::ModuleRemoved)
+            .unwrap();
+        assert!(reason.sentence.contains(why), "{}", reason.sentence);
     }
 }
 
@@ -225,6 +295,19 @@ fn each_reason_comes_from_its_cause() {
         (ReasonCode::ToolchainDiffers, Verdict::Cold, |case| {
             case.target.modules.get_mut("lists").unwrap().md5 = NEW;
         }),
+        (ReasonCode::ClosureOfOldBuild, Verdict::Cold, |case| {
+            case.held.held.push(held(HeldCode::Old, CART));
+        }),
+        (
+            ReasonCode::ClosureOfRunningBuild,
+            Verdict::HotWithWarnings,
+            |case| {
+                case.held.held.push(held(HeldCode::Running, CART));
+            },
+        ),
+        (ReasonCode::ClosuresSampled, Verdict::Hot, |case| {
+            case.held.whole = false
+        }),
         (ReasonCode::NifChanged, Verdict::Cold, |case| {
             case.target.modules.get_mut(CART).unwrap().loads_nif = true
         }),
@@ -262,7 +345,7 @@ fn each_reason_comes_from_its_cause() {
         (ReasonCode::SupervisorChanged, Verdict::HotWithWarnings, |case| {
             case.target.modules.get_mut(CART).unwrap().supervisor = true;
         }),
-        (ReasonCode::ModuleRemoved, Verdict::HotWithWarnings, |case| {
+        (ReasonCode::ModuleDeleted, Verdict::Hot, |case| {
             let gone = loaded(OLD, "/app/lib/shop-1.0.0/ebin/Elixir.Shop.Gone.beam");
             case.facts.modules.insert("Elixir.Shop.Gone".into(), gone);
         }),

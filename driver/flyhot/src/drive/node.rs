@@ -1,6 +1,6 @@
 //! The steps of design §5, in order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flyhot_agent::{AnswerError, Command, DiskModule};
@@ -10,13 +10,14 @@ use flyhot_events::{
 use flyhot_node::ConnectOptions;
 use flyhot_upgrade::judge;
 use flyhot_upgrade::{
-    Changes, Kind, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes, plan,
+    Changes, HeldReport, Kind, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes, plan,
 };
 
 use super::agent::{Agent, AgentError};
 use super::facts;
 use super::persist::Places;
 use super::rehearse::Copies;
+use super::stages::ms;
 use super::steps::Steps;
 use super::{NodeError, NodeRequest};
 use crate::errors;
@@ -25,6 +26,9 @@ use crate::options::{Direction, Options, Persist, Rehearsal, WayBackNeeded};
 /// How long each step of connecting may take. The node itself gives up on a handshake after 7 s
 /// (`net_kernel`, `setuptime`).
 const CONNECT_STEP: Duration = Duration::from_secs(7);
+
+/// How long to look for funs of older builds: measured 0.1 s for 10 000 processes, 1.2 s for 100 000.
+const HELD: Duration = Duration::from_secs(5);
 
 pub(super) async fn upgrade(
     request: &NodeRequest<'_>,
@@ -141,12 +145,14 @@ pub(super) struct Seen {
     pub(super) before: String,
     pub(super) after: String,
     pub(super) drifted: BTreeSet<String>,
+    pub(super) named_by: BTreeMap<String, String>,
+    pub(super) held: HeldReport,
 }
 
 impl Work<'_> {
     async fn run(&self, steps: &mut Steps<'_>) -> Result<NodeOutcome, AgentError> {
         let node = steps.node().to_owned();
-        let seen = self.census(steps).await?;
+        let mut seen = self.census(steps).await?;
         if seen.changes.is_nothing() {
             let mut outcome = NodeOutcome::untouched(node, OutcomeKind::NothingToDo);
             if self.policy.persist && !self.request.plan_only {
@@ -158,6 +164,7 @@ impl Work<'_> {
             };
             return Ok(outcome);
         }
+        self.held(&mut seen, steps).await?;
         let mut plan = self.plan(&seen).await?;
         self.say_plan(&seen, &plan, steps);
         if plan.verdict() == Verdict::Cold {
@@ -203,6 +210,20 @@ impl Work<'_> {
                         errors::chain(&error)
                     ),
                     "Run the same command again: it writes what is missing.",
+                )),
+            }
+        }
+        if outcome.outcome == OutcomeKind::Upgraded && !plan.removable.is_empty() {
+            match self.remove(&plan.removable, steps).await {
+                Ok(reasons) => outcome.reasons.extend(reasons),
+                Err(error) => outcome.reasons.push(Reason::new(
+                    ReasonCode::ModuleRemoved,
+                    &node,
+                    format!(
+                        "whether modules that the release no longer has are gone is not known: {}",
+                        errors::chain(&error)
+                    ),
+                    "They go with the next cold deploy.",
                 )),
             }
         }
@@ -264,7 +285,36 @@ impl Work<'_> {
             before,
             after,
             drifted,
+            named_by: BTreeMap::new(),
+            held: HeldReport::default(),
         })
+    }
+
+    /// Who holds changed or removed code by references that no stack shows.
+    async fn held(&self, seen: &mut Seen, steps: &mut Steps<'_>) -> Result<(), AgentError> {
+        let begun = steps.begin(Step::Closures);
+        let removed = &seen.changes.removed;
+        // A file that cannot be read any more ends the upgrade where it is staged; nothing is deleted for its sake.
+        seen.named_by = self.request.release.naming(removed).unwrap_or_else(|_| {
+            let unread = |name: &String| (name.clone(), "a file that cannot be read".to_owned());
+            removed.iter().map(unread).collect()
+        });
+        let command = Command::Closures {
+            changed: seen.changes.changed.clone(),
+            removed: removed
+                .iter()
+                .filter(|name| !seen.named_by.contains_key(*name))
+                .cloned()
+                .collect(),
+            in_flight: self.policy.in_flight,
+            timeout_ms: ms(HELD),
+        };
+        seen.held = self
+            .agent
+            .slow("looking for funs", &command, flyhot_agent::held)
+            .await?;
+        steps.done(begun, seen.held.processes, Unit::Processes);
+        Ok(())
     }
 
     pub(super) async fn disk(&self, modules: Vec<String>) -> Result<Vec<DiskModule>, AgentError> {
@@ -316,6 +366,9 @@ impl Work<'_> {
             changes: &seen.changes,
             code_changes: &seen.copies.code_changes,
             drifted: &seen.drifted,
+            held: &seen.held,
+            held_limit_ms: ms(HELD),
+            named_by: &seen.named_by,
             way_back: &way_back,
             policy: &self.policy,
         }))

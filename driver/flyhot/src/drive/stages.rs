@@ -291,6 +291,22 @@ impl Work<'_> {
         Ok(judge::persist(&report, &homeless))
     }
 
+    /// Deletes modules that the release no longer has; those that somebody runs after all.
+    pub(super) async fn remove(
+        &self,
+        modules: &[String],
+        steps: &mut Steps<'_>,
+    ) -> Result<Vec<Reason>, AgentError> {
+        let begun = steps.begin(Step::Remove);
+        let command = Command::Remove(modules.to_vec());
+        let report = self
+            .agent
+            .slow("deleting modules", &command, flyhot_agent::removed)
+            .await?;
+        steps.done(begun, report.removed.len() as u64, Unit::Modules);
+        Ok(judge::remove(&report))
+    }
+
     /// A driver that was killed between the swap and the disk left the old files there: a restart would boot them.
     pub(super) async fn persist_what_runs(
         &self,
@@ -331,6 +347,6 @@ impl Work<'_> {
     }
 }
 
-fn ms(duration: Duration) -> u64 {
+pub(super) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -91,6 +91,7 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::Read => "read release",
         Step::Connect => "connect",
         Step::Census => "census",
+        Step::Closures => "closures",
         Step::Stage => "stage",
         Step::Rehearse => "rehearse",
         Step::Drain => "drain",
@@ -99,6 +100,7 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::Knock => "knock",
         Step::Window => "window",
         Step::Persist => "persist",
+        Step::Remove => "remove",
         Step::Cleanup => "clean up",
     }
 }

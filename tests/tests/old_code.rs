@@ -1,0 +1,416 @@
+//! Code that is still in use after it was replaced: by stacks, by funs that nobody sees on a stack, and modules that
+//! the release no longer has.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use flyhot_tests::{Flyhot, Otp, Release, Run, Shop};
+
+const NONE: [&str; 0] = [];
+
+/// The shop with `keeper` in a version of its own, and `shelf`.
+fn release(tag: &str) -> Release {
+    Release::shop(Otp::under_test(), "v1")
+        .variant()
+        .erlang(
+            "keeper",
+            &include_str!("../fixtures/old_code/keeper.erl").replace("?TAG", tag),
+        )
+        .erlang("shelf", include_str!("../fixtures/old_code/shelf.erl"))
+        .build()
+}
+
+fn start(release: &Release) -> Shop {
+    let shop = Shop::of(release).carts(10).pool(10).start();
+    shop.probe()
+        .eval("[{module, M} = code:load_file(M) || M <- [keeper, shelf]], ok.");
+    shop
+}
+
+/// The sentences of the reasons with this code.
+fn sentences(run: &Run, code: &str) -> Vec<String> {
+    run.node(0)["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|reason| reason["code"] == code)
+        .map(|reason| reason["sentence"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn one(run: &Run, code: &str) -> String {
+    let found = sentences(run, code);
+    assert_eq!(found.len(), 1, "{code}: {run}");
+    found[0].clone()
+}
+
+fn clean(shop: &Shop, run: &Run) {
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    assert_eq!(shop.probe().traces(), NONE, "{run}");
+}
+
+/// The upgrade that makes its code old leaves a looping process alone; the next one, which would have to kill it, is
+/// refused and names it, unless it may.
+#[test]
+fn a_raw_loop_is_named_by_the_upgrade_that_would_kill_it() {
+    let [v1, v2, v3] = ["v1", "v2", "v3"].map(release);
+    let shop = start(&v1);
+    let pid = shop
+        .probe()
+        .eval("P = spawn(keeper, loop, []), register(looping, P), pid_to_list(P).");
+    let pid = pid.trim_matches('"').to_owned();
+    let version = "looping ! {ask, self()}, receive {loop, V} -> V end.";
+    Flyhot::upgrade(&shop, &v2).run().expect("upgraded", 0);
+    assert_eq!(shop.probe().eval(version), "v1");
+
+    let run = Flyhot::upgrade(&shop, &v3).args(["--drain-timeout", "1s"]).run();
+    run.expect("refused", 10);
+    let said = one(&run, "lingerers");
+    for part in [
+        pid.as_str(),
+        "looping",
+        "keeper:loop/0",
+        "for at most",
+        "0 messages",
+        "waited 1",
+    ] {
+        assert!(said.contains(part), "{part} is not said: {run}");
+    }
+    assert_eq!(shop.probe().eval(version), "v1");
+    assert_eq!(shop.probe().eval("keeper:version()."), "{v2,captured}");
+    clean(&shop, &run);
+
+    let run = Flyhot::upgrade(&shop, &v3)
+        .args(["--drain-timeout", "100ms", "--kill-lingerers"])
+        .run();
+    run.expect("upgraded", 0);
+    assert!(one(&run, "lingerers_killed").contains(&pid), "{run}");
+    assert_eq!(shop.probe().eval("whereis(looping)."), "undefined");
+    assert_eq!(shop.probe().eval("keeper:version()."), "{v3,captured}");
+    clean(&shop, &run);
+}
+
+/// Where a fun may be kept: how it gets there (`F`), how it is taken away again, and what the reason calls the place.
+const PLACES: [(&str, &str, &str, &str); 13] = [
+    (
+        "a gen_server",
+        "{ok, P} = shelf:server(F), register(kept, P)",
+        "exit(whereis(kept), kill)",
+        "gen_server shelf",
+    ),
+    (
+        "a gen_statem",
+        "{ok, P} = shelf:statem(#{deep => [{F}]}), register(kept, P)",
+        "exit(whereis(kept), kill)",
+        "gen_statem shelf",
+    ),
+    (
+        "a handler of gen_event",
+        "{ok, P} = shelf:event(F), register(kept, P)",
+        "exit(whereis(kept), kill)",
+        "gen_event gen_event",
+    ),
+    (
+        "a child spec",
+        "{ok, P} = shelf:supervisor(F), unlink(P), register(kept, P)",
+        "exit(whereis(kept), kill)",
+        "supervisor shelf",
+    ),
+    (
+        "an Agent",
+        "{ok, P} = 'Elixir.Agent':start('Elixir.Kernel', '+', [1, 1]), register(kept, P),
+         sys:replace_state(P, fun(_) -> F end)",
+        "exit(whereis(kept), kill)",
+        "agent Agent.Server",
+    ),
+    (
+        "a dictionary",
+        "register(kept, spawn(fun() -> put(kept, F), receive stop -> ok end end))",
+        "exit(whereis(kept), kill)",
+        "raw",
+    ),
+    (
+        "the environment of another fun",
+        "{ok, P} = shelf:server(fun() -> F end), register(kept, P)",
+        "exit(whereis(kept), kill)",
+        "gen_server shelf",
+    ),
+    (
+        "an ETS table",
+        "register(kept, spawn(fun() -> ets:new(kept_table, [named_table, public]), receive stop -> ok end end)),
+         (fun W() -> case ets:info(kept_table) of undefined -> W(); _ -> ets:insert(kept_table, {handler, F}) end end)()",
+        "exit(whereis(kept), kill)",
+        "ETS table kept_table",
+    ),
+    (
+        "a table of handlers like telemetry's",
+        "register(kept, spawn(fun() -> ets:new(handler_table, [named_table, duplicate_bag, {keypos, 2}, protected]),
+             [ets:insert(handler_table, {handler, N, [shop, event, N], F, #{}}) || N <- lists:seq(1, 10)],
+             receive stop -> ok end end)),
+         (fun W() -> case ets:info(handler_table, size) of 10 -> ok; _ -> W() end end)()",
+        "exit(whereis(kept), kill)",
+        "ETS table handler_table",
+    ),
+    (
+        "a persistent term",
+        "persistent_term:put(kept_term, [F])",
+        "persistent_term:erase(kept_term)",
+        "persistent term kept_term",
+    ),
+    (
+        "an environment",
+        "application:set_env(shop, kept, F)",
+        "application:unset_env(shop, kept)",
+        "the environment of shop",
+    ),
+    (
+        "a filter of a logger handler",
+        "logger:add_handler(kept, logger_std_h, #{filters => [{kept, {fun(E, _) -> F(), E end, []}}]})",
+        "logger:remove_handler(kept)",
+        "logger",
+    ),
+    (
+        "a message handler with state below a wrapper",
+        "{ok, P} = shelf:server({wrapped, [#{callback => {F, []}}]}), register(kept, P)",
+        "exit(whereis(kept), kill)",
+        "gen_server shelf",
+    ),
+];
+
+/// Wherever a local fun is kept, the upgrade that makes its build the one before says so, and the one that would take
+/// that build away is refused before anything is touched; once the fun is gone it is done.
+#[test]
+fn a_local_fun_is_found_wherever_it_is_kept() {
+    let releases = ["v1", "v2", "v3"].map(release);
+    let shop = start(&releases[0]);
+    for (at, (what, keep, leave, place)) in PLACES.iter().enumerate() {
+        // Local captures and closures in turn.
+        let fun = if at % 2 == 0 {
+            "keeper:closure(1)"
+        } else {
+            "keeper:capture()"
+        };
+        let [now, next, last] = [at * 2, at * 2 + 1, at * 2 + 2].map(|at| at % 3);
+        shop.probe().eval(&format!("F = {fun}, {keep}, ok."));
+        let answer = "case whereis(kept) of undefined -> ok; P -> is_process_alive(P) end.";
+        let run = Flyhot::upgrade(&shop, &releases[next]).run();
+        run.expect("upgraded", 0);
+        let said = one(&run, "closure_of_running_build");
+        assert!(
+            said.contains("local funs of keeper") && said.contains(place),
+            "{what}: {run}"
+        );
+
+        let planned = Flyhot::plan(&shop, &releases[last]).run();
+        let run = Flyhot::upgrade(&shop, &releases[last]).run();
+        for run in [&planned, &run] {
+            run.expect("refused", 10);
+            let said = one(run, "closure_of_old_build");
+            assert!(
+                said.contains("keeper") && said.contains(place),
+                "{what} after v{now}: {run}"
+            );
+        }
+        assert_eq!(
+            shop.probe().eval("keeper:version()."),
+            format!("{{v{},captured}}", next + 1),
+            "{run}"
+        );
+        assert_ne!(shop.probe().eval(answer), "false", "{what}");
+        clean(&shop, &run);
+
+        shop.probe().eval(&format!(
+            "M = case whereis(kept) of undefined -> none; P -> monitor(process, P) end, {leave},
+             case M of none -> ok; _ -> receive {{'DOWN', M, process, _, _}} -> ok end end."
+        ));
+        let run = Flyhot::upgrade(&shop, &releases[last]).run();
+        run.expect("upgraded", 0);
+        assert_eq!(
+            sentences(&run, "closure_of_old_build"),
+            NONE,
+            "{what} is gone: {run}"
+        );
+        clean(&shop, &run);
+    }
+}
+
+/// A function named by its module is safe for good, and funs that nobody keeps are no reason; who accepts that funs of
+/// the build before fail gets just that.
+#[test]
+fn funs_that_are_safe_are_not_named_and_funs_that_fail_can_be_accepted() {
+    let [v1, v2, v3] = ["v1", "v2", "v3"].map(release);
+    let shop = start(&v1);
+    shop.probe()
+        .eval("persistent_term:put(safe, fun keeper:version/0), application:set_env(shop, safe, [fun keeper:loop/0]), ok.");
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("upgraded", 0);
+    for code in [
+        "closure_of_running_build",
+        "closure_of_old_build",
+        "closures_sampled",
+    ] {
+        assert_eq!(sentences(&run, code), NONE, "{run}");
+    }
+    assert_eq!(
+        shop.probe().eval("(persistent_term:get(safe))()."),
+        "{v2,captured}"
+    );
+
+    let shop = start(&v1);
+    shop.probe()
+        .eval("persistent_term:put(unsafe, keeper:closure(1)), ok.");
+    Flyhot::upgrade(&shop, &v2).run().expect("upgraded", 0);
+    assert_eq!(shop.probe().eval("(persistent_term:get(unsafe))()."), "{v1,1}");
+    let run = Flyhot::upgrade(&shop, &v3)
+        .args(["--accept", "closure_of_old_build"])
+        .run();
+    run.expect("upgraded", 0);
+    one(&run, "closure_of_old_build");
+    assert_eq!(
+        shop.probe()
+            .eval("try (persistent_term:get(unsafe))() catch error:{badfun, _} -> badfun end."),
+        "badfun"
+    );
+    // It has failed already, so that nothing more is lost with the next one.
+    let run = Flyhot::upgrade(&shop, &v1).run();
+    run.expect("upgraded", 0);
+    assert_eq!(sentences(&run, "closure_of_old_build"), NONE, "{run}");
+}
+
+/// A revert takes the running build away and loads it again: its funs must live on.
+#[test]
+fn funs_of_the_running_build_survive_a_revert() {
+    let v1 = release("v1");
+    let bad = v1
+        .variant()
+        .erlang(
+            "keeper",
+            &include_str!("../fixtures/old_code/keeper.erl").replace("?TAG", "v2"),
+        )
+        .erlang(
+            "pool_worker",
+            "-module(pool_worker).
+             -behaviour(gen_server).
+             -export([start_link/1, init/1, handle_call/3, handle_cast/2, code_change/3]).
+             start_link(N) -> gen_server:start_link(?MODULE, N, []).
+             init(N) -> {ok, N}.
+             handle_call(_, _, S) -> {reply, S, S}.
+             handle_cast(_, S) -> {noreply, S}.
+             code_change(_, _, _) -> error(never).\n",
+        )
+        .build();
+    let shop = start(&v1);
+    shop.probe()
+        .eval("persistent_term:put(kept, keeper:closure(1)), ok.");
+    let run = Flyhot::upgrade(&shop, &bad).args(["--no-rehearsal"]).run();
+    run.expect("reverted", 11);
+    assert_eq!(shop.probe().eval("keeper:version()."), "{v1,captured}");
+    assert_eq!(shop.probe().eval("(persistent_term:get(kept))()."), "{v1,1}");
+    clean(&shop, &run);
+}
+
+/// Hibernated processes are not all woken for it, and what was not looked at is said.
+#[test]
+fn what_was_not_looked_at_is_said() {
+    let [v1, v2] = ["v1", "v2"].map(release);
+    let shop = start(&v1);
+    shop.probe().eval(
+        "[begin {ok, P} = shelf:server(N), ok = gen_server:call(P, sleep) end || N <- lists:seq(1, 50)], ok.",
+    );
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("upgraded", 0);
+    one(&run, "closures_sampled");
+}
+
+/// A release without the module `gone`, which nothing of it names unless `named`.
+fn without_gone(named: bool) -> (Release, Release) {
+    let gone = "-module(gone). -export([loop/0, run/0]).
+                loop() -> receive stop -> ok end.
+                run() -> loop(), ok.\n";
+    let other = |tag: &str, named: bool| {
+        let body = if named { "gone:loop()" } else { "ok" };
+        format!("-module(other). -export([tag/0, work/0]). tag() -> {tag}. work() -> {body}.\n")
+    };
+    let with = Release::shop(Otp::under_test(), "v1")
+        .variant()
+        .erlang("gone", gone)
+        .erlang("other", &other("v1", true))
+        .build();
+    let without = Release::shop(Otp::under_test(), "v1")
+        .variant()
+        .erlang("other", &other("v2", named))
+        .build();
+    (with, without)
+}
+
+/// A module that the release no longer has is deleted when nobody names, runs or holds it, and else stays, with why.
+#[test]
+fn a_removed_module_goes_when_nobody_needs_it() {
+    let cases = [
+        (false, "ok", None),
+        (true, "ok", Some("other names it")),
+        (
+            false,
+            "register(needing, spawn(gone, loop, []))",
+            Some("run by 1 process"),
+        ),
+        (
+            false,
+            "register(needing, spawn(fun() -> gone:run(), ok end))",
+            Some("a process executes it"),
+        ),
+        (
+            false,
+            "persistent_term:put(callback, {gone, loop})",
+            Some("persistent term callback"),
+        ),
+        (
+            false,
+            "persistent_term:put(callback, fun gone:loop/0)",
+            Some("persistent term callback"),
+        ),
+        (
+            false,
+            "sys:replace_state(shop_plain, fun(S) -> [gone | S] end)",
+            Some("shop_plain"),
+        ),
+    ];
+    for (named, need, kept) in cases {
+        let (with, without) = without_gone(named);
+        let shop = Shop::of(&with).carts(10).pool(10).start();
+        shop.probe()
+            .eval("[{module, M} = code:load_file(M) || M <- [gone, other]], ok.");
+        shop.probe().eval(&format!("{need}, ok."));
+        let run = Flyhot::upgrade(&shop, &without).run();
+        run.expect("upgraded", 0);
+        assert_eq!(shop.probe().eval("other:tag()."), "v2");
+        let loaded = shop.probe().eval("erlang:module_loaded(gone).");
+        match kept {
+            None => {
+                assert_eq!(loaded, "false", "{run}");
+                assert!(one(&run, "module_deleted").contains("gone"), "{run}");
+                assert_eq!(sentences(&run, "module_removed"), NONE, "{run}");
+            }
+            Some(why) => {
+                assert_eq!(loaded, "true", "{run}");
+                let said = one(&run, "module_removed");
+                assert!(said.contains("gone") && said.contains(why), "{need}: {run}");
+                assert_eq!(
+                    shop.probe().eval("erlang:function_exported(gone, loop, 0)."),
+                    "true",
+                    "{need}: {run}"
+                );
+            }
+        }
+        assert_eq!(
+            shop.probe()
+                .eval("case whereis(needing) of P when is_pid(P) -> is_process_alive(P); _ -> true end."),
+            "true",
+            "{run}"
+        );
+        clean(&shop, &run);
+    }
+}
