@@ -262,6 +262,146 @@ fn one_that_is_seldom_at_rest() {
     }
 }
 
+/// Callers that only wait for a message, which no monitor shows: nobody can tell whom they wait for. That ends an
+/// attempt, and nothing else.
+#[test]
+fn a_wait_that_no_monitor_shows_ends_the_attempt_and_nothing_else() {
+    for _ in 0..rounds(1, 5) {
+        let (shop, _, v2) = start(20);
+        shop.probe().eval(
+            "[gen_server:cast(list_to_atom(\"caller_\" ++ integer_to_list(N)), {for_ever, {bare, shared}})
+              || N <- lists:seq(1, 20)], ok.",
+        );
+        let before = pids(&shop);
+        let run = Flyhot::upgrade(&shop, &v2)
+            .args(["--window-budget", "500ms"])
+            .run();
+        judged(&shop, &before, &run);
+        let longest = longest_freeze(&shop);
+        assert!(
+            longest < 3 * Duration::from_millis(500),
+            "frozen for {longest:?}: {run}"
+        );
+        if run.exit_code == Some(14) {
+            assert!(
+                run.node(0)["reasons"].to_string().contains("busy:do/1"),
+                "who waited is not named with where: {run}"
+            );
+        }
+        let done = jobs_done(&shop);
+        wait_until("it goes on", SOON, || jobs_done(&shop) > done + 100);
+    }
+}
+
+/// One that is in a callback for fifteen seconds, with messages in its queue, and calls among the others all the time.
+fn one_is_busy_for_fifteen_seconds(for_ever: bool) -> (Shop, Release) {
+    let (shop, _, v2) = start(20);
+    shop.probe().eval(&format!(
+        "gen_server:cast(caller_1, {{{}, {{sleep, 15000}}}}),
+         [caller_1 ! hello || _ <- lists:seq(1, 3)],
+         [gen_server:cast(list_to_atom(\"caller_\" ++ integer_to_list(N)), {{for_ever, {{server, shared}}}})
+          || N <- lists:seq(2, 20)], ok.",
+        if for_ever { "for_ever" } else { "do" }
+    ));
+    (shop, v2)
+}
+
+/// It is named before anything is frozen, with what it is doing; nobody else notices.
+#[test]
+fn one_that_is_busy_for_fifteen_seconds_is_named_and_nobody_is_frozen() {
+    let (shop, v2) = one_is_busy_for_fifteen_seconds(false);
+    let pid = shop
+        .probe()
+        .eval("pid_to_list(whereis(caller_1)).")
+        .replace('"', "");
+    let before = pids(&shop);
+    let run = Flyhot::upgrade(&shop, &v2)
+        .args(["--quiesce-timeout", "1s"])
+        .run();
+    run.expect("not_quiesced", 14);
+    judged(&shop, &before, &run);
+    assert_eq!(longest_freeze(&shop), Duration::ZERO, "{run}");
+    let reasons = run.node(0)["reasons"].as_array().unwrap();
+    let said = reasons
+        .iter()
+        .find(|reason| reason["code"] == "straggler")
+        .unwrap()["sentence"]
+        .as_str()
+        .unwrap();
+    for part in [
+        pid.as_str(),
+        "caller_1",
+        "of busy",
+        "timer:sleep/1",
+        "busy:handle_cast/2",
+        " ms, ",
+        "messages in its queue",
+    ] {
+        assert!(said.contains(part), "{part} is not said: {run}");
+    }
+    // It reads what was left in its queue and goes on.
+    wait_until("its job is done", SOON, || {
+        shop.probe().eval("element(3, sys:get_state(caller_1, 60000)).") == "1"
+    });
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("upgraded", 0);
+    judged(&shop, &before, &run);
+}
+
+/// It answers the knock between two jobs and is met by the freeze in the next one: everybody is let go within the
+/// budget, nobody's call times out, and it never freezes itself when it comes to read what was sent.
+#[test]
+fn one_that_is_busy_for_fifteen_seconds_in_the_freeze_holds_nobody_past_the_budget() {
+    let (shop, v2) = one_is_busy_for_fifteen_seconds(true);
+    let before = pids(&shop);
+    let run = Flyhot::upgrade(&shop, &v2)
+        .args(["--quiesce-timeout", "20s", "--freeze-attempts", "1"])
+        .run();
+    run.expect("not_quiesced", 14);
+    assert!(
+        run.step("window").is_some(),
+        "it did not answer between two jobs: {run}"
+    );
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    assert_eq!(pids(&shop), before, "somebody was restarted or died: {run}");
+    let longest = longest_freeze(&shop);
+    assert!(
+        longest > Duration::from_millis(500) && longest < LONGEST_FREEZE,
+        "frozen for {longest:?}: {run}"
+    );
+    let job = "element(3, sys:get_state(caller_1, 60000)).";
+    let done: u64 = shop.probe().eval(job).parse().unwrap();
+    wait_until("it goes on after that job, and after the next", SOON, || {
+        shop.probe().eval(job).parse::<u64>().unwrap() > done
+    });
+    assert_eq!(shop.probe().suspended(), NONE, "it froze itself later: {run}");
+    judged(&shop, &before, &run);
+}
+
+/// A supervisor that is starting a child does not say which others it has: that is said.
+#[test]
+fn a_supervisor_that_does_not_say_its_children_is_named() {
+    let (shop, _, v2) = start(1);
+    shop.probe().eval(
+        "{ok, S} = 'Elixir.DynamicSupervisor':start_link([{name, slow_one}, {strategy, one_for_one}]), unlink(S),
+         spawn(fun() -> catch 'Elixir.DynamicSupervisor':start_child(S, #{id => child, start => {relay, start_link, [{sleeps, 60000}]}}) end),
+         ok.",
+    );
+    wait_until("it is starting a child", SOON, || {
+        shop.probe()
+            .eval("process_info(whereis(slow_one), current_function).")
+            .contains("proc_lib")
+    });
+    let run = Flyhot::plan(&shop, &v2).run();
+    run.expect("planned", 0);
+    let reasons = run.node(0)["reasons"].as_array().unwrap();
+    let silent = reasons
+        .iter()
+        .find(|reason| reason["code"] == "supervisor_silent")
+        .unwrap_or_else(|| panic!("it is not named: {run}"));
+    assert!(silent["sentence"].as_str().unwrap().contains("slow_one"), "{run}");
+}
+
 /// Children of an affected kind are born all the time, a thousand a second, by a supervisor of OTP, one of Elixir and
 /// somebody outside any, and every second one asks a server of the set while it starts: each child ends on the new code
 /// or the attempt is given up, and none is lost.

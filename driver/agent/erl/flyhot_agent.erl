@@ -76,7 +76,7 @@
 %% told: the module whose old vsn its code_change is told, where that is one for all.
 -record(job, {behaviour, fate, how, host, told, mode = same, calls_back = true}).
 -record(s, {driver, pid, guard, gmon, dead, staged = #{}, kinds = #{}, by_key = #{}, seen = #{},
-            sups = #{}, rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined}).
+            sups = #{}, silent = [], rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined}).
 %% A window: targets are {Pid, KindId}.
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
@@ -331,7 +331,7 @@ census(S) ->
     S1 = by_specs(lists:foldl(fun note/2, S#s{kinds = #{}, seen = #{}, sups = #{}}, Pids)),
     process_flag(priority, Old),
     Kinds = [K || #kind{n = N} = K <- maps:values(S1#s.kinds), N > 0],
-    {{ok, [kind_term(K, S1) || K <- Kinds]}, S1#s{seen = (S1#s.seen)#{Self => [], S#s.guard => []}}}.
+    {{ok, #{kinds => [kind_term(K, S1) || K <- Kinds], silent => [ref(P) || P <- S1#s.silent]}}, S1#s{seen = (S1#s.seen)#{Self => [], S#s.guard => []}}}.
 
 kind_term(#kind{id = Id, behaviour = B, host = H, modules = Ms, n = N, hibernated = Hib, memory = Mem, parents = Parents} = K, S) ->
     #{id => Id, behaviour => B, host => H, modules => Ms, processes => N, hibernated => Hib, memory_bytes => Mem,
@@ -372,9 +372,14 @@ by_specs(S) ->
               (_, _, Acc) -> Acc
            end,
     Deadline = now_us() + ?SPECS_MS * 1000,
-    Idle = fun(_, _, Acc) -> case now_us() > Deadline of true -> {stop, Acc}; false -> {without, [], Acc} end end,
-    Named = flow([{Sup} || Sup <- maps:keys(S#s.sups)], Ref, Ask, Take, Idle, 100, #{}),
-    maps:fold(fun refile/3, S, Named).
+    Idle = fun(Pending, _, Acc) ->
+        case now_us() > Deadline of true -> {stop, {Acc, take([P || {P} <- Pending], ?NAMED)}}; false -> {without, [], Acc} end
+    end,
+    {Named, Silent} = case flow([{Sup} || Sup <- maps:keys(S#s.sups)], Ref, Ask, Take, Idle, 100, #{}) of
+                          {_, _} = Cut -> Cut;
+                          All -> {All, []}
+                      end,
+    maps:fold(fun refile/3, S#s{silent = Silent}, Named).
 
 %% #{KindId => #{modules of a spec => #{Pid => []}}}
 named({_, Pid, worker, Mods}, #s{seen = Seen, kinds = Kinds}, Acc) when is_pid(Pid), is_list(Mods) ->

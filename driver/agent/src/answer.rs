@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use erl_dist::term::Term;
 use flyhot_upgrade::{
-    AbandonCause, Behaviour, DrainReport, Fault, Held, HeldCode, HeldReport, Kind, KnockReport, Lingerer,
-    LoadedModule, NodeApplication, NodeFacts, PersistReport, PhaseTimes, PrepareReport, ProcessRef,
+    AbandonCause, Behaviour, Census, DrainReport, Fault, Held, HeldCode, HeldReport, Kind, KnockReport,
+    Lingerer, LoadedModule, NodeApplication, NodeFacts, PersistReport, PhaseTimes, PrepareReport, ProcessRef,
     RehearsalReport, RemoveReport, Straggler, WayBackReport, WindowEnd, WindowReport,
 };
 
@@ -260,9 +260,9 @@ pub fn facts(term: &Term) -> Read<NodeFacts> {
 ///
 /// # Errors
 /// The agent's refusal, or a shape unknown here.
-pub fn census(term: &Term) -> Read<Vec<Kind>> {
-    as_list(ok(term)?)
-        .or_malformed("kinds")?
+pub fn census(term: &Term) -> Read<Census> {
+    let census = ok(term)?;
+    let kinds = items(census, "kinds")?
         .iter()
         .map(|kind| {
             let behaviour = as_atom(field(kind, "behaviour")?).or_malformed("behaviour")?;
@@ -281,7 +281,11 @@ pub fn census(term: &Term) -> Read<Vec<Kind>> {
                 sample: processes(kind, "sample")?,
             })
         })
-        .collect()
+        .collect::<Read<_>>()?;
+    Ok(Census {
+        kinds,
+        silent: processes(census, "silent")?,
+    })
 }
 
 /// Reads the answer to [`Command::Copies`](crate::Command::Copies) or

@@ -217,8 +217,9 @@ fn a_window_given_up_names_its_cause() {
 
 #[test]
 fn a_census_is_read() {
-    let kinds = flyhot_agent::census(&answer("census")).unwrap();
-    let kind = kinds.iter().find(|kind| kind.host == "sv").unwrap();
+    let census = flyhot_agent::census(&answer("census")).unwrap();
+    assert_eq!(census.silent, []);
+    let kind = census.kinds.iter().find(|kind| kind.host == "sv").unwrap();
     assert_eq!((kind.behaviour, kind.processes), (Behaviour::GenServer, 10));
     assert_eq!(kind.modules, ["sv"]);
 }

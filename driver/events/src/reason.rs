@@ -148,6 +148,8 @@ reason_codes! {
     RehearsalOff = "rehearsal_off", Warning;
     /// Processes that run changed code are of a kind that is neither suspended nor migrated.
     KindNotMigrated = "kind_not_migrated", Note;
+    /// Supervisors did not say in time which children they have; some of these may be affected and not be known to be.
+    SupervisorSilent = "supervisor_silent", Warning;
     /// Code that the node has loaded for a module is neither on its disk nor in the release.
     Drift = "drift", Warning;
     /// The boot configuration of the release differs from the node's; a running node does not read it again.

@@ -129,6 +129,15 @@ impl Behaviour {
     }
 }
 
+/// The processes of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// By kind.
+    pub kinds: Vec<Kind>,
+    /// Supervisors that did not say in time which children they have: the first few.
+    pub silent: Vec<ProcessRef>,
+}
+
 /// Processes that share behaviour, host and modules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kind {

@@ -145,6 +145,7 @@ pub(crate) fn removable(input: &PlanInput<'_>) -> (Vec<String>, BTreeMap<String,
             .filter(|held| held.code == HeldCode::Removed && held.module == *module)
             .collect();
         let runs: u64 = input
+            .census
             .kinds
             .iter()
             .filter(|kind| kind.host == *module || kind.modules.contains(module))

@@ -15,7 +15,7 @@ mod target;
 
 pub use flyhot_events::{PhaseTimes, WayBack};
 
-pub use census::{Behaviour, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
+pub use census::{Behaviour, Census, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
 pub use held::{Held, HeldCode, HeldReport};
 pub use plan::{Changes, KindPlan, Plan, PlanInput, changes, elixir_name, plan, verdict};
 pub use report::{

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use flyhot_events::{PlannedKind, PlannedModules, Reason, ReasonCode, Severity, Verdict, WayBack};
 
 use crate::held::{self, HeldReport};
+use crate::judge::process_name;
 use crate::target::{CodeChange, Policy, Target, TargetModule};
 use crate::{
-    Behaviour, Fate, Kind, NodeFacts, PrepareReport, Rehearsal, Script, ScriptKind, ScriptModule,
+    Behaviour, Census, Fate, Kind, NodeFacts, PrepareReport, Rehearsal, Script, ScriptKind, ScriptModule,
     WayBackReport,
 };
 
@@ -123,7 +124,7 @@ pub struct PlanInput<'a> {
     /// The node.
     pub facts: &'a NodeFacts,
     /// Its processes.
-    pub kinds: &'a [Kind],
+    pub census: &'a Census,
     /// The modules.
     pub changes: &'a Changes,
     /// Of each changed module that has one: what the call graph says of its code_change.
@@ -146,6 +147,7 @@ pub struct PlanInput<'a> {
 pub fn plan(input: &PlanInput<'_>) -> Plan {
     let changed: BTreeSet<&String> = input.changes.swapped().collect();
     let kinds: Vec<KindPlan> = input
+        .census
         .kinds
         .iter()
         .filter(|kind| kind.modules.iter().any(|module| changed.contains(module)))
@@ -565,6 +567,19 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
             "--no-rehearsal",
             "no code_change is tried before the swap; one that fails is found after it",
             "Leave out --no-rehearsal.",
+        ));
+    }
+    if let Some(first) = input.census.silent.first() {
+        reasons.push(Reason::new(
+            ReasonCode::SupervisorSilent,
+            process_name(first),
+            format!(
+                "{} supervisors, {} the first, did not say within 5 s which children they have: processes that only \
+                 their child spec ties to a changed module are taken for unaffected",
+                input.census.silent.len(),
+                process_name(first)
+            ),
+            "See what it is starting, and try again.",
         ));
     }
     let mut shape_unknown = false;

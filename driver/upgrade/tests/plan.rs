@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flyhot_events::{ReasonCode, Severity, Verdict, WayBack};
 use flyhot_upgrade::{
-    Behaviour, CodeChange, Fate, Held, HeldCode, HeldReport, Kind, LoadedModule, NodeApplication, NodeFacts,
-    Plan, PlanInput, Policy, Rehearsal, Target, TargetApplication, TargetModule, WayBackReport, changes,
-    plan,
+    Behaviour, Census, CodeChange, Fate, Held, HeldCode, HeldReport, Kind, LoadedModule, NodeApplication,
+    NodeFacts, Plan, PlanInput, Policy, ProcessRef, Rehearsal, Target, TargetApplication, TargetModule,
+    WayBackReport, changes, plan,
 };
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ const NEW: [u8; 16] = [2; 16];
 struct Case {
     target: Target,
     facts: NodeFacts,
-    kinds: Vec<Kind>,
+    census: Census,
     code_changes: BTreeMap<String, CodeChange>,
     drifted: BTreeSet<String>,
     on_disk: BTreeSet<String>,
@@ -138,7 +138,10 @@ impl Case {
                 memory_bytes: 1_000_000,
                 free_bytes: Some(1_000_000_000),
             },
-            kinds: vec![kind(Behaviour::GenServer, CART)],
+            census: Census {
+                kinds: vec![kind(Behaviour::GenServer, CART)],
+                silent: vec![],
+            },
             code_changes: [(CART.to_owned(), CodeChange::Ends)].into(),
             drifted: BTreeSet::new(),
             on_disk: BTreeSet::new(),
@@ -170,7 +173,7 @@ impl Case {
         plan(&PlanInput {
             target: &self.target,
             facts: &self.facts,
-            kinds: &self.kinds,
+            census: &self.census,
             changes: &changes,
             code_changes: &self.code_changes,
             drifted: &self.drifted,
@@ -216,7 +219,7 @@ fn a_removed_module_stays_for_each_reason_alone() {
             "Shop.Gone (Shop.Cart names it)",
         ),
         (
-            |case| case.kinds.push(kind(Behaviour::Raw, "Elixir.Shop.Gone")),
+            |case| case.census.kinds.push(kind(Behaviour::Raw, "Elixir.Shop.Gone")),
             "Shop.Gone (run by 10 processes)",
         ),
         (
@@ -305,6 +308,12 @@ fn each_reason_comes_from_its_cause() {
                 case.held.held.push(held(HeldCode::Running, CART));
             },
         ),
+        (ReasonCode::SupervisorSilent, Verdict::HotWithWarnings, |case| {
+            case.census.silent.push(ProcessRef {
+                pid: "<0.9.0>".into(),
+                name: None,
+            });
+        }),
         (ReasonCode::ClosuresSampled, Verdict::Hot, |case| {
             case.held.whole = false
         }),
@@ -360,7 +369,7 @@ fn each_reason_comes_from_its_cause() {
             case.policy.rehearse = false
         }),
         (ReasonCode::KindNotMigrated, Verdict::Hot, |case| {
-            case.kinds.push(kind(Behaviour::Task, CART))
+            case.census.kinds.push(kind(Behaviour::Task, CART))
         }),
         (ReasonCode::Drift, Verdict::HotWithWarnings, |case| {
             case.drifted.insert(CART.into());
@@ -464,7 +473,7 @@ fn each_behaviour_is_asked_by_its_own_code_change() {
         (Behaviour::Special, true, true, false, false),
     ] {
         let mut case = Case::new();
-        case.kinds = vec![kind(behaviour, CART)];
+        case.census.kinds = vec![kind(behaviour, CART)];
         let module = case.target.modules.get_mut(CART).unwrap();
         (
             module.code_change_3,
@@ -485,7 +494,7 @@ fn a_manager_is_asked_for_its_changed_handlers_only() {
     let mut case = Case::new();
     let mut manager = kind(Behaviour::GenEvent, "gen_event");
     manager.modules = vec![CART.into(), "Elixir.Shop.Same".into()];
-    case.kinds = vec![manager];
+    case.census.kinds = vec![manager];
     assert_eq!(
         case.plan().kinds[0].fate,
         Some(Fate::Migrate {
@@ -528,7 +537,7 @@ proptest! {
                 case.facts.modules.insert(full, loaded(OLD, &file));
             }
         }
-        case.kinds = behaviours
+        case.census.kinds = behaviours
             .iter()
             .enumerate()
             .map(|(id, (behaviour, affected, processes))| Kind {
@@ -541,7 +550,7 @@ proptest! {
         prop_assert_eq!(&made, &case.plan(), "a plan is made the same way twice");
         let script = made.script(&case.target, &case.facts, &case.policy, |name| format!("/app/{name}.beam"));
         for planned in &script.kinds {
-            let kind = case.kinds.iter().find(|kind| kind.id == planned.id).unwrap();
+            let kind = case.census.kinds.iter().find(|kind| kind.id == planned.id).unwrap();
             prop_assert!(kind.behaviour.migrates(), "{:?}", kind.behaviour);
             prop_assert_eq!(&kind.host, CART);
             let may_be = !rehearse && matches!(code_change, CodeChange::MayNotEnd { anywhere: true });

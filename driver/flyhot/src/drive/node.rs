@@ -10,7 +10,7 @@ use flyhot_events::{
 use flyhot_node::ConnectOptions;
 use flyhot_upgrade::judge;
 use flyhot_upgrade::{
-    Changes, HeldReport, Kind, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes, plan,
+    Census, Changes, HeldReport, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes, plan,
 };
 
 use super::agent::{Agent, AgentError};
@@ -140,7 +140,7 @@ pub(super) struct Seen {
     pub(super) facts: NodeFacts,
     pub(super) target: Target,
     pub(super) changes: Changes,
-    pub(super) kinds: Vec<Kind>,
+    pub(super) census: Census,
     pub(super) copies: Copies,
     pub(super) before: String,
     pub(super) after: String,
@@ -186,16 +186,10 @@ impl Work<'_> {
             ));
         }
         let places = Places::new(&plan.changes, &seen.facts, self.request.release);
-        if let Some(reasons) = self.before_the_window(&seen, &mut plan, &places, steps).await? {
+        if let Some((outcome, reasons)) = self.before_the_window(&seen, &mut plan, &places, steps).await? {
             let mut all = plan.reasons.clone();
             all.extend(reasons);
-            return Ok(judge::untouched(
-                &node,
-                &plan,
-                OutcomeKind::Refused,
-                &seen.before,
-                all,
-            ));
+            return Ok(judge::untouched(&node, &plan, outcome, &seen.before, all));
         }
         let mut outcome = self.windows(seen, &mut plan, &places, steps).await?;
         if matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded) && self.policy.persist {
@@ -258,13 +252,13 @@ impl Work<'_> {
             .collect();
         let changes = changes(&target, &facts, &on_disk);
         let drifted = self.drifted(&facts, &changes).await?;
-        let kinds = self
+        let census = self
             .agent
             .slow("looking at processes", &Command::Census, flyhot_agent::census)
             .await?;
         let before = facts::code_id_before(&target, &facts, &on_disk);
         let after = facts::code_id_after(&target);
-        let copies = Copies::judge(release, &target, &changes, &kinds);
+        let copies = Copies::judge(release, &target, &changes, &census.kinds);
         steps.emit(Event::Census {
             node: steps.node().to_owned(),
             census: NodeCensus {
@@ -280,7 +274,7 @@ impl Work<'_> {
             facts,
             target,
             changes,
-            kinds,
+            census,
             copies,
             before,
             after,
@@ -362,7 +356,7 @@ impl Work<'_> {
         Ok(plan(&PlanInput {
             target: &seen.target,
             facts: &seen.facts,
-            kinds: &seen.kinds,
+            census: &seen.census,
             changes: &seen.changes,
             code_changes: &seen.copies.code_changes,
             drifted: &seen.drifted,
@@ -394,7 +388,8 @@ impl Work<'_> {
 /// The kinds that the census shows to be affected.
 fn affected(seen: &Seen) -> Vec<u64> {
     let changed: BTreeSet<&String> = seen.changes.swapped().collect();
-    seen.kinds
+    seen.census
+        .kinds
         .iter()
         .filter(|kind| {
             kind.behaviour.migrates() && kind.modules.iter().any(|module| changed.contains(module))

@@ -20,12 +20,12 @@ use crate::options::Lingerers;
 /// the five seconds that callers wait.
 const BACK_OFF: Duration = Duration::from_millis(500);
 
-/// How long a rehearsal of every live process may take; measured 14 to 22 ms for 10 000.
-const REHEARSAL: Duration = Duration::from_secs(60);
-
 /// How long the window's report may take. The agent ends the window by its own deadlines, which give way while
 /// answers come in; this one is for a node that stopped without its connection breaking, and must never be first.
 const WINDOW: Duration = Duration::from_secs(600);
+
+/// How an upgrade ended before its window, and why.
+type Ended = (OutcomeKind, Vec<Reason>);
 
 impl Work<'_> {
     /// Hands the new code over; the inner error is a file that is not what it was.
@@ -62,21 +62,20 @@ impl Work<'_> {
         Ok(Ok(()))
     }
 
-    /// Stage, rehearse, drain, prepare. `Some` refuses the upgrade; nothing was touched.
+    /// Stage, rehearse, drain, prepare. `Some` ends the upgrade; nothing was touched.
     pub(super) async fn before_the_window(
         &self,
         seen: &Seen,
         plan: &mut Plan,
         places: &Places,
         steps: &mut Steps<'_>,
-    ) -> Result<Option<Vec<Reason>>, AgentError> {
+    ) -> Result<Option<Ended>, AgentError> {
         if let Err(reason) = self.stage(&plan.changes, steps).await? {
-            return Ok(Some(vec![reason]));
+            return Ok(Some((OutcomeKind::Refused, vec![reason])));
         }
 
-        let reasons = self.rehearse(seen, plan, steps).await?;
-        if judge::refuse(&reasons) {
-            return Ok(Some(reasons));
+        if let ended @ Some(_) = self.rehearse(seen, plan, steps).await? {
+            return Ok(ended);
         }
 
         let begun = steps.begin(Step::Drain);
@@ -97,23 +96,24 @@ impl Work<'_> {
         steps.done(begun, plan.changes.changed.len() as u64, Unit::Modules);
         let reasons = judge::drain(&report);
         if judge::refuse(&reasons) {
-            return Ok(Some(reasons));
+            return Ok(Some((OutcomeKind::Refused, reasons)));
         }
         plan.reasons.extend(reasons);
 
         self.prepare(plan, places, steps).await
     }
 
-    /// Runs the new code_change on every live process that may be asked to; what failed.
+    /// Runs the new code_change on every live process that may be asked to. One that does not read its mailbox is
+    /// waited for as long as the knock would.
     async fn rehearse(
         &self,
         seen: &Seen,
         plan: &Plan,
         steps: &mut Steps<'_>,
-    ) -> Result<Vec<Reason>, AgentError> {
+    ) -> Result<Option<Ended>, AgentError> {
         let jobs = seen.copies.jobs(plan);
         if jobs.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let begun = steps.begin(Step::Rehearse);
         self.agent.stage(&seen.copies.beams(&jobs)).await?;
@@ -121,13 +121,21 @@ impl Work<'_> {
         self.agent
             .slow("loading copies", &copies, flyhot_agent::copies_loaded)
             .await?;
-        let command = rehearse::command(jobs, &self.policy, REHEARSAL);
+        let patience = self.request.options.quiesce_timeout;
+        let command = rehearse::command(jobs, &self.policy, patience);
         let report = self
             .agent
-            .timed("rehearsing", &command, REHEARSAL, flyhot_agent::rehearsal)
+            .timed("rehearsing", &command, patience, flyhot_agent::rehearsal)
             .await?;
         steps.done(begun, report.passed + report.failed, Unit::Processes);
-        Ok(judge::rehearsal(&report))
+        let reasons = judge::rehearsal(&report);
+        Ok(if report.failed > 0 {
+            Some((OutcomeKind::Refused, reasons))
+        } else if report.silent.is_empty() {
+            None
+        } else {
+            Some((OutcomeKind::NotQuiesced, reasons))
+        })
     }
 
     async fn prepare(
@@ -135,7 +143,7 @@ impl Work<'_> {
         plan: &mut Plan,
         places: &Places,
         steps: &mut Steps<'_>,
-    ) -> Result<Option<Vec<Reason>>, AgentError> {
+    ) -> Result<Option<Ended>, AgentError> {
         let begun = steps.begin(Step::Prepare);
         let module = |name: &String, changed| PrepareModule {
             name: name.clone(),
@@ -157,7 +165,7 @@ impl Work<'_> {
         steps.done(begun, count, Unit::Modules);
         plan.prepared(&report);
         let reasons = judge::prepare(&report);
-        Ok(judge::refuse(&reasons).then_some(reasons))
+        Ok(judge::refuse(&reasons).then_some((OutcomeKind::Refused, reasons)))
     }
 
     /// Knock and window, as often as the options allow.
@@ -178,22 +186,16 @@ impl Work<'_> {
                 pause *= 2;
                 // The node has moved on: who is affected is asked again.
                 let fresh = self.census(steps).await?;
-                seen.kinds = fresh.kinds;
+                seen.census = fresh.census;
                 let again = self.plan(&seen).await?;
                 plan.kinds = again.kinds;
-                let mut reasons = self.rehearse(&seen, plan, steps).await?;
-                if !judge::refuse(&reasons) {
-                    reasons = self.prepare(plan, places, steps).await?.unwrap_or_default();
+                let mut ended = self.rehearse(&seen, plan, steps).await?;
+                if ended.is_none() {
+                    ended = self.prepare(plan, places, steps).await?;
                 }
-                if judge::refuse(&reasons) {
+                if let Some((outcome, mut reasons)) = ended {
                     reasons.splice(0..0, plan.reasons.clone());
-                    return Ok(judge::untouched(
-                        &node,
-                        plan,
-                        OutcomeKind::Refused,
-                        &seen.before,
-                        reasons,
-                    ));
+                    return Ok(judge::untouched(&node, plan, outcome, &seen.before, reasons));
                 }
             }
             let knocking = steps.begin(Step::Knock);
