@@ -42,8 +42,9 @@ fmt: setup ## Format Rust and Elixir
 docs: ## Build the pages of the Rust code under target/doc, warnings are errors
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 
-agent: setup ## Compile the Erlang module that is kept in the tree beside its source, with OTP 25
+agent: setup ## Compile the Erlang module kept in the tree beside its source, as shipped and as tested, with OTP 25
 	cd driver/agent/erl && $(OTP)/otp-25/bin/erlc -Wall -Werror +deterministic flyhot_agent.erl
+	cd driver/agent/erl && $(OTP)/otp-25/bin/erlc -Wall -Werror +deterministic -DFAULTS -o faults flyhot_agent.erl
 
 clean: ## Remove everything that was built, Erlang in target/otp too
 	cargo clean

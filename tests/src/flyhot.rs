@@ -23,6 +23,7 @@ const RUN_LIMIT: Duration = Duration::from_secs(180);
 /// A flyhot command in the making.
 #[derive(Debug)]
 pub struct Flyhot {
+    binary: &'static Path,
     args: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -72,8 +73,25 @@ impl Flyhot {
     /// `flyhot ARGS...`, with nothing in its environment but PATH and an empty home.
     pub fn new<'a>(args: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
+            binary: Self::binary(),
             args: args.into_iter().map(str::to_owned).collect(),
             environment: Vec::new(),
+        }
+    }
+
+    /// The same with an agent that does what [`crate::Probe::plan_faults`] says and tells what
+    /// [`crate::Probe::start_trace`] keeps: a binary of its own, which nobody is given.
+    pub fn faulty(self) -> Self {
+        static BINARY: OnceLock<PathBuf> = OnceLock::new();
+        let build = || {
+            build(
+                &["--features", "faults", "--bin", "flyhot-faults"],
+                "flyhot-faults",
+            )
+        };
+        Self {
+            binary: BINARY.get_or_init(build),
+            ..self
         }
     }
 
@@ -105,7 +123,7 @@ impl Flyhot {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
         BINARY.get_or_init(|| match std::env::var_os("FLYHOT_BIN") {
             Some(path) => workspace().join(path),
-            None => build(),
+            None => build(&["--bin", "flyhot"], "flyhot"),
         })
     }
 
@@ -178,7 +196,7 @@ impl Flyhot {
     }
 
     fn command(&self, home: &Scratch) -> Command {
-        let mut command = mortal(Self::binary());
+        let mut command = mortal(self.binary);
         command
             .args(&self.args)
             .env_clear()
@@ -385,7 +403,7 @@ impl fmt::Display for Run {
     }
 }
 
-fn build() -> PathBuf {
+fn build(what: &[&str], binary: &str) -> PathBuf {
     // .../TARGET/PROFILE/deps/test-0123, or .../TARGET/PROFILE/demo
     let own = std::env::current_exe().expect("the kernel knows");
     let profile = own
@@ -397,6 +415,7 @@ fn build() -> PathBuf {
     cargo
         .args(["build", "--quiet", "-p", "flyhot", "--target-dir"])
         .arg(profile.parent().expect("a profile lies in a target directory"))
+        .args(what)
         .current_dir(workspace());
     if profile.ends_with("release") {
         cargo.arg("--release");
@@ -414,5 +433,5 @@ fn build() -> PathBuf {
         child.wait().is_ok_and(|status| status.success()),
         "flyhot does not build"
     );
-    profile.join("flyhot")
+    profile.join(binary)
 }

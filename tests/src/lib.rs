@@ -23,6 +23,7 @@
 )]
 
 mod epmd;
+mod faults;
 mod flyhot;
 mod node;
 mod otp;
@@ -37,6 +38,7 @@ mod variant;
 mod wait;
 
 pub use epmd::Epmd;
+pub use faults::{Fault, Trace};
 pub use flyhot::{Event, Flyhot, Run, Running};
 pub use node::{Node, NodeBuilder};
 pub use otp::Otp;

@@ -70,6 +70,15 @@
 %% Text of one Erlang term in a report, characters: a line and a half of a terminal.
 -define(TEXT, 300).
 
+%% The tests' own build has faults at these points and tells what it does; the shipped module has nothing of that.
+-ifdef(FAULTS).
+-define(AT(Point), strike(Point)).
+-define(TELL(Event), tell(Event)).
+-else.
+-define(AT(Point), ok).
+-define(TELL(Event), _ = Event).
+-endif.
+
 -record(kind, {id, behaviour, host, modules, plain, entry, pids = [], hib = [], n = 0, hibernated = 0, memory = 0,
                parents = #{}}).
 %% What is asked of the processes of one kind in the window.
@@ -259,7 +268,7 @@ command(Other, S) -> {{error, {unknown_command, text(Other)}}, S}.
 
 step(Name, S, Fun) -> step(Name), Fun(S).
 
-step(Name) -> put(?STEP, Name).
+step(Name) -> put(?STEP, Name), ?AT(Name).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Facts and census
@@ -1122,6 +1131,8 @@ window(Script, S0) ->
         end,
     forget_added(W),
     Report = report(W),
+    ?AT(reporting),
+    ?TELL(done),
     S#s.guard ! {done, Report},
     {{ok, Report}, S#s{new = undefined, old = [], result = Report}}.
 
@@ -1211,10 +1222,17 @@ to_swap(W0, S) ->
     case tell_guard(swapping, W5) of ok -> ok; dead -> throw({abandon, guard_died, [], W5}) end,
     %% Whoever was born since the freeze ended, by one who had started nobody before.
     [throw({abandon, newborn, [], W5#w{detail = bin(io_lib:format("~p of ~p", [P, Host]))}}) || {P, _, Host} <- unforeseen(W5, S)],
+    ?AT(before_swap),
+    ?TELL(swap),
     T2 = now_us(),
     case code:finish_loading(W5#w.new) of
-        ok -> W5#w{swapped = true, times = (W5#w.times)#{swap => now_us() - T2}};
-        {error, Why} -> throw({abandon, swap_refused, [], W5#w{detail = text(Why)}})
+        ok ->
+            ?TELL({swapped, ok}),
+            ?AT(after_swap),
+            W5#w{swapped = true, times = (W5#w.times)#{swap => now_us() - T2}};
+        {error, Why} ->
+            ?TELL({swapped, refused}),
+            throw({abandon, swap_refused, [], W5#w{detail = text(Why)}})
     end.
 
 %% The swap waits for the code server, and nothing can call it back from there: it must be idle before it is asked.
@@ -1237,6 +1255,8 @@ watched(W) ->
 tell_guard(_, #w{by = guard}) -> ok;
 tell_guard(Phase, W) ->
     Mon = monitor(process, W#w.guard),
+    ?AT(Phase),
+    ?TELL({phase, Phase}),
     %% The lists are long and known since the freeze began, or not needed there.
     Short = case Phase of freezing -> W#w{frozen = []}; _ -> W#w{frozen = [], targets = known} end,
     W#w.guard ! {phase, Phase, {self(), Mon}, Short},
@@ -1255,6 +1275,7 @@ freeze(Targets, Rows, Deadline, Round, W0) ->
     Ref = erlang:unique_integer([positive]),
     Send = fun({Pid, Id} = T) -> suspend(Pid, Id, {Ref, T}, Rows, W0) end,
     Take = fun({Pid, Id} = T, Answer, {Frozen, Held, W}) ->
+        ?TELL({frozen, Pid}),
         Now = now_us(),
         Now > Deadline andalso throw({abandon, budget, Targets, W#w{frozen = [{Pid, Id, Now} | Frozen]}}),
         case Answer of
@@ -1288,6 +1309,8 @@ freeze(Targets, Rows, Deadline, Round, W0) ->
 
 suspend(Pid, Id, {Ref, _} = Tag, Rows, #w{dead = Dead, jobs = Jobs}) ->
     Worker = self(),
+    ?AT(suspending),
+    ?TELL({suspend, Pid}),
     case {Jobs, Rows} of
         {#{Id := #job{fate = {migrate, _}, behaviour = gen_event}}, _} ->
             Mods = case Rows of #{Id := {_, in_place, L}} -> L; _ -> [] end,
@@ -1313,6 +1336,8 @@ tried({Pid, _}, {fault, Module, Text}, #w{faults = Faults, nfaults = N} = W) ->
 
 %% Behind every suspend goes a drop and a resume, even where it was never answered: nothing can freeze late.
 let_go(Pid, Id, From, W) ->
+    ?AT(resuming),
+    ?TELL({resume, Pid}),
     case W#w.jobs of
         #{Id := #job{fate = {migrate, _}, behaviour = gen_event}} -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:drop_handler/1});
         #{Id := #job{fate = {migrate, _}}} -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:drop/1});
@@ -1397,12 +1422,20 @@ unforeseen(W, S) ->
 starters_stop(Born, W) ->
     Known = maps:from_list([{P, []} || {P, _} <- W#w.targets ++ W#w.sups] ++ [{P, []} || P <- [self(), W#w.guard | starters()]]),
     Starters = lists:usort([Q || P <- Born, {parent, Q} <- [process_info(P, parent)], is_pid(Q), not is_map_key(Q, Known)]),
-    put('$flyhot_starters', [Q || Q <- Starters, try erlang:suspend_process(Q, [asynchronous]) catch error:_ -> false end] ++ starters()).
+    put('$flyhot_starters', [Q || Q <- Starters, hold(Q)] ++ starters()).
+
+hold(Pid) ->
+    ?AT(holding),
+    ?TELL({hold, Pid}),
+    try erlang:suspend_process(Pid, [asynchronous]) catch error:_ -> false end.
 
 starters() -> case get('$flyhot_starters') of undefined -> []; L -> L end.
 
 starters_go() ->
-    [try erlang:resume_process(Q) catch error:_ -> gone end || Q <- starters()],
+    [begin
+         ?TELL({go, Q}),
+         try erlang:resume_process(Q) catch error:_ -> gone end
+     end || Q <- starters()],
     erase('$flyhot_starters').
 
 %% What was not tried behind the suspend, because it might not have ended.
@@ -1421,6 +1454,7 @@ rehearse_frozen(Rows, Deadline, W) ->
 %% --- given up before the swap: nothing was changed ---
 
 abandon(Cause, Out, W) ->
+    ?TELL({abandon, Cause}),
     step(thaw),
     [let_go(P, Id, {W#w.dead, ok}, W) || {P, Id} <- Out],
     W1 = thaw(W#w.frozen, W),
@@ -1488,22 +1522,24 @@ migrate(W0, Mode) ->
     Worker = self(),
     Send = fun({Pid, Id, M} = T) ->
         Vsn = vsn_arg(Down, maps:get(told(M, maps:get(Id, W0#w.jobs)), W0#w.vsns)),
+        ?AT(migrating),
+        ?TELL({migrate, Pid}),
         case Apart of
             #{Id := B} -> sys(Pid, {W0#w.dead, ok}, {replace_state, fun(State) -> change_apart(Worker, {Ref, T}, B, M, Vsn, State) end});
             _ -> sys(Pid, {Worker, {Ref, T}}, {change_code, M, Vsn, []})
         end
     end,
-    Take = fun(_, ok, {_, W}) -> {now_us(), W};
-              ({Pid, Id, _}, {error, Why}, {_, W}) -> {now_us(), failed(Pid, Id, text(without_arguments(Why)), W)};
-              ({Pid, Id, _}, {fault, Text}, {_, W}) -> {now_us(), failed(Pid, Id, Text, W)};
-              ({Pid, Id, _}, Other, {_, W}) -> {now_us(), failed(Pid, Id, text(without_arguments(Other)), W)}
+    Take = fun({Pid, _, _}, ok, {_, W}) -> ?TELL({migrated, Pid, ok}), {now_us(), W};
+              ({Pid, Id, _}, {error, Why}, {_, W}) -> {now_us(), not_migrated(Pid, Id, text(without_arguments(Why)), W)};
+              ({Pid, Id, _}, {fault, Text}, {_, W}) -> {now_us(), not_migrated(Pid, Id, Text, W)};
+              ({Pid, Id, _}, Other, {_, W}) -> {now_us(), not_migrated(Pid, Id, text(without_arguments(Other)), W)}
            end,
     Idle = fun(Pending, Dead, {Last, W}) ->
         W1 = died(Dead, W),
         Now = now_us(),
         %% Past the budget only while answers still come in: giving up on a migration that gets on would cost more.
         case Now > W#w.deadline andalso Now - Last > patience(250, W) * 1000 of
-            true -> {stop, {Last, lists:foldl(fun({P, Id, _}, A) -> failed(P, Id, <<"code_change did not return">>, A) end, W1, Pending)}};
+            true -> {stop, {Last, lists:foldl(fun({P, Id, _}, A) -> not_migrated(P, Id, <<"code_change did not return">>, A) end, W1, Pending)}};
             false -> {without, [], {Last, W1}}
         end
     end,
@@ -1536,6 +1572,10 @@ change_apart(Worker, Tag, B, Module, Vsn, State) ->
         Fault -> Worker ! {Tag, Fault}, State
     end.
 
+not_migrated(Pid, Id, Text, W) ->
+    ?TELL({migrated, Pid, failed}),
+    failed(Pid, Id, Text, W).
+
 failed(Pid, Id, Text, W) ->
     #job{host = H} = maps:get(Id, W#w.jobs),
     Faults = case W#w.nfaults < ?NAMED of true -> [{ref(Pid), H, Text} | W#w.faults]; false -> W#w.faults end,
@@ -1563,22 +1603,26 @@ prove_kind(Id, Pids, W) ->
         [] -> W#w{unproven = [Id | W#w.unproven]};
         [P | _] ->
             Ref = erlang:unique_integer([positive]),
+            ?AT(proving_one),
+            ?TELL({prove, P}),
             sys(P, {W#w.dead, ok}, resume),
             sys(P, {self(), {Ref, P}}, suspend),
-            receive {{Ref, P}, _} -> W
-            after 0 -> proven(P, Id, Ref, now_us() + ?PROVE_MS * 1000, W)
-            end
+            proven(P, Id, Ref, 0, now_us() + ?PROVE_MS * 1000, W)
     end.
 
-proven(P, Id, Ref, Deadline, W) ->
-    receive {{Ref, P}, _} -> W
-    after 1 ->
+proven(P, Id, Ref, Pause, Deadline, W) ->
+    receive {{Ref, P}, _} -> ?TELL({proven, P, ok}), W
+    after Pause ->
         case {is_process_alive(P), now_us() > Deadline} of
-            {true, false} -> proven(P, Id, Ref, Deadline, W);
-            {true, true} -> failed(P, Id, <<"did not come back after it was let run for an instant">>, W);
-            {false, _} -> failed(P, Id, <<"died when it was let run for an instant">>, W)
+            {true, false} -> proven(P, Id, Ref, 1, Deadline, W);
+            {true, true} -> not_proven(P, Id, <<"did not come back after it was let run for an instant">>, W);
+            {false, _} -> not_proven(P, Id, <<"died when it was let run for an instant">>, W)
         end
     end.
+
+not_proven(P, Id, Text, W) ->
+    ?TELL({proven, P, failed}),
+    failed(P, Id, Text, W).
 
 %% --- undo ---
 
@@ -1595,8 +1639,10 @@ undo(Changed, W) ->
     case purged(Changed, now_us() + W#w.revert, 1) of
         false -> degrade(W);
         true ->
+            ?AT(before_back),
+            ?TELL(back),
             case try erlang:finish_loading(W#w.old) catch error:badarg -> badarg end of
-                ok -> put_back(W);
+                ok -> ?AT(after_back), put_back(W);
                 _ -> degrade(W)
             end
     end.
@@ -1625,6 +1671,8 @@ put_back(W0) ->
         not CallsBack andalso Old =/= maps:get(Id, W0#w.modes, Old)
     end, Todo),
     Send = fun({P, Id} = T) ->
+        ?AT(putting_back),
+        ?TELL({put_back, P}),
         back(P, maps:get(Id, W0#w.jobs), maps:get(Id, W0#w.modes, same), W0),
         sys(P, {self(), {Ref, T}}, flyhot_knock)
     end,
@@ -1656,10 +1704,12 @@ degrade(W) ->
 
 %% Its supervisor, frozen or not, starts it again on the code that is current then.
 end_process(P, W) ->
+    ?AT(ending),
     Links = case process_info(P, links) of {links, L} -> L; undefined -> [] end,
     Mon = monitor(process, P),
     exit(P, kill),
     receive {'DOWN', Mon, process, _, _} -> ok end,
+    ?TELL({ended, P}),
     Bereft = lists:foldl(fun(Sup, B) -> B#{Sup => maps:get(Sup, B, 0) + 1} end, W#w.bereft,
                          [Sup || Sup <- Links, lists:keymember(Sup, 1, W#w.sups)]),
     W#w{ended = (W#w.ended)#{P => []}, failed = (W#w.failed)#{P => []}, bereft = Bereft}.
@@ -1673,8 +1723,8 @@ thaw(Frozen, W0) ->
     Todo = [T || {P, _, _} = T <- Frozen, not is_map_key(P, W1#w.died), not is_map_key(P, W1#w.ended)],
     Deadline = now_us() + ?THAW_MS * 1000,
     Send = fun({Pid, Id, _} = T) -> let_go(Pid, Id, {self(), {Ref, T}}, W1) end,
-    Take = fun({_, _, unknown}, _, Acc) -> Acc;
-              ({_, _, Since}, _, {Longest, W}) -> {max(Longest, now_us() - Since), W}
+    Take = fun({Pid, _, unknown}, _, Acc) -> ?TELL({thawed, Pid}), Acc;
+              ({Pid, _, Since}, _, {Longest, W}) -> ?TELL({thawed, Pid}), {max(Longest, now_us() - Since), W}
            end,
     Idle = fun(Pending, Dead, {Longest, W}) ->
         W2 = died(Dead, W),
@@ -1787,6 +1837,8 @@ guard(Worker, Driver, _) ->
 guard_loop(#g{worker = Worker, mon = Mon} = G) ->
     receive
         {phase, Phase, From, W0} ->
+            ?AT({noted, Phase}),
+            ?TELL({noted, Phase}),
             answer(From, noted),
             W = case W0 of #w{targets = known} -> W0#w{targets = (G#g.w)#w.targets}; _ -> W0 end,
             guard_loop(G#g{w = W, phase = Phase, timer = arm(G, W), reductions = reductions(Worker)});
@@ -1800,7 +1852,7 @@ guard_loop(#g{worker = Worker, mon = Mon} = G) ->
                     guard_loop(G#g{reductions = R, timer = erlang:send_after(?THAW_MS, self(), {deadline, T0})});
                 _ -> exit(Worker, kill), guard_loop(G)
             end;
-        {stop, Worker} -> ok;
+        {stop, Worker} -> ?TELL(stop), ok;
         {'DOWN', Mon, process, _, _} ->
             disarm(G),
             G1 = take_over(G#g{gone = true}),
@@ -1834,6 +1886,8 @@ disarm(#g{timer = Timer}) -> erlang:cancel_timer(Timer).
 
 take_over(#g{phase = idle} = G) -> G;
 take_over(#g{w = W, phase = Phase} = G) ->
+    ?AT(take_over),
+    ?TELL({take_over, Phase}),
     %% Only the worker knew who was frozen since when: everyone is let go.
     Frozen = [{P, Id, unknown} || {P, Id} <- W#w.targets ++ W#w.sups],
     W1 = W#w{by = guard, pid = self(), frozen = Frozen, deadline = now_us() + W#w.budget},
@@ -1850,6 +1904,7 @@ take_over(#g{w = W, phase = Phase} = G) ->
              _ -> (finish_times(thaw(W1#w.frozen, W1)))#w{swapped = {abandoned, worker_died}}
          end,
     forget_added(W2),
+    ?TELL(done),
     G#g{w = none, phase = idle, result = report(W2)}.
 
 %% ---------------------------------------------------------------------------------------------------------------
@@ -1883,3 +1938,40 @@ bin(T) -> unicode:characters_to_binary(T).
 
 text(Term) ->
     bin(string:slice(io_lib:format("~0tP", [Term, 24]), 0, ?TEXT)).
+
+-ifdef(FAULTS).
+%% ---------------------------------------------------------------------------------------------------------------
+%% Faults and the trace, for the tests
+%% ---------------------------------------------------------------------------------------------------------------
+
+%% The environment `planned` of the application flyhot_faults has [{worker | guard, Point, Nth, fail | die | {delay, Ms}}]:
+%% what befalls that process when it passes the point for the Nth time.
+strike(Point) ->
+    Planned = application:get_env(flyhot_faults, planned, []),
+    Passed = case get('$flyhot_passed') of undefined -> #{}; M -> M end,
+    Times = maps:get(Point, Passed, 0) + 1,
+    put('$flyhot_passed', Passed#{Point => Times}),
+    Me = actor(),
+    [befall(Point, What) || {Who, At, Nth, What} <- Planned, Who =:= Me, At =:= Point, Nth =:= Times],
+    ok.
+
+befall(Point, What) ->
+    to_tracer({struck, actor(), Point, What}),
+    case What of
+        fail -> error(flyhot_fault);
+        die -> exit(self(), kill);
+        {delay, Ms} -> receive after Ms -> ok end
+    end.
+
+%% {told, Actor, Event} goes to whoever is registered for it.
+tell(Event) -> to_tracer({told, actor(), Event}).
+
+to_tracer(Message) ->
+    case whereis(flyhot_trace) of
+        undefined -> ok;
+        Pid -> Pid ! Message, ok
+    end.
+
+actor() ->
+    case whereis(flyhot_guard) =:= self() of true -> guard; false -> worker end.
+-endif.

@@ -24,4 +24,8 @@ pub use command::{
 pub const MODULE: &str = "flyhot_agent";
 
 /// The module, compiled for the oldest OTP supported (`make agent` compiles it again).
+#[cfg(not(feature = "faults"))]
 pub const BEAM: &[u8] = include_bytes!("../erl/flyhot_agent.beam");
+/// The same source with faults and a trace compiled in, for the tests.
+#[cfg(feature = "faults")]
+pub const BEAM: &[u8] = include_bytes!("../erl/faults/flyhot_agent.beam");

@@ -1,4 +1,4 @@
-//! The compiled agent in the tree is the source beside it.
+//! The compiled agents in the tree, the shipped one and the one with faults, are the source beside them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -12,7 +12,7 @@ fn otp_bin(program: &str) -> PathBuf {
 
 /// Compiled by any other OTP the bytes differ and, worse, the oldest supported one may refuse them.
 #[test]
-fn the_beam_is_the_source_compiled_by_otp_25() {
+fn both_beams_are_the_source_compiled_by_otp_25() {
     let release = Command::new(otp_bin("erl"))
         .args([
             "-noshell",
@@ -26,12 +26,58 @@ fn the_beam_is_the_source_compiled_by_otp_25() {
         "25",
         "FLYHOT_OTP_BIN must name OTP 25 for this test"
     );
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("erl/flyhot_agent.erl");
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for (flags, kept) in [(&[][..], ""), (&["-DFAULTS"][..], "faults")] {
+        let fresh = compiled(flags, kept);
+        let beam = tree().join(kept).join("flyhot_agent.beam");
+        assert!(
+            fresh == std::fs::read(&beam).unwrap(),
+            "{} is not the source: run make agent",
+            beam.display()
+        );
+    }
+}
+
+/// Nothing that the switch brings is in the module that is shipped: no function, no atom, no literal.
+#[test]
+fn the_shipped_beam_has_no_faults() {
+    let shipped = disassembled(&tree().join("flyhot_agent.beam"));
+    let faulty = disassembled(&tree().join("faults/flyhot_agent.beam"));
+    for word in [
+        "strike",
+        "befall",
+        "struck",
+        "flyhot_faults",
+        "flyhot_fault",
+        "flyhot_passed",
+        "flyhot_trace",
+        "to_tracer",
+        "putting_back",
+        "before_swap",
+    ] {
+        assert!(faulty.contains(word), "{word} is no word of the faults any more");
+        assert!(!shipped.contains(word), "{word} is in the shipped beam");
+    }
+}
+
+#[cfg(not(feature = "faults"))]
+#[test]
+fn the_shipped_beam_is_the_one_that_is_embedded() {
+    assert!(flyhot_agent::BEAM == std::fs::read(tree().join("flyhot_agent.beam")).unwrap());
+}
+
+fn tree() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("erl")
+}
+
+fn compiled(flags: &[&str], into: &str) -> Vec<u8> {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(into);
+    std::fs::create_dir_all(&out).unwrap();
     let compiled = Command::new(otp_bin("erlc"))
-        .args(["-Wall", "-Werror", "+deterministic", "-o"])
-        .arg(out)
-        .arg(&source)
+        .args(["-Wall", "-Werror", "+deterministic"])
+        .args(flags)
+        .arg("-o")
+        .arg(&out)
+        .arg(tree().join("flyhot_agent.erl"))
         .output()
         .unwrap();
     assert!(
@@ -39,9 +85,29 @@ fn the_beam_is_the_source_compiled_by_otp_25() {
         "{}",
         String::from_utf8_lossy(&compiled.stdout)
     );
-    let fresh = std::fs::read(out.join("flyhot_agent.beam")).unwrap();
+    std::fs::read(out.join("flyhot_agent.beam")).unwrap()
+}
+
+/// Every function and its instructions with their literals, and every atom of the module's table, as text.
+fn disassembled(beam: &Path) -> String {
+    let shown = Command::new(otp_bin("erl"))
+        .args([
+            "-noshell",
+            "-eval",
+            "[F] = init:get_plain_arguments(),
+             {ok, {_, Chunks}} = beam_lib:chunks(F, [atoms, exports, imports, locals, attributes]),
+             io:format(\"~0tp~n~0tp~n\", [beam_disasm:file(F), Chunks]), halt().",
+            "-extra",
+        ])
+        .arg(beam)
+        .output()
+        .unwrap();
     assert!(
-        fresh == flyhot_agent::BEAM,
-        "driver/agent/erl/flyhot_agent.beam is not the source: run make agent"
+        shown.status.success(),
+        "{}",
+        String::from_utf8_lossy(&shown.stderr)
     );
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains("take_over"), "{text}");
+    text
 }
