@@ -24,6 +24,7 @@
 
 mod epmd;
 mod flyhot;
+pub mod model;
 mod node;
 mod otp;
 mod probe;
