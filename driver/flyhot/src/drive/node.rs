@@ -10,10 +10,11 @@ use flyhot_events::{
 use flyhot_node::ConnectOptions;
 use flyhot_upgrade::judge;
 use flyhot_upgrade::{
-    Changes, Kind, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes, plan,
+    Changes, Closer, Kind, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes, plan,
 };
 
 use super::agent::{Agent, AgentError};
+use super::closer;
 use super::facts;
 use super::persist::Places;
 use super::rehearse::Copies;
@@ -141,12 +142,15 @@ pub(super) struct Seen {
     pub(super) before: String,
     pub(super) after: String,
     pub(super) drifted: BTreeSet<String>,
+    pub(super) closer: Closer,
+    /// Modules whose rehearsal failed, which is accepted: the window decides about them.
+    pub(super) untried: BTreeSet<String>,
 }
 
 impl Work<'_> {
     async fn run(&self, steps: &mut Steps<'_>) -> Result<NodeOutcome, AgentError> {
         let node = steps.node().to_owned();
-        let seen = self.census(steps).await?;
+        let mut seen = self.census(steps).await?;
         if seen.changes.is_nothing() {
             let mut outcome = NodeOutcome::untouched(node, OutcomeKind::NothingToDo);
             if self.policy.persist && !self.request.plan_only {
@@ -179,7 +183,10 @@ impl Work<'_> {
             ));
         }
         let places = Places::new(&plan.changes, &seen.facts, self.request.release);
-        if let Some(reasons) = self.before_the_window(&seen, &mut plan, &places, steps).await? {
+        if let Some(reasons) = self
+            .before_the_window(&mut seen, &mut plan, &places, steps)
+            .await?
+        {
             let mut all = plan.reasons.clone();
             all.extend(reasons);
             return Ok(judge::untouched(
@@ -241,6 +248,11 @@ impl Work<'_> {
             .agent
             .slow("looking at processes", &Command::Census, flyhot_agent::census)
             .await?;
+        let closer = if changes.is_nothing() {
+            Closer::default()
+        } else {
+            closer::look(self.agent, release, &target, &facts, &changes, &kinds).await?
+        };
         let before = facts::code_id_before(&target, &facts, &on_disk);
         let after = facts::code_id_after(&target);
         let copies = Copies::judge(release, &target, &changes, &kinds);
@@ -264,6 +276,8 @@ impl Work<'_> {
             before,
             after,
             drifted,
+            closer,
+            untried: BTreeSet::new(),
         })
     }
 
@@ -315,6 +329,7 @@ impl Work<'_> {
             kinds: &seen.kinds,
             changes: &seen.changes,
             code_changes: &seen.copies.code_changes,
+            closer: &seen.closer,
             drifted: &seen.drifted,
             way_back: &way_back,
             policy: &self.policy,
@@ -329,6 +344,7 @@ impl Work<'_> {
             kinds: plan.planned_kinds(),
             way_back: plan.way_back,
             revert_us: plan.revert_us,
+            freeze_us: plan.freeze_us,
             code_id: CodeIds {
                 before: Some(seen.before.clone()),
                 after: Some(seen.after.clone()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use flyhot_agent::{Command, PersistFile, PrepareModule, StagedKey};
 use flyhot_events::{Event, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit};
 use flyhot_upgrade::judge::{self, Judgement};
-use flyhot_upgrade::{Changes, Plan, Script, elixir_name};
+use flyhot_upgrade::{AbandonCause, Changes, Fault, Plan, Script, WindowEnd, elixir_name};
 
 use super::agent::AgentError;
 use super::node::{Seen, Work};
@@ -65,7 +65,7 @@ impl Work<'_> {
     /// Stage, rehearse, drain, prepare. `Some` refuses the upgrade; nothing was touched.
     pub(super) async fn before_the_window(
         &self,
-        seen: &Seen,
+        seen: &mut Seen,
         plan: &mut Plan,
         places: &Places,
         steps: &mut Steps<'_>,
@@ -78,6 +78,7 @@ impl Work<'_> {
         if judge::refuse(&reasons) {
             return Ok(Some(reasons));
         }
+        plan.reasons.extend(reasons);
 
         let begun = steps.begin(Step::Drain);
         let options = self.request.options;
@@ -104,11 +105,12 @@ impl Work<'_> {
         self.prepare(plan, places, steps).await
     }
 
-    /// Runs the new code_change on every live process that may be asked to; what failed.
+    /// Runs the new code_change on every live process that may be asked to; what failed. Where that is accepted the
+    /// kinds concerned are left to the window, and the others are rehearsed without them.
     async fn rehearse(
         &self,
-        seen: &Seen,
-        plan: &Plan,
+        seen: &mut Seen,
+        plan: &mut Plan,
         steps: &mut Steps<'_>,
     ) -> Result<Vec<Reason>, AgentError> {
         let jobs = seen.copies.jobs(plan);
@@ -121,13 +123,31 @@ impl Work<'_> {
         self.agent
             .slow("loading copies", &copies, flyhot_agent::copies_loaded)
             .await?;
-        let command = rehearse::command(jobs, &self.policy, REHEARSAL);
-        let report = self
-            .agent
-            .timed("rehearsing", &command, REHEARSAL, flyhot_agent::rehearsal)
-            .await?;
-        steps.done(begun, report.passed + report.failed, Unit::Processes);
-        Ok(judge::rehearsal(&report))
+        let mut jobs = jobs;
+        let mut accepted = Vec::new();
+        loop {
+            let command = rehearse::command(jobs, &self.policy, REHEARSAL);
+            let report = self
+                .agent
+                .timed("rehearsing", &command, REHEARSAL, flyhot_agent::rehearsal)
+                .await?;
+            let mut reasons = judge::rehearsal(&report);
+            flyhot_upgrade::accept(&mut reasons, &self.policy.accept);
+            if report.failed == 0 || judge::refuse(&reasons) {
+                plan.rehearsed(&report);
+                steps.done(begun, report.passed + report.failed, Unit::Processes);
+                if report.failed > 0 {
+                    accepted.extend(reasons);
+                }
+                return Ok(accepted);
+            }
+            accepted.extend(reasons);
+            if !leave_to_the_window(&report.faults, seen, plan) {
+                return Ok(accepted);
+            }
+            // The agent tries in the window what it rehearsed last, so it is told even where nothing is left.
+            jobs = seen.copies.jobs(plan);
+        }
     }
 
     async fn prepare(
@@ -181,8 +201,10 @@ impl Work<'_> {
                 seen.kinds = fresh.kinds;
                 let again = self.plan(&seen).await?;
                 plan.kinds = again.kinds;
-                let mut reasons = self.rehearse(&seen, plan, steps).await?;
+                plan.untried(&seen.untried);
+                let mut reasons = self.rehearse(&mut seen, plan, steps).await?;
                 if !judge::refuse(&reasons) {
+                    plan.reasons.extend(reasons);
                     reasons = self.prepare(plan, places, steps).await?.unwrap_or_default();
                 }
                 if judge::refuse(&reasons) {
@@ -225,7 +247,7 @@ impl Work<'_> {
                 ));
             }
             let script = plan.script(&seen.target, &seen.facts, &self.policy, |name| places.file(name));
-            match self.window(&seen, plan, &script, attempt < of, steps).await? {
+            match self.window(&mut seen, plan, &script, attempt < of, steps).await? {
                 Judgement::Done(outcome) => return Ok(*outcome),
                 Judgement::Retry(reasons) => {
                     steps.emit(Event::Attempt {
@@ -248,8 +270,8 @@ impl Work<'_> {
 
     async fn window(
         &self,
-        seen: &Seen,
-        plan: &Plan,
+        seen: &mut Seen,
+        plan: &mut Plan,
         script: &Script,
         more: bool,
         steps: &mut Steps<'_>,
@@ -265,14 +287,24 @@ impl Work<'_> {
             )
             .await?;
         steps.done(begun, report.affected, Unit::Processes);
-        Ok(judge::window(
+        let judgement = judge::window(
             steps.node(),
             plan,
             &report,
             more,
+            &self.policy.accept,
             (&seen.before, &seen.after),
             plan.reasons.clone(),
-        ))
+        );
+        if let Judgement::Retry(reasons) = &judgement
+            && report.end == WindowEnd::Abandoned(AbandonCause::Rehearsal)
+        {
+            leave_to_the_window(&report.faults, seen, plan);
+            let mut reasons = reasons.clone();
+            flyhot_upgrade::accept(&mut reasons, &self.policy.accept);
+            plan.reasons.extend(reasons);
+        }
+        Ok(judgement)
     }
 
     pub(super) async fn persist(
@@ -329,6 +361,14 @@ impl Work<'_> {
         let places = Places::new(&changes, &seen.facts, self.request.release);
         self.persist(&changes, &places, steps).await
     }
+}
+
+/// What failed in the rehearsal is decided by the code_change itself, once it is loaded. Whether that leaves less to
+/// rehearse.
+fn leave_to_the_window(faults: &[Fault], seen: &mut Seen, plan: &mut Plan) -> bool {
+    seen.untried
+        .extend(faults.iter().map(|fault| fault.module.clone()));
+    plan.untried(&seen.untried)
 }
 
 fn ms(duration: Duration) -> u64 {
