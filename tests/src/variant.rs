@@ -20,6 +20,8 @@ enum Change {
     Elixir { name: String, source: String },
     Bytes { module: String, bytes: Vec<u8> },
     Removed { module: String },
+    File { path: String, bytes: Vec<u8> },
+    Stripped,
 }
 
 impl Variant {
@@ -65,6 +67,21 @@ impl Variant {
         self
     }
 
+    /// Makes the file at `path`, below the directory of the application `shop`, hold `bytes`.
+    pub fn file(mut self, path: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.changes.push(Change::File {
+            path: path.to_owned(),
+            bytes: bytes.into(),
+        });
+        self
+    }
+
+    /// Strips its modules as `mix release` does, those that were replaced before this among them.
+    pub fn stripped(mut self) -> Self {
+        self.changes.push(Change::Stripped);
+        self
+    }
+
     /// Makes it, unless that was done before.
     pub fn build(&self) -> Release {
         // The base's directory carries the hash of its own sources.
@@ -95,6 +112,22 @@ impl Variant {
                 }
                 Change::Removed { module } => {
                     fs::remove_file(ebin.join(format!("{module}.beam"))).expect("the module is there");
+                }
+                Change::File { path, bytes } => {
+                    let path = ebin.with_file_name(path);
+                    fs::create_dir_all(path.parent().expect("below the application"))
+                        .and_then(|()| fs::write(path, bytes))
+                        .expect("our own directory");
+                }
+                Change::Stripped => {
+                    let scratch = Scratch::new("variant");
+                    let mut command = made.otp().command("erl", scratch.path());
+                    command
+                        .args(["-noshell", "-eval"])
+                        .arg(format!(
+                            "{{ok, _}} = beam_lib:strip_files(filelib:wildcard(filename:join({ebin:?}, \"*.beam\"))), halt()."
+                        ));
+                    run(command);
                 }
             }
         }

@@ -90,7 +90,7 @@
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
             ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
-            born = #{}, modes = #{}, unproven = [], bereft = #{}, late = []}).
+            born = #{}, modes = #{}, unproven = [], bereft = #{}, late = [], unproved = false}).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Called by the driver, each in a process of rex
@@ -263,6 +263,9 @@ command({prepare, Mods}, S) -> step(prepare, S, fun(S1) -> prepare(Mods, S1) end
 command({way_back, Ids, Mods}, S) -> step(way_back, S, fun(S1) -> {{ok, way_back(Ids, Mods, S1)}, S1} end);
 command({knock, Ids, Ms, Limit}, S) -> step(knock, S, fun(S1) -> {{ok, knock(Ids, Ms, Limit, S1)}, S1} end);
 command({disk, Mods}, S) -> {{ok, disk(Mods)}, S};
+command({modules, Mods}, S) -> step(facts, S, fun(S1) -> {{ok, modules(Mods)}, S1} end);
+command({libraries, Apps}, S) -> step(facts, S, fun(S1) -> {{ok, libraries(Apps)}, S1} end);
+command({environment, Apps}, S) -> step(facts, S, fun(S1) -> {{ok, environment(Apps)}, S1} end);
 command({persist, Files}, S) -> step(persist, S, fun(S1) -> {{ok, persist(Files, S1)}, S1} end);
 command(Other, S) -> {{error, {unknown_command, text(Other)}}, S}.
 
@@ -298,7 +301,7 @@ configuration() ->
                                                 {ok, Bin} <- [file:read_file(filename:join([Releases, Version, Name]))]].
 
 module_facts(M, File) ->
-    {M, M:module_info(md5), file_text(File), erlang:check_old_code(M), code:is_sticky(M), traced(M),
+    {M, M:module_info(md5), file_text(File), erlang:check_old_code(M), code:is_sticky(M),
      File =:= cover_compiled, struct_keys(M)}.
 
 %% defstruct makes this function return a literal; one that somebody wrote may do anything and counts as unknown.
@@ -306,13 +309,6 @@ struct_keys(M) ->
     case exports(M, '__struct__', 0) andalso exports(M, '__struct__', 1) andalso (try M:'__struct__'() catch _:_ -> none end) of
         #{'__struct__' := M} = Struct -> [atom_to_binary(K) || K <- maps:keys(Struct), is_atom(K)];
         _ -> none
-    end.
-
-%% A pattern set on every function of a module shows on its module_info/0 too.
-traced(M) ->
-    case erlang:trace_info({M, module_info, 0}, traced) of
-        {traced, T} when T =:= local; T =:= global -> true;
-        _ -> false
     end.
 
 file_text(F) when is_list(F) -> bin(F);
@@ -330,6 +326,58 @@ free_bytes() ->
             end;
         {error, _} -> none
     end.
+
+%% What is only asked of some modules: [{Module, WithBeam :: boolean()}].
+modules(Mods) ->
+    Sessions = sessions(),
+    [{M, lists:any(fun(Traced) -> traced(M, Traced) end, Sessions), erlang:get_module_info(M, nifs) =/= [],
+      case With andalso running_beam(M) of {ok, Bin} -> plain(Bin); _ -> none end}
+     || {M, With} <- Mods, erlang:module_loaded(M)].
+
+%% How each session of tracing is asked: from OTP 27 on there are others beside the one of old, dbg's is among them.
+sessions() ->
+    Own = case exports(trace, session_info, 1) of
+              true -> [fun(MFA) -> trace:info(Session, MFA, traced) end || Session <- trace:session_info(all)];
+              false -> []
+          end,
+    [fun(MFA) -> erlang:trace_info(MFA, traced) end | Own].
+
+traced(M, Ask) ->
+    lists:any(fun({F, A}) ->
+        %% A session may end meanwhile.
+        case try Ask({M, F, A}) catch error:_ -> none end of
+            {traced, T} when T =:= local; T =:= global -> true;
+            _ -> false
+        end
+    end, erlang:get_module_info(M, functions)).
+
+%% Digests of the shared libraries in the priv directories of some applications.
+libraries(Apps) ->
+    [{App, [{bin(Name), erlang:md5(Bin)} || Name <- filelib:wildcard("**/*.so", Priv), {ok, Bin} <- [file:read_file(filename:join(Priv, Name))]]}
+     || App <- Apps, Priv <- [code:priv_dir(App)], is_list(Priv)].
+
+%% [{App, Text}]: the text of an .app file names what its code was compiled with; answers what the node has otherwise,
+%% and only where, for it may be a secret. As Elixir looks when it boots (Config.Provider.validate_compile_env/2).
+environment(Apps) ->
+    [{App, bin(lists:join(", ", Where))} || {App, Text} <- Apps, Where <- [otherwise(Text)], Where =/= []].
+
+otherwise(Text) ->
+    {ok, Tokens, _} = erl_scan:string(unicode:characters_to_list(Text)),
+    {ok, {application, _, Properties}} = erl_parse:parse_term(Tokens),
+    [lists:join(" -> ", [io_lib:format("~0tp", [Key]) || Key <- [App | Path]])
+     || {App, Path, Compiled} <- proplists:get_value(compile_env, Properties, []), configured(App, Path) =/= Compiled].
+
+configured(App, [Key | Path]) ->
+    case application:get_env(App, Key) of
+        {ok, Value} -> inside(Path, Value);
+        undefined -> error
+    end.
+
+inside([], Value) -> {ok, Value};
+inside([Key | Path], Map) when is_map_key(Key, Map) -> inside(Path, map_get(Key, Map));
+inside([Key | Path], List) when is_list(List) ->
+    case lists:keyfind(Key, 1, List) of {_, Value} -> inside(Path, Value); _ -> error end;
+inside(_, _) -> error.
 
 census(S) ->
     %% Low, so that a node under load serves its users first.
@@ -547,7 +595,9 @@ copies(Copies, S) ->
 rehearse_live(Jobs, Down, Limit, Ms, S) ->
     S1 = S#s{rehearsals = maps:from_list([rehearsal(J, Down, S) || J <- Jobs])},
     Targets = [{P, Id} || {Id, _, _} <- Jobs, P <- pids(Id, S)],
-    {{ok, run_rehearsal(Targets, S1#s.rehearsals, Limit, now_us() + Ms * 1000, S#s.dead)}, S1}.
+    T0 = now_us(),
+    Report = run_rehearsal(Targets, S1#s.rehearsals, Limit, T0 + Ms * 1000, S#s.dead),
+    {{ok, Report#{took_us => now_us() - T0}}, S1}.
 
 rehearsal({Id, How, Mods}, Down, S) ->
     #kind{behaviour = B} = maps:get(Id, S#s.kinds),
@@ -1476,10 +1526,11 @@ after_swap(W0, Mode) ->
     T2 = now_us(),
     W3 = case W2#w.nfaults of
              0 -> W2#w{swapped = upgraded};
-             _ -> step(undo), undo(W2)
+             N -> step(undo), undo(W2#w{unproved = N > W1#w.nfaults})
          end,
+    T3 = now_us(),
     step(thaw),
-    W4 = W3#w{times = (W3#w.times)#{migrate => T1 - T0, prove => T2 - T1}},
+    W4 = W3#w{times = (W3#w.times)#{migrate => T1 - T0, prove => T2 - T1, undo => T3 - T2}},
     tell_guard(thawing, W4),
     thaw_swapped(W4).
 
@@ -1765,7 +1816,8 @@ report(W) ->
       failed => Failed, died => Died, held => length(W#w.sups), faults => lists:reverse(W#w.faults),
       ended => [ref(P) || P <- take(maps:keys(W#w.ended), ?NAMED)], stragglers => W#w.stragglers,
       unresumed => [ref(P) || P <- take(W#w.unresumed, ?NAMED)], late => [ref(P) || {P, _, _} <- take(W#w.late, ?NAMED)], detail => W#w.detail, window_us => T(window),
-      longest_us => W#w.longest, phases => {T(freeze), T(swap), T(migrate), T(prove), T(thaw)}}.
+      longest_us => W#w.longest, unproved => W#w.unproved,
+      phases => {T(freeze), T(swap), T(migrate), T(prove), T(undo), T(thaw)}}.
 
 %% --- inside the process that migrates ---
 

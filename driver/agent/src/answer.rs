@@ -45,6 +45,19 @@ pub struct DiskModule {
     pub file: String,
 }
 
+/// What a loaded module says when it is asked for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookedAt {
+    /// Name.
+    pub name: String,
+    /// Whether any of its functions is traced, in whatever session.
+    pub traced: bool,
+    /// Whether it has NIFs.
+    pub nifs: bool,
+    /// Its running code, where that was asked for and lies on the node's disk.
+    pub code: Option<Vec<u8>>,
+}
+
 type Read<T> = Result<T, AnswerError>;
 
 trait OrMalformed<T> {
@@ -196,8 +209,7 @@ pub fn facts(term: &Term) -> Read<NodeFacts> {
     let facts = ok(term)?;
     let mut modules = BTreeMap::new();
     for module in items(facts, "modules")? {
-        let Some([module, digest, file, has_old, sticky, traced, cover, struct_keys]) = as_tuple(module)
-        else {
+        let Some([module, digest, file, has_old, sticky, cover, struct_keys]) = as_tuple(module) else {
             return Err(AnswerError::Malformed("a module"));
         };
         modules.insert(
@@ -207,7 +219,6 @@ pub fn facts(term: &Term) -> Read<NodeFacts> {
                 file: as_text(file).or_malformed("a module's file")?,
                 has_old: as_bool(has_old).or_malformed("has_old")?,
                 sticky: as_bool(sticky).or_malformed("sticky")?,
-                traced: as_bool(traced).or_malformed("traced")?,
                 cover: as_bool(cover).or_malformed("cover")?,
                 struct_keys: as_list(struct_keys)
                     .map(|keys| {
@@ -309,6 +320,7 @@ pub fn rehearsal(term: &Term) -> Read<RehearsalReport> {
         failed: count(report, "failed")?,
         died: count(report, "died")?,
         silent: stragglers(report, "silent")?,
+        took_us: count(report, "took_us")?,
     })
 }
 
@@ -461,6 +473,73 @@ pub fn disk(term: &Term) -> Read<Vec<DiskModule>> {
         .collect()
 }
 
+/// Reads the answer to [`Command::Modules`](crate::Command::Modules).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn modules(term: &Term) -> Read<Vec<LookedAt>> {
+    as_list(ok(term)?)
+        .or_malformed("modules")?
+        .iter()
+        .map(|module| match as_tuple(module) {
+            Some([module, traced, nifs, code]) => Ok(LookedAt {
+                name: name(module)?,
+                traced: as_bool(traced).or_malformed("traced")?,
+                nifs: as_bool(nifs).or_malformed("nifs")?,
+                code: as_bytes(code).map(<[u8]>::to_vec),
+            }),
+            _ => Err(AnswerError::Malformed("a module")),
+        })
+        .collect()
+}
+
+/// Reads the answer to [`Command::Libraries`](crate::Command::Libraries): by application, the md5 of each shared
+/// library by its path below `priv`.
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn libraries(term: &Term) -> Read<BTreeMap<String, BTreeMap<String, [u8; 16]>>> {
+    as_list(ok(term)?)
+        .or_malformed("applications")?
+        .iter()
+        .map(|application| match as_tuple(application) {
+            Some([application, files]) => {
+                let files =
+                    as_list(files)
+                        .or_malformed("libraries")?
+                        .iter()
+                        .map(|file| match as_tuple(file) {
+                            Some([path, digest]) => {
+                                Ok((as_text(path).or_malformed("a library's path")?, md5(digest)?))
+                            }
+                            _ => Err(AnswerError::Malformed("a library")),
+                        });
+                Ok((name(application)?, files.collect::<Read<_>>()?))
+            }
+            _ => Err(AnswerError::Malformed("an application's libraries")),
+        })
+        .collect()
+}
+
+/// Reads the answer to [`Command::Environment`](crate::Command::Environment): by application, where the node's
+/// configuration is another.
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn environment(term: &Term) -> Read<BTreeMap<String, String>> {
+    as_list(ok(term)?)
+        .or_malformed("applications")?
+        .iter()
+        .map(|application| match as_tuple(application) {
+            Some([application, places]) => Ok((
+                name(application)?,
+                as_text(places).or_malformed("places of a configuration")?,
+            )),
+            _ => Err(AnswerError::Malformed("an application's configuration")),
+        })
+        .collect()
+}
+
 /// Reads the answer to [`Command::Persist`](crate::Command::Persist).
 ///
 /// # Errors
@@ -508,11 +587,12 @@ pub fn window(term: &Term) -> Read<WindowReport> {
         _ => return Err(AnswerError::Malformed("how the window ended")),
     };
     let phases = match as_tuple(field(report, "phases")?) {
-        Some([freeze, swap, migrate, prove, thaw]) => PhaseTimes {
+        Some([freeze, swap, migrate, prove, undo, thaw]) => PhaseTimes {
             freeze: as_u64(freeze).unwrap_or(0),
             swap: as_u64(swap).unwrap_or(0),
             migrate: as_u64(migrate).unwrap_or(0),
             prove: as_u64(prove).unwrap_or(0),
+            undo: as_u64(undo).unwrap_or(0),
             thaw: as_u64(thaw).unwrap_or(0),
         },
         _ => return Err(AnswerError::Malformed("phases")),
@@ -531,6 +611,7 @@ pub fn window(term: &Term) -> Read<WindowReport> {
         stragglers: stragglers(report, "stragglers")?,
         unresumed: processes(report, "unresumed")?,
         late: processes(report, "late")?,
+        unproved: as_bool(field(report, "unproved")?).or_malformed("unproved")?,
         detail: text(report, "detail")?,
         window_us: count(report, "window_us")?,
         longest_freeze_us: count(report, "longest_us")?,

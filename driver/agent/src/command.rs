@@ -147,6 +147,13 @@ pub enum Command<'a> {
     Window(&'a Script),
     /// Asks which code lies on the node's disk for some modules.
     Disk(Vec<String>),
+    /// Asks for what only some loaded modules are asked: `(module, whether its running code is wanted too)`.
+    Modules(Vec<(String, bool)>),
+    /// Asks for the digests of the shared libraries of some applications.
+    Libraries(Vec<String>),
+    /// Asks where the node's configuration is not what applications were compiled with: their names, and the text of
+    /// their `.app` files.
+    Environment(Vec<(String, String)>),
     /// Writes files, in this order.
     Persist(Vec<PersistFile>),
     /// [`FINISH`].
@@ -229,6 +236,23 @@ impl Command<'_> {
             ]),
             Command::Window(script) => tuple([atom("window"), script_term(script)]),
             Command::Disk(modules) => tuple([atom("disk"), atoms(modules)]),
+            Command::Modules(modules) => tuple([
+                atom("modules"),
+                list(
+                    modules
+                        .iter()
+                        .map(|(module, code)| tuple([atom(module), boolean(*code)])),
+                ),
+            ]),
+            Command::Libraries(applications) => tuple([atom("libraries"), atoms(applications)]),
+            Command::Environment(applications) => tuple([
+                atom("environment"),
+                list(
+                    applications
+                        .iter()
+                        .map(|(name, text)| tuple([atom(name), binary(text.as_bytes())])),
+                ),
+            ]),
             Command::Persist(files) => tuple([
                 atom("persist"),
                 list(files.iter().map(|file| {

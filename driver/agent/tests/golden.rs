@@ -178,6 +178,15 @@ fn commands_have_the_bytes_the_agent_knows() {
     check("window", &Command::Window(&script()).term());
     check("disk", &Command::Disk(vec!["m".into()]).term());
     check(
+        "modules",
+        &Command::Modules(vec![("m".into(), true), ("n".into(), false)]).term(),
+    );
+    check("libraries", &Command::Libraries(vec!["shop".into()]).term());
+    check(
+        "environment",
+        &Command::Environment(vec![("shop".into(), "{application,shop,[]}.".into())]).term(),
+    );
+    check(
         "persist",
         &Command::Persist(vec![PersistFile {
             path: "/a/m.beam".into(),
@@ -230,6 +239,31 @@ fn facts_are_read() {
     assert_eq!(facts.otp, "25");
     assert!(facts.modules.contains_key("gen_server") && facts.applications["kernel"].running);
     assert!(facts.configuration.contains_key("sys.config"));
+}
+
+#[test]
+fn a_closer_look_is_read() {
+    let modules = flyhot_agent::modules(&answer("modules")).unwrap();
+    let [crypto, sv, erlang] = &modules[..] else {
+        panic!("{modules:?}")
+    };
+    assert_eq!(
+        (&*crypto.name, crypto.traced, crypto.nifs, &crypto.code),
+        ("crypto", false, true, &None)
+    );
+    assert_eq!((&*sv.name, sv.traced, sv.nifs), ("sv", true, false));
+    assert!(sv.code.as_ref().unwrap().starts_with(b"FOR1"));
+    // A module of the runtime system has no file.
+    assert_eq!((&*erlang.name, &erlang.code), ("erlang", &None));
+
+    let libraries = flyhot_agent::libraries(&answer("libraries")).unwrap();
+    assert_eq!(libraries["crypto"]["lib/crypto.so"].len(), 16);
+
+    let environment = flyhot_agent::environment(&answer("environment")).unwrap();
+    assert_eq!(
+        environment["kernel"],
+        "kernel -> nothing, kernel -> logger_level -> deep"
+    );
 }
 
 #[test]

@@ -207,6 +207,8 @@ pub(crate) struct Resource {
     pub(crate) modules: Vec<ModuleName>,
     pub(crate) start_module: Option<ModuleName>,
     pub(crate) applications: Vec<String>,
+    /// Whether it says what the code was compiled with (`compile_env`, which Mix writes).
+    pub(crate) compile_env: bool,
 }
 
 impl Resource {
@@ -244,6 +246,10 @@ impl Resource {
                 list("applications").and_then(atoms),
                 "applications is not a list of atoms",
             )?,
+            compile_env: properties
+                .property("compile_env")
+                .and_then(Term::list)
+                .is_some_and(|list| !list.is_empty()),
         })
     }
 }
@@ -339,6 +345,7 @@ mod tests {
                 modules: vec![name("Elixir.Tiny"), name("tiny")],
                 start_module: Some(name("Elixir.Tiny")),
                 applications: vec!["kernel".into(), "stdlib".into()],
+                compile_env: false,
             }
         );
     }

@@ -7,6 +7,7 @@
 
 mod allow;
 mod code;
+pub mod compare;
 pub mod graph;
 mod literal;
 mod ops;

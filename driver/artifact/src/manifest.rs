@@ -58,6 +58,10 @@ pub struct Toolchain {
     pub erts: String,
     /// Elixir version; `None` for a release without Elixir.
     pub elixir: Option<String>,
+    /// The processor its ERTS is for, as `system_architecture` begins: `"x86_64"`; `None` for a release without ERTS,
+    /// or for a processor that is not known here.
+    #[serde(default)]
+    pub architecture: Option<String>,
 }
 
 /// One module of a release.

@@ -6,6 +6,8 @@
 //!
 //! Source: release structure of OTP design principles, `mix release`, relx.
 
+mod architecture;
+mod libraries;
 mod modules;
 
 use std::{
@@ -57,6 +59,10 @@ pub struct Release {
     pub configuration: BTreeMap<String, FileDigest>,
     /// md5 of the same files: what a node without crypto can tell of its own (`erlang:md5/1`).
     pub configuration_md5: BTreeMap<String, [u8; 16]>,
+    /// Of its own applications: the md5 of each shared library below `priv`, by its path there.
+    pub libraries: BTreeMap<String, BTreeMap<String, [u8; 16]>>,
+    /// Of its own applications that say what they were compiled with: the text of their `.app` files.
+    pub compile_env: BTreeMap<String, String>,
 }
 
 /// Why a release cannot be read. Each names the file.
@@ -214,10 +220,21 @@ impl Release {
         }
         let mut apps = BTreeMap::new();
         let mut listed = BTreeMap::new();
+        let mut own_libraries = BTreeMap::new();
+        let mut compile_env = BTreeMap::new();
         for (name, version, start) in rel.apps {
-            let (app, modules) = application(root, &name, &version, start)?;
-            if app.dir.is_some() {
-                listed.insert(name.clone(), modules);
+            let (app, resource) = application(root, &name, &version, start)?;
+            if let (Some(dir), Some((resource, text))) = (&app.dir, resource) {
+                listed.insert(name.clone(), resource.modules);
+                if app.origin == Origin::Own {
+                    own_libraries.insert(
+                        name.clone(),
+                        libraries::read(&root.join(dir.as_str()).join("priv"))?,
+                    );
+                    if resource.compile_env {
+                        compile_env.insert(name.clone(), text);
+                    }
+                }
             }
             if apps.insert(name.clone(), app).is_some() {
                 return Err(ReadReleaseError::AppTwice {
@@ -227,6 +244,7 @@ impl Release {
             }
         }
         let modules = modules::read(root, &version, &apps, &listed)?;
+        let architecture = architecture::of(&root.join(format!("erts-{erts}/bin/beam.smp")));
         let mut configuration = BTreeMap::new();
         let mut configuration_md5 = BTreeMap::new();
         for file in CONFIGURATION {
@@ -242,11 +260,14 @@ impl Release {
             toolchain: Toolchain {
                 erts,
                 elixir: apps.get("elixir").map(|app: &App| app.version.clone()),
+                architecture,
             },
             apps,
             modules,
             configuration,
             configuration_md5,
+            libraries: own_libraries,
+            compile_env,
         })
     }
 
@@ -364,13 +385,13 @@ fn rel_file(version_dir: &Path) -> Result<(PathBuf, Rel), ReadReleaseError> {
     Ok((path.clone(), rel))
 }
 
-/// An application of the `.rel` file, and the modules its `.app` file lists.
+/// An application of the `.rel` file, and its `.app` file, read and as text.
 fn application(
     root: &Path,
     name: &str,
     version: &str,
     start: StartType,
-) -> Result<(App, Vec<ModuleName>), ReadReleaseError> {
+) -> Result<(App, Option<(Resource, String)>), ReadReleaseError> {
     let origin = Origin::of(name);
     let mut app = App {
         name: name.into(),
@@ -389,11 +410,12 @@ fn application(
                 path: root.join(dir),
                 app: name.into(),
             }),
-            Origin::Otp | Origin::Elixir => Ok((app, vec![])),
+            Origin::Otp | Origin::Elixir => Ok((app, None)),
         };
     }
     let path = root.join(&dir).join(format!("ebin/{name}.app"));
-    let resource = Resource::read(&read(&path, MAX_TEXT)?).map_err(|source| ReadReleaseError::Resource {
+    let bytes = read(&path, MAX_TEXT)?;
+    let mut resource = Resource::read(&bytes).map_err(|source| ReadReleaseError::Resource {
         path: path.clone(),
         source,
     })?;
@@ -405,9 +427,10 @@ fn application(
         });
     }
     app.dir = ReleasePath::new(&dir).ok();
-    app.start_module = resource.start_module;
-    app.applications = resource.applications;
-    Ok((app, resource.modules))
+    app.start_module = resource.start_module.take();
+    app.applications = std::mem::take(&mut resource.applications);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok((app, Some((resource, text))))
 }
 
 /// The entries of a directory, sorted.

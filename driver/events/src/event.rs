@@ -191,6 +191,8 @@ pub enum Event {
         way_back: WayBack,
         /// How long a revert would keep processes suspended, microseconds.
         revert_us: u64,
+        /// How long processes would be suspended on a node that is idle, microseconds.
+        freeze_us: u64,
         /// Code ids now and then.
         code_id: crate::CodeIds,
         /// Everything the verdict rests on.

@@ -15,5 +15,7 @@ mod reason;
 
 pub use event::{Event, FORMAT_VERSION, Line, NodeCensus, PlannedKind, PlannedModules, Step, Unit};
 pub use exit::{ErrorKind, ExitCode};
-pub use outcome::{CodeIds, ModuleCounts, NodeOutcome, Outcome, OutcomeKind, PhaseTimes, ProcessCounts};
+pub use outcome::{
+    CodeIds, ModuleCounts, NodeOutcome, Outcome, OutcomeKind, PhaseTimes, Predicted, ProcessCounts,
+};
 pub use reason::{Reason, ReasonCode, Severity, Verdict, WayBack};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ExitCode, Reason};
+use crate::{ExitCode, Reason, WayBack};
 
 /// What became of a command, or of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -79,8 +79,21 @@ pub struct PhaseTimes {
     pub migrate: u64,
     /// Resume and suspend back to back, one process per kind.
     pub prove: u64,
+    /// Old code and old states brought back, or failed processes ended; 0 where nothing failed.
+    pub undo: u64,
     /// From the first resume to the last answer.
     pub thaw: u64,
+}
+
+/// What a plan expects of the window, to be held against what happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predicted {
+    /// What a revert would be.
+    pub way_back: WayBack,
+    /// How long a revert would take, microseconds.
+    pub revert_us: u64,
+    /// How long processes would be suspended on a node that is idle, microseconds.
+    pub freeze_us: u64,
 }
 
 /// What became of one node.
@@ -102,6 +115,8 @@ pub struct NodeOutcome {
     pub longest_freeze_us: u64,
     /// The window by phase.
     pub phases_us: PhaseTimes,
+    /// What was expected of the window before it began; absent where no plan was made.
+    pub predicted: Option<Predicted>,
     /// Why, and what else to know.
     pub reasons: Vec<Reason>,
 }
@@ -118,6 +133,7 @@ impl NodeOutcome {
             window_us: 0,
             longest_freeze_us: 0,
             phases_us: PhaseTimes::default(),
+            predicted: None,
             reasons: Vec::new(),
         }
     }

@@ -108,8 +108,10 @@ macro_rules! reason_codes {
 reason_codes! {
     /// OTP, ERTS, Elixir or the architecture of the release differs from the node's.
     ToolchainDiffers = "toolchain_differs", Refusal;
-    /// A changed module loads a NIF, or did before.
+    /// A changed module loads a NIF, or has NIFs on the node.
     NifChanged = "nif_changed", Refusal;
+    /// A shared library of an application, a NIF or a port driver, differs from the node's, which keeps what it has loaded.
+    LibraryChanged = "library_changed", Cold;
     /// A changed module has an on_load function, which an atomic swap refuses.
     OnLoadChanged = "on_load_changed", Refusal;
     /// A changed module lies in a sticky directory of the node.
@@ -122,9 +124,9 @@ reason_codes! {
     ApplicationAdded = "application_added", Cold;
     /// The node runs an application that the release does not have.
     ApplicationRemoved = "application_removed", Cold;
-    /// The start module of an application changed; its start function is not run again.
+    /// The start function of an application changed, or may have; it is not run again.
     StartModuleChanged = "start_module_changed", Warning;
-    /// A supervisor's module changed; child specs of running supervisors stay as they are.
+    /// The init/1 of a supervisor changed, or may have; child specs of running supervisors stay as they are.
     SupervisorChanged = "supervisor_changed", Warning;
     /// The release no longer has a module that the node has loaded; somebody names, runs or holds it, so it stays loaded.
     ModuleRemoved = "module_removed", Warning;
@@ -136,12 +138,14 @@ reason_codes! {
     ClosureOfRunningBuild = "closure_of_running_build", Warning;
     /// Not every state and table could be looked at for funs of older builds within the time for it.
     ClosuresSampled = "closures_sampled", Note;
-    /// The keys of a struct changed and its module has no code_change: states, messages and tables that hold one keep the old keys.
+    /// The keys of a struct or the size of a state's record changed and no changed code_change takes the old shape over.
     ShapeChanged = "shape_changed", Warning;
-    /// Whether the shape of a state changed cannot be known from a stripped module.
+    /// Whether the new code expects another shape of the states that are kept as they are cannot be known from its code.
     ShapeUnknown = "shape_unknown", Note;
+    /// Callbacks that running processes rely on are gone or answer otherwise, and no changed code_change leads over.
+    CallbacksChanged = "callbacks_changed", Warning;
     /// The new code_change failed on the state of a live process in the rehearsal.
-    RehearsalFailed = "rehearsal_failed", Refusal;
+    RehearsalFailed = "rehearsal_failed", Cold;
     /// The new code_change of a kind cannot be rehearsed.
     NotRehearsed = "not_rehearsed", Warning;
     /// The rehearsal was switched off by an option.
@@ -154,6 +158,8 @@ reason_codes! {
     Drift = "drift", Warning;
     /// The boot configuration of the release differs from the node's; a running node does not read it again.
     ConfigurationChanged = "configuration_changed", Warning;
+    /// The code was compiled with another configuration than the node runs with.
+    CompileConfigChanged = "compile_config_changed", Cold;
     /// Processes still execute the version before the running one.
     Lingerers = "lingerers", Refusal;
     /// Processes that still executed the version before the running one were ended by `--kill-lingerers`.
@@ -194,8 +200,6 @@ reason_codes! {
     PersistOff = "persist_off", Warning;
     /// Boot files are not rewritten; a restart in embedded mode does not load new modules by itself.
     BootFilesOld = "boot_files_old", Warning;
-    /// Another flyhot works on the node.
-    NodeBusy = "node_busy", Refusal;
     /// The agent's worker ended before the swap; nothing was changed.
     WorkerDied = "worker_died", Warning;
     /// The agent's worker ended after the swap; its guard finished the window.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use flyhot_events::{
     CodeIds, ErrorKind, Event, ExitCode, Line, NodeCensus, NodeOutcome, Outcome, OutcomeKind, PlannedKind,
-    PlannedModules, Reason, ReasonCode, Severity, Step, Unit, Verdict, WayBack,
+    PlannedModules, Predicted, Reason, ReasonCode, Severity, Step, Unit, Verdict, WayBack,
 };
 use serde_json::Value;
 
@@ -110,6 +110,11 @@ fn samples() -> Vec<Event> {
     let outcome = NodeOutcome {
         reasons: vec![reason()],
         code_id: code_ids(),
+        predicted: Some(Predicted {
+            way_back: WayBack::Exact,
+            revert_us: 0,
+            freeze_us: 0,
+        }),
         ..NodeOutcome::untouched("a@h", OutcomeKind::Upgraded)
     };
     vec![
@@ -153,6 +158,7 @@ fn samples() -> Vec<Event> {
             kinds: vec![kind],
             way_back: WayBack::Exact,
             revert_us: 0,
+            freeze_us: 0,
             code_id: code_ids(),
             reasons: vec![reason()],
         },

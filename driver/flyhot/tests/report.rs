@@ -8,7 +8,8 @@ use flyhot::options::Screen;
 use flyhot::report::Human;
 use flyhot_events::{
     CodeIds, ErrorKind, Event, ExitCode, ModuleCounts, NodeCensus, NodeOutcome, Outcome, OutcomeKind,
-    PhaseTimes, PlannedKind, PlannedModules, ProcessCounts, Reason, ReasonCode, Step, Unit, Verdict, WayBack,
+    PhaseTimes, PlannedKind, PlannedModules, Predicted, ProcessCounts, Reason, ReasonCode, Step, Unit,
+    Verdict, WayBack,
 };
 use support::golden;
 
@@ -132,8 +133,14 @@ fn windowed(kind: OutcomeKind, processes: ProcessCounts, reasons: Vec<Reason>) -
             swap: 8_300,
             migrate: 72_100,
             prove: 420,
+            undo: if kind == OutcomeKind::Reverted { 90_000 } else { 0 },
             thaw: 40_580,
         },
+        predicted: Some(Predicted {
+            way_back: WayBack::Exact,
+            revert_us: 82_000,
+            freeze_us: 165_000,
+        }),
         reasons,
         ..untouched()
     }
@@ -186,6 +193,7 @@ fn hot_plan() -> Vec<Event> {
         ],
         way_back: WayBack::Exact,
         revert_us: 82_000,
+        freeze_us: 165_000,
         code_id: code_ids(),
         reasons: reasons.clone(),
     });
@@ -231,6 +239,7 @@ fn cold_plan() -> Vec<Event> {
         kinds: vec![],
         way_back: WayBack::None,
         revert_us: 0,
+        freeze_us: 165_000,
         code_id: code_ids(),
         reasons: reasons.clone(),
     });

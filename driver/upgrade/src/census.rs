@@ -44,9 +44,6 @@ pub struct LoadedModule {
     pub has_old: bool,
     /// `code:is_sticky/1`.
     pub sticky: bool,
-    /// Whether a trace pattern is set on the module (`erlang:trace_info({M,'_','_'}, all)` is not asked; a
-    /// function traced is).
-    pub traced: bool,
     /// Whether it is cover-compiled.
     pub cover: bool,
     /// The keys of the struct it defines, `__struct__` among them.

@@ -1,6 +1,6 @@
 //! The judgement of what came back: reasons, and what became of the node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flyhot_events::{
     CodeIds, ErrorKind, ModuleCounts, NodeOutcome, OutcomeKind, ProcessCounts, Reason, ReasonCode, Severity,
@@ -62,6 +62,7 @@ pub fn untouched(
         modules: module_counts(plan),
         processes: untouched_counts(plan.affected()),
         reasons,
+        predicted: Some(plan.predicted()),
         ..NodeOutcome::untouched(node, kind)
     }
 }
@@ -110,7 +111,12 @@ fn faults(code: ReasonCode, faults: &[Fault], what: &str) -> Vec<Reason> {
                     elixir_name(&fault.module),
                     fault.error
                 ),
-                "Mend the code_change for this state.",
+                if code == ReasonCode::RehearsalFailed {
+                    "Mend the code_change for this state; where only the rehearsal fails, because it calls changed code \
+                     by name, accept it (--accept rehearsal_failed)."
+                } else {
+                    "Mend the code_change for this state."
+                },
             )
         })
         .collect()
@@ -296,12 +302,14 @@ fn files(paths: &[&str]) -> String {
     }
 }
 
-/// What a window means. `more` says whether another attempt is left; `reasons` are those of the plan.
+/// What a window means. `more` says whether another attempt is left; `reasons` are those of the plan. A failed rehearsal
+/// is tried again where that is `accepted`: the kind is left untried then.
 pub fn window(
     node: &str,
     plan: &Plan,
     report: &WindowReport,
     more: bool,
+    accepted: &BTreeSet<ReasonCode>,
     (before, after): (&str, &str),
     mut reasons: Vec<Reason>,
 ) -> Judgement {
@@ -314,7 +322,8 @@ pub fn window(
             let retry = matches!(
                 cause,
                 AbandonCause::Budget | AbandonCause::Newborn | AbandonCause::CodeServer
-            );
+            ) || (cause == AbandonCause::Rehearsal
+                && accepted.contains(&ReasonCode::RehearsalFailed));
             if retry && more && report.unresumed.is_empty() {
                 return Judgement::Retry(found);
             }
@@ -403,20 +412,22 @@ pub fn window(
         window_us: report.window_us,
         longest_freeze_us: report.longest_freeze_us,
         phases_us: report.phases,
+        predicted: Some(plan.predicted()),
         reasons,
     }))
 }
 
 fn failures(report: &WindowReport) -> Vec<Reason> {
-    let mut reasons = faults(
-        ReasonCode::MigrationFailed,
-        &report.faults,
-        "its migration failed",
-    );
+    let (code, what) = if report.unproved {
+        (ReasonCode::ProveFailed, "its proof failed")
+    } else {
+        (ReasonCode::MigrationFailed, "its migration failed")
+    };
+    let mut reasons = faults(code, &report.faults, what);
     let named = report.faults.len() as u64;
     if report.failed > named {
         reasons.push(Reason::new(
-            ReasonCode::MigrationFailed,
+            code,
             "processes",
             format!("{} more processes failed", report.failed - named),
             "",
@@ -511,7 +522,6 @@ pub fn error_kind(outcome: &NodeOutcome) -> Option<ErrorKind> {
     match outcome.outcome {
         OutcomeKind::Upgraded | OutcomeKind::NothingToDo | OutcomeKind::Planned => None,
         OutcomeKind::Refused if has(ReasonCode::BrokenFile) => Some(ErrorKind::Usage),
-        OutcomeKind::Refused if has(ReasonCode::NodeBusy) => Some(ErrorKind::Locked),
         OutcomeKind::Refused => Some(ErrorKind::ColdDeployNeeded),
         OutcomeKind::Reverted => Some(ErrorKind::Reverted),
         OutcomeKind::Degraded => Some(ErrorKind::Degraded),

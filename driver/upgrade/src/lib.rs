@@ -17,10 +17,10 @@ pub use flyhot_events::{PhaseTimes, WayBack};
 
 pub use census::{Behaviour, Census, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
 pub use held::{Held, HeldCode, HeldReport};
-pub use plan::{Changes, KindPlan, Plan, PlanInput, changes, elixir_name, plan, verdict};
+pub use plan::{Changes, KindPlan, Plan, PlanInput, accept, changes, elixir_name, plan, verdict};
 pub use report::{
     AbandonCause, DrainReport, Fault, KnockReport, Lingerer, PersistReport, PrepareReport, RehearsalReport,
     RemoveReport, Straggler, WayBackReport, WindowEnd, WindowReport,
 };
 pub use script::{Fate, Rehearsal, Script, ScriptKind, ScriptModule};
-pub use target::{CodeChange, Policy, Target, TargetApplication, TargetModule};
+pub use target::{Closer, CloserModule, CodeChange, Policy, Target, TargetApplication, TargetModule};

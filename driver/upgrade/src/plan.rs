@@ -1,21 +1,19 @@
 //! The plan: what changes, who is affected, how each kind fares, and the verdict.
 
+mod closer;
+mod predict;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use flyhot_events::{PlannedKind, PlannedModules, Reason, ReasonCode, Severity, Verdict, WayBack};
+use flyhot_events::{PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Severity, Verdict, WayBack};
 
 use crate::held::{self, HeldReport};
 use crate::judge::process_name;
-use crate::target::{CodeChange, Policy, Target, TargetModule};
+use crate::target::{Closer, CodeChange, Policy, Target, TargetModule};
 use crate::{
-    Behaviour, Census, Fate, Kind, NodeFacts, PrepareReport, Rehearsal, Script, ScriptKind, ScriptModule,
-    WayBackReport,
+    Behaviour, Census, Fate, Kind, NodeFacts, PrepareReport, Rehearsal, RehearsalReport, Script, ScriptKind,
+    ScriptModule, WayBackReport,
 };
-
-/// What a revert takes per process and changed module, microseconds: nearly all of it is purging the new code, which
-/// looks at every process for each module. Measured whole: 1.8 to 2.3 with 200 modules, 2.6 to 3.6 with 10
-/// (docs/bench.json).
-const PURGE_US_PER_PROCESS: u64 = 3;
 
 /// How many processes or modules one reason names before it only counts.
 const NAMED: usize = 20;
@@ -95,6 +93,8 @@ pub struct KindPlan {
     pub rehearsal: Rehearsal,
     /// Whether its code_change runs apart after the swap too.
     pub apart: bool,
+    /// Whether its code_change may not end and another process can run it in its place.
+    pub can_run_apart: bool,
     /// Why, where it is left alone or not rehearsed.
     pub why: String,
 }
@@ -114,6 +114,8 @@ pub struct Plan {
     pub revert_us: u64,
     /// Removed modules that go after the swap: nobody names, runs or holds them.
     pub removable: Vec<String>,
+    /// How long processes would be suspended on a node that is idle, microseconds.
+    pub freeze_us: u64,
 }
 
 /// What a plan is made of.
@@ -129,6 +131,8 @@ pub struct PlanInput<'a> {
     pub changes: &'a Changes,
     /// Of each changed module that has one: what the call graph says of its code_change.
     pub code_changes: &'a BTreeMap<String, CodeChange>,
+    /// What a closer look brought.
+    pub closer: &'a Closer,
     /// Changed modules whose loaded code is not what lies on the node's disk.
     pub drifted: &'a BTreeSet<String>,
     /// Who holds code by references that no stack shows.
@@ -160,14 +164,12 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     held::closures(input.held, input.held_limit_ms, &mut reasons);
     let removable = removed(input, &mut reasons);
     processes(&kinds, input, &mut reasons);
-    let (way_back, revert_us) = predict_revert(input);
+    closer::reasons(&kinds, input, &mut reasons);
+    let (way_back, revert_us) = predict::revert(input);
     way_back_reasons(way_back, revert_us, input, &mut reasons);
-    for reason in &mut reasons {
-        if reason.severity == Severity::Cold && input.policy.accept.contains(&reason.code) {
-            reason.severity = Severity::Warning;
-        }
-    }
+    accept(&mut reasons, &input.policy.accept);
     Plan {
+        freeze_us: predict::freeze(&kinds, input.changes.swapped().count(), None),
         changes: input.changes.clone(),
         kinds,
         reasons,
@@ -177,12 +179,22 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     }
 }
 
+/// Reasons that are accepted by name no longer refuse.
+pub fn accept(reasons: &mut [Reason], accepted: &BTreeSet<ReasonCode>) {
+    for reason in reasons {
+        if reason.severity == Severity::Cold && accepted.contains(&reason.code) {
+            reason.severity = Severity::Warning;
+        }
+    }
+}
+
 fn kind_plan(kind: &Kind, input: &PlanInput<'_>) -> KindPlan {
     let left = |why: &str| KindPlan {
         kind: kind.clone(),
         fate: None,
         rehearsal: Rehearsal::No,
         apart: false,
+        can_run_apart: false,
         why: why.into(),
     };
     match kind.behaviour {
@@ -208,13 +220,16 @@ fn kind_plan(kind: &Kind, input: &PlanInput<'_>) -> KindPlan {
             fate: Some(Fate::Keep),
             rehearsal: Rehearsal::No,
             apart: false,
+            can_run_apart: false,
             why: "no code_change: the state is kept as it is".into(),
         };
     }
     let (rehearsal, why) = rehearsal(kind, &asked, input);
+    let can_run_apart = can_run_apart(kind, &asked, input);
     KindPlan {
         kind: kind.clone(),
-        apart: rehearsal == Rehearsal::No && can_run_apart(kind, &asked, input),
+        apart: rehearsal == Rehearsal::No && can_run_apart,
+        can_run_apart,
         fate: Some(Fate::Migrate { modules: asked }),
         rehearsal,
         why,
@@ -303,6 +318,11 @@ fn toolchain(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             target.elixir.as_ref().unwrap_or(&none),
         );
     }
+    if let Some(architecture) = &target.architecture
+        && !same_processor(architecture, &facts.architecture)
+    {
+        differs("the architecture", &facts.architecture, architecture);
+    }
     for (name, application) in target
         .applications
         .iter()
@@ -341,6 +361,20 @@ fn toolchain(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
     }
 }
 
+/// Whether the processor that a release's ERTS is for is the one that the node's `system_architecture` begins with. The
+/// same goes by several names: `i386` to `i686`, `armv7l`, `powerpc64le`.
+fn same_processor(release: &str, node: &str) -> bool {
+    let node = node.split('-').next().unwrap_or(node);
+    let family = |name: &str| match name {
+        "amd64" => "x86_64".to_owned(),
+        "i386" | "i486" | "i586" => "i686".to_owned(),
+        "arm64" => "aarch64".to_owned(),
+        name if name.starts_with("arm") => "arm".to_owned(),
+        name => name.trim_end_matches("le").to_owned(),
+    };
+    family(release) == family(node)
+}
+
 fn applications(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
     let (target, facts) = (input.target, input.facts);
     for (name, application) in &target.applications {
@@ -353,17 +387,6 @@ fn applications(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
                     application.version
                 ),
                 "Deploy it cold, or accept that it is not started (--accept application_added).",
-            ));
-        }
-        if application.own
-            && let Some(module) = &application.start_module
-            && input.changes.changed.contains(module)
-        {
-            reasons.push(Reason::new(
-                ReasonCode::StartModuleChanged,
-                elixir_name(module),
-                format!("the start module of {name} changed; its start function is not run again"),
-                "Check that nothing new is started or attached there.",
             ));
         }
     }
@@ -482,10 +505,13 @@ fn module_reasons(
     reasons: &mut Vec<Reason>,
 ) {
     let mut add = |code, sentence: String, hint: &str| reasons.push(Reason::new(code, shown, sentence, hint));
-    if module.loads_nif {
+    if module.loads_nif || input.closer.modules.get(name).is_some_and(|module| module.nifs) {
         add(
             ReasonCode::NifChanged,
-            format!("{shown} changed and loads a NIF, which cannot be swapped"),
+            format!(
+                "{shown} changed and {} a NIF, which cannot be swapped",
+                if module.loads_nif { "loads" } else { "has" }
+            ),
             "Deploy it cold.",
         );
     }
@@ -496,35 +522,7 @@ fn module_reasons(
             "Deploy it cold.",
         );
     }
-    if module.supervisor && input.changes.changed.iter().any(|changed| changed == name) {
-        add(
-            ReasonCode::SupervisorChanged,
-            format!(
-                "{shown} is a supervisor and changed; the child specs of running supervisors stay as they are"
-            ),
-            "Check that no child was added or removed.",
-        );
-    }
     if let Some(loaded) = input.facts.modules.get(name) {
-        // A module with a code_change of its own is where its struct is taken over.
-        if let (Some(old), Some(new)) = (&loaded.struct_keys, &module.struct_keys)
-            && old != new
-            && !(module.code_change_3 || module.code_change_4)
-        {
-            let keys = |keys: Vec<&String>| match keys.as_slice() {
-                [] => "nothing".to_owned(),
-                keys => keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", "),
-            };
-            add(
-                ReasonCode::ShapeChanged,
-                format!(
-                    "the struct {shown} gains {} and loses {}; states, messages and tables that hold one keep the old keys",
-                    keys(new.difference(old).collect()),
-                    keys(old.difference(new).collect())
-                ),
-                "Take the old shape over in the code_change of who holds it, or read it with defaults.",
-            );
-        }
         if loaded.sticky {
             add(
                 ReasonCode::StickyModule,
@@ -532,7 +530,7 @@ fn module_reasons(
                 "Unstick it on the node: code:unstick_mod/1.",
             );
         }
-        if loaded.traced {
+        if input.closer.modules.get(name).is_some_and(|module| module.traced) {
             add(
                 ReasonCode::TracedModule,
                 format!("{shown} is traced; the swap ends the trace"),
@@ -582,7 +580,6 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
             "See what it is starting, and try again.",
         ));
     }
-    let mut shape_unknown = false;
     let mut states: u64 = 0;
     for plan in kinds {
         let shown = elixir_name(&plan.kind.host);
@@ -598,8 +595,7 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
                 ),
                 "",
             )),
-            None => {}
-            Some(Fate::Keep) => shape_unknown = true,
+            None | Some(Fate::Keep) => {}
             Some(Fate::Migrate { .. }) => {
                 states += plan.kind.memory_bytes;
                 if plan.rehearsal == Rehearsal::No && input.policy.rehearse {
@@ -613,14 +609,6 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
             }
         }
     }
-    if shape_unknown {
-        reasons.push(Reason::new(
-            ReasonCode::ShapeUnknown,
-            "states",
-            "some processes keep their state without a code_change; whether the new code expects another shape cannot be known from the release",
-            "Add a code_change where the state's shape changed.",
-        ));
-    }
     if let Some(free) = input.facts.free_bytes.filter(|free| states > *free) {
         reasons.push(Reason::new(
             ReasonCode::Memory,
@@ -633,22 +621,6 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
             "Free memory, or accept it (--accept memory).",
         ));
     }
-}
-
-fn predict_revert(input: &PlanInput<'_>) -> (WayBack, u64) {
-    let per_module = match input.way_back.purge_us {
-        0 => PURGE_US_PER_PROCESS * input.facts.processes,
-        measured => measured,
-    };
-    let revert_us = per_module * input.changes.changed.len() as u64;
-    let way_back = if !input.drifted.is_empty() {
-        WayBack::None
-    } else if input.way_back.inside > 0 {
-        WayBack::AfterDrain
-    } else {
-        WayBack::Exact
-    };
-    (way_back, revert_us)
 }
 
 fn way_back_reasons(way_back: WayBack, revert_us: u64, input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
@@ -706,6 +678,38 @@ impl Plan {
     pub fn prepared(&mut self, report: &PrepareReport) {
         if !report.old_missing.is_empty() {
             self.way_back = WayBack::None;
+        }
+    }
+
+    /// Takes in what the rehearsal took: it is done once more in the window, and code_change after it.
+    pub fn rehearsed(&mut self, report: &RehearsalReport) {
+        self.freeze_us = predict::freeze(&self.kinds, self.changes.swapped().count(), Some(report));
+    }
+
+    /// Leaves kinds that are asked for one of these modules to the window: their rehearsal failed, and that is
+    /// accepted. Answers whether there were any that would have been rehearsed.
+    pub fn untried(&mut self, modules: &BTreeSet<String>) -> bool {
+        let mut any = false;
+        for plan in &mut self.kinds {
+            let Some(Fate::Migrate { modules: asked }) = &plan.fate else {
+                continue;
+            };
+            if plan.rehearsal != Rehearsal::No && asked.iter().any(|module| modules.contains(module)) {
+                plan.rehearsal = Rehearsal::No;
+                plan.apart = plan.can_run_apart;
+                plan.why = "its rehearsal failed, which is accepted".into();
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// What is expected of the window.
+    pub fn predicted(&self) -> Predicted {
+        Predicted {
+            way_back: self.way_back,
+            revert_us: self.revert_us,
+            freeze_us: self.freeze_us,
         }
     }
 

@@ -43,6 +43,8 @@ pub struct RehearsalReport {
     pub died: u64,
     /// Processes that did not come to it in time.
     pub silent: Vec<Straggler>,
+    /// How long it took, microseconds.
+    pub took_us: u64,
 }
 
 /// A process that runs the version before the running one.
@@ -159,6 +161,8 @@ pub struct WindowReport {
     pub unresumed: Vec<ProcessRef>,
     /// Processes of affected kinds that were first seen right after the swap: the first few.
     pub late: Vec<ProcessRef>,
+    /// Whether the failures are of the proof: the processes had accepted their code_change.
+    pub unproved: bool,
     /// Free text the agent adds to its cause: a module, the code server's word.
     pub detail: String,
     /// From the first suspend to the last resume answer, microseconds.

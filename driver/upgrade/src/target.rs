@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flyhot_artifact::beam::compare::Differences;
 use flyhot_events::ReasonCode;
 
 /// A release, seen from the plan.
@@ -11,10 +12,14 @@ pub struct Target {
     pub erts: String,
     /// Elixir version; `None` for a release without Elixir.
     pub elixir: Option<String>,
+    /// The processor of its ERTS, as `system_architecture` begins; `None` where that is not known.
+    pub architecture: Option<String>,
     /// Applications by name.
     pub applications: BTreeMap<String, TargetApplication>,
     /// md5 of each configuration file, by name.
     pub configuration: BTreeMap<String, [u8; 16]>,
+    /// Of its own applications: the md5 of each shared library, by its path below `priv`.
+    pub libraries: BTreeMap<String, BTreeMap<String, [u8; 16]>>,
     /// Modules by name, as the code path would find them: a consolidated protocol before its source.
     pub modules: BTreeMap<String, TargetModule>,
 }
@@ -51,6 +56,31 @@ pub struct TargetModule {
     pub code_change_4: bool,
     /// Exports `system_code_change/4`.
     pub system_code_change: bool,
+}
+
+/// What a closer look at the node and at the code brought: asked only of what the change touches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Closer {
+    /// Changed modules, and those of the processes that are affected.
+    pub modules: BTreeMap<String, CloserModule>,
+    /// Of the target's own applications: the md5 of each shared library on the node, by its path below `priv`.
+    pub libraries: BTreeMap<String, BTreeMap<String, [u8; 16]>>,
+    /// By application, where the node's configuration is not what its code was compiled with.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// One module, looked at closer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CloserModule {
+    /// Whether any of its functions is traced on the node.
+    pub traced: bool,
+    /// Whether it has NIFs on the node.
+    pub nifs: bool,
+    /// Whether its handle_info/2 knows the message `timeout`.
+    pub timeouts: bool,
+    /// What the running code and the new code differ in; `None` where the running code is not to be had, or nobody
+    /// asked.
+    pub differences: Option<Differences>,
 }
 
 /// What the call graph says of a module's code_change, and of the copies it needs.

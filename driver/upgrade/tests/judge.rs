@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use std::collections::BTreeSet;
+
 use flyhot_events::{ErrorKind, OutcomeKind, ReasonCode, WayBack};
 use flyhot_upgrade::judge::{self, Judgement, invariant_counts_add_up};
 use flyhot_upgrade::{
@@ -19,7 +21,8 @@ fn plan() -> Plan {
         kinds: vec![],
         reasons: vec![],
         way_back: WayBack::Exact,
-        revert_us: 0,
+        revert_us: 3000,
+        freeze_us: 2000,
         removable: vec![],
     }
 }
@@ -58,6 +61,7 @@ fn report(end: WindowEnd, [migrated, kept, failed, died]: [u64; 4], skipped: u64
         stragglers: vec![],
         unresumed: vec![],
         late: vec![],
+        unproved: false,
         detail: String::new(),
         window_us: 10,
         longest_freeze_us: 9,
@@ -66,7 +70,15 @@ fn report(end: WindowEnd, [migrated, kept, failed, died]: [u64; 4], skipped: u64
 }
 
 fn judged(report: &WindowReport, more: bool) -> Judgement {
-    judge::window("n@h", &plan(), report, more, ("before", "after"), vec![])
+    judge::window(
+        "n@h",
+        &plan(),
+        report,
+        more,
+        &BTreeSet::new(),
+        ("before", "after"),
+        vec![],
+    )
 }
 
 fn done(report: &WindowReport) -> flyhot_events::NodeOutcome {
@@ -178,6 +190,44 @@ fn only_a_node_that_did_not_come_to_rest_is_tried_again() {
             "{cause:?}"
         );
     }
+}
+
+#[test]
+fn a_failed_rehearsal_is_tried_again_only_where_that_is_accepted() {
+    let report = report(WindowEnd::Abandoned(AbandonCause::Rehearsal), [0; 4], 5);
+    for (accepted, again) in [
+        (BTreeSet::from([ReasonCode::RehearsalFailed]), true),
+        (BTreeSet::from([ReasonCode::Memory]), false),
+    ] {
+        let judged = judge::window("n@h", &plan(), &report, true, &accepted, ("b", "a"), vec![]);
+        assert_eq!(matches!(judged, Judgement::Retry(_)), again, "{accepted:?}");
+    }
+}
+
+#[test]
+fn what_was_expected_stands_in_every_outcome() {
+    for end in [
+        WindowEnd::Upgraded,
+        WindowEnd::Reverted,
+        WindowEnd::Degraded,
+        WindowEnd::Abandoned(AbandonCause::Budget),
+    ] {
+        assert_eq!(
+            done(&report(end, [0; 4], 0)).predicted,
+            Some(plan().predicted()),
+            "{end:?}"
+        );
+    }
+    let refused = judge::untouched("n@h", &plan(), OutcomeKind::Refused, "b", vec![]);
+    assert_eq!(refused.predicted, Some(plan().predicted()));
+}
+
+#[test]
+fn a_failed_proof_is_no_failed_migration() {
+    let mut report = report(WindowEnd::Reverted, [0, 3, 1, 0], 0);
+    assert_eq!(done(&report).reasons[0].code, ReasonCode::MigrationFailed);
+    report.unproved = true;
+    assert_eq!(done(&report).reasons[0].code, ReasonCode::ProveFailed);
 }
 
 #[test]

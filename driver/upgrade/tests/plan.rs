@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flyhot_artifact::beam::compare::{Differences, RecordChange};
 use flyhot_events::{ReasonCode, Severity, Verdict, WayBack};
 use flyhot_upgrade::{
-    Behaviour, Census, CodeChange, Fate, Held, HeldCode, HeldReport, Kind, LoadedModule, NodeApplication,
-    NodeFacts, Plan, PlanInput, Policy, ProcessRef, Rehearsal, Target, TargetApplication, TargetModule,
-    WayBackReport, changes, plan,
+    Behaviour, Census, Closer, CloserModule, CodeChange, Fate, Held, HeldCode, HeldReport, Kind,
+    LoadedModule, NodeApplication, NodeFacts, Plan, PlanInput, Policy, ProcessRef, Rehearsal,
+    RehearsalReport, Target, TargetApplication, TargetModule, WayBackReport, changes, plan,
 };
 use proptest::prelude::*;
 
@@ -21,6 +22,7 @@ struct Case {
     facts: NodeFacts,
     census: Census,
     code_changes: BTreeMap<String, CodeChange>,
+    closer: Closer,
     drifted: BTreeSet<String>,
     on_disk: BTreeSet<String>,
     held: HeldReport,
@@ -51,7 +53,6 @@ fn loaded(md5: [u8; 16], file: &str) -> LoadedModule {
         file: file.into(),
         has_old: false,
         sticky: false,
-        traced: false,
         cover: false,
         struct_keys: None,
     }
@@ -87,7 +88,9 @@ impl Case {
             target: Target {
                 erts: "13.1.5".into(),
                 elixir: Some("1.14.0".into()),
+                architecture: Some("x86_64".into()),
                 configuration: [("sys.config".to_owned(), [1; 16])].into(),
+                libraries: BTreeMap::new(),
                 applications: [
                     ("shop".to_owned(), application("1.1.0", true)),
                     ("stdlib".to_owned(), application("4.2", false)),
@@ -110,7 +113,7 @@ impl Case {
                 otp: "25".into(),
                 erts: "13.1.5".into(),
                 elixir: Some("1.14.0".into()),
-                architecture: "x86_64".into(),
+                architecture: "x86_64-pc-linux-gnu".into(),
                 root_dir: "/app".into(),
                 configuration: [("sys.config".to_owned(), [1; 16])].into(),
                 embedded: true,
@@ -143,6 +146,7 @@ impl Case {
                 silent: vec![],
             },
             code_changes: [(CART.to_owned(), CodeChange::Ends)].into(),
+            closer: Closer::default(),
             drifted: BTreeSet::new(),
             on_disk: BTreeSet::new(),
             held: HeldReport {
@@ -168,6 +172,50 @@ impl Case {
         }
     }
 
+    /// What a closer look at the cart brought.
+    fn looked(&mut self) -> &mut CloserModule {
+        self.closer.modules.entry(CART.into()).or_default()
+    }
+
+    fn lost(&mut self, function: &str, arity: u32) {
+        let export = format!("{function}/{arity}").parse().unwrap();
+        self.differences().lost.push(export);
+    }
+
+    /// The state's record grew by one.
+    fn record(&mut self) {
+        self.differences().records = vec![RecordChange {
+            tag: "state".into(),
+            before: 3,
+            after: 4,
+        }];
+    }
+
+    /// The struct has other keys.
+    fn structs(&mut self) {
+        let keys = |keys: &[&str]| Some(keys.iter().map(|key| (*key).to_owned()).collect());
+        self.target().struct_keys = keys(&["__struct__", "price"]);
+        self.facts.modules.get_mut(CART).unwrap().struct_keys = keys(&["__struct__", "name"]);
+    }
+
+    /// What its two versions differ in: code_change and init changed, unless the test says otherwise.
+    fn differences(&mut self) -> &mut Differences {
+        self.looked().differences.get_or_insert_default()
+    }
+
+    fn same(&mut self, function: &str, arity: u32) {
+        let export = format!("{function}/{arity}").parse().unwrap();
+        self.differences().same.insert(export);
+    }
+
+    fn target(&mut self) -> &mut TargetModule {
+        self.target.modules.get_mut(CART).unwrap()
+    }
+
+    fn gives(&self, code: ReasonCode) -> bool {
+        self.plan().reasons.iter().any(|reason| reason.code == code)
+    }
+
     fn plan(&self) -> Plan {
         let changes = changes(&self.target, &self.facts, &self.on_disk);
         plan(&PlanInput {
@@ -176,6 +224,7 @@ impl Case {
             census: &self.census,
             changes: &changes,
             code_changes: &self.code_changes,
+            closer: &self.closer,
             drifted: &self.drifted,
             held: &self.held,
             held_limit_ms: 5000,
@@ -327,7 +376,7 @@ fn each_reason_comes_from_its_cause() {
             case.facts.modules.get_mut(CART).unwrap().sticky = true
         }),
         (ReasonCode::TracedModule, Verdict::HotWithWarnings, |case| {
-            case.facts.modules.get_mut(CART).unwrap().traced = true;
+            case.looked().traced = true;
         }),
         (ReasonCode::CoverCompiled, Verdict::Cold, |case| {
             case.facts.modules.get_mut(CART).unwrap().cover = true
@@ -359,7 +408,64 @@ fn each_reason_comes_from_its_cause() {
             case.facts.modules.insert("Elixir.Shop.Gone".into(), gone);
         }),
         (ReasonCode::ShapeUnknown, Verdict::Hot, |case| {
-            case.target.modules.get_mut(CART).unwrap().code_change_3 = false;
+            case.target().code_change_3 = false;
+        }),
+        (ReasonCode::ShapeUnknown, Verdict::Hot, |case| {
+            case.same("code_change", 3)
+        }),
+        (ReasonCode::ToolchainDiffers, Verdict::Cold, |case| {
+            case.facts.architecture = "aarch64-unknown-linux-gnu".into();
+        }),
+        (ReasonCode::NifChanged, Verdict::Cold, |case| {
+            case.looked().nifs = true
+        }),
+        (ReasonCode::LibraryChanged, Verdict::Cold, |case| {
+            let libraries = |md5| [("shop".to_owned(), [("nif.so".to_owned(), md5)].into())].into();
+            case.target.libraries = libraries(NEW);
+            case.closer.libraries = libraries(OLD);
+        }),
+        (ReasonCode::StartModuleChanged, Verdict::HotWithWarnings, |case| {
+            case.target.applications.get_mut("shop").unwrap().start_module = Some(CART.into());
+            case.same("init", 1);
+        }),
+        (ReasonCode::SupervisorChanged, Verdict::HotWithWarnings, |case| {
+            case.target().supervisor = true;
+            case.same("code_change", 3);
+        }),
+        (ReasonCode::SupervisorChanged, Verdict::HotWithWarnings, |case| {
+            case.census.kinds.push(kind(Behaviour::Supervisor, CART));
+        }),
+        (ReasonCode::ShapeChanged, Verdict::HotWithWarnings, |case| {
+            case.record();
+            case.same("code_change", 3);
+        }),
+        (ReasonCode::ShapeChanged, Verdict::HotWithWarnings, |case| {
+            case.structs();
+            case.same("code_change", 3);
+        }),
+        (ReasonCode::CallbacksChanged, Verdict::HotWithWarnings, |case| {
+            case.lost("handle_info", 2);
+            case.same("code_change", 3);
+        }),
+        (ReasonCode::CallbacksChanged, Verdict::HotWithWarnings, |case| {
+            case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
+            case.target().code_change_3 = false;
+            case.differences();
+        }),
+        (ReasonCode::CallbacksChanged, Verdict::HotWithWarnings, |case| {
+            case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
+            case.target().code_change_4 = true;
+            case.lost("open", 3);
+            case.same("code_change", 3);
+            case.same("code_change", 4);
+        }),
+        (ReasonCode::CompileConfigChanged, Verdict::Cold, |case| {
+            case.closer
+                .environment
+                .insert("shop".into(), "shop -> currency".into());
+        }),
+        (ReasonCode::TimeoutRestarted, Verdict::Hot, |case| {
+            case.looked().timeouts = true
         }),
         (ReasonCode::NotRehearsed, Verdict::HotWithWarnings, |case| {
             case.code_changes
@@ -434,6 +540,165 @@ fn each_reason_comes_from_its_cause() {
         );
         assert_eq!(plan.verdict(), *verdict, "{code}: {:?}", plan.reasons);
     }
+}
+
+/// What is near to a cause and is none.
+#[test]
+fn no_reason_comes_from_what_is_no_cause() {
+    type Change = fn(&mut Case);
+    let cases: &[(ReasonCode, Change)] = &[
+        (ReasonCode::ToolchainDiffers, |case| {
+            case.target.architecture = Some("arm".into());
+            case.facts.architecture = "armv7l-unknown-linux-gnueabihf".into();
+        }),
+        (ReasonCode::ToolchainDiffers, |case| {
+            case.target.architecture = None;
+            case.facts.architecture = "aarch64-unknown-linux-gnu".into();
+        }),
+        // A module with NIFs that stays as it is.
+        (ReasonCode::NifChanged, |case| {
+            let same = case.target.modules.get_mut("Elixir.Shop.Same").unwrap();
+            same.loads_nif = true;
+        }),
+        (ReasonCode::LibraryChanged, |case| {
+            let libraries: BTreeMap<_, _> = [("shop".to_owned(), [("nif.so".to_owned(), OLD)].into())].into();
+            case.target.libraries = libraries.clone();
+            case.closer.libraries = libraries;
+        }),
+        (ReasonCode::LibraryChanged, |case| {
+            case.closer.libraries = [("shop".to_owned(), [("gone.so".to_owned(), OLD)].into())].into();
+        }),
+        (ReasonCode::OnLoadChanged, |case| {
+            case.target.modules.get_mut("Elixir.Shop.Same").unwrap().on_load = true;
+        }),
+        (ReasonCode::StickyModule, |case| {
+            case.facts.modules.get_mut("Elixir.Shop.Same").unwrap().sticky = true;
+        }),
+        (ReasonCode::CoverCompiled, |case| {
+            case.facts.modules.get_mut("Elixir.Shop.Same").unwrap().cover = true;
+        }),
+        // Another function of the start module.
+        (ReasonCode::StartModuleChanged, |case| {
+            case.target.applications.get_mut("shop").unwrap().start_module = Some(CART.into());
+            case.same("start", 2);
+        }),
+        // Another function of the supervisor.
+        (ReasonCode::SupervisorChanged, |case| {
+            case.target().supervisor = true;
+            case.same("init", 1);
+        }),
+        (ReasonCode::SupervisorChanged, |_| {}),
+        // Its code_change changed with it.
+        (ReasonCode::ShapeChanged, |case| case.record()),
+        (ReasonCode::ShapeChanged, |case| {
+            case.structs();
+            case.differences();
+        }),
+        (ReasonCode::ShapeUnknown, |case| {
+            case.differences();
+        }),
+        // What is known to have changed is not unknown.
+        (ReasonCode::ShapeUnknown, |case| {
+            case.record();
+            case.same("code_change", 3);
+        }),
+        (ReasonCode::CallbacksChanged, |case| case.lost("handle_info", 2)),
+        (ReasonCode::CallbacksChanged, |case| {
+            case.lost("helper", 2);
+            case.lost("code_change", 3);
+            case.target().code_change_3 = false;
+        }),
+        (ReasonCode::CallbacksChanged, |case| {
+            case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
+            case.target().code_change_4 = true;
+            case.differences();
+        }),
+        (ReasonCode::CompileConfigChanged, |_| {}),
+        (ReasonCode::TimeoutRestarted, |_| {}),
+        // The timeouts of a state machine stay as they are.
+        (ReasonCode::TimeoutRestarted, |case| {
+            case.looked().timeouts = true;
+            case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
+        }),
+        (ReasonCode::Memory, |case| case.facts.free_bytes = None),
+        (ReasonCode::Memory, |case| case.facts.free_bytes = Some(1_000)),
+        (ReasonCode::ApplicationRemoved, |case| {
+            let other = NodeApplication {
+                version: "1".into(),
+                dir: "/usr/lib/erlang/lib/tool-1".into(),
+                running: true,
+            };
+            case.facts.applications.insert("tool".into(), other);
+        }),
+        (ReasonCode::ModuleRemoved, |case| {
+            let elsewhere = loaded(OLD, "/tmp/Elixir.Shop.Gone.beam");
+            case.facts.modules.insert("Elixir.Shop.Gone".into(), elsewhere);
+        }),
+        (ReasonCode::KindNotMigrated, |case| {
+            case.census.kinds.push(kind(Behaviour::Task, "Elixir.Shop.Same"));
+        }),
+        (ReasonCode::RevertSlow, |case| case.facts.processes = 100_000),
+        (ReasonCode::BootFilesOld, |case| {
+            case.target.modules.insert("Elixir.Shop.New".into(), module(NEW));
+            case.facts.embedded = false;
+        }),
+    ];
+    for (code, change) in cases {
+        let mut case = Case::new();
+        change(&mut case);
+        assert!(!case.gives(*code), "{code}: {:?}", case.plan().reasons);
+    }
+}
+
+#[test]
+fn what_is_not_known_is_said_once() {
+    let mut case = Case::new();
+    case.same("code_change", 3);
+    let mut other = kind(Behaviour::GenServer, CART);
+    other.id = 2;
+    case.census.kinds.push(other);
+    let unknown = case
+        .plan()
+        .reasons
+        .into_iter()
+        .filter(|reason| reason.code == ReasonCode::ShapeUnknown);
+    assert_eq!(unknown.count(), 1);
+}
+
+#[test]
+fn a_freeze_is_expected_to_take_what_the_rehearsal_showed() {
+    let mut case = Case::new();
+    case.census.kinds[0].processes = 10_000;
+    let mut plan = case.plan();
+    // As docs/bench.json has it for ten times as many modules, within a fifth.
+    assert!((58_000..85_000).contains(&plan.freeze_us), "{}", plan.freeze_us);
+    assert_eq!(plan.predicted().freeze_us, plan.freeze_us);
+    let guessed = plan.freeze_us;
+    plan.rehearsed(&RehearsalReport {
+        passed: 5_000,
+        took_us: 500_000,
+        ..RehearsalReport::default()
+    });
+    // Twice the rehearsal of all, which are twice as many as were rehearsed.
+    assert!(plan.freeze_us > 2_000_000 && plan.freeze_us < 2_000_000 + guessed);
+}
+
+#[test]
+fn a_kind_whose_rehearsal_failed_is_left_to_the_window_where_that_is_accepted() {
+    let mut case = Case::new();
+    let mut plan = case.plan();
+    assert!(!plan.untried(&["Elixir.Shop.Same".to_owned()].into()));
+    assert!(plan.untried(&[CART.to_owned()].into()));
+    assert_eq!(
+        (plan.kinds[0].rehearsal, plan.kinds[0].apart),
+        (Rehearsal::No, false)
+    );
+    assert!(!plan.untried(&[CART.to_owned()].into()), "nothing is left");
+    case.code_changes
+        .insert(CART.to_owned(), CodeChange::MayNotEnd { anywhere: true });
+    let mut plan = case.plan();
+    assert!(plan.untried(&[CART.to_owned()].into()));
+    assert!(plan.kinds[0].apart, "one that hangs could not be called back");
 }
 
 #[test]

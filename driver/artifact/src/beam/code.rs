@@ -3,7 +3,7 @@
 //! Source: `beam_asm.erl` (`encode_arg`), `beam_disasm.erl`.
 
 use super::ops::{ARITY, INT_CODE_END};
-use super::{Beam, BeamError, damaged, word};
+use super::{Beam, BeamError, FUN_ENTRY, damaged, word};
 
 /// A compact term: three bits of tag and a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,8 +121,14 @@ pub(super) enum Operand {
     Literal(u64),
     /// A list of operands.
     List(Vec<Operand>),
-    /// A register, a typed register, an integer, a float register, an allocation list.
-    Other,
+    /// A register, an integer, a float register, an allocation list: where it stands in the chunk. Of a typed register
+    /// the register alone.
+    Other {
+        /// Its first byte.
+        from: usize,
+        /// Behind its last byte.
+        to: usize,
+    },
 }
 
 /// One instruction.
@@ -169,6 +175,19 @@ pub(super) fn instructions(beam: &Beam) -> Result<Vec<Instruction>, BeamError> {
     Err(BeamError::Truncated("Code"))
 }
 
+/// The entry label of each fun.
+pub(super) fn fun_entries(beam: &Beam) -> Result<Vec<u64>, BeamError> {
+    let Some(table) = beam.chunk(b"FunT") else {
+        return Ok(vec![]);
+    };
+    let count = word(table, 0, "FunT")? as usize;
+    table[4..]
+        .chunks_exact(FUN_ENTRY)
+        .take(count)
+        .map(|entry| word(entry, 8, "FunT").map(u64::from))
+        .collect()
+}
+
 /// How many operands an instruction has.
 pub(super) fn arity(op: u8) -> Result<usize, BeamError> {
     ARITY
@@ -190,11 +209,12 @@ pub(super) fn operand(
 ) -> Result<(Operand, usize), BeamError> {
     let (head, next) = compact(code, at)?;
     if head.tag != 7 {
+        let other = Operand::Other { from: at, to: next };
         let operand = match head.tag {
-            0 => head.value.map_or(Operand::Other, Operand::Number),
+            0 => head.value.map_or(other, Operand::Number),
             2 => Operand::Atom(head.number("Code")?),
             5 => Operand::Label(head.number("Code")?),
-            _ => Operand::Other,
+            _ => other,
         };
         match operand {
             Operand::Atom(index) => match atom(index, depth) {
@@ -224,7 +244,7 @@ pub(super) fn operand(
         2 => {
             let (_, next) = compact(code, next)?;
             copy(next, out);
-            Ok((Operand::Other, next))
+            Ok((Operand::Other { from: at, to: next }, next))
         }
         3 => {
             let (count, mut next) = compact(code, next)?;
@@ -232,7 +252,7 @@ pub(super) fn operand(
                 next = compact(code, next)?.1;
             }
             copy(next, out);
-            Ok((Operand::Other, next))
+            Ok((Operand::Other { from: at, to: next }, next))
         }
         4 => {
             let (index, next) = compact(code, next)?;
@@ -240,10 +260,14 @@ pub(super) fn operand(
             Ok((Operand::Literal(index.number("Code")?), next))
         }
         5 => {
-            let (_, next) = compact(code, next)?;
-            let (_, next) = compact(code, next)?;
+            let (_, register) = compact(code, next)?;
+            let other = Operand::Other {
+                from: next,
+                to: register,
+            };
+            let (_, next) = compact(code, register)?;
             copy(next, out);
-            Ok((Operand::Other, next))
+            Ok((other, next))
         }
         other => Err(damaged("Code", format!("an operand of kind {other}"))),
     }

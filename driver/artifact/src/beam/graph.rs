@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::allow::is_allowed;
-use super::code::{Instruction, Operand, instructions};
+use super::code::{Instruction, Operand, fun_entries, instructions};
 use super::literal::exported_funs;
 use super::ops;
-use super::{Beam, BeamError, FUN_ENTRY, word};
+use super::{Beam, BeamError};
 
 /// What the graph shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,17 +126,7 @@ impl Code {
                 }
             }
         }
-        let funs = match beam.chunk(b"FunT") {
-            Some(table) => {
-                let count = word(table, 0, "FunT")? as usize;
-                table[4..]
-                    .chunks_exact(FUN_ENTRY)
-                    .take(count)
-                    .map(|entry| word(entry, 8, "FunT").map(u64::from))
-                    .collect::<Result<_, _>>()?
-            }
-            None => vec![],
-        };
+        let funs = fun_entries(&beam)?;
         let literals = beam.literals()?;
         Ok(Self {
             beam,

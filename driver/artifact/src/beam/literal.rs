@@ -1,4 +1,4 @@
-//! What a literal hides: functions of other modules.
+//! What a literal hides: functions of other modules, and tuples with a tag.
 //!
 //! Source: External Term Format, ERTS user's guide.
 
@@ -6,6 +6,8 @@
 enum Step<'a> {
     /// An atom.
     Atom(&'a str),
+    /// A tuple with this many elements.
+    Tuple(usize),
     /// A map with this many pairs.
     Map(usize),
     /// `fun M:F/A`: three terms follow.
@@ -74,8 +76,8 @@ impl<'a> Reader<'a> {
                 self.take(length.checked_add(1)?)?;
                 Step::Inside(0)
             }
-            104 => Step::Inside(self.number(1)?),
-            105 => Step::Inside(self.number(4)?),
+            104 => Step::Tuple(self.number(1)?),
+            105 => Step::Tuple(self.number(4)?),
             108 => Step::Inside(self.number(4)?.checked_add(1)?),
             116 => Step::Map(self.number(4)?),
             113 => Step::Export,
@@ -96,7 +98,7 @@ pub(super) fn exported_funs(literal: &[u8]) -> Vec<(String, String, u32)> {
         left -= 1;
         let Some(step) = reader.step() else { return funs };
         match step {
-            Step::Inside(count) => left = left.saturating_add(count),
+            Step::Inside(count) | Step::Tuple(count) => left = left.saturating_add(count),
             Step::Map(pairs) => left = left.saturating_add(pairs.saturating_mul(2)),
             Step::Export => {
                 if let (Some(Step::Atom(module)), Some(Step::Atom(function)), Some(Step::Number(arity))) =
@@ -109,4 +111,32 @@ pub(super) fn exported_funs(literal: &[u8]) -> Vec<(String, String, u32)> {
         }
     }
     funs
+}
+
+/// Every tuple in a literal whose first element is an atom, with its size. What follows a fun of another module is not
+/// looked at.
+pub(super) fn tagged_tuples(literal: &[u8]) -> Vec<(String, usize)> {
+    let mut tuples = Vec::new();
+    let mut reader = Reader {
+        bytes: literal,
+        at: 1,
+    };
+    let mut left = 1usize;
+    let mut opened = None;
+    while left > 0 {
+        left -= 1;
+        let size = opened.take();
+        match reader.step() {
+            Some(Step::Atom(tag)) => tuples.extend(size.map(|size| (tag.to_owned(), size))),
+            Some(Step::Tuple(count)) => {
+                left = left.saturating_add(count);
+                opened = (count > 0).then_some(count);
+            }
+            Some(Step::Inside(count)) => left = left.saturating_add(count),
+            Some(Step::Map(pairs)) => left = left.saturating_add(pairs.saturating_mul(2)),
+            Some(Step::Number(_)) => {}
+            Some(Step::Export) | None => return tuples,
+        }
+    }
+    tuples
 }

@@ -37,6 +37,14 @@ pub(super) const MOVE: u8 = 64;
 pub(super) const APPLY: u8 = 112;
 pub(super) const APPLY_LAST: u8 = 113;
 pub(super) const ON_LOAD: u8 = 149;
+pub(super) const LINE: u8 = 153;
+pub(super) const EXECUTABLE_LINE: u8 = 183;
+pub(super) const DEBUG_LINE: u8 = 184;
+pub(super) const PUT_TUPLE2: u8 = 164;
+pub(super) const BS_PUT_STRING: u8 = 92;
+pub(super) const BS_MATCH_STRING: u8 = 132;
+pub(super) const BS_CREATE_BIN: u8 = 177;
+pub(super) const BS_MATCH: u8 = 182;
 
 /// No such instruction.
 const NONE: u8 = u8::MAX;

@@ -10,6 +10,8 @@ pub(super) fn target(release: &Release) -> Target {
     Target {
         erts: release.toolchain.erts.clone(),
         elixir: release.toolchain.elixir.clone(),
+        architecture: release.toolchain.architecture.clone(),
+        libraries: release.libraries.clone(),
         applications: release
             .apps
             .iter()

@@ -10,10 +10,12 @@ use flyhot_events::{
 use flyhot_node::ConnectOptions;
 use flyhot_upgrade::judge;
 use flyhot_upgrade::{
-    Census, Changes, HeldReport, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes, plan,
+    Census, Changes, Closer, HeldReport, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes,
+    plan,
 };
 
 use super::agent::{Agent, AgentError};
+use super::closer;
 use super::facts;
 use super::persist::Places;
 use super::rehearse::Copies;
@@ -147,6 +149,9 @@ pub(super) struct Seen {
     pub(super) drifted: BTreeSet<String>,
     pub(super) named_by: BTreeMap<String, String>,
     pub(super) held: HeldReport,
+    pub(super) closer: Closer,
+    /// Modules whose rehearsal failed, which is accepted: the window decides about them.
+    pub(super) untried: BTreeSet<String>,
 }
 
 impl Work<'_> {
@@ -186,7 +191,10 @@ impl Work<'_> {
             ));
         }
         let places = Places::new(&plan.changes, &seen.facts, self.request.release);
-        if let Some((outcome, reasons)) = self.before_the_window(&seen, &mut plan, &places, steps).await? {
+        if let Some((outcome, reasons)) = self
+            .before_the_window(&mut seen, &mut plan, &places, steps)
+            .await?
+        {
             let mut all = plan.reasons.clone();
             all.extend(reasons);
             return Ok(judge::untouched(&node, &plan, outcome, &seen.before, all));
@@ -256,6 +264,11 @@ impl Work<'_> {
             .agent
             .slow("looking at processes", &Command::Census, flyhot_agent::census)
             .await?;
+        let closer = if changes.is_nothing() {
+            Closer::default()
+        } else {
+            closer::look(self.agent, release, &target, &facts, &changes, &census.kinds).await?
+        };
         let before = facts::code_id_before(&target, &facts, &on_disk);
         let after = facts::code_id_after(&target);
         let copies = Copies::judge(release, &target, &changes, &census.kinds);
@@ -281,6 +294,8 @@ impl Work<'_> {
             drifted,
             named_by: BTreeMap::new(),
             held: HeldReport::default(),
+            closer,
+            untried: BTreeSet::new(),
         })
     }
 
@@ -359,6 +374,7 @@ impl Work<'_> {
             census: &seen.census,
             changes: &seen.changes,
             code_changes: &seen.copies.code_changes,
+            closer: &seen.closer,
             drifted: &seen.drifted,
             held: &seen.held,
             held_limit_ms: ms(HELD),
@@ -376,6 +392,7 @@ impl Work<'_> {
             kinds: plan.planned_kinds(),
             way_back: plan.way_back,
             revert_us: plan.revert_us,
+            freeze_us: plan.freeze_us,
             code_id: CodeIds {
                 before: Some(seen.before.clone()),
                 after: Some(seen.after.clone()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use flyhot_agent::{Command, PersistFile, PrepareModule, StagedKey};
 use flyhot_events::{Event, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit};
 use flyhot_upgrade::judge::{self, Judgement};
-use flyhot_upgrade::{Changes, Plan, Script, elixir_name};
+use flyhot_upgrade::{AbandonCause, Changes, Fault, Plan, Script, WindowEnd, elixir_name};
 
 use super::agent::AgentError;
 use super::node::{Seen, Work};
@@ -65,7 +65,7 @@ impl Work<'_> {
     /// Stage, rehearse, drain, prepare. `Some` ends the upgrade; nothing was touched.
     pub(super) async fn before_the_window(
         &self,
-        seen: &Seen,
+        seen: &mut Seen,
         plan: &mut Plan,
         places: &Places,
         steps: &mut Steps<'_>,
@@ -104,11 +104,12 @@ impl Work<'_> {
     }
 
     /// Runs the new code_change on every live process that may be asked to. One that does not read its mailbox is
-    /// waited for as long as the knock would.
+    /// waited for as long as the knock would. Where a failure is accepted the kinds concerned are left to the window,
+    /// and the others are rehearsed without them.
     async fn rehearse(
         &self,
-        seen: &Seen,
-        plan: &Plan,
+        seen: &mut Seen,
+        plan: &mut Plan,
         steps: &mut Steps<'_>,
     ) -> Result<Option<Ended>, AgentError> {
         let jobs = seen.copies.jobs(plan);
@@ -122,20 +123,37 @@ impl Work<'_> {
             .slow("loading copies", &copies, flyhot_agent::copies_loaded)
             .await?;
         let patience = self.request.options.quiesce_timeout;
-        let command = rehearse::command(jobs, &self.policy, patience);
-        let report = self
-            .agent
-            .timed("rehearsing", &command, patience, flyhot_agent::rehearsal)
-            .await?;
-        steps.done(begun, report.passed + report.failed, Unit::Processes);
-        let reasons = judge::rehearsal(&report);
-        Ok(if report.failed > 0 {
-            Some((OutcomeKind::Refused, reasons))
-        } else if report.silent.is_empty() {
-            None
-        } else {
-            Some((OutcomeKind::NotQuiesced, reasons))
-        })
+        let mut jobs = jobs;
+        let mut said = Vec::new();
+        loop {
+            let command = rehearse::command(jobs, &self.policy, patience);
+            let report = self
+                .agent
+                .timed("rehearsing", &command, patience, flyhot_agent::rehearsal)
+                .await?;
+            let mut reasons = judge::rehearsal(&report);
+            flyhot_upgrade::accept(&mut reasons, &self.policy.accept);
+            let refused = judge::refuse(&reasons);
+            said.extend(reasons);
+            if report.failed == 0 || refused {
+                plan.rehearsed(&report);
+                steps.done(begun, report.passed + report.failed, Unit::Processes);
+                if refused {
+                    return Ok(Some((OutcomeKind::Refused, said)));
+                }
+                if !report.silent.is_empty() {
+                    return Ok(Some((OutcomeKind::NotQuiesced, said)));
+                }
+                break;
+            }
+            if !leave_to_the_window(&report.faults, seen, plan) {
+                break;
+            }
+            // The agent tries in the window what it rehearsed last, so it is told even where nothing is left.
+            jobs = seen.copies.jobs(plan);
+        }
+        plan.reasons.extend(said);
+        Ok(None)
     }
 
     async fn prepare(
@@ -189,7 +207,8 @@ impl Work<'_> {
                 seen.census = fresh.census;
                 let again = self.plan(&seen).await?;
                 plan.kinds = again.kinds;
-                let mut ended = self.rehearse(&seen, plan, steps).await?;
+                plan.untried(&seen.untried);
+                let mut ended = self.rehearse(&mut seen, plan, steps).await?;
                 if ended.is_none() {
                     ended = self.prepare(plan, places, steps).await?;
                 }
@@ -227,7 +246,7 @@ impl Work<'_> {
                 ));
             }
             let script = plan.script(&seen.target, &seen.facts, &self.policy, |name| places.file(name));
-            match self.window(&seen, plan, &script, attempt < of, steps).await? {
+            match self.window(&mut seen, plan, &script, attempt < of, steps).await? {
                 Judgement::Done(outcome) => return Ok(*outcome),
                 Judgement::Retry(reasons) => {
                     steps.emit(Event::Attempt {
@@ -250,8 +269,8 @@ impl Work<'_> {
 
     async fn window(
         &self,
-        seen: &Seen,
-        plan: &Plan,
+        seen: &mut Seen,
+        plan: &mut Plan,
         script: &Script,
         more: bool,
         steps: &mut Steps<'_>,
@@ -267,14 +286,24 @@ impl Work<'_> {
             )
             .await?;
         steps.done(begun, report.affected, Unit::Processes);
-        Ok(judge::window(
+        let judgement = judge::window(
             steps.node(),
             plan,
             &report,
             more,
+            &self.policy.accept,
             (&seen.before, &seen.after),
             plan.reasons.clone(),
-        ))
+        );
+        if let Judgement::Retry(reasons) = &judgement
+            && report.end == WindowEnd::Abandoned(AbandonCause::Rehearsal)
+        {
+            leave_to_the_window(&report.faults, seen, plan);
+            let mut reasons = reasons.clone();
+            flyhot_upgrade::accept(&mut reasons, &self.policy.accept);
+            plan.reasons.extend(reasons);
+        }
+        Ok(judgement)
     }
 
     pub(super) async fn persist(
@@ -347,6 +376,14 @@ impl Work<'_> {
         let places = Places::new(&changes, &seen.facts, self.request.release);
         self.persist(&changes, &places, steps).await
     }
+}
+
+/// What failed in the rehearsal is decided by the code_change itself, once it is loaded. Whether that leaves less to
+/// rehearse.
+fn leave_to_the_window(faults: &[Fault], seen: &mut Seen, plan: &mut Plan) -> bool {
+    seen.untried
+        .extend(faults.iter().map(|fault| fault.module.clone()));
+    plan.untried(&seen.untried)
 }
 
 pub(super) fn ms(duration: Duration) -> u64 {

@@ -124,10 +124,12 @@ impl<O: Write, E: Write> Human<O, E> {
                 kinds,
                 way_back,
                 revert_us,
+                freeze_us,
                 code_id,
                 reasons,
             } => {
-                let (verdict, way_back, revert_us) = (*verdict, *way_back, *revert_us);
+                let (verdict, way_back) = (*verdict, *way_back);
+                let (revert_us, freeze_us) = (*revert_us, *freeze_us);
                 let plan = Plan {
                     node,
                     verdict,
@@ -135,6 +137,7 @@ impl<O: Write, E: Write> Human<O, E> {
                     kinds,
                     way_back,
                     revert_us,
+                    freeze_us,
                     code_id,
                     reasons,
                 };

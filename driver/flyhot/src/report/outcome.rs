@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use flyhot_events::{ErrorKind, ModuleCounts, NodeOutcome, Outcome, ProcessCounts, Reason, ReasonCode};
+use flyhot_events::{
+    ErrorKind, ModuleCounts, NodeOutcome, Outcome, OutcomeKind, Predicted, ProcessCounts, Reason, ReasonCode,
+    WayBack,
+};
 
 use super::words::{self, TITLE, number, paint, time};
 use crate::options::Screen;
@@ -137,15 +140,20 @@ fn details(
             words::short(after.as_deref())
         );
         let phases = node.phases_us;
+        let undo = match phases.undo {
+            0 => String::new(),
+            us => format!("undo {}, ", time(us)),
+        };
         let _ = writeln!(
             text,
-            "  phases  freeze {}, swap {}, migrate {}, prove {}, thaw {}",
+            "  phases  freeze {}, swap {}, migrate {}, prove {}, {undo}thaw {}",
             time(phases.freeze),
             time(phases.swap),
             time(phases.migrate),
             time(phases.prove),
             time(phases.thaw)
         );
+        expected(node, text);
     }
     words::reasons(screen, reasons, text);
     if !above.is_empty() {
@@ -155,4 +163,38 @@ fn details(
             words::counted(above.len() as u64, "reason", "reasons")
         );
     }
+}
+
+/// What the plan said beside what happened.
+fn expected(node: &NodeOutcome, text: &mut String) {
+    let Some(Predicted {
+        way_back,
+        revert_us,
+        freeze_us,
+    }) = node.predicted
+    else {
+        return;
+    };
+    let _ = writeln!(
+        text,
+        "  frozen  {} at the longest, expected about {} on an idle node",
+        time(node.longest_freeze_us),
+        time(freeze_us)
+    );
+    let revert = match (node.outcome, node.phases_us.undo) {
+        // The guard that finishes a revert does not know when it began.
+        (OutcomeKind::Reverted, 0) => "done".to_owned(),
+        (OutcomeKind::Reverted, us) => time(us),
+        (OutcomeKind::Degraded, _) => "not possible".to_owned(),
+        _ => "not needed".to_owned(),
+    };
+    let expected = match way_back {
+        WayBack::None => String::new(),
+        _ => format!(" in about {}", time(revert_us)),
+    };
+    let _ = writeln!(
+        text,
+        "  revert  {revert}, expected {}{expected}",
+        words::way_back(way_back)
+    );
 }

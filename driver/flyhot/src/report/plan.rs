@@ -15,6 +15,7 @@ pub(super) struct Plan<'a> {
     pub(super) kinds: &'a [PlannedKind],
     pub(super) way_back: WayBack,
     pub(super) revert_us: u64,
+    pub(super) freeze_us: u64,
     pub(super) code_id: &'a CodeIds,
     pub(super) reasons: &'a [Reason],
 }
@@ -29,6 +30,11 @@ impl Plan<'_> {
         );
         self.modules(&mut text);
         self.processes(screen, &mut text);
+        let freeze = time(self.freeze_us);
+        let _ = writeln!(
+            text,
+            "  freeze    would keep processes suspended for about {freeze} on an idle node"
+        );
         self.way_back(&mut text);
         if !self.reasons.is_empty() {
             text.push('\n');

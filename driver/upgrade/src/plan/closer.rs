@@ -1,0 +1,381 @@
+//! Reasons that come from a closer look: what the running code and the new code of a module differ in, shared libraries,
+//! and the configuration that code was compiled with.
+//!
+//! Only what is known is said. Where the running code is not to be had, the sentence says that.
+
+use std::collections::BTreeSet;
+
+use flyhot_artifact::beam::compare::Differences;
+use flyhot_events::{Reason, ReasonCode};
+
+use super::{KindPlan, NAMED, PlanInput, elixir_name};
+use crate::{Behaviour, Fate};
+
+/// Callbacks without which a behaviour goes on as before.
+const OPTIONAL: [(&str, u32); 5] = [
+    ("code_change", 3),
+    ("code_change", 4),
+    ("format_status", 1),
+    ("format_status", 2),
+    ("system_code_change", 4),
+];
+
+/// Everything that a closer look finds.
+pub(super) fn reasons(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    start_functions(input, reasons);
+    supervisors(kinds, input, reasons);
+    let mut misshapen = BTreeSet::new();
+    structs(input, &mut misshapen, reasons);
+    for module in running(kinds) {
+        records(module, input, &mut misshapen, reasons);
+    }
+    callbacks(kinds, input, reasons);
+    shape_unknown(kinds, input, &misshapen, reasons);
+    timeouts(kinds, input, reasons);
+    libraries(input, reasons);
+    compile_environment(input, reasons);
+}
+
+fn differences<'a>(input: &'a PlanInput<'_>, module: &str) -> Option<&'a Differences> {
+    input.closer.modules.get(module)?.differences.as_ref()
+}
+
+fn is_changed(input: &PlanInput<'_>, module: &str) -> bool {
+    input.changes.changed.iter().any(|changed| changed == module)
+}
+
+/// Changed or not, modules whose callbacks frozen processes run.
+fn running(kinds: &[KindPlan]) -> BTreeSet<&String> {
+    kinds
+        .iter()
+        .filter(|plan| plan.fate.is_some())
+        .flat_map(|plan| &plan.kind.modules)
+        .collect()
+}
+
+/// Whether no code_change of a module leads from the running code to the new one: it has none, or the one it had. What is
+/// not known counts as one that does.
+fn takes_nothing_over(input: &PlanInput<'_>, module: &str) -> bool {
+    let Some(target) = input.target.modules.get(module) else {
+        return false;
+    };
+    let asked = [
+        (target.code_change_3, "code_change", 3),
+        (target.code_change_4, "code_change", 4),
+        (target.system_code_change, "system_code_change", 4),
+    ];
+    asked
+        .into_iter()
+        .filter(|(exported, ..)| *exported)
+        .all(|(_, function, arity)| {
+            differences(input, module).is_some_and(|differences| differences.is_same(function, arity))
+        })
+}
+
+fn start_functions(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    for (name, application) in input.target.applications.iter().filter(|(_, app)| app.own) {
+        let Some(module) = &application.start_module else {
+            continue;
+        };
+        if !is_changed(input, module) {
+            continue;
+        }
+        let shown = elixir_name(module);
+        let sentence = match differences(input, module) {
+            Some(differences) if differences.is_same("start", 2) => continue,
+            Some(_) => format!("the start function of {name}, {shown}.start/2, changed; it is not run again"),
+            None => format!(
+                "the start module of {name}, {shown}, changed; whether its start function did cannot be known, and it is \
+                 not run again"
+            ),
+        };
+        reasons.push(Reason::new(
+            ReasonCode::StartModuleChanged,
+            shown,
+            sentence,
+            "Check that nothing new is started or attached there.",
+        ));
+    }
+}
+
+fn supervisors(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    let mut supervisors: BTreeSet<&String> = kinds
+        .iter()
+        .filter(|plan| plan.kind.behaviour == Behaviour::Supervisor)
+        .flat_map(|plan| &plan.kind.modules)
+        .collect();
+    supervisors.extend(input.changes.changed.iter().filter(|name| {
+        input
+            .target
+            .modules
+            .get(*name)
+            .is_some_and(|module| module.supervisor)
+    }));
+    for module in supervisors {
+        let starts = |app: &crate::TargetApplication| app.start_module.as_ref() == Some(module);
+        // A start module without an init/1 only starts one.
+        if !is_changed(input, module) || input.target.applications.values().any(starts) {
+            continue;
+        }
+        let shown = elixir_name(module);
+        let sentence = match differences(input, module) {
+            Some(differences) if differences.is_same("init", 1) => continue,
+            Some(_) => format!(
+                "the init/1 of the supervisor {shown} changed; the child specs of running supervisors stay as they are"
+            ),
+            None => format!(
+                "the supervisor {shown} changed, and whether its init/1 did cannot be known; the child specs of running \
+                 supervisors stay as they are"
+            ),
+        };
+        reasons.push(Reason::new(
+            ReasonCode::SupervisorChanged,
+            shown,
+            sentence,
+            "Check that no child was added, removed or changed.",
+        ));
+    }
+}
+
+fn structs(input: &PlanInput<'_>, misshapen: &mut BTreeSet<String>, reasons: &mut Vec<Reason>) {
+    for name in &input.changes.changed {
+        let (Some(loaded), Some(target)) = (input.facts.modules.get(name), input.target.modules.get(name))
+        else {
+            continue;
+        };
+        let (Some(old), Some(new)) = (&loaded.struct_keys, &target.struct_keys) else {
+            continue;
+        };
+        // A module with a code_change that changed is where its struct is taken over.
+        if old == new || !takes_nothing_over(input, name) {
+            continue;
+        }
+        let keys = |keys: Vec<&String>| match keys.as_slice() {
+            [] => "nothing".to_owned(),
+            keys => keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", "),
+        };
+        let shown = elixir_name(name);
+        misshapen.insert(name.clone());
+        reasons.push(Reason::new(
+            ReasonCode::ShapeChanged,
+            &shown,
+            format!(
+                "the struct {shown} gains {} and loses {}; states, messages and tables that hold one keep the old keys",
+                keys(new.difference(old).collect()),
+                keys(old.difference(new).collect())
+            ),
+            "Take the old shape over in the code_change of who holds it, or read it with defaults.",
+        ));
+    }
+}
+
+fn records(module: &str, input: &PlanInput<'_>, misshapen: &mut BTreeSet<String>, reasons: &mut Vec<Reason>) {
+    let Some(differences) = differences(input, module) else {
+        return;
+    };
+    if differences.records.is_empty() || !takes_nothing_over(input, module) {
+        return;
+    }
+    let shown = elixir_name(module);
+    let records: Vec<String> = differences
+        .records
+        .iter()
+        .map(|record| {
+            format!(
+                "the tuple {} that init/1 makes has {} elements and had {}",
+                record.tag, record.after, record.before
+            )
+        })
+        .collect();
+    misshapen.insert(module.to_owned());
+    reasons.push(Reason::new(
+        ReasonCode::ShapeChanged,
+        &shown,
+        format!(
+            "{shown}: {}; no changed code_change takes the states of running processes over",
+            records.join(", ")
+        ),
+        "Take the old shape over in its code_change.",
+    ));
+}
+
+/// A callback that is gone is called all the same by a process that runs; a state machine keeps the callback_mode it
+/// started with where no code_change asks for it again.
+fn callbacks(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    let mut seen = BTreeSet::new();
+    for plan in kinds.iter().filter(|plan| plan.fate.is_some()) {
+        let behaviour = plan.kind.behaviour;
+        for module in plan
+            .kind
+            .modules
+            .iter()
+            .filter(|module| is_changed(input, module))
+        {
+            let Some(differences) = differences(input, module) else {
+                continue;
+            };
+            if !seen.insert((behaviour, module)) {
+                continue;
+            }
+            let shown = elixir_name(module);
+            let asks_again = matches!(plan.fate, Some(Fate::Migrate { .. }));
+            if behaviour == Behaviour::GenStatem && !asks_again && !differences.is_same("callback_mode", 0) {
+                reasons.push(Reason::new(
+                    ReasonCode::CallbacksChanged,
+                    &shown,
+                    format!(
+                        "the callback_mode/0 of {shown} changed and it has no code_change/4: processes that run keep \
+                         the old mode"
+                    ),
+                    "Export code_change/4: the mode is asked for when it is called.",
+                ));
+            }
+            let lost: Vec<String> = differences
+                .lost
+                .iter()
+                .filter(|export| {
+                    is_callback(behaviour, &export.function, export.arity)
+                        && !OPTIONAL.contains(&(&export.function, export.arity))
+                })
+                .map(ToString::to_string)
+                .collect();
+            if !lost.is_empty() && takes_nothing_over(input, module) {
+                reasons.push(Reason::new(
+                    ReasonCode::CallbacksChanged,
+                    &shown,
+                    format!(
+                        "{shown} no longer has {}, which its processes ({}) may still be asked for",
+                        lost.join(", "),
+                        behaviour.name()
+                    ),
+                    "Keep it for one more release, or lead the states over in a code_change.",
+                ));
+            }
+        }
+    }
+}
+
+/// Callbacks of a behaviour that are called without being asked for first. A state machine's states are functions of
+/// three arguments in one of its modes.
+fn is_callback(behaviour: Behaviour, function: &str, arity: u32) -> bool {
+    match behaviour {
+        Behaviour::GenServer => matches!(
+            (function, arity),
+            ("handle_call", 3) | ("handle_cast" | "handle_info" | "handle_continue", 2)
+        ),
+        Behaviour::GenEvent => matches!(
+            (function, arity),
+            ("handle_call" | "handle_event" | "handle_info", 2)
+        ),
+        Behaviour::GenStatem => arity == 3 || (function, arity) == ("handle_event", 4),
+        Behaviour::Special => matches!(
+            (function, arity),
+            ("system_continue", 3) | ("system_terminate", 4) | ("system_get_state", 1)
+        ),
+        _ => false,
+    }
+}
+
+/// Said once for all: states that no changed code_change takes over, but for those whose change is known.
+fn shape_unknown(
+    kinds: &[KindPlan],
+    input: &PlanInput<'_>,
+    misshapen: &BTreeSet<String>,
+    reasons: &mut Vec<Reason>,
+) {
+    let mut hosts: BTreeSet<String> = BTreeSet::new();
+    for plan in kinds {
+        let of: Vec<&String> = match &plan.fate {
+            None => continue,
+            Some(Fate::Keep) => plan.kind.modules.iter().collect(),
+            Some(Fate::Migrate { modules }) => modules.iter().collect(),
+        };
+        hosts.extend(
+            of.into_iter()
+                .filter(|module| is_changed(input, module))
+                .filter(|module| takes_nothing_over(input, module) && !misshapen.contains(*module))
+                .map(|module| elixir_name(module)),
+        );
+    }
+    if hosts.is_empty() {
+        return;
+    }
+    let named: Vec<&str> = hosts.iter().take(NAMED).map(String::as_str).collect();
+    let more = match hosts.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    reasons.push(Reason::new(
+        ReasonCode::ShapeUnknown,
+        "states",
+        format!(
+            "the states of {}{more} are kept as they are, without a code_change or by one that did not change; whether \
+             the new code expects another shape cannot be known from its code",
+            named.join(", ")
+        ),
+        "Change the code_change where the state's shape changed.",
+    ));
+}
+
+fn timeouts(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    for plan in kinds {
+        let waits = plan.kind.modules.iter().any(|module| {
+            input
+                .closer
+                .modules
+                .get(module)
+                .is_some_and(|module| module.timeouts)
+        });
+        if plan.fate.is_some() && plan.kind.behaviour == Behaviour::GenServer && waits {
+            let shown = elixir_name(&plan.kind.host);
+            reasons.push(Reason::new(
+                ReasonCode::TimeoutRestarted,
+                &shown,
+                format!(
+                    "{} processes of {shown} may wait for a timeout of gen_server, which their handle_info/2 knows: \
+                     the freeze starts it again, with its whole time",
+                    plan.kind.processes
+                ),
+                "A timeout that must not move is one of erlang:send_after/3.",
+            ));
+        }
+    }
+}
+
+fn libraries(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    for (application, release) in &input.target.libraries {
+        let Some(node) = input.closer.libraries.get(application) else {
+            continue;
+        };
+        let other: Vec<&str> = release
+            .iter()
+            .filter(|(path, md5)| node.get(*path) != Some(*md5))
+            .map(|(path, _)| path.as_str())
+            .collect();
+        if let Some(first) = other.first() {
+            reasons.push(Reason::new(
+                ReasonCode::LibraryChanged,
+                application,
+                format!(
+                    "{} shared libraries of {application} differ from the node's or are new, priv/{first} among them; \
+                     the node keeps what it has loaded",
+                    other.len()
+                ),
+                "Deploy it cold, or accept that the old library stays (--accept library_changed).",
+            ));
+        }
+    }
+}
+
+fn compile_environment(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    for (application, places) in &input.closer.environment {
+        reasons.push(Reason::new(
+            ReasonCode::CompileConfigChanged,
+            application,
+            format!(
+                "the code of {application} was compiled with another value of {places} than the node's configuration has"
+            ),
+            "Deploy it cold, or accept that code and configuration differ (--accept compile_config_changed).",
+        ));
+    }
+}

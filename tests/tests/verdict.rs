@@ -1,0 +1,554 @@
+//! What the verdict says before anything is touched: each reason on a real node, beside what is near to it and gives
+//! none.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+
+use flyhot_tests::{Flyhot, Otp, Release, Run, Scratch, Shop, Variant, workspace};
+use serde_json::Value;
+
+const NONE: [&str; 0] = [];
+
+fn v1() -> Release {
+    Release::shop(Otp::under_test(), "v1")
+}
+
+/// v1 with these modules besides.
+fn with(modules: &[(&str, String)]) -> Release {
+    variant(modules).build()
+}
+
+fn variant(modules: &[(&str, String)]) -> Variant {
+    modules.iter().fold(v1().variant(), |variant, (name, source)| {
+        if name.starts_with(|first: char| first.is_ascii_lowercase()) {
+            variant.erlang(name, source)
+        } else {
+            variant.elixir(name, source)
+        }
+    })
+}
+
+fn small(release: &Release) -> Shop {
+    Shop::of(release).carts(5).pool(5).start()
+}
+
+fn plan(shop: &Shop, to: &Release) -> Run {
+    Flyhot::plan(shop, to).run()
+}
+
+fn found<'a>(run: &'a Run, code: &str) -> Vec<&'a Value> {
+    let reasons = run.node(0)["reasons"].as_array().unwrap();
+    reasons.iter().filter(|reason| reason["code"] == code).collect()
+}
+
+/// What the reasons with this code are about.
+fn about<'a>(run: &'a Run, code: &str) -> Vec<&'a str> {
+    found(run, code)
+        .into_iter()
+        .map(|reason| reason["subject"].as_str().unwrap())
+        .collect()
+}
+
+fn clean(shop: &Shop) {
+    assert_eq!(shop.probe().suspended(), NONE);
+    assert_eq!(shop.probe().traces(), NONE);
+}
+
+/// A gen_server that has no code_change; `more` are functions, exported.
+fn server(name: &str, init: &str, info: &str, tag: &str, more: &[(&str, &str)]) -> String {
+    let exports: String = more.iter().map(|(export, _)| format!(", {export}")).collect();
+    let functions: String = more.iter().map(|(_, function)| format!("{function}\n")).collect();
+    format!(
+        "-module({name}).
+         -behaviour(gen_server).
+         -export([start/0, init/1, handle_call/3, handle_cast/2{exports}]).
+         start() -> gen_server:start({{local, {name}}}, ?MODULE, [], []).
+         init([]) -> {init}.
+         handle_call(_, _, State) -> {{reply, {tag}, State}}.
+         handle_cast(_, State) -> {{noreply, State}}.
+         {info}
+         {functions}"
+    )
+}
+
+/// Loads modules of the release and starts a process of each, which nobody's death ends.
+fn start(shop: &Shop, modules: &[&str]) {
+    for module in modules {
+        shop.probe().eval(&format!(
+            "{{module, _}} = code:load_file({module}), {{ok, _}} = {module}:start(), ok."
+        ));
+    }
+}
+
+#[test]
+fn a_gen_server_that_waits_for_a_timeout_is_named_and_one_that_does_not_is_not() {
+    let sleeper = |tag: &str| {
+        server(
+            "sleeper",
+            "{ok, 0, 3600000}",
+            "",
+            tag,
+            &[("handle_info/2", "handle_info(timeout, N) -> {noreply, N + 1}.")],
+        )
+    };
+    let clerk = |tag: &str| {
+        server(
+            "clerk",
+            "{ok, 0}",
+            "",
+            tag,
+            &[
+                ("handle_info/2", "handle_info(_, N) -> {noreply, N}."),
+                ("timeout/0", "timeout() -> timeout."),
+            ],
+        )
+    };
+    let from = with(&[("sleeper", sleeper("v1")), ("clerk", clerk("v1"))]);
+    let shop = small(&from);
+    start(&shop, &["sleeper", "clerk"]);
+    let run = plan(
+        &shop,
+        &with(&[("sleeper", sleeper("v2")), ("clerk", clerk("v2"))]),
+    );
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "timeout_restarted"), ["sleeper"], "{run}");
+    // The code that runs decides: it waits, whatever the new code knows.
+    let run = plan(
+        &shop,
+        &with(&[("sleeper", clerk("v2").replace("clerk", "sleeper"))]),
+    );
+    assert_eq!(about(&run, "timeout_restarted"), ["sleeper"], "{run}");
+}
+
+#[test]
+fn a_supervisor_whose_init_changed_is_named_and_one_whose_other_function_changed_is_not() {
+    let warden = |children: &str, other: &str| {
+        format!(
+            "-module(warden).
+             -behaviour(supervisor).
+             -export([start/0, init/1, other/0]).
+             start() -> {{ok, Pid}} = supervisor:start_link({{local, warden}}, ?MODULE, []), unlink(Pid), {{ok, Pid}}.
+             init([]) -> {{ok, {{{{one_for_one, 1, 5}}, children([a])}}}}.
+             other() -> {other}.
+             children(_) -> {children}.\n"
+        )
+    };
+    let of = |children: &str, other: &str| variant(&[("warden", warden(children, other))]).stripped().build();
+    let shop = small(&of("[]", "v1"));
+    start(&shop, &["warden"]);
+    let run = plan(&shop, &of("[]", "lists:seq(1, 2)"));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "supervisor_changed"), NONE, "{run}");
+    let run = plan(
+        &shop,
+        &of("[#{id => a, start => {clerk, start, []}}]", "lists:seq(1, 2)"),
+    );
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "supervisor_changed"), ["warden"], "{run}");
+}
+
+#[test]
+fn a_start_function_that_changed_is_named_and_another_of_its_module_is_not() {
+    let source = fs::read_to_string(workspace().join("tests/fixtures/shop/lib/shop/application.ex")).unwrap();
+    let of = |from: &str, to: &str| {
+        let changed = source.replace(from, to);
+        assert_ne!(source, changed);
+        with(&[("Application", changed)])
+    };
+    let shop = small(&v1());
+    let run = plan(&shop, &of("for id <- 1..count//1 do", "for id <- 2..count//1 do"));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "start_module_changed"), NONE, "{run}");
+    let run = plan(
+        &shop,
+        &of(
+            "strategy: :one_for_one,",
+            "strategy: :one_for_one, max_restarts: 4,",
+        ),
+    );
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "start_module_changed"), ["Shop.Application"], "{run}");
+}
+
+/// The release is stripped: nothing is told by attributes or abstract code.
+#[test]
+fn a_record_that_grows_is_named_unless_its_code_change_changed() {
+    let keeper = |init: &str, tag: &str, code_change: &str| {
+        server(
+            "keeper",
+            init,
+            "",
+            tag,
+            &[(
+                "code_change/3",
+                &format!("code_change(_, S, _) -> {code_change}."),
+            )],
+        )
+    };
+    let of = |source: String| variant(&[("keeper", source)]).stripped().build();
+    let (small_state, large_state) = ("{ok, {state, self(), []}}", "{ok, {state, self(), [], #{}}}");
+    let shop = small(&of(keeper(small_state, "v1", "{ok, S}")));
+    start(&shop, &["keeper"]);
+
+    let run = plan(&shop, &of(keeper(large_state, "v2", "{ok, S}")));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "shape_changed"), ["keeper"], "{run}");
+    let sentence = found(&run, "shape_changed")[0]["sentence"].as_str().unwrap();
+    assert!(
+        sentence.contains("state") && sentence.contains("4 elements and had 3"),
+        "{run}"
+    );
+    assert_eq!(about(&run, "shape_unknown"), NONE, "{run}");
+
+    let taken_over = "{ok, erlang:append_element(S, #{})}";
+    let run = plan(&shop, &of(keeper(large_state, "v2", taken_over)));
+    assert_eq!(about(&run, "shape_changed"), NONE, "{run}");
+    assert_eq!(about(&run, "shape_unknown"), NONE, "{run}");
+
+    let run = plan(&shop, &of(keeper(small_state, "v2", "{ok, S}")));
+    assert_eq!(about(&run, "shape_changed"), NONE, "{run}");
+    assert_eq!(about(&run, "shape_unknown"), ["states"], "{run}");
+}
+
+/// `use GenServer` gives every module a code_change that hands the state on as it is.
+#[test]
+fn a_struct_that_grows_is_named_where_its_server_has_the_code_change_it_always_had() {
+    let basket = |keys: &str, code_change: &str| {
+        format!(
+            "defmodule Shop.Basket do
+               use GenServer
+               defstruct {keys}
+               def start, do: GenServer.start(__MODULE__, [])
+               def init(_), do: {{:ok, %__MODULE__{{}}}}
+               {code_change}
+             end\n"
+        )
+    };
+    let of = |source: String| variant(&[("Basket", source)]).stripped().build();
+    let shop = small(&of(basket("[:a]", "")));
+    start(&shop, &["'Elixir.Shop.Basket'"]);
+    let run = plan(&shop, &of(basket("[:a, :b]", "")));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "shape_changed"), ["Shop.Basket"], "{run}");
+    let takes_over = "def code_change(_, old, _), do: {:ok, Map.put(old, :b, nil)}";
+    let run = plan(&shop, &of(basket("[:a, :b]", takes_over)));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "shape_changed"), NONE, "{run}");
+}
+
+#[test]
+fn a_callback_that_is_gone_is_named_and_one_that_is_new_is_not() {
+    let clerk = |tag: &str, more: &[(&str, &str)]| server("clerk", "{ok, 0}", "", tag, more);
+    let info = ("handle_info/2", "handle_info(_, N) -> {noreply, N}.");
+    let goes_on = ("handle_continue/2", "handle_continue(_, N) -> {noreply, N}.");
+    let shop = small(&with(&[("clerk", clerk("v1", &[info]))]));
+    start(&shop, &["clerk"]);
+    let run = plan(&shop, &with(&[("clerk", clerk("v2", &[info, goes_on]))]));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "callbacks_changed"), NONE, "{run}");
+    let run = plan(&shop, &with(&[("clerk", clerk("v2", &[goes_on]))]));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "callbacks_changed"), ["clerk"], "{run}");
+}
+
+#[test]
+fn a_state_machine_that_changes_its_mode_needs_a_code_change_to_be_asked_for_it() {
+    let door = |mode: &str, code_change: &str| {
+        format!(
+            "-module(door).
+             -behaviour(gen_statem).
+             -export([start/0, init/1, callback_mode/0, open/3, handle_event/4, code_change/CHANGE]).
+             start() -> gen_statem:start({{local, door}}, ?MODULE, [], []).
+             init([]) -> {{ok, open, {mode}}}.
+             callback_mode() -> {mode}.
+             open(_, _, _) -> keep_state_and_data.
+             handle_event(_, _, _, _) -> keep_state_and_data.
+             {code_change}\n"
+        )
+    };
+    let without = |mode: &str| door(mode, "code_change(_, _, _) -> never.").replace("CHANGE", "3");
+    let asked = |mode: &str| door(mode, "code_change(_, S, D, _) -> {ok, S, D}.").replace("CHANGE", "4");
+    let shop = small(&with(&[("door", without("state_functions"))]));
+    start(&shop, &["door"]);
+    let run = plan(&shop, &with(&[("door", without("handle_event_function"))]));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "callbacks_changed"), ["door"], "{run}");
+    let run = plan(&shop, &with(&[("door", asked("handle_event_function"))]));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "callbacks_changed"), NONE, "{run}");
+}
+
+/// What Mix writes of `Application.compile_env/3` against what the node's configuration has.
+#[test]
+fn code_compiled_with_another_configuration_is_cold_and_can_be_accepted() {
+    let shop = small(&v1());
+    let v2 = Release::shop(Otp::under_test(), "v2");
+    let run = plan(&shop, &v2);
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "compile_config_changed"), NONE, "{run}");
+
+    shop.probe()
+        .eval("application:set_env(shop, currency, 'a secret').");
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("refused", 10);
+    assert_eq!(about(&run, "compile_config_changed"), ["shop"], "{run}");
+    let sentence = found(&run, "compile_config_changed")[0]["sentence"]
+        .as_str()
+        .unwrap();
+    assert!(
+        sentence.contains("shop -> currency") && !run.stdout.contains("secret"),
+        "{run}"
+    );
+    let run = Flyhot::upgrade(&shop, &v2)
+        .args(["--accept", "compile_config_changed"])
+        .run();
+    run.expect("upgraded", 0);
+    assert_eq!(about(&run, "compile_config_changed"), ["shop"], "{run}");
+    clean(&shop);
+}
+
+#[test]
+fn a_shared_library_that_differs_is_cold_whatever_the_beams_are() {
+    let of = |library: &str, worker: &str| {
+        let source = fs::read_to_string(workspace().join("tests/fixtures/shop/src/pool_worker.erl")).unwrap();
+        let source = source.replace("{reply, v1,", &format!("{{reply, {worker},"));
+        variant(&[("pool_worker", source)])
+            .file("priv/native/price.so", library)
+            .build()
+    };
+    let shop = small(&of("one", "v1"));
+    let run = plan(&shop, &of("one", "v2"));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "library_changed"), NONE, "{run}");
+    let run = plan(&shop, &of("two", "v2"));
+    run.expect("refused", 10);
+    assert_eq!(about(&run, "library_changed"), ["shop"], "{run}");
+    let sentence = found(&run, "library_changed")[0]["sentence"].as_str().unwrap();
+    assert!(sentence.contains("priv/native/price.so"), "{run}");
+    let run = Flyhot::plan(&shop, &of("two", "v2"))
+        .args(["--accept", "library_changed"])
+        .run();
+    run.expect("planned", 0);
+}
+
+#[test]
+fn a_module_that_loads_a_nif_is_refused_where_it_changed_and_only_there() {
+    let native = |tag: &str| {
+        format!(
+            "-module(native).
+             -export([load/0, tag/0]).
+             load() -> erlang:load_nif(\"nowhere\", 0).
+             tag() -> {tag}.\n"
+        )
+    };
+    let of = |native_tag: &str, server_tag: &str| {
+        with(&[
+            ("native", native(native_tag)),
+            ("clerk", server("clerk", "{ok, 0}", "", server_tag, &[])),
+        ])
+    };
+    let shop = small(&of("v1", "v1"));
+    start(&shop, &["clerk"]);
+    shop.probe().eval("{module, _} = code:load_file(native), ok.");
+    let run = plan(&shop, &of("v1", "v2"));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "nif_changed"), NONE, "{run}");
+    let run = plan(&shop, &of("v2", "v2"));
+    run.expect("refused", 10);
+    assert_eq!(about(&run, "nif_changed"), ["native"], "{run}");
+}
+
+#[test]
+fn a_module_with_an_on_load_function_is_refused_where_it_changed_and_only_there() {
+    let loading = |tag: &str| {
+        format!(
+            "-module(loading).
+             -on_load(begins/0).
+             -export([tag/0]).
+             begins() -> ok.
+             tag() -> {tag}.\n"
+        )
+    };
+    let of = |loading_tag: &str, server_tag: &str| {
+        with(&[
+            ("loading", loading(loading_tag)),
+            ("clerk", server("clerk", "{ok, 0}", "", server_tag, &[])),
+        ])
+    };
+    let shop = small(&of("v1", "v1"));
+    start(&shop, &["clerk"]);
+    shop.probe().eval("{module, _} = code:load_file(loading), ok.");
+    let run = plan(&shop, &of("v1", "v2"));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "on_load_changed"), NONE, "{run}");
+    let run = plan(&shop, &of("v2", "v2"));
+    run.expect("refused", 10);
+    assert_eq!(about(&run, "on_load_changed"), ["loading"], "{run}");
+}
+
+#[test]
+fn a_release_for_another_processor_is_cold() {
+    let (shop, v2) = (small(&v1()), Release::shop(Otp::under_test(), "v2"));
+    assert_eq!(about(&plan(&shop, &v2), "toolchain_differs"), NONE);
+    let scratch = Scratch::new("processor");
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(v2.directory().join("."))
+        .arg(scratch.path())
+        .status();
+    assert!(copied.unwrap().success());
+    let erts = fs::read_dir(scratch.path()).unwrap().flatten();
+    let erts = erts
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().unwrap().to_string_lossy().starts_with("erts-"));
+    let emulator = erts.unwrap().join("bin/beam.smp");
+    let mut bytes = fs::read(&emulator).unwrap();
+    // e_machine of the ELF header: SPARC, which no test runs on and no ERTS of OTP 25 or later is built for.
+    assert_eq!(&bytes[..4], b"\x7fELF");
+    let other = if bytes[18] == 22 { 62 } else { 22 };
+    bytes[18] = other;
+    fs::write(&emulator, bytes).unwrap();
+    let run = Flyhot::new(["plan", "--output", "json", "--node", shop.name(), "--release"])
+        .args([scratch.path().to_str().unwrap()])
+        .of(&shop)
+        .run();
+    run.expect("refused", 10);
+    assert_eq!(about(&run, "toolchain_differs"), ["the architecture"], "{run}");
+}
+
+#[test]
+fn what_tools_did_to_a_changed_module_is_seen_and_what_they_did_to_others_is_not() {
+    let shop = small(&v1());
+    let v2 = Release::shop(Otp::under_test(), "v2");
+    let codes = [
+        "traced_module",
+        "sticky_module",
+        "cover_compiled",
+        "drift",
+        "way_back_none",
+    ];
+    shop.probe().eval(
+        "1 = erlang:trace_pattern({shop_pool, init, 1}, true, [local]),
+         code:stick_mod(shop_pool), ok.",
+    );
+    let run = plan(&shop, &v2);
+    run.expect("planned", 0);
+    for code in codes {
+        assert_eq!(about(&run, code), NONE, "{code}: {run}");
+    }
+
+    // One function, for calls from anywhere; then in a session of its own, as dbg does from OTP 27 on.
+    shop.probe()
+        .eval("1 = erlang:trace_pattern({shop_plain, init, 1}, true, [global]), ok.");
+    let run = plan(&shop, &v2);
+    assert_eq!(about(&run, "traced_module"), ["shop_plain"], "{run}");
+    shop.probe()
+        .eval("1 = erlang:trace_pattern({shop_plain, init, 1}, false, [global]), ok.");
+    assert_eq!(about(&plan(&shop, &v2), "traced_module"), NONE);
+    let sessions = shop
+        .probe()
+        .eval("erlang:function_exported(trace, session_create, 3).");
+    assert_eq!(sessions == "true", Otp::under_test() != Otp::v25());
+    if sessions == "true" {
+        shop.probe().eval(
+            "register(tracing, spawn(fun() ->
+                 Session = trace:session_create(test, self(), []),
+                 trace:function(Session, {shop_plain, init, 1}, true, [local]),
+                 receive stop -> trace:session_destroy(Session) end
+             end)), ok.",
+        );
+        let run = plan(&shop, &v2);
+        assert_eq!(about(&run, "traced_module"), ["shop_plain"], "{run}");
+        shop.probe().eval("tracing ! stop, ok.");
+    }
+
+    shop.probe().eval("code:stick_mod(shop_plain), ok.");
+    let run = plan(&shop, &v2);
+    run.expect("refused", 10);
+    assert_eq!(about(&run, "sticky_module"), ["shop_plain"], "{run}");
+    shop.probe().eval("code:unstick_mod(shop_plain), ok.");
+
+    shop.probe().eval(
+        "{ok, Beam} = file:read_file(code:which(shop_plain)),
+         {module, _} = code:load_binary(shop_plain, cover_compiled, Beam), ok.",
+    );
+    let run = plan(&shop, &v2);
+    run.expect("refused", 10);
+    assert_eq!(about(&run, "cover_compiled"), ["shop_plain"], "{run}");
+    let run = Flyhot::plan(&shop, &v2)
+        .args(["--accept", "cover_compiled"])
+        .run();
+    run.expect("planned", 0);
+}
+
+#[test]
+fn code_that_somebody_loaded_by_hand_is_drift_and_has_no_way_back() {
+    let shop = small(&v1());
+    let v2 = Release::shop(Otp::under_test(), "v2");
+    shop.probe().eval(
+        "Forms = [{attribute, 1, module, shop_plain}, {attribute, 2, export, [{patched, 0}]},
+                  {function, 3, patched, 0, [{clause, 3, [], [], [{atom, 3, yes}]}]}],
+         {ok, M, Beam} = compile:forms(Forms), {module, M} = code:load_binary(M, \"by hand\", Beam), ok.",
+    );
+    let run = plan(&shop, &v2);
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "drift"), ["shop_plain"], "{run}");
+    assert_eq!(about(&run, "way_back_none").len(), 1, "{run}");
+    let run = Flyhot::plan(&shop, &v2).args(["--require-way-back"]).run();
+    run.expect("refused", 10);
+    assert_eq!(about(&run, "way_back_required").len(), 1, "{run}");
+}
+
+#[test]
+fn an_application_that_is_gone_from_the_release_is_cold() {
+    let shop = small(&v1());
+    let v2 = Release::shop(Otp::under_test(), "v2");
+    let ebin = shop.directory().join("lib/extra-1.0.0/ebin");
+    fs::create_dir_all(&ebin).unwrap();
+    fs::write(
+        ebin.join("extra.app"),
+        "{application, extra, [{vsn, \"1.0.0\"}, {modules, []}, {registered, []}, {applications, [kernel, stdlib]}]}.\n",
+    )
+    .unwrap();
+    assert_eq!(about(&plan(&shop, &v2), "application_removed"), NONE);
+    shop.probe().eval(&format!(
+        "true = code:add_pathz({ebin:?}), ok = application:start(extra)."
+    ));
+    let run = plan(&shop, &v2);
+    run.expect("refused", 10);
+    assert_eq!(about(&run, "application_removed"), ["extra"], "{run}");
+    let run = Flyhot::plan(&shop, &v2)
+        .args(["--accept", "application_removed"])
+        .run();
+    run.expect("planned", 0);
+}
+
+/// The one module that changes here takes its state over by a code_change that changed: nothing is to be said, before or
+/// after.
+#[test]
+fn an_upgrade_without_a_cause_has_no_reason() {
+    let keeper = |tag: &str| {
+        server(
+            "keeper",
+            &format!("{{ok, {tag}}}"),
+            "",
+            tag,
+            &[(
+                "code_change/3",
+                &format!("code_change(_, _, _) -> {{ok, {tag}}}."),
+            )],
+        )
+    };
+    let shop = small(&with(&[("keeper", keeper("v1"))]));
+    start(&shop, &["keeper"]);
+    let run = Flyhot::upgrade(&shop, &with(&[("keeper", keeper("v2"))])).run();
+    run.expect("upgraded", 0);
+    assert_eq!(run.reason_codes(), NONE, "{run}");
+    assert_eq!(shop.probe().eval("sys:get_state(keeper)."), "v2");
+    clean(&shop);
+}
