@@ -8,7 +8,8 @@ use flyhot::options::Screen;
 use flyhot::report::Human;
 use flyhot_events::{
     CodeIds, ErrorKind, Event, ExitCode, ModuleCounts, NodeCensus, NodeOutcome, Outcome, OutcomeKind,
-    PhaseTimes, PlannedKind, PlannedModules, ProcessCounts, Reason, ReasonCode, Step, Unit, Verdict, WayBack,
+    PhaseTimes, PlannedCalls, PlannedKind, PlannedModules, ProcessCounts, Reason, ReasonCode, Step, Unit,
+    Verdict, WayBack,
 };
 use support::golden;
 
@@ -37,6 +38,7 @@ fn started(command: &str, nodes: &[&str]) -> Event {
         command: command.into(),
         nodes: nodes.iter().map(|node| (*node).into()).collect(),
         release: "_build/prod/rel/shop".into(),
+        policy: (command == "plan").then(|| "flyhot.toml".into()),
         flyhot: "0.1.0".into(),
     }
 }
@@ -186,6 +188,11 @@ fn hot_plan() -> Vec<Event> {
         ],
         way_back: WayBack::Exact,
         revert_us: 82_000,
+        calls: PlannedCalls {
+            before: vec!["Shop.Upgrade.before/0".into(), "shop_intake:pause/0".into()],
+            after: vec![],
+            gate: Some("Shop.Health.ready?/0".into()),
+        },
         code_id: code_ids(),
         reasons: reasons.clone(),
     });
@@ -231,6 +238,7 @@ fn cold_plan() -> Vec<Event> {
         kinds: vec![],
         way_back: WayBack::None,
         revert_us: 0,
+        calls: PlannedCalls::default(),
         code_id: code_ids(),
         reasons: reasons.clone(),
     });

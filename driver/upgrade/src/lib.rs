@@ -21,4 +21,4 @@ pub use report::{
     WayBackReport, WindowEnd, WindowReport,
 };
 pub use script::{Fate, Rehearsal, Script, ScriptKind, ScriptModule};
-pub use target::{CodeChange, Policy, Target, TargetApplication, TargetModule};
+pub use target::{Calls, CodeChange, Hosts, NodeFunction, Policy, Target, TargetApplication, TargetModule};

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flyhot_events::{PlannedKind, PlannedModules, Reason, ReasonCode, Severity, Verdict, WayBack};
+use flyhot_events::{
+    PlannedCalls, PlannedKind, PlannedModules, Reason, ReasonCode, Severity, Verdict, WayBack,
+};
 
-use crate::target::{CodeChange, Policy, Target, TargetModule};
+use crate::target::{Calls, CodeChange, NodeFunction, Policy, Target, TargetModule};
 use crate::{
     Behaviour, Fate, Kind, NodeFacts, PrepareReport, Rehearsal, Script, ScriptKind, ScriptModule,
     WayBackReport,
@@ -104,6 +106,8 @@ pub struct Plan {
     pub changes: Changes,
     /// Kinds whose code changes.
     pub kinds: Vec<KindPlan>,
+    /// What is called on the node.
+    pub calls: Calls,
     /// Everything found, in the order found.
     pub reasons: Vec<Reason>,
     /// What a revert would be.
@@ -127,6 +131,8 @@ pub struct PlanInput<'a> {
     pub code_changes: &'a BTreeMap<String, CodeChange>,
     /// Changed modules whose loaded code is not what lies on the node's disk.
     pub drifted: &'a BTreeSet<String>,
+    /// Of the functions that the policy wants called, those that are not there.
+    pub missing: &'a Calls,
     /// What was sampled.
     pub way_back: &'a WayBackReport,
     /// What the user wants.
@@ -147,16 +153,22 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     applications(input, &mut reasons);
     modules(input, &mut reasons);
     processes(&kinds, input, &mut reasons);
+    hosts(input, &mut reasons);
+    missing(input.missing, &mut reasons);
     let (way_back, revert_us) = predict_revert(input);
     way_back_reasons(way_back, revert_us, input, &mut reasons);
     for reason in &mut reasons {
-        if reason.severity == Severity::Cold && input.policy.accept.contains(&reason.code) {
+        if reason.severity == Severity::Cold
+            && let Some(accepted) = input.policy.accept.get(&reason.code)
+        {
             reason.severity = Severity::Warning;
+            reason.sentence = format!("{}; accepted {accepted}", reason.sentence);
         }
     }
     Plan {
         changes: input.changes.clone(),
         kinds,
+        calls: input.policy.calls.clone(),
         reasons,
         way_back,
         revert_us,
@@ -590,6 +602,81 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
     }
 }
 
+/// What the policy says of hosts and nobody shows, and what nobody shows and the policy does not speak of.
+fn hosts(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    let hosts = &input.policy.hosts;
+    let mut unused = |module: &String, sentence: String| {
+        reasons.push(Reason::new(
+            ReasonCode::PolicyUnused,
+            elixir_name(module),
+            sentence,
+            "Look for a mistyped name in [hosts] of the policy file.",
+        ));
+    };
+    for (shows, run) in hosts {
+        let shown = elixir_name(shows);
+        if !input.kinds.iter().any(|kind| kind.shows.as_ref() == Some(shows)) {
+            unused(shows, format!("no process shows {shown}, which [hosts] names"));
+        }
+        for module in run {
+            if !input.facts.modules.contains_key(module) && !input.target.modules.contains_key(module) {
+                let run = elixir_name(module);
+                unused(
+                    module,
+                    format!(
+                        "{run}, which [hosts] names for {shown}, is neither loaded on the node nor in the release"
+                    ),
+                );
+            }
+        }
+    }
+    let nobody: Vec<String> = input
+        .changes
+        .changed
+        .iter()
+        .filter(|name| {
+            input.target.modules.get(*name).is_some_and(|module| {
+                module.code_change_3 || module.code_change_4 || module.system_code_change
+            })
+        })
+        .filter(|name| !input.kinds.iter().any(|kind| kind.modules.contains(name)))
+        .map(|name| elixir_name(name))
+        .collect();
+    if let Some(first) = nobody.first() {
+        let named: Vec<&str> = nobody.iter().take(NAMED).map(String::as_str).collect();
+        reasons.push(Reason::new(
+            ReasonCode::HostNotShown,
+            first,
+            format!(
+                "no process shows that it runs {}: {} changed modules with a code_change that is not asked for",
+                named.join(", "),
+                nobody.len()
+            ),
+            "If processes run them all the same, name these in [hosts] of the policy file: docs/policy.md.",
+        ));
+    }
+}
+
+fn missing(calls: &Calls, reasons: &mut Vec<Reason>) {
+    let mut add = |function: &NodeFunction, what: &str, place: &str| {
+        reasons.push(Reason::new(
+            ReasonCode::CallMissing,
+            function.to_string(),
+            format!("{what} {function} of the policy file is not {place}"),
+            "Look for a mistyped name in the policy file; the function takes no arguments and must be exported.",
+        ));
+    };
+    for function in &calls.before {
+        add(function, "the before hook", "on the node");
+    }
+    for function in &calls.after {
+        add(function, "the after hook", "in the release");
+    }
+    if let Some(function) = &calls.gate {
+        add(function, "the gate", "in the release");
+    }
+}
+
 fn predict_revert(input: &PlanInput<'_>) -> (WayBack, u64) {
     let per_module = match input.way_back.purge_us {
         0 => PURGE_US_PER_PROCESS * input.facts.processes,
@@ -729,6 +816,16 @@ impl Plan {
         }
     }
 
+    /// What is called, as an event shows it.
+    pub fn planned_calls(&self) -> PlannedCalls {
+        let shown = |functions: &[NodeFunction]| functions.iter().map(ToString::to_string).collect();
+        PlannedCalls {
+            before: shown(&self.calls.before),
+            after: shown(&self.calls.after),
+            gate: self.calls.gate.as_ref().map(ToString::to_string),
+        }
+    }
+
     /// The kinds, as an event shows them.
     pub fn planned_kinds(&self) -> Vec<PlannedKind> {
         self.kinds
@@ -750,7 +847,17 @@ impl Plan {
                     Rehearsal::No => "no",
                 }
                 .into(),
-                why: plan.why.clone(),
+                why: match &plan.kind.shows {
+                    None => plan.why.clone(),
+                    Some(shows) => {
+                        let shows = format!("[hosts]: it shows {}", elixir_name(shows));
+                        if plan.why.is_empty() {
+                            shows
+                        } else {
+                            format!("{shows}; {}", plan.why)
+                        }
+                    }
+                },
             })
             .collect()
     }

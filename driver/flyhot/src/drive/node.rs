@@ -10,7 +10,7 @@ use flyhot_events::{
 use flyhot_node::ConnectOptions;
 use flyhot_upgrade::judge;
 use flyhot_upgrade::{
-    Changes, Kind, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes, plan,
+    Calls, Changes, Kind, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes, plan,
 };
 
 use super::agent::{Agent, AgentError};
@@ -83,6 +83,12 @@ fn policy(options: &Options) -> Policy {
     let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     Policy {
         accept: options.accept.clone(),
+        hosts: options.hosts.clone(),
+        calls: Calls {
+            before: options.hooks.before.clone(),
+            after: options.hooks.after.clone(),
+            gate: options.gate.as_ref().map(|gate| gate.call.clone()),
+        },
         rehearse: options.rehearsal == Rehearsal::On,
         persist: options.persist == Persist::On,
         require_way_back: options.way_back == WayBackNeeded::Exact,
@@ -156,6 +162,10 @@ impl Work<'_> {
                 before: Some(seen.before.clone()),
                 after: Some(seen.before),
             };
+            if !self.request.plan_only {
+                // The command before may have ended because of it.
+                self.gate(&mut outcome, steps).await;
+            }
             return Ok(outcome);
         }
         let mut plan = self.plan(&seen).await?;
@@ -191,7 +201,9 @@ impl Work<'_> {
             ));
         }
         let mut outcome = self.windows(seen, &mut plan, &places, steps).await?;
-        if matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded) && self.policy.persist {
+        judge::after_before_hooks(&mut outcome, &plan.calls.before);
+        let new_code = matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded);
+        if new_code && self.policy.persist {
             // The node runs the new code, whatever comes now.
             match self.persist(&plan.changes, &places, steps).await {
                 Ok(reasons) => outcome.reasons.extend(reasons),
@@ -205,6 +217,9 @@ impl Work<'_> {
                     "Run the same command again: it writes what is missing.",
                 )),
             }
+        }
+        if new_code {
+            self.after_hooks_and_gate(&mut outcome, steps).await;
         }
         Ok(outcome)
     }
@@ -239,7 +254,11 @@ impl Work<'_> {
         let drifted = self.drifted(&facts, &changes).await?;
         let kinds = self
             .agent
-            .slow("looking at processes", &Command::Census, flyhot_agent::census)
+            .slow(
+                "looking at processes",
+                &Command::Census(&self.policy.hosts),
+                flyhot_agent::census,
+            )
             .await?;
         let before = facts::code_id_before(&target, &facts, &on_disk);
         let after = facts::code_id_after(&target);
@@ -298,6 +317,7 @@ impl Work<'_> {
 
     pub(super) async fn plan(&self, seen: &Seen) -> Result<Plan, AgentError> {
         let affected = affected(seen);
+        let missing = self.missing().await?;
         let way_back: WayBackReport = self
             .agent
             .slow(
@@ -316,6 +336,7 @@ impl Work<'_> {
             changes: &seen.changes,
             code_changes: &seen.copies.code_changes,
             drifted: &seen.drifted,
+            missing: &missing,
             way_back: &way_back,
             policy: &self.policy,
         }))
@@ -329,6 +350,7 @@ impl Work<'_> {
             kinds: plan.planned_kinds(),
             way_back: plan.way_back,
             revert_us: plan.revert_us,
+            calls: plan.planned_calls(),
             code_id: CodeIds {
                 before: Some(seen.before.clone()),
                 after: Some(seen.after.clone()),

@@ -62,7 +62,7 @@ impl Work<'_> {
         Ok(Ok(()))
     }
 
-    /// Stage, rehearse, drain, prepare. `Some` refuses the upgrade; nothing was touched.
+    /// Stage, rehearse, drain, prepare, `before` hooks. `Some` refuses the upgrade; nothing was touched.
     pub(super) async fn before_the_window(
         &self,
         seen: &Seen,
@@ -101,7 +101,10 @@ impl Work<'_> {
         }
         plan.reasons.extend(reasons);
 
-        self.prepare(plan, places, steps).await
+        if let Some(reasons) = self.prepare(plan, places, steps).await? {
+            return Ok(Some(reasons));
+        }
+        Ok(self.before_hooks(steps).await?.map(|reason| vec![reason]))
     }
 
     /// Runs the new code_change on every live process that may be asked to; what failed.
