@@ -175,7 +175,7 @@ const SINS: &[(&str, (usize, usize), &str, &str)] = &[
     ),
     (
         "mistake_behind_wide_letters",
-        (3, 1),
+        (1, 31),
         "écoute: no reason has this code",
         "can be accepted: cover_compiled",
     ),
