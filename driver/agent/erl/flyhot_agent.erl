@@ -85,7 +85,8 @@
 %% told: the module whose old vsn its code_change is told, where that is one for all.
 -record(job, {behaviour, fate, how, host, told, mode = same, calls_back = true}).
 -record(s, {driver, pid, guard, gmon, dead, staged = #{}, kinds = #{}, by_key = #{}, seen = #{},
-            sups = #{}, silent = [], rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined}).
+            sups = #{}, silent = [], rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined,
+            hosts = #{}}).
 %% A window: targets are {Pid, KindId}.
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
@@ -252,7 +253,8 @@ forget() ->
 is_copy(M) -> lists:prefix("flyhot$", atom_to_list(M)).
 
 command(facts, S) -> step(facts, S, fun(S1) -> {{ok, facts()}, S1} end);
-command(census, S) -> step(census, S, fun census/1);
+command({census, Hosts}, S) -> step(census, S#s{hosts = maps:from_list(Hosts)}, fun census/1);
+command({lacking, Funs}, S) -> {{ok, [{M, F} || {M, F} <- Funs, not callable(M, F)]}, S};
 command({stage, Pieces}, S) -> step(stage, S, fun(S1) -> stage(Pieces, S1) end);
 command({copies, Copies}, S) -> step(stage, S, fun(S1) -> copies(Copies, S1) end);
 command({rehearse, Jobs, Down, Limit, Ms}, S) -> step(rehearse, S, fun(S1) -> rehearse_live(Jobs, Down, Limit, Ms, S1) end);
@@ -391,13 +393,31 @@ census(S) ->
     {{ok, #{kinds => [kind_term(K, S1) || K <- Kinds], silent => [ref(P) || P <- S1#s.silent]}}, S1#s{seen = (S1#s.seen)#{Self => [], S#s.guard => []}}}.
 
 kind_term(#kind{id = Id, behaviour = B, host = H, modules = Ms, n = N, hibernated = Hib, memory = Mem, parents = Parents} = K, S) ->
-    #{id => Id, behaviour => B, host => H, modules => Ms, processes => N, hibernated => Hib, memory_bytes => Mem,
+    #{id => Id, behaviour => B, host => H, shows => shows(K#kind.entry, S#s.hosts), modules => Ms, processes => N, hibernated => Hib, memory_bytes => Mem,
       supervisors => length([P || P <- maps:keys(Parents), is_map_key(P, S#s.sups)]),
       sample => [ref(P) || P <- lists:sublist(K#kind.pids, 3)]}.
 
+shows({M, _, _}, Hosts) when is_map_key(M, Hosts) -> M;
+shows(_, _) -> none.
+
+%% Loads nothing: a module that this node would load when it is called is looked for on its disk.
+callable(M, F) ->
+    case erlang:module_loaded(M) of
+        true -> exports(M, F, 0);
+        false ->
+            case code:get_mode() =:= interactive andalso code:where_is_file(atom_to_list(M) ++ ".beam") of
+                File when is_list(File) ->
+                    case beam_lib:chunks(File, [exports]) of
+                        {ok, {_, [{exports, Exported}]}} -> lists:member({F, 0}, Exported);
+                        _ -> false
+                    end;
+                _ -> false
+            end
+    end.
+
 %% Classifies one process and files it under its kind.
 note(Pid, S) ->
-    case classify(Pid) of
+    case classify(Pid, S#s.hosts) of
         gone -> S;
         {Behaviour, Host, Modules, Entry, Parent, Hibernated, Memory} ->
             Key = {Behaviour, Host, Modules, Entry},
@@ -475,7 +495,8 @@ refile(Id, Of, S0) ->
                                             memory = Old#kind.memory + Share}}}
     end, S0, Of).
 
-classify(Pid) ->
+%% Hosts: #{Module that is shown => [Host | modules whose callbacks run too]}, in the user's words.
+classify(Pid, Hosts) ->
     case process_info(Pid, [dictionary, current_stacktrace, memory, initial_call, current_function]) of
         undefined -> gone;
         [{dictionary, D}, {current_stacktrace, St}, {memory, Mem}, {initial_call, {IM, _, _}}, {current_function, Cf}] ->
@@ -487,7 +508,7 @@ classify(Pid) ->
                          _ -> none
                      end,
             {B, Host, Mods, Entry} = case lists:keyfind('$initial_call', 1, D) of
-                                         {_, {M, F, A}} when is_atom(M) -> driven(Pid, {M, F, A}, St);
+                                         {_, {M, F, A}} when is_atom(M) -> driven(Pid, {M, F, A}, St, Hosts);
                                          _ -> {raw, IM, [IM], none}
                                      end,
             {B, Host, Mods, Entry, Parent, Hib, Mem}
@@ -499,23 +520,32 @@ hibernates({gen_server, loop_hibernate, _}) -> true;
 hibernates({gen_statem, loop_hibernate, _}) -> true;
 hibernates(_) -> false.
 
-driven(_, {supervisor, Mod, 1}, _) -> {supervisor, Mod, [Mod], {supervisor, Mod, 1}};
-driven(Pid, {gen_event, init_it, _} = E, _) -> {gen_event, gen_event, handlers(Pid), E};
-driven(_, {M, mount, 3} = E, _) -> {gen_server, 'Elixir.Phoenix.LiveView.Channel', [M], E};
-driven(_, {M, join, 3} = E, _) -> {gen_server, 'Elixir.Phoenix.Channel.Server', [M], E};
-driven(_, {M, F, A} = E, St) ->
+driven(_, {supervisor, Mod, 1}, _, _) -> {supervisor, Mod, [Mod], {supervisor, Mod, 1}};
+driven(Pid, {gen_event, init_it, _} = E, _, _) -> {gen_event, gen_event, handlers(Pid), E};
+driven(_, {M, _, _} = E, St, Hosts) when is_map_key(M, Hosts) ->
+    #{M := [Host | _] = Mods} = Hosts,
+    %% Whatever it was started by: it has become what the user says.
+    case engine(lists:reverse(St)) of
+        unknown -> by_exports({Host, init, 1}, Mods, E);
+        Engine -> {Engine, Host, Mods, E}
+    end;
+driven(_, {M, mount, 3} = E, _, _) -> {gen_server, 'Elixir.Phoenix.LiveView.Channel', [M], E};
+driven(_, {M, join, 3} = E, _, _) -> {gen_server, 'Elixir.Phoenix.Channel.Server', [M], E};
+driven(_, {M, F, A} = E, St, _) ->
     case engine(lists:reverse(St)) of
         task -> {task, M, [M], E};
         gen_server when F =:= init, A =:= 1 -> {gen_server, M, [M], E};
         gen_statem when F =:= init, A =:= 1 -> {gen_statem, M, [M], E};
         gen_server -> {agent, 'Elixir.Agent.Server', [M], E};
-        _ ->
-            case {F, A, exports(M, callback_mode, 0), exports(M, handle_call, 3), special(M)} of
-                {init, 1, true, _, _} -> {gen_statem, M, [M], E};
-                {init, 1, _, true, _} -> {gen_server, M, [M], E};
-                {_, _, _, _, true} -> {special, M, [M], E};
-                _ -> {proc_lib, M, [M], E}
-            end
+        _ -> by_exports(E, [M], E)
+    end.
+
+by_exports({M, F, A}, Mods, E) ->
+    case {F, A, exports(M, callback_mode, 0), exports(M, handle_call, 3), special(M)} of
+        {init, 1, true, _, _} -> {gen_statem, M, Mods, E};
+        {init, 1, _, true, _} -> {gen_server, M, Mods, E};
+        {_, _, _, _, true} -> {special, M, Mods, E};
+        _ -> {proc_lib, M, Mods, E}
     end.
 
 special(M) -> exports(M, system_continue, 3) andalso exports(M, system_terminate, 4).
@@ -1455,7 +1485,7 @@ unforeseen(W, S) ->
             _ -> A#{Key => {Id, {F, How, T}}}
         end
     end, #{}, W#w.jobs),
-    lists:append([case classify(P) of
+    lists:append([case classify(P, S#s.hosts) of
                       gone -> [];
                       {B, Host, Mods, Entry, _, _, _} ->
                           case {migrates(B), affected(Mods, Changed), Alike} of

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use erl_dist::term::Term;
 use flyhot_upgrade::{
     AbandonCause, Behaviour, Census, DrainReport, Fault, Held, HeldCode, HeldReport, Kind, KnockReport,
-    Lingerer, LoadedModule, NodeApplication, NodeFacts, PersistReport, PhaseTimes, PrepareReport, ProcessRef,
-    RehearsalReport, RemoveReport, Straggler, WayBackReport, WindowEnd, WindowReport,
+    Lingerer, LoadedModule, NodeApplication, NodeFacts, NodeFunction, PersistReport, PhaseTimes,
+    PrepareReport, ProcessRef, RehearsalReport, RemoveReport, Straggler, WayBackReport, WindowEnd,
+    WindowReport,
 };
 
 use crate::term::{as_atom, as_bool, as_bytes, as_list, as_text, as_tuple, as_u64, get};
@@ -284,6 +285,10 @@ pub fn census(term: &Term) -> Read<Census> {
                     .find(|known| known.name() == behaviour)
                     .or_malformed("a known behaviour")?,
                 host: name(field(kind, "host")?)?,
+                shows: match as_atom(field(kind, "shows")?) {
+                    Some("none") => None,
+                    shows => Some(shows.or_malformed("a module name")?.to_owned()),
+                },
                 modules: names(kind, "modules")?,
                 processes: count(kind, "processes")?,
                 hibernated: count(kind, "hibernated")?,
@@ -469,6 +474,24 @@ pub fn disk(term: &Term) -> Read<Vec<DiskModule>> {
                 file: as_text(file).or_malformed("a file")?,
             }),
             _ => Err(AnswerError::Malformed("a module on disk")),
+        })
+        .collect()
+}
+
+/// Reads the answer to [`Command::Lacking`](crate::Command::Lacking): those that it could not call.
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn lacking(term: &Term) -> Read<Vec<NodeFunction>> {
+    as_list(ok(term)?)
+        .or_malformed("functions")?
+        .iter()
+        .map(|function| match as_tuple(function) {
+            Some([module, function]) => Ok(NodeFunction {
+                module: name(module)?,
+                function: as_atom(function).or_malformed("a function name")?.to_owned(),
+            }),
+            _ => Err(AnswerError::Malformed("a function")),
         })
         .collect()
 }

@@ -1,14 +1,12 @@
 //! What the driver asks: the one argument of `flyhot_agent:call/1`, and that of `start/1`.
 
 use erl_dist::term::{Pid, Term};
-use flyhot_upgrade::{Fate, Rehearsal, Script, WayBack};
+use flyhot_upgrade::{Fate, Hosts, NodeFunction, Rehearsal, Script, WayBack};
 
 use crate::term::{as_atom, as_text, as_tuple, atom, binary, boolean, list, number, properties, tuple};
 
 /// Asks for the node's toolchain, modules and applications.
 pub const FACTS: &str = "facts";
-/// Asks for the kinds of processes.
-pub const CENSUS: &str = "census";
 /// Ends the worker and the guard and takes the renamed copies off the node.
 pub const FINISH: &str = "finish";
 
@@ -86,8 +84,10 @@ pub struct PersistFile {
 pub enum Command<'a> {
     /// [`FACTS`].
     Facts,
-    /// [`CENSUS`].
-    Census,
+    /// Asks for the kinds of processes; processes that show one of these modules run callbacks of others.
+    Census(&'a Hosts),
+    /// Asks which of some functions without arguments the node could not call.
+    Lacking(Vec<NodeFunction>),
     /// Hands over pieces.
     Stage(Vec<Piece<'a>>),
     /// Loads staged copies.
@@ -165,7 +165,18 @@ impl Command<'_> {
     pub fn term(&self) -> Term {
         match self {
             Command::Facts => atom(FACTS),
-            Command::Census => atom(CENSUS),
+            Command::Census(hosts) => tuple([
+                atom("census"),
+                list(hosts.iter().map(|(shows, run)| tuple([atom(shows), atoms(run)]))),
+            ]),
+            Command::Lacking(functions) => tuple([
+                atom("lacking"),
+                list(
+                    functions
+                        .iter()
+                        .map(|of| tuple([atom(&of.module), atom(&of.function)])),
+                ),
+            ]),
             Command::Finish => atom(FINISH),
             Command::Stage(pieces) => tuple([atom("stage"), list(pieces.iter().map(piece))]),
             Command::Copies(copies) => tuple([

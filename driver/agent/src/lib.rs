@@ -13,10 +13,11 @@ mod term;
 pub use answer::Started;
 pub use answer::{
     AnswerError, DiskModule, LookedAt, agent_error, census, copies_loaded, disk, drain, environment, facts,
-    held, knock, libraries, modules, persist, prepare, rehearsal, removed, started, way_back, window,
+    held, knock, lacking, libraries, modules, persist, prepare, rehearsal, removed, started, way_back,
+    window,
 };
 pub use command::{
-    CENSUS, Command, FACTS, FINISH, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, evict_answer,
+    Command, FACTS, FINISH, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, evict_answer,
     start_options,
 };
 

@@ -6,7 +6,8 @@
 use erl_dist::term::{Pid, Term};
 use flyhot_agent::{Command, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, start_options};
 use flyhot_upgrade::{
-    AbandonCause, Behaviour, Fate, Rehearsal, Script, ScriptKind, ScriptModule, WayBack, WindowEnd,
+    AbandonCause, Behaviour, Fate, Hosts, NodeFunction, Rehearsal, Script, ScriptKind, ScriptModule, WayBack,
+    WindowEnd,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -85,7 +86,20 @@ fn script() -> Script {
 #[test]
 fn commands_have_the_bytes_the_agent_knows() {
     check("facts", &Command::Facts.term());
-    check("census", &Command::Census.term());
+    check("census", &Command::Census(&Hosts::new()).term());
+    let hosts = Hosts::from([(
+        "prequeue".into(),
+        vec!["queue".into(), "Elixir.Shop.Backing".into()],
+    )]);
+    check("census_hosts", &Command::Census(&hosts).term());
+    check(
+        "lacking",
+        &Command::Lacking(vec![NodeFunction {
+            module: "Elixir.Shop.Health".into(),
+            function: "ready?".into(),
+        }])
+        .term(),
+    );
     check("finish", &Command::Finish.term());
     check(
         "stage",
@@ -231,6 +245,15 @@ fn a_census_is_read() {
     let kind = census.kinds.iter().find(|kind| kind.host == "sv").unwrap();
     assert_eq!((kind.behaviour, kind.processes), (Behaviour::GenServer, 10));
     assert_eq!(kind.modules, ["sv"]);
+    assert_eq!(kind.shows.as_deref(), Some("pre"));
+    assert!(census.kinds.iter().any(|kind| kind.shows.is_none()));
+}
+
+#[test]
+fn functions_that_are_not_there_are_read() {
+    let lacking = flyhot_agent::lacking(&answer("lacking")).unwrap();
+    let shown: Vec<_> = lacking.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["Shop.Health.ready?/0", "lists:nothing/0"]);
 }
 
 #[test]

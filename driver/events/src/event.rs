@@ -49,6 +49,8 @@ pub enum Step {
     Prepare,
     /// Judging what a revert would be.
     WayBack,
+    /// Calling the `before` hooks of the policy file.
+    HooksBefore,
     /// Asking affected processes whether they read their mailbox.
     Knock,
     /// Freeze, swap, migrate, prove, thaw.
@@ -57,6 +59,10 @@ pub enum Step {
     Persist,
     /// Deleting modules that the release no longer has.
     Remove,
+    /// Calling the `after` hooks of the policy file.
+    HooksAfter,
+    /// Asking the gate of the policy file whether the node is well.
+    Gate,
     /// Removing the agent and everything staged.
     Cleanup,
 }
@@ -75,6 +81,8 @@ pub enum Unit {
     Files,
     /// Attempts.
     Attempts,
+    /// Calls of functions of the user's own.
+    Calls,
 }
 
 /// What the node said of itself.
@@ -118,8 +126,19 @@ pub struct PlannedKind {
     pub fate: String,
     /// `in_place`, `apart` or `no`.
     pub rehearsal: String,
-    /// Why, where the fate or the rehearsal is not the usual one; else empty.
+    /// Why, where the fate, the rehearsal or the host is not the usual one; else empty.
     pub why: String,
+}
+
+/// The functions of the policy file that an upgrade would call on the node, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCalls {
+    /// Before the knock, `"Shop.Upgrade.before/0"`.
+    pub before: Vec<String>,
+    /// After the window.
+    pub after: Vec<String>,
+    /// Whether the node is well, last.
+    pub gate: Option<String>,
 }
 
 /// Something that happened, in the order it happened.
@@ -134,6 +153,8 @@ pub enum Event {
         nodes: Vec<String>,
         /// The release directory as given.
         release: String,
+        /// The policy file as given; absent without one.
+        policy: Option<String>,
         /// flyhot's own version.
         flyhot: String,
     },
@@ -193,6 +214,8 @@ pub enum Event {
         revert_us: u64,
         /// How long processes would be suspended on a node that is idle, microseconds.
         freeze_us: u64,
+        /// What would be called on the node.
+        calls: PlannedCalls,
         /// Code ids now and then.
         code_id: crate::CodeIds,
         /// Everything the verdict rests on.

@@ -24,7 +24,7 @@ pub enum ErrorKind {
     MaybeSuspended,
     /// The node could not be brought to rest in time; nothing was touched.
     NotQuiesced,
-    /// The node runs the new code, but processes had to be ended.
+    /// The node runs the new code, but processes had to be ended, an `after` hook failed, or the gate did.
     Degraded,
     /// Somebody else holds the lock or works on the node.
     Locked,

@@ -13,7 +13,9 @@ mod exit;
 mod outcome;
 mod reason;
 
-pub use event::{Event, FORMAT_VERSION, Line, NodeCensus, PlannedKind, PlannedModules, Step, Unit};
+pub use event::{
+    Event, FORMAT_VERSION, Line, NodeCensus, PlannedCalls, PlannedKind, PlannedModules, Step, Unit,
+};
 pub use exit::{ErrorKind, ExitCode};
 pub use outcome::{
     CodeIds, ModuleCounts, NodeOutcome, Outcome, OutcomeKind, PhaseTimes, Predicted, ProcessCounts,

@@ -18,7 +18,7 @@ pub enum OutcomeKind {
     Refused,
     /// Failed after the swap and undone: old code, old states.
     Reverted,
-    /// The new code runs, but processes had to be ended.
+    /// The new code runs, but not all is well: processes had to be ended, an `after` hook failed, or the gate did.
     Degraded,
     /// Could not be frozen; nothing was touched.
     NotQuiesced,

@@ -210,6 +210,20 @@ reason_codes! {
     StillSuspended = "still_suspended", Warning;
     /// The freeze restarts the timeout of a gen_server that uses one.
     TimeoutRestarted = "timeout_restarted", Note;
+    /// Changed modules have a code_change, and no process shows that it runs them.
+    HostNotShown = "host_not_shown", Note;
+    /// A line of the policy file applies to nothing on the node.
+    PolicyUnused = "policy_unused", Warning;
+    /// A function that the policy file names is not there.
+    CallMissing = "call_missing", Refusal;
+    /// A `before` hook did not succeed; the upgrade was not begun.
+    BeforeHookFailed = "before_hook_failed", Refusal;
+    /// `before` hooks had run when the upgrade was given up; what they did stands.
+    HooksNotUndone = "hooks_not_undone", Warning;
+    /// An `after` hook did not succeed.
+    AfterHookFailed = "after_hook_failed", Warning;
+    /// The gate did not answer that the node is well on the new code.
+    GateFailed = "gate_failed", Warning;
 }
 
 impl fmt::Display for ReasonCode {

@@ -49,7 +49,7 @@ Exit codes:
   12   mixed: some nodes run the new code and some the old
   13   a process may still be suspended
   14   the node could not be brought to rest; nothing was touched, try again
-  15   degraded: upgraded, but processes had to be ended
+  15   degraded: upgraded, but processes had to be ended, an after hook or the gate failed
   20   somebody else is working on the node
   24   the node cannot be reached, or it refused the cookie
   130  interrupted"
@@ -150,6 +150,11 @@ pub struct NodeArgs {
     /// End the processes that are left when --drain-timeout is over, instead of refusing
     #[arg(long, help_heading = "Old code")]
     pub kill_lingerers: bool,
+
+    /// File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and
+    /// when the node is well: docs/policy.md. Without it none is looked for
+    #[arg(long, value_name = "FILE", help_heading = "Risk")]
+    pub policy: Option<PathBuf>,
 
     /// Refuse unless old code and old states could come back at once
     #[arg(long, help_heading = "Risk")]

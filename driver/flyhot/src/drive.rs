@@ -5,6 +5,7 @@
 //! the node; if this side is interrupted, the agent does that itself.
 
 mod agent;
+mod calls;
 mod closer;
 mod facts;
 mod node;

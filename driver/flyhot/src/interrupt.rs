@@ -1,8 +1,8 @@
 //! When a signal ends a command.
 //!
 //! Nothing is undone here and no node is asked anything. Before the window the work on a node is simply dropped: its
-//! agent cleans up by itself. From the window on it is let come to its end, a matter of seconds, so that the outcome
-//! tells what became of the node; a second signal drops it even then.
+//! agent cleans up by itself. From the window on it is let come to its end, a matter of seconds besides what the user's
+//! own hooks and gate take, so that the outcome tells what became of the node; a second signal drops it even then.
 
 use std::cell::Cell;
 use std::io;
@@ -71,7 +71,9 @@ impl Watch {
 
 fn in_window(step: Option<Step>) -> bool {
     match step {
-        Some(Step::Window | Step::Persist | Step::Remove | Step::Cleanup) => true,
+        Some(Step::Window | Step::Persist | Step::Remove | Step::HooksAfter | Step::Gate | Step::Cleanup) => {
+            true
+        }
         None
         | Some(
             Step::Read
@@ -83,6 +85,7 @@ fn in_window(step: Option<Step>) -> bool {
             | Step::Drain
             | Step::Prepare
             | Step::WayBack
+            | Step::HooksBefore
             | Step::Knock,
         ) => false,
     }
@@ -131,6 +134,7 @@ mod tests {
     #[test]
     fn before_the_window_a_signal_drops_the_work_at_once() {
         assert_eq!(play(&[Ok("SIGINT")]), [true]);
+        assert_eq!(play(&[Err(Step::HooksBefore), Ok("SIGTERM")]), [false, true]);
         assert_eq!(play(&[Err(Step::Knock), Ok("SIGTERM")]), [false, true]);
     }
 
@@ -140,10 +144,12 @@ mod tests {
             Err(Step::Window),
             Ok("SIGINT"),
             Err(Step::Persist),
+            Err(Step::HooksAfter),
+            Err(Step::Gate),
             Err(Step::Cleanup),
             Err(Step::Connect),
         ];
-        assert_eq!(play(&acts), [false, false, false, false, true]);
+        assert_eq!(play(&acts), [false, false, false, false, false, false, true]);
     }
 
     #[test]

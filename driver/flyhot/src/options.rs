@@ -7,15 +7,19 @@
 mod cookie;
 mod duration;
 mod environment;
+pub mod policy;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flyhot_events::{ReasonCode, Severity};
 use flyhot_node::{Cookie, NodeName, NodeNameError};
+use flyhot_upgrade::Hosts;
 use thiserror::Error;
 
 use crate::cli::NodeArgs;
@@ -23,6 +27,7 @@ use crate::cli::NodeArgs;
 pub use cookie::CookieError;
 pub use duration::{DurationError, parse_duration};
 pub use environment::{Environment, Screen, Secret};
+use policy::{Gate, Hooks, PolicyError, PolicyFile};
 
 /// The timeout that `gen_server:call/2` and its siblings use when none is given. A window that lasted as long
 /// would fail every such call that began with it (OTP `gen_server`, `-define(DEFAULT_TIMEOUT, 5000)` in `gen.erl`).
@@ -30,6 +35,9 @@ pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// epmd's registered port (OTP `erl_epmd.hrl`, IANA 4369).
 pub const DEFAULT_EPMD_PORT: u16 = 4369;
+
+/// The longest policy file that is read, bytes: a rule for each of ten thousand modules fits in.
+const POLICY_FILE: u64 = 1024 * 1024;
 
 /// What a command was told.
 #[derive(Debug, Clone)]
@@ -62,8 +70,15 @@ pub struct Options {
     pub in_flight: u32,
     /// What the way back must be for the upgrade to be done.
     pub way_back: WayBackNeeded,
-    /// Reasons that do not refuse the upgrade; all of severity [`Severity::Cold`].
-    pub accept: BTreeSet<ReasonCode>,
+    /// Reasons that do not refuse the upgrade, each with where that was said and why; all of severity
+    /// [`Severity::Cold`].
+    pub accept: BTreeMap<ReasonCode, String>,
+    /// Whose callbacks run in processes that do not show it.
+    pub hosts: Hosts,
+    /// The user's own functions around the window.
+    pub hooks: Hooks,
+    /// The question whether a node is well on the new code.
+    pub gate: Option<Gate>,
     /// Whether the new code_change is tried on live states first.
     pub rehearsal: Rehearsal,
     /// Whether the new code is written to the node's disk.
@@ -118,7 +133,8 @@ pub enum Direction {
 }
 
 impl Options {
-    /// Checks arguments and environment. Reads the cookie file, and looks whether the release is a directory.
+    /// Checks arguments and environment. Reads the cookie file and the policy file, and looks whether the release is a
+    /// directory.
     ///
     /// # Errors
     /// [`OptionsError`]: each is the user's to mend, exit code 2.
@@ -127,11 +143,11 @@ impl Options {
         if args.window_budget.is_zero() || args.window_budget >= DEFAULT_CALL_TIMEOUT {
             return Err(OptionsError::WindowBudget(args.window_budget));
         }
-        let accept = args
+        let mut accept = args
             .accept
             .iter()
-            .map(|code| acceptable(code))
-            .collect::<Result<_, _>>()?;
+            .map(|code| Ok((acceptable(code)?, "by --accept".to_owned())))
+            .collect::<Result<BTreeMap<_, _>, OptionsError>>()?;
         let epmd_port = match (args.epmd_port, &environment.epmd_port) {
             (Some(port), _) => port,
             (None, Some(text)) => {
@@ -146,6 +162,16 @@ impl Options {
         if !args.release.is_dir() {
             return Err(OptionsError::Release(args.release.clone()));
         }
+        let policy = match &args.policy {
+            Some(path) => {
+                let policy = policy_file(path)?;
+                // Where both accept a reason, the file's words say more.
+                let said = |why| format!("in {}: {why}", path.display());
+                accept.extend(policy.accept.iter().map(|(code, why)| (*code, said(why))));
+                policy
+            }
+            None => PolicyFile::default(),
+        };
         let found = cookie::resolve(args.cookie_file.as_deref(), &args.release, environment)?;
         Ok(Self {
             nodes,
@@ -171,6 +197,9 @@ impl Options {
                 WayBackNeeded::Any
             },
             accept,
+            hosts: policy.hosts,
+            hooks: policy.hooks,
+            gate: policy.gate,
             rehearsal: if args.no_rehearsal {
                 Rehearsal::Off
             } else {
@@ -209,21 +238,55 @@ fn acceptable(name: &str) -> Result<ReasonCode, OptionsError> {
         Some(code) => Err(OptionsError::NotAcceptable(*code)),
         None => Err(OptionsError::UnknownCode {
             given: name.to_owned(),
-            nearest: nearest(name),
+            nearest: nearest_code(name),
         }),
+    }
+}
+
+fn policy_file(path: &Path) -> Result<PolicyFile, OptionsError> {
+    let read = |source| OptionsError::PolicyRead {
+        path: path.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(read)?;
+    file.take(POLICY_FILE + 1).read_to_end(&mut bytes).map_err(read)?;
+    if bytes.len() as u64 > POLICY_FILE {
+        return Err(OptionsError::PolicyLong(path.to_owned()));
+    }
+    PolicyFile::parse(&bytes).map_err(|error| OptionsError::Policy {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+fn why_not_acceptable(code: ReasonCode) -> &'static str {
+    match code.severity() {
+        Severity::Refusal => "no option overrides this reason",
+        Severity::Note | Severity::Warning | Severity::Cold => {
+            "this reason refuses no upgrade, so there is nothing to accept"
+        }
     }
 }
 
 /// Below this Jaro-Winkler similarity two names have little in common; clap draws its own line at 0.7.
 const SIMILAR: f64 = 0.8;
 
-fn nearest(name: &str) -> Option<ReasonCode> {
-    ReasonCode::ALL
-        .iter()
-        .map(|code| (strsim::jaro_winkler(name, code.name()), *code))
+fn nearest(name: &str, known: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
+    known
+        .into_iter()
+        .map(|known| (strsim::jaro_winkler(name, known), known))
         .filter(|(similarity, _)| *similarity >= SIMILAR)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, code)| code)
+        .map(|(_, known)| known)
+}
+
+fn nearest_code(name: &str) -> Option<ReasonCode> {
+    let nearest = nearest(name, ReasonCode::ALL.iter().map(|code| code.name()))?;
+    ReasonCode::ALL
+        .iter()
+        .copied()
+        .find(|code| code.name() == nearest)
 }
 
 /// The codes that `--accept` takes.
@@ -262,10 +325,7 @@ pub enum OptionsError {
         nearest: Option<ReasonCode>,
     },
     /// A code that refuses nothing, or that nothing overrides.
-    #[error("--accept {0}: {what}", what = match .0.severity() {
-        Severity::Refusal => "no option overrides this reason",
-        Severity::Note | Severity::Warning | Severity::Cold => "this reason refuses no upgrade, so there is nothing to accept",
-    })]
+    #[error("--accept {0}: {why}", why = why_not_acceptable(*.0))]
     NotAcceptable(ReasonCode),
     /// `ERL_EPMD_PORT` is not a port.
     #[error("ERL_EPMD_PORT is {0:?}, which is not a port number")]
@@ -273,6 +333,25 @@ pub enum OptionsError {
     /// The release is not a directory.
     #[error("--release {}: there is no such directory", .0.display())]
     Release(PathBuf),
+    /// A policy file that cannot be read.
+    #[error("cannot read the policy file {}", path.display())]
+    PolicyRead {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A policy file that is none.
+    #[error("the policy file {} is longer than {POLICY_FILE} bytes", .0.display())]
+    PolicyLong(PathBuf),
+    /// A policy file that says what is not known.
+    #[error("{}:{}:{}: {error}", path.display(), error.line, error.column)]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        error: PolicyError,
+    },
     /// No cookie, or one that cannot be read.
     #[error(transparent)]
     Cookie(#[from] CookieError),
@@ -299,6 +378,9 @@ impl OptionsError {
             Self::Release(_) => {
                 "Give the directory that `mix release` made, for example _build/prod/rel/shop.".into()
             }
+            Self::PolicyRead { .. } => "Check the path and its permissions.".into(),
+            Self::PolicyLong(_) => "Give a policy file; docs/policy.md has an example.".into(),
+            Self::Policy { error, .. } => error.fault.hint(),
             Self::Cookie(error) => error.hint(),
         }
     }

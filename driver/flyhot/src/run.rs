@@ -31,6 +31,7 @@ pub(crate) fn command(
         command: command.name().to_owned(),
         nodes: args.node.clone(),
         release: args.release.display().to_string(),
+        policy: args.policy.as_ref().map(|path| path.display().to_string()),
         flyhot: env!("CARGO_PKG_VERSION").to_owned(),
     });
     to_the_end(&mut ledger, &mut emit, |ledger, emit| {

@@ -153,6 +153,9 @@ fn options_that_contradict_are_usage_errors() {
     let dir = release.path().to_str().unwrap();
     let missing = release.path().join("missing");
     let missing = missing.to_str().unwrap();
+    let policy = release.path().join("flyhot.toml");
+    fs::write(&policy, "[hooks]\nbefor = []\n").unwrap();
+    let policy = policy.to_str().unwrap();
     for (args, message, hint) in [
         (
             &["--release", dir, "--node", "shop"][..],
@@ -168,6 +171,11 @@ fn options_that_contradict_are_usage_errors() {
             &["--release", dir, "--node", "a@h", "--accept", "cover_compild"],
             "no reason",
             "Did you mean",
+        ),
+        (
+            &["--release", dir, "--node", "a@h", "--policy", policy],
+            "flyhot.toml:2:1: befor: [hooks] has no such key",
+            "Did you mean before?",
         ),
         (
             &["--release", missing, "--node", "a@h"],

@@ -1,13 +1,14 @@
-//! `docs/events.md` and the vocabulary, compared both ways.
+//! `docs/events.md` and the vocabulary, `docs/policy.md` and what is read, compared both ways.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use flyhot::options::policy::{PolicyFile, keys};
 use flyhot_events::{
-    CodeIds, ErrorKind, Event, ExitCode, Line, NodeCensus, NodeOutcome, Outcome, OutcomeKind, PlannedKind,
-    PlannedModules, Predicted, Reason, ReasonCode, Severity, Step, Unit, Verdict, WayBack,
+    CodeIds, ErrorKind, Event, ExitCode, Line, NodeCensus, NodeOutcome, Outcome, OutcomeKind, PlannedCalls,
+    PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Severity, Step, Unit, Verdict, WayBack,
 };
 use serde_json::Value;
 
@@ -24,7 +25,13 @@ fn name(value: &Value) -> String {
 }
 
 fn page() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/events.md");
+    read("events.md")
+}
+
+fn read(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs")
+        .join(name);
     fs::read_to_string(path).unwrap()
 }
 
@@ -35,10 +42,7 @@ fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
         .skip_while(|line| *line != heading)
         .skip(1)
         .take_while(|line| !line.starts_with('#'));
-    assert!(
-        under.clone().next().is_some(),
-        "docs/events.md has no {heading:?}"
-    );
+    assert!(under.clone().next().is_some(), "the page has no {heading:?}");
     under
         .by_ref()
         .filter(|line| line.starts_with('|'))
@@ -122,6 +126,7 @@ fn samples() -> Vec<Event> {
             command: String::new(),
             nodes: vec![],
             release: String::new(),
+            policy: Some(String::new()),
             flyhot: String::new(),
         },
         Event::StepStarted {
@@ -159,6 +164,11 @@ fn samples() -> Vec<Event> {
             way_back: WayBack::Exact,
             revert_us: 0,
             freeze_us: 0,
+            calls: PlannedCalls {
+                before: names(),
+                after: names(),
+                gate: Some(String::new()),
+            },
             code_id: code_ids(),
             reasons: vec![reason()],
         },
@@ -247,11 +257,11 @@ fn every_value_is_documented_and_no_other() {
         ),
         (
             "### Step",
-            every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, WayBack, Knock, Window,
-                Persist, Remove, Cleanup)
+            every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, WayBack, HooksBefore, Knock,
+                Window, Persist, Remove, HooksAfter, Gate, Cleanup)
             .to_vec(),
         ),
-        ("### Unit", every!(Unit: Modules, Processes, Bytes, Files, Attempts).to_vec()),
+        ("### Unit", every!(Unit: Modules, Processes, Bytes, Files, Attempts, Calls).to_vec()),
         ("### Verdict", every!(Verdict: Hot, HotWithWarnings, Cold).to_vec()),
         ("### WayBack", every!(WayBack: Exact, AfterDrain, None).to_vec()),
         ("### Severity", every!(Severity: Note, Warning, Cold, Refusal).to_vec()),
@@ -320,4 +330,49 @@ fn the_help_names_every_exit_code_that_these_commands_have() {
         .filter(|kind| !absent.contains(kind))
         .map(|kind| kind.exit_code().0);
     assert_eq!(codes, expected.chain([0]).collect());
+}
+
+#[test]
+fn every_key_of_a_policy_file_is_documented_and_no_other() {
+    let page = read("policy.md");
+    let keys = keys();
+    let tables: BTreeSet<_> = keys.iter().map(|key| format!("## `[{}]`", key.table)).collect();
+    let headings: BTreeSet<_> = page
+        .lines()
+        .filter(|line| line.starts_with("## "))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(headings, tables);
+    for heading in tables {
+        let documented: Vec<_> = table(&page, &heading)
+            .into_iter()
+            .map(|row| row[..3].to_vec())
+            .collect();
+        let known: Vec<_> = keys
+            .iter()
+            .filter(|key| heading == format!("## `[{}]`", key.table))
+            .map(|key| vec![key.name.to_owned(), key.value.to_string(), key.default.clone()])
+            .collect();
+        assert_eq!(documented, known, "{heading}");
+    }
+}
+
+#[test]
+fn every_example_of_a_policy_file_is_one_and_together_they_have_every_key() {
+    let page = read("policy.md");
+    let examples: Vec<_> = page
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(examples.len() > keys().len() / 2);
+    for example in &examples {
+        PolicyFile::parse(example.as_bytes()).unwrap_or_else(|error| panic!("{error:?}\n{example}"));
+    }
+    for key in keys() {
+        let there = |line: &str| line.starts_with(&format!("{} = ", key.name));
+        let free = key.name.chars().all(char::is_uppercase);
+        let written = examples.iter().flat_map(|example| example.lines()).any(there);
+        assert!(free || written, "no example has {}", key.name);
+    }
 }

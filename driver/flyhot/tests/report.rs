@@ -8,8 +8,8 @@ use flyhot::options::Screen;
 use flyhot::report::Human;
 use flyhot_events::{
     CodeIds, ErrorKind, Event, ExitCode, ModuleCounts, NodeCensus, NodeOutcome, Outcome, OutcomeKind,
-    PhaseTimes, PlannedKind, PlannedModules, Predicted, ProcessCounts, Reason, ReasonCode, Step, Unit,
-    Verdict, WayBack,
+    PhaseTimes, PlannedCalls, PlannedKind, PlannedModules, Predicted, ProcessCounts, Reason, ReasonCode,
+    Step, Unit, Verdict, WayBack,
 };
 use support::golden;
 
@@ -38,6 +38,7 @@ fn started(command: &str, nodes: &[&str]) -> Event {
         command: command.into(),
         nodes: nodes.iter().map(|node| (*node).into()).collect(),
         release: "_build/prod/rel/shop".into(),
+        policy: (command == "plan").then(|| "flyhot.toml".into()),
         flyhot: "0.1.0".into(),
     }
 }
@@ -194,6 +195,11 @@ fn hot_plan() -> Vec<Event> {
         way_back: WayBack::Exact,
         revert_us: 82_000,
         freeze_us: 165_000,
+        calls: PlannedCalls {
+            before: vec!["Shop.Upgrade.before/0".into(), "shop_intake:pause/0".into()],
+            after: vec![],
+            gate: Some("Shop.Health.ready?/0".into()),
+        },
         code_id: code_ids(),
         reasons: reasons.clone(),
     });
@@ -240,6 +246,7 @@ fn cold_plan() -> Vec<Event> {
         way_back: WayBack::None,
         revert_us: 0,
         freeze_us: 165_000,
+        calls: PlannedCalls::default(),
         code_id: code_ids(),
         reasons: reasons.clone(),
     });

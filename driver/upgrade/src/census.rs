@@ -144,6 +144,8 @@ pub struct Kind {
     pub behaviour: Behaviour,
     /// The module whose callbacks run; for gen_event `gen_event` itself.
     pub host: String,
+    /// The module that they show in its place, where the policy says whose callbacks run.
+    pub shows: Option<String>,
     /// Every module that decides whether they are affected: host, gen_event handlers, label, child spec.
     pub modules: Vec<String>,
     /// How many.

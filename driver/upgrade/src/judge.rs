@@ -1,12 +1,13 @@
 //! The judgement of what came back: reasons, and what became of the node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use flyhot_events::{
     CodeIds, ErrorKind, ModuleCounts, NodeOutcome, OutcomeKind, ProcessCounts, Reason, ReasonCode, Severity,
 };
 
 use crate::plan::{Plan, elixir_name};
+use crate::target::NodeFunction;
 use crate::{
     AbandonCause, DrainReport, Fault, KnockReport, Lingerer, PersistReport, PrepareReport, ProcessRef,
     RehearsalReport, RemoveReport, Straggler, WindowEnd, WindowReport,
@@ -309,7 +310,7 @@ pub fn window(
     plan: &Plan,
     report: &WindowReport,
     more: bool,
-    accepted: &BTreeSet<ReasonCode>,
+    accepted: &BTreeMap<ReasonCode, String>,
     (before, after): (&str, &str),
     mut reasons: Vec<Reason>,
 ) -> Judgement {
@@ -323,7 +324,7 @@ pub fn window(
                 cause,
                 AbandonCause::Budget | AbandonCause::Newborn | AbandonCause::CodeServer
             ) || (cause == AbandonCause::Rehearsal
-                && accepted.contains(&ReasonCode::RehearsalFailed));
+                && accepted.contains_key(&ReasonCode::RehearsalFailed));
             if retry && more && report.unresumed.is_empty() {
                 return Judgement::Retry(found);
             }
@@ -510,6 +511,73 @@ fn abandoned(cause: AbandonCause, report: &WindowReport) -> Vec<Reason> {
             "the agent's guard ended before the swap; everything was thawed".into(),
             "Try again.",
         ),
+    }
+}
+
+/// Why the upgrade is not begun: a `before` hook did not succeed; `what` came of it. `more` were to follow.
+pub fn before_hook(hook: &NodeFunction, what: &str, more: bool) -> Reason {
+    Reason::new(
+        ReasonCode::BeforeHookFailed,
+        hook.to_string(),
+        format!(
+            "the before hook {hook} {what}{}",
+            if more {
+                "; those behind it were not called"
+            } else {
+                ""
+            }
+        ),
+        "What it and hooks before it did is not undone. Mend it, then run the command again: all are called again.",
+    )
+}
+
+/// Adds to an outcome what the `before` hooks, which had run, mean for it.
+pub fn after_before_hooks(outcome: &mut NodeOutcome, hooks: &[NodeFunction]) {
+    let new_code = matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded);
+    let (false, Some(first)) = (new_code, hooks.first()) else {
+        return;
+    };
+    outcome.reasons.push(Reason::new(
+        ReasonCode::HooksNotUndone,
+        first.to_string(),
+        format!(
+            "{} before {} had run when the upgrade was given up, and the after hooks do not run: what was done stands",
+            hooks.len(),
+            if hooks.len() == 1 { "hook" } else { "hooks" }
+        ),
+        "Undo it by hand, or run the command again: all are called again.",
+    ));
+}
+
+/// Adds to an outcome that an `after` hook did not succeed; `what` came of it. The upgrade the user asked for is not
+/// whole then.
+pub fn after_hook(outcome: &mut NodeOutcome, hook: &NodeFunction, what: &str) {
+    degrade(outcome);
+    outcome.reasons.push(Reason::new(
+        ReasonCode::AfterHookFailed,
+        hook.to_string(),
+        format!("the after hook {hook} {what}; the node runs the new code"),
+        "Do by hand what it did not: the same command does not call it again on this node.",
+    ));
+}
+
+/// Adds to an outcome that the gate did not pass: `asked` so often, within `within_ms`; `what` came last.
+pub fn gate(outcome: &mut NodeOutcome, gate: &NodeFunction, asked: u64, within_ms: u128, what: &str) {
+    degrade(outcome);
+    outcome.reasons.push(Reason::new(
+        ReasonCode::GateFailed,
+        gate.to_string(),
+        format!(
+            "the gate did not pass within {within_ms} ms: asked {asked} {}, {gate} last {what}",
+            if asked == 1 { "time" } else { "times" }
+        ),
+        "Look at the node, which runs the new code. The same command asks the gate again.",
+    ));
+}
+
+fn degrade(outcome: &mut NodeOutcome) {
+    if matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::NothingToDo) {
+        outcome.outcome = OutcomeKind::Degraded;
     }
 }
 

@@ -23,4 +23,7 @@ pub use report::{
     RemoveReport, Straggler, WayBackReport, WindowEnd, WindowReport,
 };
 pub use script::{Fate, Rehearsal, Script, ScriptKind, ScriptModule};
-pub use target::{Closer, CloserModule, CodeChange, Policy, Target, TargetApplication, TargetModule};
+pub use target::{
+    Calls, Closer, CloserModule, CodeChange, Hosts, NodeFunction, Policy, Target, TargetApplication,
+    TargetModule,
+};

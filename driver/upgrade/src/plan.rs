@@ -2,14 +2,17 @@
 
 mod closer;
 mod predict;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flyhot_events::{PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Severity, Verdict, WayBack};
+use flyhot_events::{
+    PlannedCalls, PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Severity, Verdict, WayBack,
+};
 
 use crate::held::{self, HeldReport};
 use crate::judge::process_name;
-use crate::target::{Closer, CodeChange, Policy, Target, TargetModule};
+use crate::target::{Calls, Closer, CodeChange, NodeFunction, Policy, Target, TargetModule};
 use crate::{
     Behaviour, Census, Fate, Kind, NodeFacts, PrepareReport, Rehearsal, RehearsalReport, Script, ScriptKind,
     ScriptModule, WayBackReport,
@@ -106,6 +109,8 @@ pub struct Plan {
     pub changes: Changes,
     /// Kinds whose code changes.
     pub kinds: Vec<KindPlan>,
+    /// What is called on the node.
+    pub calls: Calls,
     /// Everything found, in the order found.
     pub reasons: Vec<Reason>,
     /// What a revert would be.
@@ -141,6 +146,8 @@ pub struct PlanInput<'a> {
     pub held_limit_ms: u64,
     /// Of each removed module that the release's own code still names: one module that does.
     pub named_by: &'a BTreeMap<String, String>,
+    /// Of the functions that the policy wants called, those that are not there.
+    pub missing: &'a Calls,
     /// What was sampled.
     pub way_back: &'a WayBackReport,
     /// What the user wants.
@@ -165,6 +172,8 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     let removable = removed(input, &mut reasons);
     processes(&kinds, input, &mut reasons);
     closer::reasons(&kinds, input, &mut reasons);
+    wishes::hosts(input, &mut reasons);
+    wishes::missing(input.missing, &mut reasons);
     let (way_back, revert_us) = predict::revert(input);
     way_back_reasons(way_back, revert_us, input, &mut reasons);
     accept(&mut reasons, &input.policy.accept);
@@ -172,6 +181,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
         freeze_us: predict::freeze(&kinds, input.changes.swapped().count(), None),
         changes: input.changes.clone(),
         kinds,
+        calls: input.policy.calls.clone(),
         reasons,
         way_back,
         revert_us,
@@ -180,10 +190,13 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
 }
 
 /// Reasons that are accepted by name no longer refuse.
-pub fn accept(reasons: &mut [Reason], accepted: &BTreeSet<ReasonCode>) {
+pub fn accept(reasons: &mut [Reason], accepted: &BTreeMap<ReasonCode, String>) {
     for reason in reasons {
-        if reason.severity == Severity::Cold && accepted.contains(&reason.code) {
+        if reason.severity == Severity::Cold
+            && let Some(who) = accepted.get(&reason.code)
+        {
             reason.severity = Severity::Warning;
+            reason.sentence = format!("{}; accepted {who}", reason.sentence);
         }
     }
 }
@@ -778,6 +791,16 @@ impl Plan {
         }
     }
 
+    /// What is called, as an event shows it.
+    pub fn planned_calls(&self) -> PlannedCalls {
+        let shown = |functions: &[NodeFunction]| functions.iter().map(ToString::to_string).collect();
+        PlannedCalls {
+            before: shown(&self.calls.before),
+            after: shown(&self.calls.after),
+            gate: self.calls.gate.as_ref().map(ToString::to_string),
+        }
+    }
+
     /// The kinds, as an event shows them.
     pub fn planned_kinds(&self) -> Vec<PlannedKind> {
         self.kinds
@@ -799,7 +822,17 @@ impl Plan {
                     Rehearsal::No => "no",
                 }
                 .into(),
-                why: plan.why.clone(),
+                why: match &plan.kind.shows {
+                    None => plan.why.clone(),
+                    Some(shows) => {
+                        let shows = format!("[hosts]: it shows {}", elixir_name(shows));
+                        if plan.why.is_empty() {
+                            shows
+                        } else {
+                            format!("{shows}; {}", plan.why)
+                        }
+                    }
+                },
             })
             .collect()
     }

@@ -1,6 +1,7 @@
 //! What the node shall run, as far as a plan needs to know it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use flyhot_artifact::beam::compare::Differences;
 use flyhot_events::ReasonCode;
@@ -97,11 +98,49 @@ pub enum CodeChange {
     Cannot(String),
 }
 
+/// Of processes that show a module as the one they were started with: the modules whose callbacks they run, the host
+/// first. All names are atoms.
+pub type Hosts = BTreeMap<String, Vec<String>>;
+
+/// A function without arguments that the user wants called on the node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeFunction {
+    /// Its module, `Elixir.` prefix included.
+    pub module: String,
+    /// Its name.
+    pub function: String,
+}
+
+/// As its users write it: `Shop.Health.ready?/0`, `shop_health:ready/0`.
+impl fmt::Display for NodeFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.module.strip_prefix("Elixir.") {
+            Some(module) => write!(f, "{module}.{}/0", self.function),
+            None => write!(f, "{}:{}/0", self.module, self.function),
+        }
+    }
+}
+
+/// The user's own functions around the window.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Before it, on the running code.
+    pub before: Vec<NodeFunction>,
+    /// After it, on the new code.
+    pub after: Vec<NodeFunction>,
+    /// Whether the node is well on the new code.
+    pub gate: Option<NodeFunction>,
+}
+
 /// What the user wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Reasons that do not refuse the upgrade.
-    pub accept: BTreeSet<ReasonCode>,
+    /// Reasons that do not refuse the upgrade, each with where that was said: `by --accept`.
+    pub accept: BTreeMap<ReasonCode, String>,
+    /// Whose callbacks run in processes that do not show it.
+    pub hosts: Hosts,
+    /// What is called on the node.
+    pub calls: Calls,
     /// Whether code_change is tried first.
     pub rehearse: bool,
     /// Whether the new code is written to the node's disk.

@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use flyhot_events::{ErrorKind, OutcomeKind, ReasonCode, WayBack};
+use flyhot_events::{ErrorKind, NodeOutcome, OutcomeKind, ReasonCode, WayBack};
 use flyhot_upgrade::judge::{self, Judgement, invariant_counts_add_up};
 use flyhot_upgrade::{
-    AbandonCause, Changes, Fault, PersistReport, PhaseTimes, Plan, ProcessRef, RehearsalReport, Straggler,
-    WindowEnd, WindowReport,
+    AbandonCause, Calls, Changes, Fault, NodeFunction, PersistReport, PhaseTimes, Plan, ProcessRef,
+    RehearsalReport, Straggler, WindowEnd, WindowReport,
 };
 use proptest::prelude::*;
 
@@ -19,6 +19,7 @@ fn plan() -> Plan {
             ..Changes::default()
         },
         kinds: vec![],
+        calls: Calls::default(),
         reasons: vec![],
         way_back: WayBack::Exact,
         revert_us: 3000,
@@ -75,7 +76,7 @@ fn judged(report: &WindowReport, more: bool) -> Judgement {
         &plan(),
         report,
         more,
-        &BTreeSet::new(),
+        &BTreeMap::new(),
         ("before", "after"),
         vec![],
     )
@@ -196,8 +197,14 @@ fn only_a_node_that_did_not_come_to_rest_is_tried_again() {
 fn a_failed_rehearsal_is_tried_again_only_where_that_is_accepted() {
     let report = report(WindowEnd::Abandoned(AbandonCause::Rehearsal), [0; 4], 5);
     for (accepted, again) in [
-        (BTreeSet::from([ReasonCode::RehearsalFailed]), true),
-        (BTreeSet::from([ReasonCode::Memory]), false),
+        (
+            BTreeMap::from([(ReasonCode::RehearsalFailed, "by --accept".to_owned())]),
+            true,
+        ),
+        (
+            BTreeMap::from([(ReasonCode::Memory, "by --accept".to_owned())]),
+            false,
+        ),
     ] {
         let judged = judge::window("n@h", &plan(), &report, true, &accepted, ("b", "a"), vec![]);
         assert_eq!(matches!(judged, Judgement::Retry(_)), again, "{accepted:?}");
@@ -363,4 +370,74 @@ fn a_full_disk_is_one_reason_however_many_files_it_has_no_room_for() {
         )
         .is_empty()
     );
+}
+
+fn hook() -> NodeFunction {
+    NodeFunction {
+        module: "Elixir.Shop.Upgrade".into(),
+        function: "after".into(),
+    }
+}
+
+/// A node whose hook or gate failed runs the new code and is not well: 15, which begins no further node.
+#[test]
+fn a_failed_after_hook_and_a_failed_gate_degrade_what_went_well_and_nothing_else() {
+    type Fail = fn(&mut NodeOutcome);
+    let fails: [(ReasonCode, Fail); 2] = [
+        (ReasonCode::AfterHookFailed, |outcome| {
+            judge::after_hook(outcome, &hook(), "answered false");
+        }),
+        (ReasonCode::GateFailed, |outcome| {
+            judge::gate(outcome, &hook(), 3, 2000, "answered false");
+        }),
+    ];
+    for (code, fail) in fails {
+        for (was, is) in [
+            (OutcomeKind::Upgraded, OutcomeKind::Degraded),
+            (OutcomeKind::NothingToDo, OutcomeKind::Degraded),
+            (OutcomeKind::Degraded, OutcomeKind::Degraded),
+        ] {
+            let mut outcome = NodeOutcome::untouched("a@h", was);
+            fail(&mut outcome);
+            assert_eq!((outcome.outcome, outcome.reasons[0].code), (is, code));
+            assert_eq!(judge::error_kind(&outcome), Some(ErrorKind::Degraded));
+            assert!(outcome.reasons[0].sentence.contains("answered false"));
+        }
+    }
+}
+
+#[test]
+fn what_before_hooks_did_is_said_where_the_upgrade_was_given_up() {
+    use OutcomeKind::*;
+    for (kind, said) in [
+        (Upgraded, false),
+        (Degraded, false),
+        (Reverted, true),
+        (Refused, true),
+        (NotQuiesced, true),
+    ] {
+        let mut outcome = NodeOutcome::untouched("a@h", kind);
+        judge::after_before_hooks(&mut outcome, &[hook()]);
+        let codes: Vec<_> = outcome.reasons.iter().map(|reason| reason.code).collect();
+        let expected = if said {
+            vec![ReasonCode::HooksNotUndone]
+        } else {
+            vec![]
+        };
+        assert_eq!((codes, outcome.outcome), (expected, kind));
+        let mut without = NodeOutcome::untouched("a@h", kind);
+        judge::after_before_hooks(&mut without, &[]);
+        assert!(without.reasons.is_empty());
+    }
+}
+
+#[test]
+fn a_failed_before_hook_refuses_and_says_that_nothing_of_it_is_undone() {
+    let reason = judge::before_hook(&hook(), "answered false", true);
+    assert!(judge::refuse(std::slice::from_ref(&reason)));
+    assert_eq!(
+        reason.sentence,
+        "the before hook Shop.Upgrade.after/0 answered false; those behind it were not called"
+    );
+    assert!(reason.hint.contains("not undone"));
 }

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use flyhot_artifact::beam::compare::{Differences, RecordChange};
 use flyhot_events::{ReasonCode, Severity, Verdict, WayBack};
 use flyhot_upgrade::{
-    Behaviour, Census, Closer, CloserModule, CodeChange, Fate, Held, HeldCode, HeldReport, Kind,
-    LoadedModule, NodeApplication, NodeFacts, Plan, PlanInput, Policy, ProcessRef, Rehearsal,
-    RehearsalReport, Target, TargetApplication, TargetModule, WayBackReport, changes, plan,
+    Behaviour, Calls, Census, Closer, CloserModule, CodeChange, Fate, Held, HeldCode, HeldReport, Hosts,
+    Kind, LoadedModule, NodeApplication, NodeFacts, NodeFunction, Plan, PlanInput, Policy, ProcessRef,
+    Rehearsal, RehearsalReport, Target, TargetApplication, TargetModule, WayBackReport, changes, plan,
 };
 use proptest::prelude::*;
 
@@ -28,6 +28,7 @@ struct Case {
     held: HeldReport,
     named_by: BTreeMap<String, String>,
     way_back: WayBackReport,
+    missing: Calls,
     policy: Policy,
 }
 
@@ -63,6 +64,7 @@ fn kind(behaviour: Behaviour, host: &str) -> Kind {
         id: 1,
         behaviour,
         host: host.into(),
+        shows: None,
         modules: vec![host.into()],
         processes: 10,
         hibernated: 0,
@@ -159,8 +161,11 @@ impl Case {
                 inside: 0,
                 purge_us: 0,
             },
+            missing: Calls::default(),
             policy: Policy {
-                accept: BTreeSet::new(),
+                accept: BTreeMap::new(),
+                hosts: Hosts::new(),
+                calls: Calls::default(),
                 rehearse: true,
                 persist: true,
                 require_way_back: false,
@@ -229,6 +234,7 @@ impl Case {
             held: &self.held,
             held_limit_ms: 5000,
             named_by: &self.named_by,
+            missing: &self.missing,
             way_back: &self.way_back,
             policy: &self.policy,
         })
@@ -527,6 +533,22 @@ fn each_reason_comes_from_its_cause() {
         (ReasonCode::BootFilesOld, Verdict::HotWithWarnings, |case| {
             case.target.modules.insert("Elixir.Shop.New".into(), module(NEW));
         }),
+        (ReasonCode::HostNotShown, Verdict::Hot, |case| {
+            let file = "/app/lib/shop-1.0.0/ebin/Elixir.Shop.Same.beam";
+            case.facts
+                .modules
+                .insert("Elixir.Shop.Same".into(), loaded(OLD, file));
+            case.target.modules.insert("Elixir.Shop.Same".into(), module(NEW));
+        }),
+        (ReasonCode::PolicyUnused, Verdict::HotWithWarnings, |case| {
+            case.policy.hosts.insert("precart".into(), vec![CART.into()]);
+        }),
+        (ReasonCode::CallMissing, Verdict::Cold, |case| {
+            case.missing.gate = Some(NodeFunction {
+                module: "shop_health".into(),
+                function: "ready".into(),
+            });
+        }),
     ];
     for (code, verdict, change) in cases {
         let mut case = Case::new();
@@ -705,13 +727,112 @@ fn a_kind_whose_rehearsal_failed_is_left_to_the_window_where_that_is_accepted() 
 fn an_accepted_reason_no_longer_refuses() {
     let mut case = Case::new();
     case.facts.free_bytes = Some(10);
-    case.policy.accept.insert(ReasonCode::Memory);
+    let why = "in flyhot.toml: it swaps";
+    case.policy.accept.insert(ReasonCode::Memory, why.into());
     let plan = case.plan();
     assert_eq!(plan.verdict(), Verdict::HotWithWarnings);
+    let memory = plan
+        .reasons
+        .iter()
+        .find(|reason| reason.code == ReasonCode::Memory)
+        .unwrap();
+    assert_eq!(memory.severity, Severity::Warning);
     assert!(
+        memory.sentence.ends_with("; accepted in flyhot.toml: it swaps"),
+        "{memory:?}"
+    );
+}
+
+/// Carts that show another module, in the words of the policy.
+fn hidden() -> Case {
+    let mut case = Case::new();
+    case.policy.hosts = [("precart".to_owned(), vec![CART.to_owned(), "lists".to_owned()])].into();
+    case.census.kinds[0].shows = Some("precart".into());
+    case.census.kinds[0].modules = case.policy.hosts["precart"].clone();
+    case
+}
+
+#[test]
+fn the_host_that_the_policy_names_is_migrated_and_the_plan_says_what_it_shows() {
+    let plan = hidden().plan();
+    assert_eq!(
+        (plan.verdict(), plan.reasons.len()),
+        (Verdict::Hot, 0),
+        "{:?}",
         plan.reasons
-            .iter()
-            .any(|reason| reason.code == ReasonCode::Memory)
+    );
+    let planned = plan.planned_kinds();
+    assert_eq!(
+        (&*planned[0].host, &*planned[0].fate, &*planned[0].why),
+        ("Shop.Cart", "migrate", "[hosts]: it shows precart")
+    );
+    let mut kept = hidden();
+    kept.target.modules.get_mut(CART).unwrap().code_change_3 = false;
+    assert_eq!(
+        kept.plan().planned_kinds()[0].why,
+        "[hosts]: it shows precart; no code_change: the state is kept as it is"
+    );
+}
+
+#[test]
+fn each_line_of_the_policy_that_applies_to_nothing_is_named() {
+    let mut case = hidden();
+    case.policy.hosts.insert("precrat".into(), vec![CART.into()]);
+    case.policy
+        .hosts
+        .get_mut("precart")
+        .unwrap()
+        .push("Elixir.Shop.Crat".into());
+    let plan = case.plan();
+    let said: Vec<_> = plan
+        .reasons
+        .iter()
+        .map(|reason| (reason.code, &*reason.subject, &*reason.sentence))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            (
+                ReasonCode::PolicyUnused,
+                "Shop.Crat",
+                "Shop.Crat, which [hosts] names for precart, is neither loaded on the node nor in the release"
+            ),
+            (
+                ReasonCode::PolicyUnused,
+                "precrat",
+                "no process shows precrat, which [hosts] names"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn every_function_that_is_missing_is_named_with_its_part() {
+    let function = |function: &str| NodeFunction {
+        module: "Elixir.Shop.Upgrade".into(),
+        function: function.into(),
+    };
+    let mut case = Case::new();
+    case.policy.calls = Calls {
+        before: vec![function("before")],
+        after: vec![function("after")],
+        gate: Some(function("ready?")),
+    };
+    let planned = case.plan().planned_calls();
+    assert_eq!(planned.before, ["Shop.Upgrade.before/0"]);
+    assert_eq!(planned.after, ["Shop.Upgrade.after/0"]);
+    assert_eq!(planned.gate.as_deref(), Some("Shop.Upgrade.ready?/0"));
+    case.missing = case.policy.calls.clone();
+    let plan = case.plan();
+    assert_eq!(plan.verdict(), Verdict::Cold);
+    let said: Vec<_> = plan.reasons.iter().map(|reason| &*reason.sentence).collect();
+    assert_eq!(
+        said,
+        [
+            "the before hook Shop.Upgrade.before/0 of the policy file is not on the node",
+            "the after hook Shop.Upgrade.after/0 of the policy file is not in the release",
+            "the gate Shop.Upgrade.ready?/0 of the policy file is not in the release",
+        ]
     );
 }
 
@@ -850,7 +971,7 @@ proptest! {
             case.target.erts = "1".into();
         }
         let before = case.plan().verdict();
-        case.policy.accept = accepted.into_iter().collect();
+        case.policy.accept = accepted.into_iter().map(|code| (code, "by --accept".into())).collect();
         let after = case.plan();
         prop_assert!(after.verdict() <= before);
         let refused = after.reasons.iter().any(|reason| reason.severity == Severity::Refusal);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use flyhot_agent::{AnswerError, BEAM, Command, MODULE, Piece, StagedKey, Started};
 use flyhot_node::{CallError, Session, term};
+use flyhot_upgrade::NodeFunction;
 use sha2::{Digest, Sha256};
 use term::{Atom, FixInteger, List, Term, Tuple};
 
@@ -189,6 +190,16 @@ impl<'a> Agent<'a> {
         read: impl FnOnce(&Term) -> Result<T, AnswerError>,
     ) -> Result<T, AgentError> {
         self.ask(what, command, on_node + MARGIN, read).await
+    }
+
+    /// A function of the user's own, in a process of its own with group leader `user`.
+    ///
+    /// # Errors
+    /// It raised or exited, or no answer came in time.
+    pub(crate) async fn call(&self, function: &NodeFunction, deadline: Duration) -> Result<Term, CallError> {
+        self.session
+            .call(&function.module, &function.function, Vec::new(), deadline)
+            .await
     }
 
     /// Hands something over, in pieces when it is large.

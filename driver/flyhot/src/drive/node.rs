@@ -10,8 +10,8 @@ use flyhot_events::{
 use flyhot_node::ConnectOptions;
 use flyhot_upgrade::judge;
 use flyhot_upgrade::{
-    Census, Changes, Closer, HeldReport, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes,
-    plan,
+    Calls, Census, Changes, Closer, HeldReport, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport,
+    changes, plan,
 };
 
 use super::agent::{Agent, AgentError};
@@ -89,6 +89,12 @@ fn policy(options: &Options) -> Policy {
     let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     Policy {
         accept: options.accept.clone(),
+        hosts: options.hosts.clone(),
+        calls: Calls {
+            before: options.hooks.before.clone(),
+            after: options.hooks.after.clone(),
+            gate: options.gate.as_ref().map(|gate| gate.call.clone()),
+        },
         rehearse: options.rehearsal == Rehearsal::On,
         persist: options.persist == Persist::On,
         require_way_back: options.way_back == WayBackNeeded::Exact,
@@ -167,6 +173,10 @@ impl Work<'_> {
                 before: Some(seen.before.clone()),
                 after: Some(seen.before),
             };
+            if !self.request.plan_only {
+                // The command before may have ended because of it.
+                self.gate(&mut outcome, steps).await;
+            }
             return Ok(outcome);
         }
         self.held(&mut seen, steps).await?;
@@ -200,7 +210,9 @@ impl Work<'_> {
             return Ok(judge::untouched(&node, &plan, outcome, &seen.before, all));
         }
         let mut outcome = self.windows(seen, &mut plan, &places, steps).await?;
-        if matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded) && self.policy.persist {
+        judge::after_before_hooks(&mut outcome, &plan.calls.before);
+        let new_code = matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded);
+        if new_code && self.policy.persist {
             // The node runs the new code, whatever comes now.
             match self.persist(&plan.changes, &places, steps).await {
                 Ok(reasons) => outcome.reasons.extend(reasons),
@@ -228,6 +240,9 @@ impl Work<'_> {
                     "They go with the next cold deploy.",
                 )),
             }
+        }
+        if new_code {
+            self.after_hooks_and_gate(&mut outcome, steps).await;
         }
         Ok(outcome)
     }
@@ -262,7 +277,11 @@ impl Work<'_> {
         let drifted = self.drifted(&facts, &changes).await?;
         let census = self
             .agent
-            .slow("looking at processes", &Command::Census, flyhot_agent::census)
+            .slow(
+                "looking at processes",
+                &Command::Census(&self.policy.hosts),
+                flyhot_agent::census,
+            )
             .await?;
         let closer = if changes.is_nothing() {
             Closer::default()
@@ -357,6 +376,7 @@ impl Work<'_> {
 
     pub(super) async fn plan(&self, seen: &Seen) -> Result<Plan, AgentError> {
         let affected = affected(seen);
+        let missing = self.missing().await?;
         let way_back: WayBackReport = self
             .agent
             .slow(
@@ -379,6 +399,7 @@ impl Work<'_> {
             held: &seen.held,
             held_limit_ms: ms(HELD),
             named_by: &seen.named_by,
+            missing: &missing,
             way_back: &way_back,
             policy: &self.policy,
         }))
@@ -393,6 +414,7 @@ impl Work<'_> {
             way_back: plan.way_back,
             revert_us: plan.revert_us,
             freeze_us: plan.freeze_us,
+            calls: plan.planned_calls(),
             code_id: CodeIds {
                 before: Some(seen.before.clone()),
                 after: Some(seen.after.clone()),

@@ -62,7 +62,7 @@ impl Work<'_> {
         Ok(Ok(()))
     }
 
-    /// Stage, rehearse, drain, prepare. `Some` ends the upgrade; nothing was touched.
+    /// Stage, rehearse, drain, prepare, `before` hooks. `Some` ends the upgrade; nothing was touched.
     pub(super) async fn before_the_window(
         &self,
         seen: &mut Seen,
@@ -100,7 +100,11 @@ impl Work<'_> {
         }
         plan.reasons.extend(reasons);
 
-        self.prepare(plan, places, steps).await
+        if let ended @ Some(_) = self.prepare(plan, places, steps).await? {
+            return Ok(ended);
+        }
+        let failed = self.before_hooks(steps).await?;
+        Ok(failed.map(|reason| (OutcomeKind::Refused, vec![reason])))
     }
 
     /// Runs the new code_change on every live process that may be asked to. One that does not read its mailbox is

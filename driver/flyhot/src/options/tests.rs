@@ -61,11 +61,74 @@ fn each_switch_turns_its_own_option() {
     assert_eq!(options.rehearsal, Rehearsal::Off);
     assert_eq!(options.persist, Persist::Off);
     assert_eq!(options.direction, Direction::Down);
+    let by = || "by --accept".to_owned();
     assert_eq!(
         options.accept,
-        [ReasonCode::Memory, ReasonCode::CoverCompiled].into()
+        [(ReasonCode::Memory, by()), (ReasonCode::CoverCompiled, by())].into()
     );
     assert_eq!((options.dist_port, options.epmd_port), (Some(9100), 4370));
+}
+
+#[test]
+fn a_policy_file_is_read_where_it_is_named_and_nowhere_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("flyhot.toml");
+    fs::write(
+        &file,
+        "[accept]\nmemory = \"swap\"\n[hosts]\npre = \"queue\"\n[gate]\ncall = \"shop:ready\"\n",
+    )
+    .unwrap();
+    let place = file.display();
+    let options = options(&format!(
+        "--node a@h --accept memory --accept cover_compiled --policy {place}"
+    ))
+    .unwrap();
+    assert_eq!(
+        options.accept,
+        [
+            (ReasonCode::Memory, format!("in {place}: swap")),
+            (ReasonCode::CoverCompiled, "by --accept".to_owned()),
+        ]
+        .into()
+    );
+    assert_eq!(options.hosts["pre"], ["queue"]);
+    assert!(options.gate.is_some() && options.hooks == Hooks::default());
+
+    // Not even one that lies in the release, or where the command runs.
+    let release = release();
+    fs::copy(&file, release.path().join("flyhot.toml")).unwrap();
+    let options = with(release.path(), "--node a@h", &Environment::default()).unwrap();
+    assert!(options.accept.is_empty() && options.hosts.is_empty() && options.gate.is_none());
+}
+
+#[test]
+fn a_policy_file_that_cannot_be_used_names_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("flyhot.toml");
+    let words = format!("--node a@h --policy {}", file.display());
+    let told = |content: Option<&[u8]>| {
+        if let Some(content) = content {
+            fs::write(&file, content).unwrap();
+        }
+        let error = options(&words).unwrap_err();
+        assert!(!error.hint().is_empty());
+        error.to_string()
+    };
+    let place = file.display();
+    assert_eq!(told(None), format!("cannot read the policy file {place}"));
+    assert_eq!(
+        told(Some(b"[gate]\n  cal = 1\n")),
+        format!("{place}:2:3: cal: [gate] has no such key")
+    );
+    assert_eq!(
+        told(Some(b"[accept]\n\xff")),
+        format!("{place}:2:1: not text: the byte 0xff is no UTF-8")
+    );
+    let long = vec![b'#'; usize::try_from(POLICY_FILE).unwrap() + 1];
+    assert_eq!(
+        told(Some(&long)),
+        format!("the policy file {place} is longer than 1048576 bytes")
+    );
 }
 
 #[test]

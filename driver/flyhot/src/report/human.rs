@@ -77,12 +77,16 @@ impl<O: Write, E: Write> Human<O, E> {
                 command,
                 nodes,
                 release,
+                policy,
                 flyhot,
             } => {
                 let nodes: Vec<_> = nodes.iter().map(|node| words::plain(node)).collect();
+                let policy = policy.as_ref().map_or(String::new(), |file| {
+                    format!(" by the policy {}", words::plain(file))
+                });
                 writeln!(
                     self.out,
-                    "flyhot {flyhot}: {command} {} to {}",
+                    "flyhot {flyhot}: {command} {} to {}{policy}",
                     nodes.join(", "),
                     words::plain(release)
                 )?;
@@ -125,6 +129,7 @@ impl<O: Write, E: Write> Human<O, E> {
                 way_back,
                 revert_us,
                 freeze_us,
+                calls,
                 code_id,
                 reasons,
             } => {
@@ -138,6 +143,7 @@ impl<O: Write, E: Write> Human<O, E> {
                     way_back,
                     revert_us,
                     freeze_us,
+                    calls,
                     code_id,
                     reasons,
                 };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use flyhot_events::{CodeIds, PlannedKind, PlannedModules, Reason, Verdict, WayBack};
+use flyhot_events::{CodeIds, PlannedCalls, PlannedKind, PlannedModules, Reason, Verdict, WayBack};
 
 use super::words::{self, SHOWN, TITLE, counted, number, paint, time};
 use crate::options::Screen;
@@ -16,6 +16,7 @@ pub(super) struct Plan<'a> {
     pub(super) way_back: WayBack,
     pub(super) revert_us: u64,
     pub(super) freeze_us: u64,
+    pub(super) calls: &'a PlannedCalls,
     pub(super) code_id: &'a CodeIds,
     pub(super) reasons: &'a [Reason],
 }
@@ -36,6 +37,7 @@ impl Plan<'_> {
             "  freeze    would keep processes suspended for about {freeze} on an idle node"
         );
         self.way_back(&mut text);
+        self.calls(&mut text);
         if !self.reasons.is_empty() {
             text.push('\n');
             words::reasons(screen, self.reasons, &mut text);
@@ -124,6 +126,20 @@ impl Plan<'_> {
                 text,
                 "  revert    would keep processes suspended for about {revert}"
             );
+        }
+    }
+
+    fn calls(&self, text: &mut String) {
+        let PlannedCalls { before, after, gate } = self.calls;
+        let rows = [
+            ("before", before.as_slice()),
+            ("after", after),
+            ("gate", gate.as_slice()),
+        ];
+        for (word, calls) in rows.into_iter().filter(|(_, calls)| !calls.is_empty()) {
+            let _ = write!(text, "  {word:<9} calls ");
+            words::names(18, calls.iter().map(String::as_str), text);
+            text.push('\n');
         }
     }
 }

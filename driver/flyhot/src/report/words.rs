@@ -70,6 +70,7 @@ pub(super) fn count(of: u64, unit: Unit) -> String {
         Unit::Processes => counted(of, "process", "processes"),
         Unit::Files => counted(of, "file", "files"),
         Unit::Attempts => counted(of, "attempt", "attempts"),
+        Unit::Calls => counted(of, "call", "calls"),
     }
 }
 
@@ -97,10 +98,13 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::Drain => "drain",
         Step::Prepare => "prepare",
         Step::WayBack => "way back",
+        Step::HooksBefore => "before hooks",
         Step::Knock => "knock",
         Step::Window => "window",
         Step::Persist => "persist",
         Step::Remove => "remove",
+        Step::HooksAfter => "after hooks",
+        Step::Gate => "gate",
         Step::Cleanup => "clean up",
     }
 }
@@ -155,7 +159,7 @@ pub(super) fn exit_sentence(kind: ErrorKind) -> &'static str {
         ErrorKind::Mixed => "some nodes run the new code and some the old",
         ErrorKind::MaybeSuspended => "a process may still be suspended",
         ErrorKind::NotQuiesced => "the node could not be brought to rest; nothing was touched, try again",
-        ErrorKind::Degraded => "upgraded, but processes had to be ended",
+        ErrorKind::Degraded => "upgraded, but not all is well",
         ErrorKind::Locked => "somebody else is working on it",
         ErrorKind::BuildFailed => "the build failed",
         ErrorKind::Store => "the artifact store failed",
