@@ -38,7 +38,8 @@ mod replay;
 mod trace;
 mod window;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -60,6 +61,8 @@ pub struct Explored {
     pub transitions: usize,
     /// States in which nothing more has to happen.
     pub terminal: usize,
+    /// Whether a window can go on for ever. If none can, each comes to an end, and what holds there is kept.
+    pub endless: bool,
     /// The shortest way to break each invariant that can be broken.
     pub found: Vec<Counterexample>,
     /// States that break an invariant, by how many of worker and guard were killed there.
@@ -220,19 +223,22 @@ fn rests(setup: &Setup, state: &State) -> bool {
 /// Every state that can be reached, breadth first. A state that breaks an invariant is not gone on from.
 pub fn explore(setup: &Setup) -> Explored {
     let first = State::first(setup);
-    let mut seen: HashSet<State, BuildHasherDefault<Mix>> = HashSet::default();
+    let mut seen: HashMap<State, u32, BuildHasherDefault<Mix>> = HashMap::default();
+    // By where they begin: states are looked at in the order in which they were found.
+    let mut edges: Vec<(u32, u32)> = Vec::new();
     let mut came: Vec<(u32, Option<Label>)> = vec![(0, None)];
     let mut queue = VecDeque::from([first]);
     let mut explored = Explored {
         states: 0,
         transitions: 0,
         terminal: 0,
+        endless: false,
         found: Vec::new(),
         broken: [0; 3],
         both_killed_unharmed: 0,
         broken_while_recovering: 0,
     };
-    seen.insert(first);
+    seen.insert(first, 0);
     let mut steps: Steps = Vec::new();
     let mut index = 0_u32;
     while let Some(state) = queue.pop_front() {
@@ -263,14 +269,47 @@ pub fn explore(setup: &Setup) -> Explored {
         }
         explored.both_killed_unharmed += usize::from(ended && state.kills() == 2);
         for (label, next) in &steps {
-            if seen.insert(*next) {
-                came.push((here, Some(*label)));
-                queue.push_back(*next);
+            let to = match seen.entry(*next) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(entry) => {
+                    let to = came.len() as u32;
+                    entry.insert(to);
+                    came.push((here, Some(*label)));
+                    queue.push_back(*next);
+                    to
+                }
+            };
+            edges.push((here, to));
+        }
+    }
+    explored.endless = endless(came.len(), &edges);
+    explored.states = came.len();
+    explored
+}
+
+/// Whether there is a circle: states are taken away that no state is left to lead to, until none can be.
+fn endless(states: usize, edges: &[(u32, u32)]) -> bool {
+    let mut from = vec![0; states + 1];
+    let mut into = vec![0_u32; states];
+    for (here, to) in edges {
+        from[*here as usize + 1] += 1;
+        into[*to as usize] += 1;
+    }
+    for state in 0..states {
+        from[state + 1] += from[state];
+    }
+    let mut free: Vec<usize> = (0..states).filter(|state| into[*state] == 0).collect();
+    let mut taken = 0;
+    while let Some(state) = free.pop() {
+        taken += 1;
+        for (_, to) in &edges[from[state]..from[state + 1]] {
+            into[*to as usize] -= 1;
+            if into[*to as usize] == 0 {
+                free.push(*to as usize);
             }
         }
     }
-    explored.states = came.len();
-    explored
+    taken < states
 }
 
 fn way(came: &[(u32, Option<Label>)], to: u32) -> Vec<String> {
