@@ -682,7 +682,7 @@ impl State {
         };
         if self.swap == Swap::Asked {
             let answer = |next: &mut Self, ok| {
-                next.swap = if next.worker == Actor::Alive || next.by_guard {
+                next.swap = if next.at == At::Swapping {
                     Swap::Answered(ok)
                 } else {
                     Swap::Idle

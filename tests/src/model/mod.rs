@@ -38,7 +38,8 @@ mod replay;
 mod trace;
 mod window;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -60,6 +61,8 @@ pub struct Explored {
     pub transitions: usize,
     /// States in which nothing more has to happen.
     pub terminal: usize,
+    /// Whether a window can go on for ever. If none can, each comes to an end, and what holds there is kept.
+    pub endless: bool,
     /// The shortest way to break each invariant that can be broken.
     pub found: Vec<Counterexample>,
     /// States that break an invariant, by how many of worker and guard were killed there.
@@ -115,10 +118,17 @@ const ALWAYS: [Invariant; 7] = [
 ];
 
 /// Must hold where nothing more has to happen.
-const AT_THE_END: [Invariant; 5] = [
+const AT_THE_END: [Invariant; 6] = [
     ("invariant_nothing_suspended", invariant_nothing_suspended),
     ("invariant_no_stash_left", invariant_no_stash_left),
-    ("invariant_one_version", invariant_one_version),
+    (
+        "invariant_new_code_has_new_states",
+        invariant_new_code_has_new_states,
+    ),
+    (
+        "invariant_old_code_has_old_states",
+        invariant_old_code_has_old_states,
+    ),
     ("invariant_the_ended_are_named", invariant_the_ended_are_named),
     ("invariant_agent_gone", invariant_agent_gone),
 ];
@@ -176,12 +186,18 @@ fn invariant_no_stash_left(_: &Setup, state: &State) -> bool {
         .all(|process| process.stash.is_none() || process.has(STUCK) && process.has(UNRESUMED))
 }
 
-/// The code is the one that the outcome says, and every process that lives is of that version, or named.
-fn invariant_one_version(setup: &Setup, state: &State) -> bool {
-    let new = match state.end {
-        End::Upgraded | End::Degraded => true,
-        End::Abandoned | End::Reverted | End::None => false,
-    };
+/// Upgraded or degraded: the new code runs, and every process that lives migrated, or is named as late.
+fn invariant_new_code_has_new_states(setup: &Setup, state: &State) -> bool {
+    !matches!(state.end, End::Upgraded | End::Degraded) || of_one_version(setup, state, true)
+}
+
+/// Abandoned, reverted, or not begun: the old code runs, and every process that lives has its old state, or is named
+/// as late.
+fn invariant_old_code_has_old_states(setup: &Setup, state: &State) -> bool {
+    matches!(state.end, End::Upgraded | End::Degraded) || of_one_version(setup, state, false)
+}
+
+fn of_one_version(setup: &Setup, state: &State, new: bool) -> bool {
     let shape = if new { Shape::New } else { Shape::Old };
     let asked =
         |at: usize| matches!(setup.roles[at], Role::Target { asks } | Role::Newborn { asks } if asks > 0);
@@ -220,19 +236,22 @@ fn rests(setup: &Setup, state: &State) -> bool {
 /// Every state that can be reached, breadth first. A state that breaks an invariant is not gone on from.
 pub fn explore(setup: &Setup) -> Explored {
     let first = State::first(setup);
-    let mut seen: HashSet<State, BuildHasherDefault<Mix>> = HashSet::default();
+    let mut seen: HashMap<State, u32, BuildHasherDefault<Mix>> = HashMap::default();
+    // By where they begin: states are looked at in the order in which they were found.
+    let mut edges: Vec<(u32, u32)> = Vec::new();
     let mut came: Vec<(u32, Option<Label>)> = vec![(0, None)];
     let mut queue = VecDeque::from([first]);
     let mut explored = Explored {
         states: 0,
         transitions: 0,
         terminal: 0,
+        endless: false,
         found: Vec::new(),
         broken: [0; 3],
         both_killed_unharmed: 0,
         broken_while_recovering: 0,
     };
-    seen.insert(first);
+    seen.insert(first, 0);
     let mut steps: Steps = Vec::new();
     let mut index = 0_u32;
     while let Some(state) = queue.pop_front() {
@@ -263,14 +282,47 @@ pub fn explore(setup: &Setup) -> Explored {
         }
         explored.both_killed_unharmed += usize::from(ended && state.kills() == 2);
         for (label, next) in &steps {
-            if seen.insert(*next) {
-                came.push((here, Some(*label)));
-                queue.push_back(*next);
+            let to = match seen.entry(*next) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(entry) => {
+                    let to = came.len() as u32;
+                    entry.insert(to);
+                    came.push((here, Some(*label)));
+                    queue.push_back(*next);
+                    to
+                }
+            };
+            edges.push((here, to));
+        }
+    }
+    explored.endless = endless(came.len(), &edges);
+    explored.states = came.len();
+    explored
+}
+
+/// Whether there is a circle: states are taken away that no state is left to lead to, until none can be.
+fn endless(states: usize, edges: &[(u32, u32)]) -> bool {
+    let mut from = vec![0; states + 1];
+    let mut into = vec![0_u32; states];
+    for (here, to) in edges {
+        from[*here as usize + 1] += 1;
+        into[*to as usize] += 1;
+    }
+    for state in 0..states {
+        from[state + 1] += from[state];
+    }
+    let mut free: Vec<usize> = (0..states).filter(|state| into[*state] == 0).collect();
+    let mut taken = 0;
+    while let Some(state) = free.pop() {
+        taken += 1;
+        for (_, to) in &edges[from[state]..from[state + 1]] {
+            into[*to as usize] -= 1;
+            if into[*to as usize] == 0 {
+                free.push(*to as usize);
             }
         }
     }
-    explored.states = came.len();
-    explored
+    taken < states
 }
 
 fn way(came: &[(u32, Option<Label>)], to: u32) -> Vec<String> {

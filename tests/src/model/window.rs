@@ -771,31 +771,27 @@ impl Run<'_> {
             });
             return;
         }
-        self.hidden("the guard decides", |next| {
-            next.swap = Swap::Idle;
-            match (phase, next.new_code) {
-                (Some(Phase::Swapping), true) => {
-                    if setup.repaired.guard_looks_for_the_late {
-                        for at in 0..setup.roles.len() {
-                            if setup.newborn(at) && next.processes[at].alive() && !next.processes[at].has(IN)
-                            {
-                                next.processes[at].set(LATE);
-                            }
+        self.hidden("the guard decides", |next| match (phase, next.new_code) {
+            (Some(Phase::Swapping), true) => {
+                if setup.repaired.guard_looks_for_the_late {
+                    for at in 0..setup.roles.len() {
+                        if setup.newborn(at) && next.processes[at].alive() && !next.processes[at].has(IN) {
+                            next.processes[at].set(LATE);
                         }
                     }
-                    next.migrate(setup);
                 }
-                (Some(Phase::Proving), true) => {
-                    next.end = End::Upgraded;
-                    next.thaw(setup, Who::Others);
-                }
-                (Some(Phase::Undoing), true) => next.at = At::Undo,
-                (Some(Phase::Undoing), false) => next.at = At::PutBack,
-                (Some(Phase::Thawing), _) => next.thaw(setup, Who::Others),
-                _ => {
-                    next.end = End::Abandoned;
-                    next.thaw(setup, Who::All);
-                }
+                next.migrate(setup);
+            }
+            (Some(Phase::Proving), true) => {
+                next.end = End::Upgraded;
+                next.thaw(setup, Who::Others);
+            }
+            (Some(Phase::Undoing), true) => next.at = At::Undo,
+            (Some(Phase::Undoing), false) => next.at = At::PutBack,
+            (Some(Phase::Thawing), _) => next.thaw(setup, Who::Others),
+            _ => {
+                next.end = End::Abandoned;
+                next.thaw(setup, Who::All);
             }
         });
     }
