@@ -25,6 +25,7 @@
 mod epmd;
 mod faults;
 mod flyhot;
+pub mod model;
 mod node;
 mod otp;
 mod probe;

@@ -291,6 +291,13 @@ fn one(
     let mut seen = None;
     let played = catch_unwind(AssertUnwindSafe(|| {
         let seen = seen.insert(play(zoo, shop, round, &mut wrongs));
+        // A worker that dies may leave a word of the trace unsaid, never one too many.
+        if let Err(why) = flyhot_tests::model::Trace::parse(&seen.trace.to_string())
+            .map_err(|error| error.to_string())
+            .and_then(|trace| flyhot_tests::model::admits(&trace).map_err(|rejected| rejected.to_string()))
+        {
+            wrongs.push(("invariant_the_model_admits_the_trace", why));
+        }
         for (name, holds) in INVARIANTS {
             if let Err(why) = holds(round, seen) {
                 wrongs.push((name, why));

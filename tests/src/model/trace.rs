@@ -1,0 +1,386 @@
+//! What a recording of the real agent says, and how it is read.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+/// A process, as Erlang writes it.
+pub type Pid = Arc<str>;
+
+/// What the guard is told of the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Processes are about to be frozen, the first ones or newborns.
+    Freezing,
+    /// The swap is about to be asked for.
+    Swapping,
+    /// All were asked to migrate.
+    Proving,
+    /// Something failed.
+    Undoing,
+    /// The window ended one way or the other.
+    Thawing,
+}
+
+impl Phase {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Freezing, "freezing"),
+        (Self::Swapping, "swapping"),
+        (Self::Proving, "proving"),
+        (Self::Undoing, "undoing"),
+        (Self::Thawing, "thawing"),
+    ];
+}
+
+/// Why the worker gives a window up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Not everyone came to rest in time.
+    Budget,
+    /// A process that the plan does not know.
+    Newborn,
+    /// The new code_change failed on a frozen state.
+    Rehearsal,
+    /// Somebody else loaded code meanwhile.
+    CodeMoved,
+    /// The code server is at work.
+    CodeServer,
+    /// Nobody waits for the result.
+    DriverGone,
+    /// Nobody would thaw if the worker ended.
+    GuardDied,
+    /// The code server refused the new code.
+    SwapRefused,
+}
+
+impl Cause {
+    const ALL: [(Self, &'static str); 8] = [
+        (Self::Budget, "budget"),
+        (Self::Newborn, "newborn"),
+        (Self::Rehearsal, "rehearsal"),
+        (Self::CodeMoved, "code_moved"),
+        (Self::CodeServer, "code_server"),
+        (Self::DriverGone, "driver_gone"),
+        (Self::GuardDied, "guard_died"),
+        (Self::SwapRefused, "swap_refused"),
+    ];
+}
+
+/// One event of worker or guard; `P` names a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Event<P> {
+    /// The worker is about to tell the guard.
+    Phase(Phase),
+    /// The guard takes it.
+    Noted(Phase),
+    /// A starter was stopped by the VM.
+    Hold(P),
+    /// A starter was let go.
+    Go(P),
+    /// About to send the suspend.
+    Suspend(P),
+    /// Its answer was taken.
+    Frozen(P),
+    /// About to send drop and resume.
+    Resume(P),
+    /// Its answer was taken.
+    Thawed(P),
+    /// About to ask for the swap.
+    Swap,
+    /// The answer: whether it was done.
+    Swapped(bool),
+    /// About to ask for a code_change.
+    Migrate(P),
+    /// The answer, or that there was none in time.
+    Migrated(P, bool),
+    /// About to let it run for an instant.
+    Prove(P),
+    /// Whether it came back.
+    Proven(P, bool),
+    /// About to load the old code.
+    Back,
+    /// About to send the old state.
+    PutBack(P),
+    /// About to end the process, or just ended.
+    Ended(P),
+    /// The worker gives up.
+    Abandon(Cause),
+    /// The report is made.
+    Done,
+    /// The guard takes over.
+    TakeOver(Phase),
+    /// The guard is told to end.
+    Stop,
+}
+
+impl<P> Event<P> {
+    /// The process it is about.
+    pub fn process(&self) -> Option<&P> {
+        match self {
+            Self::Hold(p)
+            | Self::Go(p)
+            | Self::Suspend(p)
+            | Self::Frozen(p)
+            | Self::Resume(p)
+            | Self::Thawed(p)
+            | Self::Migrate(p)
+            | Self::Migrated(p, _)
+            | Self::Prove(p)
+            | Self::Proven(p, _)
+            | Self::PutBack(p)
+            | Self::Ended(p) => Some(p),
+            Self::Phase(_)
+            | Self::Noted(_)
+            | Self::Swap
+            | Self::Swapped(_)
+            | Self::Back
+            | Self::Abandon(_)
+            | Self::Done
+            | Self::TakeOver(_)
+            | Self::Stop => None,
+        }
+    }
+
+    /// The same event with its process named otherwise.
+    pub fn rename<Q>(self, to: impl FnOnce(P) -> Q) -> Event<Q> {
+        match self {
+            Self::Hold(p) => Event::Hold(to(p)),
+            Self::Go(p) => Event::Go(to(p)),
+            Self::Suspend(p) => Event::Suspend(to(p)),
+            Self::Frozen(p) => Event::Frozen(to(p)),
+            Self::Resume(p) => Event::Resume(to(p)),
+            Self::Thawed(p) => Event::Thawed(to(p)),
+            Self::Migrate(p) => Event::Migrate(to(p)),
+            Self::Migrated(p, ok) => Event::Migrated(to(p), ok),
+            Self::Prove(p) => Event::Prove(to(p)),
+            Self::Proven(p, ok) => Event::Proven(to(p), ok),
+            Self::PutBack(p) => Event::PutBack(to(p)),
+            Self::Ended(p) => Event::Ended(to(p)),
+            Self::Phase(phase) => Event::Phase(phase),
+            Self::Noted(phase) => Event::Noted(phase),
+            Self::Swap => Event::Swap,
+            Self::Swapped(ok) => Event::Swapped(ok),
+            Self::Back => Event::Back,
+            Self::Abandon(cause) => Event::Abandon(cause),
+            Self::Done => Event::Done,
+            Self::TakeOver(phase) => Event::TakeOver(phase),
+            Self::Stop => Event::Stop,
+        }
+    }
+}
+
+fn name<T: PartialEq>(table: &[(T, &'static str)], one: &T) -> &'static str {
+    table
+        .iter()
+        .find(|(other, _)| other == one)
+        .map_or("unknown", |(_, name)| name)
+}
+
+impl<P: fmt::Display> fmt::Display for Event<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = |ok: &bool| if *ok { "ok" } else { "failed" };
+        match self {
+            Self::Phase(phase) => write!(f, "phase {}", name(&Phase::ALL, phase)),
+            Self::Noted(phase) => write!(f, "noted {}", name(&Phase::ALL, phase)),
+            Self::Hold(p) => write!(f, "hold {p}"),
+            Self::Go(p) => write!(f, "go {p}"),
+            Self::Suspend(p) => write!(f, "suspend {p}"),
+            Self::Frozen(p) => write!(f, "frozen {p}"),
+            Self::Resume(p) => write!(f, "resume {p}"),
+            Self::Thawed(p) => write!(f, "thawed {p}"),
+            Self::Swap => f.write_str("swap"),
+            Self::Swapped(ok) => write!(f, "swapped {}", if *ok { "ok" } else { "refused" }),
+            Self::Migrate(p) => write!(f, "migrate {p}"),
+            Self::Migrated(p, ok) => write!(f, "migrated {p} {}", done(ok)),
+            Self::Prove(p) => write!(f, "prove {p}"),
+            Self::Proven(p, ok) => write!(f, "proven {p} {}", done(ok)),
+            Self::Back => f.write_str("back"),
+            Self::PutBack(p) => write!(f, "put_back {p}"),
+            Self::Ended(p) => write!(f, "ended {p}"),
+            Self::Abandon(cause) => write!(f, "abandon {}", name(&Cause::ALL, cause)),
+            Self::Done => f.write_str("done"),
+            Self::TakeOver(phase) => write!(f, "take_over {}", name(&Phase::ALL, phase)),
+            Self::Stop => f.write_str("stop"),
+        }
+    }
+}
+
+/// A recording: the events of worker and guard, each in their own order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// The worker's.
+    pub worker: Vec<Event<Pid>>,
+    /// The guard's.
+    pub guard: Vec<Event<Pid>>,
+}
+
+/// A line that says nothing the vocabulary knows.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Counted from one.
+    pub line: usize,
+    /// What it says.
+    pub text: String,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "line {} of the trace: {} is no event of worker or guard; see Event for the vocabulary",
+            self.line, self.text
+        )
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+impl Trace {
+    /// Reads JSON lines `["worker" | "guard", event, argument…]`.
+    ///
+    /// # Errors
+    /// The first line that is none of them.
+    pub fn parse(text: &str) -> Result<Self, Unreadable> {
+        let mut trace = Self::default();
+        for (index, line) in text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+        {
+            trace.line(line).ok_or_else(|| Unreadable {
+                line: index + 1,
+                text: line.trim().to_owned(),
+            })?;
+        }
+        Ok(trace)
+    }
+
+    fn line(&mut self, line: &str) -> Option<()> {
+        let words: Vec<String> = match serde_json::from_str(line).ok()? {
+            Value::Array(words) => words
+                .into_iter()
+                .map(|word| word.as_str().map(str::to_owned))
+                .collect::<Option<_>>()?,
+            _ => return None,
+        };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let [actor, words @ ..] = words.as_slice() else {
+            return None;
+        };
+        let event = event(words)?;
+        let noted = matches!(event, Event::Noted(_) | Event::TakeOver(_) | Event::Stop);
+        match (*actor, &event) {
+            ("worker", _) if !noted => self.worker.push(event),
+            ("guard", Event::Phase(_) | Event::Abandon(_) | Event::Hold(_) | Event::Go(_)) => return None,
+            ("guard", _) => self.guard.push(event),
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn event(words: &[&str]) -> Option<Event<Pid>> {
+    let phase = |word: &str| {
+        Phase::ALL
+            .iter()
+            .find(|(_, name)| *name == word)
+            .map(|(phase, _)| *phase)
+    };
+    let cause = |word: &str| {
+        Cause::ALL
+            .iter()
+            .find(|(_, name)| *name == word)
+            .map(|(cause, _)| *cause)
+    };
+    let pid = |word: &str| -> Pid { word.into() };
+    let result = |word: &str| match word {
+        "ok" => Some(true),
+        "failed" => Some(false),
+        _ => None,
+    };
+    Some(match words {
+        ["phase", word] => Event::Phase(phase(word)?),
+        ["noted", word] => Event::Noted(phase(word)?),
+        ["take_over", word] => Event::TakeOver(phase(word)?),
+        ["hold", p] => Event::Hold(pid(p)),
+        ["go", p] => Event::Go(pid(p)),
+        ["suspend", p] => Event::Suspend(pid(p)),
+        ["frozen", p] => Event::Frozen(pid(p)),
+        ["resume", p] => Event::Resume(pid(p)),
+        ["thawed", p] => Event::Thawed(pid(p)),
+        ["swap"] => Event::Swap,
+        ["swapped", "ok"] => Event::Swapped(true),
+        ["swapped", "refused"] => Event::Swapped(false),
+        ["migrate", p] => Event::Migrate(pid(p)),
+        ["migrated", p, word] => Event::Migrated(pid(p), result(word)?),
+        ["prove", p] => Event::Prove(pid(p)),
+        ["proven", p, word] => Event::Proven(pid(p), result(word)?),
+        ["back"] => Event::Back,
+        ["put_back", p] => Event::PutBack(pid(p)),
+        ["ended", p] => Event::Ended(pid(p)),
+        ["abandon", word] => Event::Abandon(cause(word)?),
+        ["done"] => Event::Done,
+        ["stop"] => Event::Stop,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_read_as_it_is_written() {
+        let text = r#"["worker", "phase", "freezing"]
+            ["worker", "hold", "<0.9.0>"]
+            ["guard", "noted", "freezing"]
+            ["worker", "suspend", "<0.1.0>"]
+            ["worker", "frozen", "<0.1.0>"]
+            ["worker", "swap"]
+            ["worker", "swapped", "refused"]
+            ["worker", "migrated", "<0.1.0>", "failed"]
+            ["worker", "abandon", "swap_refused"]
+            ["guard", "take_over", "undoing"]
+            ["guard", "proven", "<0.1.0>", "ok"]
+            ["guard", "stop"]"#;
+        let trace = Trace::parse(text).unwrap();
+        let written = |events: &[Event<Pid>]| events.iter().map(Event::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            written(&trace.worker),
+            [
+                "phase freezing",
+                "hold <0.9.0>",
+                "suspend <0.1.0>",
+                "frozen <0.1.0>",
+                "swap",
+                "swapped refused",
+                "migrated <0.1.0> failed",
+                "abandon swap_refused"
+            ]
+        );
+        assert_eq!(
+            written(&trace.guard),
+            ["noted freezing", "take_over undoing", "proven <0.1.0> ok", "stop"]
+        );
+    }
+
+    #[test]
+    fn a_line_that_means_nothing_is_named() {
+        for bad in [
+            r#"["driver", "done"]"#,
+            r#"["worker", "take_over", "freezing"]"#,
+            r#"["guard", "phase", "freezing"]"#,
+            r#"["worker", "phase", "idle"]"#,
+            r#"["worker", "suspend"]"#,
+            r#"["worker", "suspend", 7]"#,
+            r#"["worker", "abandon", "boredom"]"#,
+            r#"["worker"]"#,
+            "worker done",
+        ] {
+            let text = format!("[\"worker\", \"done\"]\n{bad}");
+            let error = Trace::parse(&text).unwrap_err();
+            assert_eq!((error.line, error.text.as_str()), (2, bad));
+        }
+    }
+}

@@ -1,0 +1,802 @@
+//! The window, run by the worker, or by the guard in its place: the functions of flyhot_agent.erl from to_swap on.
+
+use super::machine::{
+    Actor, Ask, At, DIED, ENDED, End, FAILED, FORGIVES, FROZEN, Group, HELD, HELD_BY_VM, IN, LATE, Label,
+    Life, Link, MEMBER, Mutant, NO, OUT, Role, Setup, State, Steps, Swap, UNRESUMED, WINDOW, Who,
+};
+use super::trace::{Cause, Event, Phase};
+
+/// The steps of whoever runs the window.
+pub(super) struct Run<'a> {
+    pub(super) setup: &'a Setup,
+    pub(super) from: &'a State,
+    pub(super) out: &'a mut Steps,
+}
+
+impl Run<'_> {
+    fn event(&mut self, event: Event<u8>, change: impl FnOnce(&mut State)) {
+        let mut next = *self.from;
+        change(&mut next);
+        let label = if self.from.by_guard {
+            Label::Guard(event)
+        } else {
+            Label::Worker(event)
+        };
+        self.out.push((label, next));
+    }
+
+    fn hidden(&mut self, what: &'static str, change: impl FnOnce(&mut State)) {
+        let mut next = *self.from;
+        change(&mut next);
+        self.out.push((Label::Hidden(what, NO), next));
+    }
+
+    /// Sends one or two messages; who sends may be killed between them.
+    fn send(&mut self, at: usize, event: Event<u8>, asks: &[Ask], reply: bool, change: impl Fn(&mut State)) {
+        let last = asks.len() - 1;
+        self.event(event, |next| {
+            for (index, ask) in asks.iter().enumerate() {
+                next.processes[at].push(*ask, reply && index == last);
+            }
+            change(next);
+        });
+        if asks.len() > 1 && self.from.kills() < self.setup.kills {
+            let mut next = self.from.kill_runner();
+            next.processes[at].push(asks[0], false);
+            let label = if self.from.by_guard {
+                Label::GuardHalf(event)
+            } else {
+                Label::WorkerHalf(event)
+            };
+            self.out.push((label, next));
+        }
+    }
+
+    /// The first process that has something to be sent, if there is room.
+    fn unsent(&self) -> Option<usize> {
+        let first = self.from.processes.iter().position(|process| process.todo > 0)?;
+        (self.from.in_flight() < self.setup.limit).then_some(first)
+    }
+
+    fn finished(&self) -> bool {
+        self.from
+            .processes
+            .iter()
+            .all(|process| process.todo == 0 && !process.pending())
+    }
+
+    /// Every process that will not answer because it is dead.
+    fn bury(&mut self) {
+        for at in 0..self.setup.roles.len() {
+            let process = self.from.processes[at];
+            if process.sent > 0 && !process.alive() {
+                self.hidden("a dead process is given up", |next| {
+                    next.processes[at].sent = 0;
+                    next.processes[at].set(DIED);
+                });
+            }
+        }
+    }
+
+    /// Everything that may be done next.
+    pub(super) fn steps(&mut self) {
+        let from = self.from;
+        let setup = self.setup;
+        match from.at {
+            At::Idle => self.idle(),
+            At::Stopping => {
+                if from.guard != Actor::Alive {
+                    self.hidden("the worker takes itself off", |next| next.worker = Actor::Gone);
+                }
+            }
+            At::Begin => {
+                for cause in [Cause::Newborn, Cause::CodeServer] {
+                    self.hidden("given up before anything is frozen", |next| next.abandon(cause));
+                }
+                self.hidden("the window begins", |next| next.at = At::Tell(Phase::Freezing));
+            }
+            At::Tell(phase) => self.tell(phase),
+            At::Noting(phase) => self.noting(phase),
+            At::Freeze(group) => self.freezing(group),
+            At::Scan => self.scan(),
+            At::Hold => {
+                for at in 0..setup.roles.len() {
+                    if setup.is(at, Role::Starter)
+                        && from.processes[at].alive()
+                        && !from.processes[at].has(HELD_BY_VM)
+                    {
+                        self.event(Event::Hold(at as u8), |next| next.processes[at].set(HELD_BY_VM));
+                    }
+                }
+                self.hidden("who was born is frozen", |next| next.freeze(setup, Group::Born));
+            }
+            At::Ready => {
+                for cause in [
+                    Cause::CodeMoved,
+                    Cause::CodeServer,
+                    Cause::Rehearsal,
+                    Cause::Budget,
+                ] {
+                    self.hidden("given up before the swap", |next| next.abandon(cause));
+                }
+                if from.link != Link::Up {
+                    self.hidden("the driver is gone", |next| next.abandon(Cause::DriverGone));
+                }
+                self.hidden("ready to swap", |next| next.at = At::Tell(Phase::Swapping));
+            }
+            At::LastLook => {
+                let born = self.unforeseen().next().is_some();
+                if born || setup.others {
+                    self.hidden("somebody was born", |next| next.abandon(Cause::Newborn));
+                }
+                if !born {
+                    self.event(Event::Swap, |next| {
+                        next.at = At::Swapping;
+                        next.swap = Swap::Asked;
+                    });
+                }
+            }
+            At::Swapping => {
+                if let Swap::Answered(ok) = from.swap {
+                    self.event(Event::Swapped(ok), |next| {
+                        next.swap = Swap::Idle;
+                        if next.by_guard {
+                            next.migrate(setup);
+                        } else if ok {
+                            next.at = At::Swapped;
+                        } else {
+                            next.abandon(Cause::SwapRefused);
+                        }
+                    });
+                }
+            }
+            At::Swapped => {
+                let late: Vec<_> = self.unforeseen().collect();
+                self.hidden("a last look for newborns", |next| {
+                    for at in &late {
+                        next.processes[*at].set(LATE);
+                    }
+                    next.at = At::Going;
+                });
+            }
+            At::Going => {
+                if !self.let_starters_go() {
+                    self.hidden("to migrate", |next| next.migrate(setup));
+                }
+            }
+            At::Migrate => self.migrating(),
+            At::Silent => {
+                for at in 0..setup.roles.len() {
+                    if from.processes[at].has(OUT) {
+                        self.event(Event::Migrated(at as u8, false), |next| {
+                            next.processes[at].clear(OUT)
+                        });
+                    }
+                }
+                self.hidden("the silent are given up", |next| {
+                    for process in &mut next.processes {
+                        process.clear(OUT);
+                    }
+                    let rest = next.processes.iter().any(|process| process.todo > 0);
+                    next.at = if rest { At::Migrate } else { At::Judge };
+                });
+            }
+            At::Prove(at) => self.prove(at as usize),
+            At::Proving(at) => self.proving(at as usize),
+            At::Judge => {
+                if from.faults {
+                    self.hidden("to undo, if there is a way back", |next| {
+                        next.at = if next.by_guard {
+                            At::Undo
+                        } else {
+                            At::Tell(Phase::Undoing)
+                        };
+                    });
+                    self.hidden("no way back", |next| next.at = At::Degrade);
+                } else {
+                    self.hidden("all went well", |next| {
+                        next.end = End::Upgraded;
+                        next.told_thawing(setup);
+                    });
+                }
+            }
+            At::Undo => {
+                self.hidden("the old code cannot be purged in time", |next| {
+                    next.at = At::Degrade
+                });
+                self.event(Event::Back, |next| {
+                    if next.old_used {
+                        next.at = At::Degrade;
+                    } else {
+                        next.old_used = true;
+                        next.new_code = false;
+                        next.at = At::PutBack;
+                    }
+                });
+            }
+            At::PutBack => {
+                for at in 0..setup.roles.len() {
+                    if from.processes[at].has(IN)
+                        && !from.processes[at].has(DIED | ENDED)
+                        && setup.asks(at) > 0
+                    {
+                        self.event(Event::Ended(at as u8), |next| next.end_process(setup, at));
+                    }
+                }
+                let late: Vec<_> = self
+                    .unforeseen()
+                    .filter(|_| setup.repaired.undo_looks_for_the_late)
+                    .collect();
+                self.hidden("states go back", |next| {
+                    for at in &late {
+                        next.processes[*at].set(LATE);
+                    }
+                    next.requests(At::PuttingBack, |at, process| {
+                        let asks = if at < setup.roles.len() { setup.asks(at) } else { 0 };
+                        u8::from(process.has(IN) && !process.has(DIED | ENDED) && asks > 0)
+                    });
+                });
+            }
+            At::PuttingBack => self.putting_back(),
+            At::Ending(end) => self.ending(end),
+            At::Degrade => self.hidden("the failed are ended", |next| {
+                for process in &mut next.processes {
+                    if process.has(FAILED) {
+                        process.set(OUT);
+                    }
+                }
+                next.at = At::Ending(End::Degraded);
+            }),
+            At::Thaw(who) => self.thawing(who),
+            At::Forgive => self.hidden("supervisors forgive", |next| {
+                next.forgiven = next.bereft;
+                for at in 0..setup.roles.len() {
+                    if setup.is(at, Role::Supervisor) && next.bereft > 0 && !next.processes[at].has(FORGIVES)
+                    {
+                        next.processes[at].push(Ask::Stash, false);
+                    }
+                }
+                next.thaw(setup, Who::Sups);
+            }),
+            At::Aftermath => self.hidden("the aftermath is looked at", |next| {
+                let any = next.processes.iter().any(|process| process.has(ENDED));
+                for at in 0..setup.roles.len() {
+                    if any && setup.is(at, Role::Supervisor) && next.bereft > 0 {
+                        next.processes[at].push(Ask::Drop, false);
+                    }
+                    let process = &mut next.processes[at];
+                    if any && setup.target(at) && process.has(IN) && !process.alive() && !process.has(ENDED) {
+                        process.set(DIED);
+                    }
+                }
+                next.at = At::Done;
+            }),
+            At::Abandon(cause) => {
+                self.let_starters_go();
+                self.event(Event::Abandon(cause), |next| next.at = At::LetGo);
+            }
+            At::LetGo => self.let_go(),
+            At::Done => self.event(Event::Done, |next| {
+                next.unanswered();
+                next.reported = true;
+                for process in &mut next.processes {
+                    process.clear(FROZEN | MEMBER | HELD | OUT);
+                }
+                if next.by_guard {
+                    next.by_guard = false;
+                    next.noted = None;
+                    next.at = At::Result;
+                } else {
+                    next.inbox_done = next.guard == Actor::Alive;
+                    next.at = At::Idle;
+                }
+            }),
+            At::TakeOver => self.take_over(),
+            At::Settle => self.settle(),
+            At::Result | At::Nobody => {}
+        }
+    }
+
+    fn idle(&mut self) {
+        let from = self.from;
+        let again = from.attempt == 0 || (from.reported && from.end == End::Abandoned);
+        if from.guard != Actor::Alive && !self.setup.has(Mutant::NoGuard) {
+            self.hidden("the worker hears that the guard is gone", |next| {
+                next.at = At::Stopping
+            });
+        }
+        if from.link == Link::Up && again && from.attempt < self.setup.attempts {
+            let setup = self.setup;
+            self.hidden("a window is asked for", |next| {
+                next.attempt += 1;
+                next.at = At::Begin;
+                next.reported = false;
+                next.end = End::None;
+                (next.faults, next.bereft, next.scans) = (false, 0, 0);
+                (next.new_used, next.old_used) = (false, false);
+                for at in 0..setup.roles.len() {
+                    next.processes[at].clear(WINDOW);
+                    if setup.target(at) && next.processes[at].life != Life::Unborn {
+                        next.processes[at].set(IN);
+                    }
+                }
+            });
+        }
+        self.hidden("finish, or the time to live is over", |next| {
+            next.inbox_stop = next.guard == Actor::Alive;
+            next.at = At::Stopping;
+        });
+    }
+
+    fn tell(&mut self, phase: Phase) {
+        self.event(Event::Phase(phase), |next| {
+            if next.guard == Actor::Alive {
+                next.inbox_phase = Some(phase);
+            }
+            next.at = At::Noting(phase);
+        });
+    }
+
+    fn noting(&mut self, phase: Phase) {
+        let setup = self.setup;
+        let noted = self.from.guard == Actor::Alive && self.from.inbox_phase.is_none();
+        if noted
+            || self.from.guard != Actor::Alive
+                && (setup.has(Mutant::NoGuard) || !matches!(phase, Phase::Freezing | Phase::Swapping))
+        {
+            self.hidden("goes on", |next| {
+                next.heard |= setup.kills > 1 && next.guard == Actor::Killed;
+                match phase {
+                    Phase::Freezing if next.scans == 0 => next.freeze(setup, Group::Sups),
+                    Phase::Freezing => next.at = At::Hold,
+                    Phase::Swapping => next.at = At::LastLook,
+                    Phase::Proving => next.at = At::Prove(0),
+                    Phase::Undoing => next.at = At::Undo,
+                    Phase::Thawing => next.thaw(setup, Who::Others),
+                }
+            });
+        }
+        if self.from.guard != Actor::Alive
+            && matches!(phase, Phase::Freezing | Phase::Swapping)
+            && !setup.has(Mutant::NoGuard)
+        {
+            self.hidden("the guard is gone", |next| {
+                next.heard |= setup.kills > 1;
+                next.abandon(Cause::GuardDied);
+            });
+        }
+    }
+
+    fn freezing(&mut self, group: Group) {
+        let (from, setup) = (self.from, self.setup);
+        if let Some(at) = self.unsent() {
+            let migrates = setup.asks(at) > 0;
+            let asks: &[Ask] = if migrates {
+                &[Ask::Suspend, Ask::Stash]
+            } else {
+                &[Ask::Suspend]
+            };
+            self.send(at, Event::Suspend(at as u8), asks, true, |next| {
+                next.processes[at].todo -= 1;
+                next.processes[at].sent += 1;
+            });
+        }
+        for at in 0..setup.roles.len() {
+            let process = from.processes[at];
+            if process.ok + process.bad > 0 {
+                let take = |next: &mut State| {
+                    next.faults |= process.bad > 0;
+                    (next.processes[at].ok, next.processes[at].bad) = (0, 0);
+                    next.processes[at].set(FROZEN);
+                };
+                self.event(Event::Frozen(at as u8), take);
+                // Past the deadline: whoever this round was for is let go, asked or not.
+                self.hidden("an answer comes too late", |next| {
+                    take(next);
+                    for process in &mut next.processes {
+                        if process.has(MEMBER) {
+                            process.set(OUT);
+                        }
+                    }
+                    next.abandon(Cause::Budget);
+                });
+            }
+        }
+        let any_member = from.processes.iter().any(|process| process.has(MEMBER));
+        if setup.others && any_member {
+            self.hidden("the answer of another comes too late", |next| {
+                for process in &mut next.processes {
+                    if process.has(MEMBER) {
+                        process.set(OUT);
+                    }
+                }
+                next.abandon(Cause::Budget);
+            });
+        }
+        self.bury();
+        let pending = from
+            .processes
+            .iter()
+            .any(|process| process.alive() && process.pending());
+        if pending || setup.others {
+            self.hidden("the budget is gone", |next| {
+                for process in &mut next.processes {
+                    if process.alive() && process.pending() {
+                        process.set(OUT);
+                    }
+                }
+                next.abandon(Cause::Budget);
+            });
+            for at in 0..setup.roles.len() {
+                if from.processes[at].has(FROZEN) {
+                    self.release(at, false, |next| {
+                        next.processes[at].clear(FROZEN);
+                        next.processes[at].set(HELD);
+                    });
+                }
+            }
+        }
+        if self.finished() {
+            let held = from.processes.iter().any(|process| process.has(HELD));
+            if from.faults || setup.others {
+                self.hidden("a rehearsal failed", |next| next.abandon(Cause::Rehearsal));
+            }
+            if from.faults {
+                return;
+            }
+            if held && from.round >= setup.rounds {
+                self.hidden("calls never come to rest", |next| next.abandon(Cause::Budget));
+            } else if held {
+                self.hidden("who was let go is frozen again", |next| {
+                    next.round += 1;
+                    next.requests(At::Freeze(group), |_, process| u8::from(process.has(HELD)));
+                    for process in &mut next.processes {
+                        process.clear(HELD);
+                    }
+                });
+            } else {
+                if setup.others && from.round < setup.rounds {
+                    self.hidden("others are frozen again", |next| next.round += 1);
+                }
+                self.hidden("all are frozen", |next| match group {
+                    Group::Sups => next.freeze(setup, Group::Targets),
+                    Group::Targets | Group::Born => next.at = At::Scan,
+                });
+            }
+        }
+    }
+
+    /// Drop and resume.
+    fn release(&mut self, at: usize, reply: bool, change: impl Fn(&mut State)) {
+        let asks: &[Ask] = if self.setup.asks(at) > 0 {
+            &[Ask::Drop, Ask::Resume]
+        } else {
+            &[Ask::Resume]
+        };
+        self.send(at, Event::Resume(at as u8), asks, reply, change);
+    }
+
+    fn unforeseen(&self) -> impl Iterator<Item = usize> + use<'_> {
+        (0..self.setup.roles.len()).filter(|at| {
+            let process = &self.from.processes[*at];
+            self.setup.newborn(*at) && process.alive() && !process.has(IN)
+        })
+    }
+
+    fn scan(&mut self) {
+        let born: Vec<_> = self.unforeseen().collect();
+        if !born.is_empty() || self.setup.others {
+            self.hidden("a newborn nobody can place", |next| next.abandon(Cause::Newborn));
+            if self.from.scans < 3 {
+                self.hidden("a newborn", |next| {
+                    for at in &born {
+                        next.processes[*at].set(IN);
+                    }
+                    next.scans += 1;
+                    next.at = At::Tell(Phase::Freezing);
+                });
+            }
+        }
+        if born.is_empty() {
+            self.hidden("no newborn", |next| next.at = At::Ready);
+        }
+    }
+
+    /// Whether there are any.
+    fn let_starters_go(&mut self) -> bool {
+        let held: Vec<_> = (0..self.setup.roles.len())
+            .filter(|at| self.from.processes[*at].has(HELD_BY_VM))
+            .collect();
+        for at in &held {
+            self.event(Event::Go(*at as u8), |next| next.processes[*at].clear(HELD_BY_VM));
+        }
+        !held.is_empty()
+    }
+
+    fn let_go(&mut self) {
+        if self.let_starters_go() {
+            return;
+        }
+        let setup = self.setup;
+        match self.from.processes.iter().position(|process| process.has(OUT)) {
+            Some(at) if !setup.has(Mutant::NoResumeBehind) => {
+                self.release(at, false, |next| next.processes[at].clear(OUT))
+            }
+            _ => self.hidden("whoever is frozen is thawed", |next| {
+                next.end = End::Abandoned;
+                next.thaw(setup, Who::All);
+            }),
+        }
+    }
+
+    fn migrating(&mut self) {
+        let (from, setup) = (self.from, self.setup);
+        if let Some(at) = self.unsent() {
+            let first = from.by_guard && from.processes[at].todo == setup.asks(at);
+            let asks: &[Ask] = if first {
+                &[Ask::Restore, Ask::Change]
+            } else {
+                &[Ask::Change]
+            };
+            self.send(at, Event::Migrate(at as u8), asks, true, |next| {
+                next.processes[at].todo -= 1;
+                next.processes[at].sent += 1;
+            });
+        }
+        for at in 0..setup.roles.len() {
+            let process = from.processes[at];
+            if process.ok > 0 {
+                self.event(Event::Migrated(at as u8, true), |next| next.processes[at].ok -= 1);
+            }
+            if process.bad > 0 {
+                self.event(Event::Migrated(at as u8, false), |next| {
+                    next.processes[at].bad -= 1;
+                    next.processes[at].set(FAILED);
+                    next.faults = true;
+                });
+            }
+        }
+        if from
+            .processes
+            .iter()
+            .any(|process| process.alive() && process.pending())
+        {
+            self.hidden("code_changes do not return", |next| {
+                next.faults = true;
+                next.given_up(setup);
+                for process in &mut next.processes {
+                    if process.has(OUT) {
+                        process.set(FAILED);
+                    }
+                }
+                next.at = At::Silent;
+            });
+        }
+        self.bury();
+        if setup.others && !from.faults {
+            self.hidden("another failed to migrate", |next| next.faults = true);
+        }
+        if self.finished() {
+            self.hidden("all have answered or were given up", |next| {
+                next.at = match (next.faults, next.by_guard) {
+                    (true, _) => At::Judge,
+                    (false, true) => At::Prove(0),
+                    (false, false) => At::Tell(Phase::Proving),
+                };
+            });
+        }
+    }
+
+    fn prove(&mut self, at: usize) {
+        if at >= self.setup.roles.len() {
+            if self.setup.others {
+                self.hidden("another failed the proof", |next| {
+                    next.faults = true;
+                    next.at = At::Judge;
+                });
+            }
+            self.hidden("proven", |next| next.at = At::Judge);
+            return;
+        }
+        let process = self.from.processes[at];
+        self.hidden("not the one of its kind", |next| {
+            next.at = At::Prove(at as u8 + 1)
+        });
+        if self.setup.target(at)
+            && process.has(IN)
+            && !process.has(DIED)
+            && process.alive()
+            && process.mail == 0
+        {
+            self.send(
+                at,
+                Event::Prove(at as u8),
+                &[Ask::Resume, Ask::Suspend],
+                true,
+                |next| {
+                    next.processes[at].sent = 1;
+                    next.at = At::Proving(at as u8);
+                },
+            );
+        }
+    }
+
+    fn proving(&mut self, at: usize) {
+        let next_one = |next: &mut State| {
+            next.unanswered();
+            next.at = At::Prove(at as u8 + 1);
+        };
+        if self.from.processes[at].ok > 0 {
+            self.event(Event::Proven(at as u8, true), next_one);
+        } else {
+            // Dead, or not back in time.
+            self.event(Event::Proven(at as u8, false), |next| {
+                next.processes[at].set(FAILED);
+                next.faults = true;
+                next_one(next);
+            });
+        }
+    }
+
+    fn putting_back(&mut self) {
+        let (from, setup) = (self.from, self.setup);
+        if let Some(at) = self.unsent() {
+            self.send(
+                at,
+                Event::PutBack(at as u8),
+                &[Ask::Restore, Ask::Knock],
+                true,
+                |next| {
+                    next.processes[at].todo -= 1;
+                    next.processes[at].sent += 1;
+                },
+            );
+        }
+        for at in 0..setup.roles.len() {
+            if from.processes[at].ok > 0 {
+                self.hidden("an old state is back", |next| next.processes[at].ok = 0);
+            }
+        }
+        self.bury();
+        if from
+            .processes
+            .iter()
+            .any(|process| process.alive() && process.pending())
+        {
+            self.hidden("whoever does not come back is ended", |next| {
+                next.given_up(setup);
+                next.at = At::Ending(End::Reverted);
+            });
+        }
+        if self.finished() {
+            self.hidden("all states are back", |next| next.at = At::Ending(End::Reverted));
+        }
+    }
+
+    fn ending(&mut self, end: End) {
+        let setup = self.setup;
+        match self.from.processes.iter().position(|process| process.has(OUT)) {
+            Some(at) => self.event(Event::Ended(at as u8), |next| {
+                next.processes[at].clear(OUT);
+                next.end_process(setup, at);
+            }),
+            None if self.from.processes.iter().any(|process| process.todo > 0) => {
+                self.hidden("the others get theirs", |next| next.at = At::PuttingBack);
+            }
+            None => self.hidden("to thaw", |next| {
+                next.end = end;
+                for process in &mut next.processes {
+                    if end == End::Reverted && process.has(FAILED) && !process.alive() {
+                        process.set(ENDED);
+                    }
+                }
+                next.told_thawing(setup);
+            }),
+        }
+    }
+
+    fn thawing(&mut self, who: Who) {
+        let (from, setup) = (self.from, self.setup);
+        if let Some(at) = self.unsent() {
+            self.release(at, true, |next| {
+                next.processes[at].todo -= 1;
+                next.processes[at].sent += 1;
+            });
+        }
+        for at in 0..setup.roles.len() {
+            if from.processes[at].ok > 0 {
+                self.event(Event::Thawed(at as u8), |next| next.processes[at].ok = 0);
+            }
+        }
+        self.bury();
+        if from
+            .processes
+            .iter()
+            .any(|process| process.alive() && process.pending())
+        {
+            self.hidden("a resume stays unanswered", |next| {
+                for process in &mut next.processes {
+                    if process.alive() && process.pending() {
+                        (process.sent, process.ok) = (0, 0);
+                        process.mail &= 0x7777_7777_7777_7777;
+                        process.set(UNRESUMED);
+                    }
+                }
+            });
+        }
+        if self.finished() {
+            self.hidden("thawed", |next| {
+                next.unanswered();
+                next.at = match who {
+                    Who::All => At::Done,
+                    Who::Others => At::Forgive,
+                    Who::Sups => At::Aftermath,
+                };
+            });
+        }
+    }
+
+    fn take_over(&mut self) {
+        let setup = self.setup;
+        let Some(phase) = self.from.noted else {
+            return;
+        };
+        self.event(Event::TakeOver(phase), |next| {
+            next.heard |= setup.kills > 1;
+            for at in 0..setup.roles.len() {
+                if next.processes[at].has(IN) || setup.is(at, Role::Supervisor) {
+                    next.processes[at].set(FROZEN);
+                }
+            }
+            if phase == Phase::Freezing {
+                next.end = End::Abandoned;
+                next.thaw(setup, Who::All);
+            } else {
+                next.at = At::Settle;
+            }
+        });
+    }
+
+    /// The code server is asked for its path first, so a swap that is queued is over.
+    fn settle(&mut self) {
+        let (from, setup) = (self.from, self.setup);
+        if from.swap == Swap::Asked {
+            return;
+        }
+        let phase = from.noted;
+        if setup.has(Mutant::FinishTwice) && phase == Some(Phase::Swapping) {
+            self.event(Event::Swap, |next| {
+                next.swap = Swap::Asked;
+                next.at = At::Swapping;
+            });
+            return;
+        }
+        self.hidden("the guard decides", |next| {
+            next.swap = Swap::Idle;
+            match (phase, next.new_code) {
+                (Some(Phase::Swapping), true) => {
+                    if setup.repaired.guard_looks_for_the_late {
+                        for at in 0..setup.roles.len() {
+                            if setup.newborn(at) && next.processes[at].alive() && !next.processes[at].has(IN)
+                            {
+                                next.processes[at].set(LATE);
+                            }
+                        }
+                    }
+                    next.migrate(setup);
+                }
+                (Some(Phase::Proving), true) => {
+                    next.end = End::Upgraded;
+                    next.thaw(setup, Who::Others);
+                }
+                (Some(Phase::Undoing), true) => next.at = At::Undo,
+                (Some(Phase::Undoing), false) => next.at = At::PutBack,
+                (Some(Phase::Thawing), _) => next.thaw(setup, Who::Others),
+                _ => {
+                    next.end = End::Abandoned;
+                    next.thaw(setup, Who::All);
+                }
+            }
+        });
+    }
+}
