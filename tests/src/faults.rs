@@ -61,7 +61,8 @@ impl Probe {
                  Test ! {self(), kept},
                  All = fun All(Told, Struck) -> receive
                      {told, Actor, Event} ->
-                         All([[Actor | case is_tuple(Event) of true -> tuple_to_list(Event); false -> [Event] end] | Told], Struck);
+                         Words = case is_tuple(Event) of true -> tuple_to_list(Event); false -> [Event] end,
+                         All([[Actor | [case is_pid(W) of true -> list_to_binary(pid_to_list(W)); false -> W end || W <- Words]] | Told], Struck);
                      {struck, Actor, Point, What} -> All(Told, [[Actor, Point, What] | Struck])
                  after 0 -> {lists:reverse(Told), lists:reverse(Struck)} end end,
                  receive {end_trace, From} -> unregister(flyhot_trace), From ! {trace, All([], [])} end

@@ -228,6 +228,11 @@ impl Running {
     /// # Panics
     /// If the command ends without one, or after `limit`.
     pub fn wait_for(&mut self, what: &str, limit: Duration, wanted: impl Fn(&Value) -> bool) -> Event {
+        self.find(limit, wanted)
+            .unwrap_or_else(|| panic!("waited in vain for {what}\n{}", self.shown()))
+    }
+
+    fn find(&mut self, limit: Duration, wanted: impl Fn(&Value) -> bool) -> Option<Event> {
         let begun = Instant::now();
         let mut at = 0;
         loop {
@@ -237,13 +242,14 @@ impl Running {
                 if let Ok(json) = serde_json::from_str(line)
                     && wanted(&json)
                 {
-                    return Event { at: *at_time, json };
+                    return Some(Event { at: *at_time, json });
                 }
             }
-            match self.lines.recv_timeout(limit.saturating_sub(begun.elapsed())) {
-                Ok(line) => self.seen.push(line),
-                Err(_) => panic!("waited in vain for {what}\n{}", self.shown()),
-            }
+            self.seen.push(
+                self.lines
+                    .recv_timeout(limit.saturating_sub(begun.elapsed()))
+                    .ok()?,
+            );
         }
     }
 
@@ -252,6 +258,12 @@ impl Running {
         self.wait_for(&format!("step {step}"), RUN_LIMIT, |event| {
             event["event"] == "step_started" && event["step"] == step
         })
+    }
+
+    /// Whether it comes to `step`; if not it has ended.
+    pub fn comes_to(&mut self, step: &str) -> bool {
+        let wanted = |event: &Value| event["event"] == "step_started" && event["step"] == step;
+        self.find(RUN_LIMIT, wanted).is_some()
     }
 
     /// Kills it with SIGKILL.

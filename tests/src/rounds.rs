@@ -40,6 +40,16 @@ impl Random {
         Self(seed)
     }
 
+    /// A generator for what belongs to `seed`, which the test has from [`Random::seed`] or keeps as a case.
+    pub fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The number that all that comes from here follows from.
+    pub fn seed(&self) -> u64 {
+        self.0
+    }
+
     /// A number in `0..bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -13,7 +13,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use flyhot_tests::{Flyhot, Otp, Release, Run, Shop, wait_until};
+use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, wait_until};
 
 const NONE: [&str; 0] = [];
 
@@ -230,6 +230,86 @@ fn more_failures_than_their_supervisors_restart_cost_only_themselves() {
     assert_eq!(shop.probe().eval(supervisors), before, "{run}");
     clean(&shop, &run);
     held.answers();
+}
+
+fn befalls_the_worker(point: &str, what: &str) -> Fault {
+    Fault {
+        actor: "worker".to_owned(),
+        point: point.to_owned(),
+        nth: 1,
+        what: what.to_owned(),
+    }
+}
+
+/// The guard knows whom the worker had ended, but not by whom they were supervised.
+#[test]
+fn a_worker_that_dies_when_it_has_ended_processes_leaves_their_supervisor_forgiven() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let bad = release_bad_when(&v2, "N rem 10 =:= 7", "error(bad)");
+    let shop = Shop::of(&v1)
+        .carts(10)
+        .pool(100)
+        .node(|node| node.env("SHOP_POOL_RESTARTS", "2"))
+        .start();
+    let pids = shop.pool_pids();
+    let held = Held::new(&shop);
+    shop.probe().plan_faults(&[befalls_the_worker("thawing", "die")]);
+    let run = Flyhot::upgrade(&shop, &bad)
+        .args(["--no-rehearsal", "--revert-budget", "100ms"])
+        .faulty()
+        .run();
+    run.expect("degraded", 15);
+    assert_eq!(run.node(0)["processes"]["failed"], 10, "{run}");
+    wait_until("they were started again", SOON, || {
+        let pool = shop.pool();
+        (1..=100).all(|n| pool[n - 1].starts_with("{fresh,") == (n % 10 == 7))
+    });
+    let after = shop.pool_pids();
+    for n in 1..=100 {
+        assert_eq!(pids[n - 1] == after[n - 1], n % 10 != 7, "worker {n}: {run}");
+    }
+    clean(&shop, &run);
+    held.answers();
+}
+
+/// Whoever starts processes is held until the swap, and a failure found after it is undone later: in between they start
+/// on the new code.
+#[test]
+fn who_was_born_on_new_code_that_was_taken_back_is_named() {
+    let v1 = Release::shop(Otp::under_test(), "v1");
+    let bad = release(&Release::shop(Otp::under_test(), "v2"), "error(bad)");
+    let shop = Shop::of(&v1).carts(10).pool(10).start();
+    shop.probe().eval(
+        "register(midwife, spawn(fun() ->
+         Born = fun Born(N) ->
+             {ok, _} = gen_server:start(pool_worker, 1000 + N, []),
+             receive stop -> ok after 20 -> Born(N + 1) end
+         end,
+         Born(1)
+     end)), ok.",
+    );
+    shop.probe()
+        .plan_faults(&[befalls_the_worker("migrate", "{delay, 150}")]);
+    let run = Flyhot::upgrade(&shop, &bad)
+        .args(["--no-rehearsal", "--revert-budget", "20s"])
+        .faulty()
+        .run();
+    shop.probe().eval("exit(whereis(midwife), kill), ok.");
+    run.expect("reverted", 11);
+    let strays = shop.probe().json(
+        "[list_to_binary(pid_to_list(P)) || P <- processes(), {_, D} <- [process_info(P, dictionary)],
+         lists:keyfind('$initial_call', 1, D) =:= {'$initial_call', {pool_worker, init, 1}},
+         element(1, sys:get_state(P)) =:= fresh].",
+    );
+    let strays = strays.as_array().unwrap();
+    assert!(!strays.is_empty(), "nobody was born meanwhile: {run}");
+    for stray in strays {
+        reason(&run, "newborn", stray.as_str().unwrap());
+    }
+    clean(&shop, &run);
 }
 
 #[test]

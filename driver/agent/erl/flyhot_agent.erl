@@ -91,7 +91,7 @@
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
             ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
-            born = #{}, modes = #{}, unproven = [], bereft = #{}, late = [], unproved = false}).
+            born = #{}, modes = #{}, unproven = [], bereft = #{}, late = [], unproved = false, meanwhile = []}).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Called by the driver, each in a process of rex
@@ -1204,7 +1204,7 @@ window(Script, S0) ->
             W1 ->
                 W2 = W1#w{late = unforeseen(W1, S)},
                 starters_go(),
-                after_swap(W2, first)
+                born_meanwhile(after_swap(W2, first), S)
         catch throw:{abandon, Cause, Out, W1} ->
             starters_go(),
             abandon(Cause, Out, W1)
@@ -1497,6 +1497,12 @@ unforeseen(W, S) ->
                           end
                   end || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, W#w.born), P =/= self(), P =/= W#w.guard]).
 
+%% Who was born while the new code ran has a state of it, and the old code again.
+born_meanwhile(#w{swapped = reverted, meanwhile = There} = W, S) ->
+    Set = maps:from_list([{P, []} || P <- There]),
+    W#w{late = [T || {P, _, _} = T <- unforeseen(W, S), is_map_key(P, Set)]};
+born_meanwhile(W, _) -> W.
+
 %% Who starts children now would start one between the last look and the swap, and no supervisor may be there to be
 %% frozen: it does not run for these milliseconds, whatever it is. Should this process end, the VM lets it run.
 starters_stop(Born, W) ->
@@ -1723,7 +1729,7 @@ undo(Changed, W) ->
             ?AT(before_back),
             ?TELL(back),
             case try erlang:finish_loading(W#w.old) catch error:badarg -> badarg end of
-                ok -> ?AT(after_back), put_back(W);
+                ok -> ?AT(after_back), put_back(W#w{meanwhile = processes()});
                 _ -> degrade(W)
             end
     end.
@@ -1976,18 +1982,26 @@ take_over(#g{w = W, phase = Phase} = G) ->
     %% The swap runs in the code server, which goes on with it when the worker is dead: this is answered after it.
     Phase =:= freezing orelse code:get_path(),
     OnTarget = lists:all(fun({M, _, Target}) -> loaded_md5(M) =:= Target end, W#w.mods),
+    Undoing = W1#w{bereft = bereft(W1)},
     W2 = case {Phase, OnTarget} of
              {swapping, true} -> after_swap(W1#w{swapped = true}, again);
              %% Who was let run for an instant may have run on: nobody is migrated again or put back.
              {proving, true} -> thaw_swapped(W1#w{swapped = upgraded});
-             {undoing, true} -> thaw_swapped(undo([M || {M, Md5, _} <- W1#w.mods, Md5 =/= none], W1));
-             {undoing, false} -> thaw_swapped(put_back(W1));
+             {undoing, true} -> thaw_swapped(undo([M || {M, Md5, _} <- W1#w.mods, Md5 =/= none], Undoing));
+             {undoing, false} -> thaw_swapped(put_back(Undoing));
              {thawing, _} -> thaw_swapped(W1);
              _ -> (finish_times(thaw(W1#w.frozen, W1)))#w{swapped = {abandoned, worker_died}}
          end,
     forget_added(W2),
     ?TELL(done),
     G#g{w = none, phase = idle, result = report(W2)}.
+
+%% Whom the worker ended before it died has no links to tell its supervisor by: each is forgiven as many as are gone.
+bereft(W) ->
+    case length([P || {P, _} <- W#w.targets, not is_process_alive(P)]) of
+        0 -> #{};
+        Gone -> maps:from_list([{Sup, Gone} || {Sup, sup} <- W#w.sups])
+    end.
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Small things

@@ -180,7 +180,7 @@ reason_codes! {
     Straggler = "straggler", Warning;
     /// The node could not be frozen within the budget.
     FreezeBudget = "freeze_budget", Warning;
-    /// A process of an affected kind was started while the node was being frozen, or in the instant of the swap.
+    /// A process of an affected kind was started while the node was being frozen, or while the code was changed.
     Newborn = "newborn", Warning;
     /// code_change failed, exited, or returned what its behaviour does not allow, after the swap.
     MigrationFailed = "migration_failed", Warning;

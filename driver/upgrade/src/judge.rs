@@ -370,7 +370,7 @@ pub fn window(
             ReasonCode::Newborn,
             process_name(process),
             format!(
-                "{} was started in the very instant of the swap: its state may not be of the code it runs",
+                "{} was started while the code was changed: its state may not be of the code it runs",
                 process_name(process)
             ),
             "Look at its state, and restart it if it is not.",
