@@ -113,17 +113,19 @@ impl Work<'_> {
         plan: &mut Plan,
         steps: &mut Steps<'_>,
     ) -> Result<Vec<Reason>, AgentError> {
-        let jobs = seen.copies.jobs(plan);
-        if jobs.is_empty() {
+        let mut jobs = seen.copies.jobs(plan);
+        // The agent tries in the window what it rehearsed last: it is told where nothing of that is left.
+        if jobs.is_empty() && seen.untried.is_empty() {
             return Ok(Vec::new());
         }
         let begun = steps.begin(Step::Rehearse);
-        self.agent.stage(&seen.copies.beams(&jobs)).await?;
-        let copies = Command::Copies(seen.copies.names(&jobs));
-        self.agent
-            .slow("loading copies", &copies, flyhot_agent::copies_loaded)
-            .await?;
-        let mut jobs = jobs;
+        if !jobs.is_empty() {
+            self.agent.stage(&seen.copies.beams(&jobs)).await?;
+            let copies = Command::Copies(seen.copies.names(&jobs));
+            self.agent
+                .slow("loading copies", &copies, flyhot_agent::copies_loaded)
+                .await?;
+        }
         let mut accepted = Vec::new();
         loop {
             let command = rehearse::command(jobs, &self.policy, REHEARSAL);
@@ -145,7 +147,6 @@ impl Work<'_> {
             if !leave_to_the_window(&report.faults, seen, plan) {
                 return Ok(accepted);
             }
-            // The agent tries in the window what it rehearsed last, so it is told even where nothing is left.
             jobs = seen.copies.jobs(plan);
         }
     }

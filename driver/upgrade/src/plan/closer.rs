@@ -230,6 +230,10 @@ fn callbacks(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
                     "Export code_change/4: the mode is asked for when it is called.",
                 ));
             }
+            // A machine that is in another mode now has other callbacks.
+            if behaviour == Behaviour::GenStatem && !differences.is_same("callback_mode", 0) {
+                continue;
+            }
             let lost: Vec<String> = differences
                 .lost
                 .iter()
