@@ -154,7 +154,10 @@ fn an_accepted_failure_on_a_frozen_state_is_decided_by_the_code_change_too() {
 fn a_call_of_a_module_that_the_data_names_rules_the_rehearsal_out_and_nothing_else() {
     let (from, to) = (
         release("v1", "Casts"),
-        release("v2", "(list_to_existing_atom(string:lowercase(\"PRICE\"))):tax(Casts)"),
+        release(
+            "v2",
+            "(list_to_existing_atom(string:lowercase(\"PRICE\"))):tax(Casts)",
+        ),
     );
     let shop = shop(&from);
     let run = Flyhot::upgrade(&shop, &to).run();

@@ -334,6 +334,19 @@ fn a_shared_library_that_differs_is_cold_whatever_the_beams_are() {
         .args(["--accept", "library_changed"])
         .run();
     run.expect("planned", 0);
+
+    // With nothing else to do the node still does not run that release.
+    Flyhot::upgrade(&shop, &of("one", "v1"))
+        .run()
+        .expect("nothing_to_do", 0);
+    let run = Flyhot::upgrade(&shop, &of("two", "v1")).run();
+    run.expect("refused", 10);
+    assert_eq!(run.reason_codes(), ["library_changed"], "{run}");
+    let run = Flyhot::upgrade(&shop, &of("two", "v1"))
+        .args(["--accept", "library_changed"])
+        .run();
+    run.expect("nothing_to_do", 0);
+    assert_eq!(run.reason_codes(), ["library_changed"], "{run}");
 }
 
 #[test]
@@ -570,7 +583,9 @@ fn a_process_that_loops_in_old_code_is_named_and_ended_only_when_asked() {
     };
     let shop = small(&of("v1"));
     start(&shop, &["looping"]);
-    let pid = shop.probe().json("list_to_binary(pid_to_list(whereis(looping))).");
+    let pid = shop
+        .probe()
+        .json("list_to_binary(pid_to_list(whereis(looping))).");
     let pid = pid.as_str().unwrap();
     let run = Flyhot::upgrade(&shop, &of("v2")).run();
     run.expect("upgraded", 0);

@@ -15,7 +15,9 @@ mod target;
 pub use flyhot_events::{PhaseTimes, WayBack};
 
 pub use census::{Behaviour, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
-pub use plan::{Changes, KindPlan, Plan, PlanInput, accept, changes, elixir_name, plan, verdict};
+pub use plan::{
+    Changes, KindPlan, Plan, PlanInput, accept, changes, elixir_name, left_behind, plan, verdict,
+};
 pub use report::{
     AbandonCause, DrainReport, Fault, KnockReport, PersistReport, PrepareReport, RehearsalReport, Straggler,
     WayBackReport, WindowEnd, WindowReport,

@@ -3,6 +3,8 @@
 mod closer;
 mod predict;
 
+pub use closer::left_behind;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use flyhot_events::{PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Severity, Verdict, WayBack};

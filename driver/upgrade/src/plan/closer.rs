@@ -9,7 +9,7 @@ use flyhot_artifact::beam::compare::Differences;
 use flyhot_events::{Reason, ReasonCode};
 
 use super::{KindPlan, NAMED, PlanInput, elixir_name};
-use crate::{Behaviour, Fate};
+use crate::{Behaviour, Closer, Fate, Target};
 
 /// Callbacks without which a behaviour goes on as before.
 const OPTIONAL: [(&str, u32); 5] = [
@@ -32,7 +32,7 @@ pub(super) fn reasons(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut V
     callbacks(kinds, input, reasons);
     shape_unknown(kinds, input, &misshapen, reasons);
     timeouts(kinds, input, reasons);
-    libraries(input, reasons);
+    libraries(input.target, input.closer, reasons);
     compile_environment(input, reasons);
 }
 
@@ -346,9 +346,17 @@ fn timeouts(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason>
     }
 }
 
-fn libraries(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
-    for (application, release) in &input.target.libraries {
-        let Some(node) = input.closer.libraries.get(application) else {
+/// What a release holds beside modules and a node would not get, though its code is the release's already.
+pub fn left_behind(target: &Target, closer: &Closer, accepted: &BTreeSet<ReasonCode>) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    libraries(target, closer, &mut reasons);
+    super::accept(&mut reasons, accepted);
+    reasons
+}
+
+fn libraries(target: &Target, closer: &Closer, reasons: &mut Vec<Reason>) {
+    for (application, release) in &target.libraries {
+        let Some(node) = closer.libraries.get(application) else {
             continue;
         };
         let other: Vec<&str> = release
