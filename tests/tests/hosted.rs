@@ -107,7 +107,10 @@ fn one_that_dies_when_it_goes_on_is_caught_before_the_others_go_on() {
     assert_eq!(count_same("persistent_term:get(before)"), "19", "{run}");
     assert_eq!(shop.probe().eval(&format!("length({children}).")), "20", "{run}");
     assert_eq!(run.node(0)["processes"]["failed"], 1, "{run}");
-    assert!(run.reason_codes().contains(&"process_ended"), "{run}");
+    for code in ["prove_failed", "process_ended"] {
+        assert!(run.reason_codes().contains(&code), "{code}: {run}");
+    }
+    assert!(!run.reason_codes().contains(&"migration_failed"), "{run}");
     assert_eq!(shop.probe().suspended(), NONE, "{run}");
     assert_eq!(shop.probe().traces(), NONE, "{run}");
 }

@@ -72,7 +72,8 @@ fn shop(release: &Release) -> Shop {
     shop
 }
 
-/// Has `what` happen on the node once the rehearsal has begun: it waits for a worker that does not run until then.
+/// Has `what` happen on the node once the rehearsal has begun, or the knock where there is none: it waits for a worker
+/// that does not run until then.
 fn while_it_rehearses(shop: &Shop, what: &str) {
     shop.probe().eval(&format!(
         "Asked = fun(Asked, P) ->
@@ -162,4 +163,51 @@ fn a_manager_whose_second_handler_fails_is_put_back_whole() {
         "[gen_event:call('Elixir.Shop.QuietBus', H, count) || H <- [first_handler, second_handler]].";
     assert_eq!(shop.probe().eval(counts), "[2,2]", "{run}");
     judged(&shop, &run);
+}
+
+/// The swap is of what the plan saw, or it is not begun.
+#[test]
+fn code_that_somebody_else_loads_meanwhile_is_not_swapped_away() {
+    let (v1, v2) = releases("{ok, {v2, N}}");
+    let shop = shop(&v1);
+    while_it_rehearses(
+        &shop,
+        "begin
+             Forms = [{attribute, 1, module, late}, {attribute, 2, export, [{patched, 0}]},
+                      {function, 3, patched, 0, [{clause, 3, [], [], [{atom, 3, yes}]}]}],
+             {ok, late, Beam} = compile:forms(Forms),
+             {module, late} = code:load_binary(late, \"by hand\", Beam)
+         end",
+    );
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("not_quiesced", 14);
+    assert!(run.reason_codes().contains(&"code_moved"), "{run}");
+    assert_eq!(shop.probe().eval("late:patched()."), "yes", "{run}");
+    assert_eq!(
+        shop.probe().eval("gen_server:call(pool_1, version)."),
+        "v1",
+        "{run}"
+    );
+    judged(&shop, &run);
+}
+
+/// The same code loaded again is the code that the plan saw; but now there is old code, which the code server does not
+/// throw away for a swap.
+#[test]
+fn a_swap_that_the_code_server_refuses_leaves_everything_as_it_was() {
+    let (v1, v2) = releases("{ok, {v2, N}}");
+    let shop = shop(&v1);
+    while_it_rehearses(&shop, "{module, late} = code:load_file(late)");
+    let run = Flyhot::upgrade(&shop, &v2).args(["--no-rehearsal"]).run();
+    run.expect("refused", 10);
+    assert!(run.reason_codes().contains(&"swap_refused"), "{run}");
+    assert!(run.node(0)["window_us"].as_u64().unwrap() > 0, "{run}");
+    assert_eq!(
+        shop.probe().eval("gen_server:call(pool_1, version)."),
+        "v1",
+        "{run}"
+    );
+    judged(&shop, &run);
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("upgraded", 0);
 }

@@ -334,6 +334,19 @@ fn a_shared_library_that_differs_is_cold_whatever_the_beams_are() {
         .args(["--accept", "library_changed"])
         .run();
     run.expect("planned", 0);
+
+    // With nothing else to do the node still does not run that release.
+    Flyhot::upgrade(&shop, &of("one", "v1"))
+        .run()
+        .expect("nothing_to_do", 0);
+    let run = Flyhot::upgrade(&shop, &of("two", "v1")).run();
+    run.expect("refused", 10);
+    assert_eq!(run.reason_codes(), ["library_changed"], "{run}");
+    let run = Flyhot::upgrade(&shop, &of("two", "v1"))
+        .args(["--accept", "library_changed"])
+        .run();
+    run.expect("nothing_to_do", 0);
+    assert_eq!(run.reason_codes(), ["library_changed"], "{run}");
 }
 
 #[test]
@@ -550,5 +563,57 @@ fn an_upgrade_without_a_cause_has_no_reason() {
     run.expect("upgraded", 0);
     assert_eq!(run.reason_codes(), NONE, "{run}");
     assert_eq!(shop.probe().eval("sys:get_state(keeper)."), "v2");
+    clean(&shop);
+}
+
+/// A node keeps two versions of a module: what still runs the first is met when the third comes.
+#[test]
+fn a_process_that_loops_in_old_code_is_named_and_ended_only_when_asked() {
+    let of = |tag: &str| {
+        with(&[(
+            "looping",
+            format!(
+                "-module(looping).
+                 -export([start/0, tag/0]).
+                 start() -> {{ok, spawn(fun() -> register(looping, self()), loop() end)}}.
+                 loop() -> receive never -> ok end, loop().
+                 tag() -> {tag}.\n"
+            ),
+        )])
+    };
+    let shop = small(&of("v1"));
+    start(&shop, &["looping"]);
+    let pid = shop
+        .probe()
+        .json("list_to_binary(pid_to_list(whereis(looping))).");
+    let pid = pid.as_str().unwrap();
+    let run = Flyhot::upgrade(&shop, &of("v2")).run();
+    run.expect("upgraded", 0);
+    assert_eq!(about(&run, "lingerers"), NONE, "{run}");
+    assert_eq!(about(&run, "kind_not_migrated"), ["looping"], "{run}");
+
+    let next = || Flyhot::upgrade(&shop, &of("v3"));
+    let run = next().args(["--drain-timeout", "100ms"]).run();
+    run.expect("refused", 10);
+    assert_eq!(about(&run, "lingerers"), [format!("{pid} (looping)")], "{run}");
+    let sentence = found(&run, "lingerers")[0]["sentence"].as_str().unwrap();
+    assert!(sentence.contains("looping:loop/0"), "{run}");
+    assert_eq!(
+        shop.probe().eval("{is_pid(whereis(looping)), looping:tag()}."),
+        "{true,v2}"
+    );
+    let run = next()
+        .args(["--drain-timeout", "100ms", "--kill-lingerers"])
+        .run();
+    run.expect("upgraded", 0);
+    assert_eq!(
+        about(&run, "lingerers_killed"),
+        [format!("{pid} (looping)")],
+        "{run}"
+    );
+    assert_eq!(
+        shop.probe().eval("{whereis(looping), looping:tag()}."),
+        "{undefined,v3}"
+    );
     clean(&shop);
 }

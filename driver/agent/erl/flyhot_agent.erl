@@ -509,10 +509,14 @@ classify(Pid, Hosts) ->
                      end,
             {B, Host, Mods, Entry} = case lists:keyfind('$initial_call', 1, D) of
                                          {_, {M, F, A}} when is_atom(M) -> driven(Pid, {M, F, A}, St, Hosts);
-                                         _ -> {raw, IM, [IM], none}
+                                         _ -> raw(IM, St)
                                      end,
             {B, Host, Mods, Entry, Parent, Hib, Mem}
     end.
+
+%% One that a fun was spawned for began in apply; whose fun it is its outermost frame says.
+raw(erlang, [_ | _] = St) -> {M, _, _, _} = lists:last(St), {raw, M, [M], none};
+raw(IM, _) -> {raw, IM, [IM], none}.
 
 %% From OTP 28 on the behaviours wait in functions of their own.
 hibernates({erlang, hibernate, _}) -> true;

@@ -376,3 +376,90 @@ fn every_example_of_a_policy_file_is_one_and_together_they_have_every_key() {
         assert!(free || written, "no example has {}", key.name);
     }
 }
+
+/// The sections of docs/verdict.md: the code, and the tests in which it is given and in which it is not.
+fn verdict_sections() -> BTreeMap<String, (Vec<String>, Vec<String>)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/verdict.md");
+    let page = fs::read_to_string(path).unwrap();
+    let mut sections = BTreeMap::new();
+    for section in page.split("\n## ").skip(1) {
+        let (heading, text) = section.split_once('\n').unwrap();
+        let code = uncoded(heading).to_owned();
+        let last = text.trim_end().rsplit("\n\n").next().unwrap().replace('\n', " ");
+        let (given, not) = last
+            .strip_prefix("Given in ")
+            .and_then(|tests| tests.split_once("; not in "))
+            .unwrap_or_else(|| {
+                panic!(
+                    "docs/verdict.md, {code}: its last line must be \"Given in `TEST`, …; not in `TEST`, ….\""
+                )
+            });
+        let names =
+            |list: &str| -> Vec<String> { list.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+        assert!(
+            text.contains("\n```\n"),
+            "docs/verdict.md, {code}: it shows no sentence"
+        );
+        let twice = sections.insert(code.clone(), (names(given), names(not)));
+        assert!(twice.is_none(), "docs/verdict.md: {code} stands twice");
+    }
+    sections
+}
+
+/// The names of all tests of this repository.
+fn test_functions(directory: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            test_functions(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = fs::read_to_string(&path).unwrap();
+            let tests = source.split("#[test]\n").skip(1);
+            found.extend(tests.filter_map(|rest| {
+                let name = rest.split_once("fn ")?.1.split('(').next()?;
+                Some(name.to_owned())
+            }));
+        }
+    }
+}
+
+#[test]
+fn every_reason_has_a_section_of_the_verdict_and_tests_both_ways() {
+    let sections = verdict_sections();
+    let codes: BTreeSet<String> = ReasonCode::ALL
+        .iter()
+        .map(|code| code.name().to_owned())
+        .collect();
+    for code in &codes {
+        assert!(
+            sections.contains_key(code),
+            "docs/verdict.md has no section \"## `{code}`\": whoever adds a reason writes it there, with what it means, \
+             a real sentence, what to do, and the tests in which it is given and in which it is not"
+        );
+    }
+    for code in sections.keys() {
+        assert!(
+            codes.contains(code),
+            "docs/verdict.md has a section for {code}, which is no reason: remove it"
+        );
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut tests = BTreeSet::new();
+    for directory in ["driver", "tests/tests", "tests/src"] {
+        test_functions(&root.join(directory), &mut tests);
+    }
+    for (code, (given, not)) in &sections {
+        for (what, names) in [("in which it is given", given), ("in which it is not", not)] {
+            assert!(
+                !names.is_empty(),
+                "docs/verdict.md, {code}: it names no test {what}"
+            );
+            for name in names {
+                assert!(
+                    tests.contains(name),
+                    "docs/verdict.md, {code}: there is no test {name}; name one {what}"
+                );
+            }
+        }
+    }
+}

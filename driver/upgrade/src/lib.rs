@@ -17,7 +17,9 @@ pub use flyhot_events::{PhaseTimes, WayBack};
 
 pub use census::{Behaviour, Census, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
 pub use held::{Held, HeldCode, HeldReport};
-pub use plan::{Changes, KindPlan, Plan, PlanInput, accept, changes, elixir_name, plan, verdict};
+pub use plan::{
+    Changes, KindPlan, Plan, PlanInput, accept, changes, elixir_name, left_behind, plan, verdict,
+};
 pub use report::{
     AbandonCause, DrainReport, Fault, KnockReport, Lingerer, PersistReport, PrepareReport, RehearsalReport,
     RemoveReport, Straggler, WayBackReport, WindowEnd, WindowReport,

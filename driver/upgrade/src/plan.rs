@@ -4,6 +4,8 @@ mod closer;
 mod predict;
 mod wishes;
 
+pub use closer::left_behind;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use flyhot_events::{

@@ -462,6 +462,7 @@ fn each_reason_comes_from_its_cause() {
             case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
             case.target().code_change_4 = true;
             case.lost("open", 3);
+            case.same("callback_mode", 0);
             case.same("code_change", 3);
             case.same("code_change", 4);
         }),
@@ -634,6 +635,14 @@ fn no_reason_comes_from_what_is_no_cause() {
             case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
             case.target().code_change_4 = true;
             case.differences();
+        }),
+        // It is in another mode, which its code_change asks for.
+        (ReasonCode::CallbacksChanged, |case| {
+            case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
+            case.target().code_change_4 = true;
+            case.lost("open", 3);
+            case.same("code_change", 3);
+            case.same("code_change", 4);
         }),
         (ReasonCode::CompileConfigChanged, |_| {}),
         (ReasonCode::TimeoutRestarted, |_| {}),

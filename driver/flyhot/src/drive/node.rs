@@ -11,7 +11,7 @@ use flyhot_node::ConnectOptions;
 use flyhot_upgrade::judge;
 use flyhot_upgrade::{
     Calls, Census, Changes, Closer, HeldReport, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport,
-    changes, plan,
+    changes, left_behind, plan,
 };
 
 use super::agent::{Agent, AgentError};
@@ -166,8 +166,12 @@ impl Work<'_> {
         let mut seen = self.census(steps).await?;
         if seen.changes.is_nothing() {
             let mut outcome = NodeOutcome::untouched(node, OutcomeKind::NothingToDo);
-            if self.policy.persist && !self.request.plan_only {
-                outcome.reasons = self.persist_what_runs(&seen, steps).await?;
+            outcome.reasons = left_behind(&seen.target, &seen.closer, &self.policy.accept);
+            if judge::refuse(&outcome.reasons) {
+                outcome.outcome = OutcomeKind::Refused;
+            } else if self.policy.persist && !self.request.plan_only {
+                let unwritten = self.persist_what_runs(&seen, steps).await?;
+                outcome.reasons.extend(unwritten);
             }
             outcome.code_id = CodeIds {
                 before: Some(seen.before.clone()),
@@ -283,11 +287,7 @@ impl Work<'_> {
                 flyhot_agent::census,
             )
             .await?;
-        let closer = if changes.is_nothing() {
-            Closer::default()
-        } else {
-            closer::look(self.agent, release, &target, &facts, &changes, &census.kinds).await?
-        };
+        let closer = closer::look(self.agent, release, &target, &facts, &changes, &census.kinds).await?;
         let before = facts::code_id_before(&target, &facts, &on_disk);
         let after = facts::code_id_after(&target);
         let copies = Copies::judge(release, &target, &changes, &census.kinds);

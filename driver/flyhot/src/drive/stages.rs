@@ -116,18 +116,20 @@ impl Work<'_> {
         plan: &mut Plan,
         steps: &mut Steps<'_>,
     ) -> Result<Option<Ended>, AgentError> {
-        let jobs = seen.copies.jobs(plan);
-        if jobs.is_empty() {
+        let mut jobs = seen.copies.jobs(plan);
+        // The agent tries in the window what it rehearsed last: it is told where nothing of that is left.
+        if jobs.is_empty() && seen.untried.is_empty() {
             return Ok(None);
         }
         let begun = steps.begin(Step::Rehearse);
-        self.agent.stage(&seen.copies.beams(&jobs)).await?;
-        let copies = Command::Copies(seen.copies.names(&jobs));
-        self.agent
-            .slow("loading copies", &copies, flyhot_agent::copies_loaded)
-            .await?;
+        if !jobs.is_empty() {
+            self.agent.stage(&seen.copies.beams(&jobs)).await?;
+            let copies = Command::Copies(seen.copies.names(&jobs));
+            self.agent
+                .slow("loading copies", &copies, flyhot_agent::copies_loaded)
+                .await?;
+        }
         let patience = self.request.options.quiesce_timeout;
-        let mut jobs = jobs;
         let mut said = Vec::new();
         loop {
             let command = rehearse::command(jobs, &self.policy, patience);
@@ -153,7 +155,6 @@ impl Work<'_> {
             if !leave_to_the_window(&report.faults, seen, plan) {
                 break;
             }
-            // The agent tries in the window what it rehearsed last, so it is told even where nothing is left.
             jobs = seen.copies.jobs(plan);
         }
         plan.reasons.extend(said);

@@ -3,13 +3,13 @@
 //!
 //! Only what is known is said. Where the running code is not to be had, the sentence says that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flyhot_artifact::beam::compare::Differences;
 use flyhot_events::{Reason, ReasonCode};
 
 use super::{KindPlan, NAMED, PlanInput, elixir_name};
-use crate::{Behaviour, Fate};
+use crate::{Behaviour, Closer, Fate, Target};
 
 /// Callbacks without which a behaviour goes on as before.
 const OPTIONAL: [(&str, u32); 5] = [
@@ -32,7 +32,7 @@ pub(super) fn reasons(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut V
     callbacks(kinds, input, reasons);
     shape_unknown(kinds, input, &misshapen, reasons);
     timeouts(kinds, input, reasons);
-    libraries(input, reasons);
+    libraries(input.target, input.closer, reasons);
     compile_environment(input, reasons);
 }
 
@@ -230,6 +230,10 @@ fn callbacks(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
                     "Export code_change/4: the mode is asked for when it is called.",
                 ));
             }
+            // A machine that is in another mode now has other callbacks.
+            if behaviour == Behaviour::GenStatem && !differences.is_same("callback_mode", 0) {
+                continue;
+            }
             let lost: Vec<String> = differences
                 .lost
                 .iter()
@@ -342,9 +346,17 @@ fn timeouts(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason>
     }
 }
 
-fn libraries(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
-    for (application, release) in &input.target.libraries {
-        let Some(node) = input.closer.libraries.get(application) else {
+/// What a release holds beside modules and a node would not get, though its code is the release's already.
+pub fn left_behind(target: &Target, closer: &Closer, accepted: &BTreeMap<ReasonCode, String>) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    libraries(target, closer, &mut reasons);
+    super::accept(&mut reasons, accepted);
+    reasons
+}
+
+fn libraries(target: &Target, closer: &Closer, reasons: &mut Vec<Reason>) {
+    for (application, release) in &target.libraries {
+        let Some(node) = closer.libraries.get(application) else {
             continue;
         };
         let other: Vec<&str> = release

@@ -1,0 +1,181 @@
+//! What is called the same and what is not: builds of one module by every OTP.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    missing_docs
+)]
+
+#[path = "support/otp.rs"]
+mod otp;
+
+use std::fs;
+
+use flyhot_artifact::beam::Beam;
+use flyhot_artifact::beam::compare::{Differences, handles_timeout};
+use otp::{Otp, installations};
+
+/// init/1 calls a helper with a fun, a comprehension, a literal, strings, and a call of another module.
+const BASE: &str = "-module(m).
+    -export([init/1, start/2, handle_info/2, code_change/3, other/1]).
+    start(_, _) -> m:other([]).
+    init(Args) -> {ok, {state, helper(Args, length(Args) + 3), [X || X <- Args, is_atom(X)]}}.
+    helper(Args, N) when N > 5 ->
+        F = fun(X) -> {child, X, #{restart => permanent}} end,
+        {lists:map(F, Args), <<\"text\", N>>, io_lib:format(\"~p\", [N])};
+    helper(Args, _) -> {Args, none, none}.
+    handle_info(timeout, S) -> {noreply, [S]};
+    handle_info(_, S) -> {noreply, S}.
+    code_change(_, S, _) -> {ok, S}.
+    other(X) -> {one, X}.\n";
+
+/// Replacements in the base that make another build of it.
+type Change<'a> = &'a [(&'a str, &'a str)];
+
+/// The base, and what each change makes of it, compiled at once: most of the time goes into starting a compiler.
+fn builds(otp: &Otp, changes: &[Change<'_>]) -> Vec<Beam> {
+    let mut dirs = vec![];
+    for (at, change) in [&[][..]].iter().chain(changes).enumerate() {
+        let mut source = BASE.to_owned();
+        for (from, to) in *change {
+            assert!(source.contains(from), "{from}");
+            source = source.replace(from, to);
+        }
+        let dir = otp.dir(&at.to_string());
+        fs::write(dir.join("m.erl"), source).unwrap();
+        dirs.push(dir);
+    }
+    let compile = "[{ok, m} = compile:file(filename:join(D, \"m.erl\"), [{outdir, D}, deterministic])
+                    || D <- init:get_plain_arguments()], halt().";
+    let mut arguments = vec!["-noshell", "-eval", compile, "-extra"];
+    arguments.extend(dirs.iter().map(|dir| dir.to_str().unwrap()));
+    otp.run("erl", &arguments);
+    let read = |dir: &std::path::PathBuf| Beam::parse(&fs::read(dir.join("m.beam")).unwrap()).unwrap();
+    dirs.iter().map(read).collect()
+}
+
+fn differences(otp: &Otp, changes: &[Change<'_>]) -> Vec<Differences> {
+    let builds = builds(otp, changes);
+    let (base, changed) = builds.split_first().unwrap();
+    changed
+        .iter()
+        .map(|build| Differences::between(base, build).unwrap())
+        .collect()
+}
+
+fn same(differences: &Differences) -> Vec<String> {
+    differences.same.iter().map(ToString::to_string).collect()
+}
+
+/// A function with atoms, literals, imports and funs that move the numbers of all others.
+const NEW: &str = "aaa(X) -> [fun(Y) -> {fresh, atom, Y, #{a => [1, 2]}, ordsets:new()} end || _ <- X].";
+
+#[test]
+fn what_a_function_does_not_reach_changes_nothing_about_it() {
+    let (before, behind) = (format!("\n\n{NEW}\n start(_, _)"), format!("{NEW}\n other(X)"));
+    let export = ("start/2,", "start/2, aaa/1,");
+    for otp in installations() {
+        for differences in differences(
+            &otp,
+            &[
+                &[export, ("start(_, _)", &before)],
+                &[export, ("other(X)", &behind)],
+                &[("{one, X}", "{two, X, [a, b]}")],
+                &[("{noreply, [S]}", "{noreply, [S, {more}]}")],
+            ],
+        ) {
+            assert_eq!(same(&differences), ["code_change/3", "init/1", "start/2"]);
+            assert_eq!((differences.lost, differences.records), (vec![], vec![]));
+        }
+    }
+}
+
+#[test]
+fn whatever_a_function_reaches_makes_it_another() {
+    // A literal, integers, the order of elements, a fun's body, another module's function, a comprehension's filter,
+    // strings, which stand in a place of their own.
+    let of_init: &[Change<'_>] = &[
+        &[("#{restart => permanent}", "#{restart => transient}")],
+        &[("length(Args) + 3", "length(Args) + 4")],
+        &[("N > 5", "N > 6")],
+        &[("{Args, none, none}", "{none, Args, none}")],
+        &[("{child, X,", "{child, [X],")],
+        &[("lists:map", "lists:flatmap")],
+        &[("is_atom(X)", "is_list(X)")],
+        &[("<<\"text\", N>>", "<<\"tact\", N>>")],
+        &[("~p", "~w")],
+    ];
+    let unexported: Change<'_> = &[
+        ("code_change/3, ", ""),
+        ("code_change(_", "unused(_"),
+        ("other/1", "other/1, unused/3"),
+    ];
+    for otp in installations() {
+        for (differences, change) in differences(&otp, of_init).iter().zip(of_init) {
+            assert_eq!(same(differences), ["code_change/3", "start/2"], "{change:?}");
+        }
+        let others = differences(
+            &otp,
+            &[
+                &[("m:other([])", "m:other([a])")],
+                &[(
+                    "code_change(_, S, _) -> {ok, S}",
+                    "code_change(_, S, _) -> {ok, [S]}",
+                )],
+                unexported,
+            ],
+        );
+        assert_eq!(same(&others[0]), ["code_change/3", "init/1"]);
+        assert_eq!(same(&others[1]), ["init/1", "start/2"]);
+        assert_eq!(same(&others[2]), ["init/1", "start/2"]);
+        let lost: Vec<String> = others[2].lost.iter().map(ToString::to_string).collect();
+        assert_eq!(lost, ["code_change/3"]);
+    }
+}
+
+#[test]
+fn records_that_init_makes_and_timeouts_that_are_waited_for_are_seen() {
+    for otp in installations() {
+        let changes: &[Change<'_>] = &[
+            &[("{state, helper", "{state, new, helper")],
+            &[("{one, X}", "{one, X, X}")],
+            &[("handle_info(timeout,", "handle_info(ready,")],
+            // Known elsewhere only.
+            &[
+                ("handle_info(timeout,", "handle_info(ready,"),
+                ("{one,", "{timeout,"),
+            ],
+        ];
+        let found = differences(&otp, changes);
+        let [record] = &found[0].records[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!((&*record.tag, record.before, record.after), ("state", 3, 4));
+        // Tuples that other functions make are no states.
+        assert_eq!(found[1].records, []);
+        // The build that runs says it.
+        assert!(found.iter().all(|differences| differences.timeouts));
+        let waits: Vec<bool> = builds(&otp, changes)
+            .iter()
+            .map(|build| handles_timeout(build).unwrap())
+            .collect();
+        assert_eq!(waits, [true, true, true, false, false]);
+    }
+}
+
+#[test]
+fn damaged_code_is_an_error_and_never_a_panic() {
+    let otp = installations().remove(0);
+    let base = builds(&otp, &[]).remove(0);
+    let bytes = base.to_bytes();
+    for at in 12..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x11;
+        if let Ok(beam) = Beam::parse(&damaged) {
+            let _ = Differences::between(&base, &beam);
+            let _ = Differences::between(&beam, &base);
+        }
+    }
+}
