@@ -357,6 +357,11 @@ impl Hasher for Mix {
         self.write_u64(u64::from(one));
     }
 
+    fn write_u128(&mut self, one: u128) {
+        self.write_u64(one as u64);
+        self.write_u64((one >> 64) as u64);
+    }
+
     fn write_isize(&mut self, one: isize) {
         self.write_u64(one as u64);
     }

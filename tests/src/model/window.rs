@@ -2,7 +2,8 @@
 
 use super::machine::{
     Actor, Ask, At, DIED, ENDED, End, FAILED, FORGIVES, FROZEN, Group, HELD, HELD_BY_VM, IN, LATE, Label,
-    Life, Link, MEMBER, Mutant, NO, OUT, Role, Setup, State, Steps, Swap, UNRESUMED, WINDOW, Who,
+    Life, Link, MEMBER, Mutant, NO, NOBODY_WAITS, OUT, Process, Role, Setup, State, Steps, Swap, UNRESUMED,
+    WINDOW, Who,
 };
 use super::trace::{Cause, Event, Phase};
 
@@ -305,7 +306,8 @@ impl Run<'_> {
                 next.at = At::Stopping
             });
         }
-        if from.link == Link::Up && again && from.attempt < self.setup.attempts {
+        let reads = from.processes.iter().all(Process::reads);
+        if from.link == Link::Up && again && reads && from.attempt < self.setup.attempts {
             let setup = self.setup;
             self.hidden("a window is asked for", |next| {
                 next.attempt += 1;
@@ -718,7 +720,7 @@ impl Run<'_> {
                 for process in &mut next.processes {
                     if process.alive() && process.pending() {
                         (process.sent, process.ok) = (0, 0);
-                        process.mail &= 0x7777_7777_7777_7777;
+                        process.mail &= NOBODY_WAITS;
                         process.set(UNRESUMED);
                     }
                 }
