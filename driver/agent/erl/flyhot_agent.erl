@@ -12,12 +12,13 @@
 -export([start/1, call/1, evict/0, holder/0]).
 -export([worker/3, guard/3]).
 %% Run inside other processes by sys:replace_state.
--export([restore/1, restore_handler/1, drop/1, drop_handler/1, count_again/1]).
+-export([restore/1, restore_handler/1, drop/1, drop_handler/1, mark/1, count_again/1]).
 %% Run in a helper process of its own.
 -export([rehearse_apart/6]).
 
-%% Keys this module uses in process dictionaries. The first is in other processes, inside the window only.
+%% Keys this module uses in process dictionaries. The first two are in other processes, inside the window only.
 -define(STASH, '$flyhot_stash').
+-define(MARK, '$flyhot_mark').
 -define(STEP, '$flyhot_step').
 -define(HOLDER, '$flyhot_holder').
 
@@ -91,7 +92,8 @@
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
             ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
-            born = #{}, modes = #{}, unproven = [], bereft = #{}, late = [], unproved = false, meanwhile = []}).
+            born = #{}, modes = #{}, unproven = [], bereft = #{}, late = [], unproved = false, meanwhile = [],
+            hosts = #{}, seen_by_world = false}).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Called by the driver, each in a process of rex
@@ -1256,7 +1258,7 @@ new_window(#{modules := Mods, kinds := Kinds, budget_us := Budget, revert_us := 
     Targets = [{P, Id} || {Id, _, _} <- Kinds, P <- (maps:get(Id, S#s.kinds))#kind.pids]
         ++ [{P, Id} || {Id, _, _} <- Kinds, P <- (maps:get(Id, S#s.kinds))#kind.hib],
     Asked = lists:usort([M || #job{fate = {migrate, Ms}} = J <- maps:values(Jobs), Asked <- Ms, M <- [told(Asked, J)]]),
-    #w{pid = self(), dead = S#s.dead, guard = S#s.guard, script = Script, jobs = Jobs, mods = Mods, old = S#s.old,
+    #w{pid = self(), hosts = S#s.hosts, dead = S#s.dead, guard = S#s.guard, script = Script, jobs = Jobs, mods = Mods, old = S#s.old,
        new = S#s.new, limit = Limit, budget = Budget, revert = Revert, targets = Targets, sups = [{P, sup} || P <- Parents],
        vsns = maps:from_list([{M, vsn(M)} || M <- Asked])}.
 
@@ -1501,10 +1503,18 @@ unforeseen(W, S) ->
                           end
                   end || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, W#w.born), P =/= self(), P =/= W#w.guard]).
 
+%% The same for the guard, which did not take the census: whoever is affected and in no list, with those born since.
+unknown_to(W) ->
+    Changed = changed_modules(W),
+    Known = maps:from_list(W#w.targets),
+    [{P, unknown, Host} || P <- processes(), not is_map_key(P, Known), {B, Host, Mods, _, _, _, _} <- [classify(P, W#w.hosts)],
+                           migrates(B), affected(Mods, Changed)].
+
 %% Who was born while the new code ran has a state of it, and the old code again.
 born_meanwhile(#w{swapped = reverted, meanwhile = There} = W, S) ->
     Set = maps:from_list([{P, []} || P <- There]),
-    W#w{late = [T || {P, _, _} = T <- unforeseen(W, S), is_map_key(P, Set)]};
+    Unknown = case S of guard -> unknown_to(W); _ -> unforeseen(W, S) end,
+    W#w{late = [T || {P, _, _} = T <- Unknown, is_map_key(P, Set)]};
 born_meanwhile(W, _) -> W.
 
 %% Who starts children now would start one between the last look and the swap, and no supervisor may be there to be
@@ -1630,7 +1640,8 @@ migrate(W0, Mode) ->
         Now = now_us(),
         %% Past the budget only while answers still come in: giving up on a migration that gets on would cost more.
         case Now > W#w.deadline andalso Now - Last > patience(250, W) * 1000 of
-            true -> {stop, {Last, lists:foldl(fun({P, Id, _}, A) -> not_migrated(P, Id, <<"code_change did not return">>, A) end, W1, Pending)}};
+            %% Whoever waited behind these has still to be asked, or would be left on the old state.
+            true -> {without, Pending, {Now, lists:foldl(fun({P, Id, _}, A) -> not_migrated(P, Id, <<"code_change did not return">>, A) end, W1, Pending)}};
             false -> {without, [], {Last, W1}}
         end
     end,
@@ -1696,9 +1707,25 @@ prove_kind(Id, Pids, W) ->
             Ref = erlang:unique_integer([positive]),
             ?AT(proving_one),
             ?TELL({prove, P}),
+            Migrated = (maps:get(Id, W#w.jobs))#job.fate =/= keep,
+            Migrated andalso sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:mark/1}),
             sys(P, {W#w.dead, ok}, resume),
             sys(P, {self(), {Ref, P}}, suspend),
-            proven(P, Id, Ref, 0, now_us() + ?PROVE_MS * 1000, W)
+            W1 = proven(P, Id, Ref, 0, now_us() + ?PROVE_MS * 1000, W),
+            case Migrated andalso W1#w.nfaults =:= W#w.nfaults andalso went_on(P, W#w.dead) of
+                true -> W1#w{seen_by_world = true};
+                false -> W1
+            end
+    end.
+
+%% A message of that very instant may have come between resume and suspend, and whoever sent it may have its answer.
+went_on(P, Dead) ->
+    Ref = erlang:unique_integer([positive]),
+    Worker = self(),
+    sys(P, {Dead, ok}, {replace_state, fun(State) -> is_marked(State) orelse (Worker ! {went_on, Ref}), State end}),
+    sys(P, {self(), Ref}, flyhot_knock),
+    receive {Ref, _} -> receive {went_on, Ref} -> true after 0 -> false end
+    after ?PROVE_MS -> true
     end.
 
 proven(P, Id, Ref, Pause, Deadline, W) ->
@@ -1718,6 +1745,8 @@ not_proven(P, Id, Text, W) ->
 %% --- undo ---
 
 undo(#w{script = #{way_back := none}} = W) -> degrade(W);
+%% What the world has seen is not taken back.
+undo(#w{seen_by_world = true} = W) -> degrade(W);
 undo(W) ->
     Changed = [M || {M, Md5, _} <- W#w.mods, Md5 =/= none],
     Modes = maps:from_list([{Id, mode(H)} || {Id, #job{behaviour = gen_statem, host = H}} <- maps:to_list(W#w.jobs)]),
@@ -1767,20 +1796,19 @@ put_back(W0) ->
         back(P, maps:get(Id, W0#w.jobs), maps:get(Id, W0#w.modes, same), W0),
         sys(P, {self(), {Ref, T}}, flyhot_knock)
     end,
-    Deadline = now_us() + W0#w.revert + patience(?PROVE_MS, W0) * 1000,
     Idle = fun(Pending, Dead, {Last, W}) ->
         W1 = died(Dead, W),
         Now = now_us(),
-        case Now > Deadline orelse Now - Last > patience(?PROVE_MS, W) * 1000 of
-            %% One that never returned from its code_change cannot be called back from it.
-            true -> {stop, {Last, lists:foldl(fun({P, _}, A) -> end_process(P, A) end, W1, Pending)}};
+        case Now - Last > patience(?PROVE_MS, W) * 1000 of
+            %% One that never returned from its code_change cannot be called back from it; whoever waited behind it can.
+            true -> {without, Pending, {Now, end_processes([P || {P, _} <- Pending], undoing, W1)}};
             false -> {without, [], {Last, W1}}
         end
     end,
-    W1 = lists:foldl(fun({P, _}, A) -> end_process(P, A) end, W0, Lost),
+    W1 = end_processes([P || {P, _} <- Lost], undoing, W0),
     {_, W} = flow(Back, Ref, Send, fun(_, _, {_, A}) -> {now_us(), A} end, Idle, W0#w.limit, {now_us(), W1}),
-    Died = maps:from_list([{P, []} || P <- maps:keys(W#w.failed), not is_process_alive(P)]),
-    W#w{swapped = reverted, ended = maps:merge(W#w.ended, Died)}.
+    Died = maps:from_list([{P, {ref(P), []}} || P <- maps:keys(W#w.failed), not is_process_alive(P)]),
+    W#w{swapped = reverted, ended = maps:merge(Died, W#w.ended)}.
 
 back(P, #job{behaviour = gen_statem, host = H, told = T, mode = Old}, New, W) when Old =/= New ->
     %% The down call sets the callback_mode, and may touch the data too: the state goes in before and after.
@@ -1790,12 +1818,24 @@ back(P, #job{behaviour = gen_statem, host = H, told = T, mode = Old}, New, W) wh
 back(P, #job{behaviour = B}, _, W) -> restore(P, B, W).
 
 degrade(W) ->
-    W1 = lists:foldl(fun end_process/2, W, maps:keys(W#w.failed)),
+    W1 = end_processes(maps:keys(W#w.failed), degrading, W),
     W1#w{swapped = degraded}.
+
+%% The guard knows whom before they end: it could not tell them from others that died, and would say upgraded.
+end_processes([], _, W) -> W;
+end_processes(Ps, Phase, W0) ->
+    W = W0#w{failed = lists:foldl(fun(P, F) -> F#{P => []} end, W0#w.failed, Ps)},
+    tell_guard(Phase, W),
+    lists:foldl(fun end_process/2, W, Ps).
 
 %% Its supervisor, frozen or not, starts it again on the code that is current then.
 end_process(P, W) ->
     ?AT(ending),
+    Tables = case map_size(W#w.ended) < ?NAMED of
+                 true -> [text(ets:info(T, name)) || T <- ets:all(), ets:info(T, owner) =:= P, ets:info(T, heir) =:= none];
+                 false -> []
+             end,
+    Who = {ref(P), Tables},
     Links = case process_info(P, links) of {links, L} -> L; undefined -> [] end,
     Mon = monitor(process, P),
     exit(P, kill),
@@ -1803,7 +1843,7 @@ end_process(P, W) ->
     ?TELL({ended, P}),
     Bereft = lists:foldl(fun(Sup, B) -> B#{Sup => maps:get(Sup, B, 0) + 1} end, W#w.bereft,
                          [Sup || Sup <- Links, lists:keymember(Sup, 1, W#w.sups)]),
-    W#w{ended = (W#w.ended)#{P => []}, failed = (W#w.failed)#{P => []}, bereft = Bereft}.
+    W#w{ended = (W#w.ended)#{P => Who}, bereft = Bereft}.
 
 %% --- thaw ---
 
@@ -1854,7 +1894,7 @@ report(W) ->
     T = fun(K) -> maps:get(K, W#w.times, 0) end,
     #{'end' => End, by_guard => W#w.by =:= guard, affected => length(W#w.targets), migrated => Migrated, kept => Still,
       failed => Failed, died => Died, held => length(W#w.sups), faults => lists:reverse(W#w.faults),
-      ended => [ref(P) || P <- take(maps:keys(W#w.ended), ?NAMED)], stragglers => W#w.stragglers,
+      ended => take(maps:values(W#w.ended), ?NAMED), stragglers => W#w.stragglers,
       unresumed => [ref(P) || P <- take(W#w.unresumed, ?NAMED)], late => [ref(P) || {P, _, _} <- take(W#w.late, ?NAMED)], detail => W#w.detail, window_us => T(window),
       longest_us => W#w.longest, unproved => W#w.unproved,
       phases => {T(freeze), T(swap), T(migrate), T(prove), T(undo), T(thaw)}}.
@@ -1879,9 +1919,18 @@ handler_back({Module, Id, _} = Handler, L) when is_list(L) ->
     end;
 handler_back(Handler, _) -> Handler.
 
-drop(State) -> erase(?STASH), State.
+drop(State) -> erase(?STASH), erase(?MARK), State.
 
-drop_handler(Handler) -> erase(?STASH), Handler.
+drop_handler(Handler) -> drop(Handler).
+
+%% The states as they were before the process was let run for an instant: one, or one for each handler.
+mark(State) -> put(?MARK, [State | case get(?MARK) of L when is_list(L) -> L; _ -> [] end]), State.
+
+is_marked(State) ->
+    case get(?MARK) of
+        L when is_list(L) -> lists:member(State, L);
+        _ -> true
+    end.
 
 %% --- inside a supervisor whose children were ended ---
 
@@ -1988,17 +2037,18 @@ take_over(#g{w = W, phase = Phase} = G) ->
     OnTarget = lists:all(fun({M, _, Target}) -> loaded_md5(M) =:= Target end, W#w.mods),
     Undoing = W1#w{bereft = bereft(W1)},
     W2 = case {Phase, OnTarget} of
-             {swapping, true} -> after_swap(W1#w{swapped = true}, again);
+             {swapping, true} -> after_swap(W1#w{swapped = true, late = unknown_to(W1)}, again);
              %% Who was let run for an instant may have run on: nobody is migrated again or put back.
              {proving, true} -> thaw_swapped(W1#w{swapped = upgraded});
              {undoing, true} -> thaw_swapped(undo([M || {M, Md5, _} <- W1#w.mods, Md5 =/= none], Undoing));
              {undoing, false} -> thaw_swapped(put_back(Undoing));
+             {degrading, _} -> thaw_swapped(degrade(Undoing));
              {thawing, _} -> thaw_swapped(W1);
              _ -> (finish_times(thaw(W1#w.frozen, W1)))#w{swapped = {abandoned, worker_died}}
          end,
     forget_added(W2),
     ?TELL(done),
-    G#g{w = none, phase = idle, result = report(W2)}.
+    G#g{w = none, phase = idle, result = report(born_meanwhile(W2, guard))}.
 
 %% Whom the worker ended before it died has no links to tell its supervisor by: each is forgiven as many as are gone.
 bereft(W) ->

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use erl_dist::term::Term;
 use flyhot_upgrade::{
-    AbandonCause, Behaviour, Census, DrainReport, Fault, Held, HeldCode, HeldReport, Kind, KnockReport,
-    Lingerer, LoadedModule, NodeApplication, NodeFacts, NodeFunction, PersistReport, PhaseTimes,
+    AbandonCause, Behaviour, Census, DrainReport, Ended, Fault, Held, HeldCode, HeldReport, Kind,
+    KnockReport, Lingerer, LoadedModule, NodeApplication, NodeFacts, NodeFunction, PersistReport, PhaseTimes,
     PrepareReport, ProcessRef, RehearsalReport, RemoveReport, Straggler, WayBackReport, WindowEnd,
     WindowReport,
 };
@@ -630,7 +630,20 @@ pub fn window(term: &Term) -> Read<WindowReport> {
         died: count(report, "died")?,
         held: count(report, "held")?,
         faults: items(report, "faults")?.iter().map(fault).collect::<Read<_>>()?,
-        ended: processes(report, "ended")?,
+        ended: items(report, "ended")?
+            .iter()
+            .map(|ended| match as_tuple(ended) {
+                Some([who, tables]) => Ok(Ended {
+                    process: process(who)?,
+                    tables: as_list(tables)
+                        .or_malformed("tables")?
+                        .iter()
+                        .filter_map(as_text)
+                        .collect(),
+                }),
+                _ => Err(AnswerError::Malformed("who was ended")),
+            })
+            .collect::<Read<_>>()?,
         stragglers: stragglers(report, "stragglers")?,
         unresumed: processes(report, "unresumed")?,
         late: processes(report, "late")?,

@@ -343,13 +343,17 @@ pub fn window(
             "",
         ));
     }
-    found.extend(report.ended.iter().map(|process| {
+    found.extend(report.ended.iter().map(|ended| {
+        let tables = match ended.tables.as_slice() {
+            [] => String::new(),
+            tables => format!("; its ETS tables went with it: {}", tables.join(", ")),
+        };
         Reason::new(
             ReasonCode::ProcessEnded,
-            process_name(process),
+            process_name(&ended.process),
             format!(
-                "{} was ended; its supervisor starts it again with a fresh state",
-                process_name(process)
+                "{} was ended; its supervisor starts it again with a fresh state{tables}",
+                process_name(&ended.process)
             ),
             "Check what its state was needed for.",
         )

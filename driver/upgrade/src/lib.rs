@@ -21,8 +21,8 @@ pub use plan::{
     Changes, KindPlan, Plan, PlanInput, accept, changes, elixir_name, left_behind, plan, verdict,
 };
 pub use report::{
-    AbandonCause, DrainReport, Fault, KnockReport, Lingerer, PersistReport, PrepareReport, RehearsalReport,
-    RemoveReport, Straggler, WayBackReport, WindowEnd, WindowReport,
+    AbandonCause, DrainReport, Ended, Fault, KnockReport, Lingerer, PersistReport, PrepareReport,
+    RehearsalReport, RemoveReport, Straggler, WayBackReport, WindowEnd, WindowReport,
 };
 pub use script::{Fate, Rehearsal, Script, ScriptKind, ScriptModule};
 pub use target::{

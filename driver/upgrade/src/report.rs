@@ -96,6 +96,15 @@ pub struct KnockReport {
     pub stragglers: Vec<Straggler>,
 }
 
+/// A process that was ended for its supervisor to restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The process.
+    pub process: ProcessRef,
+    /// Its ETS tables without an heir, which went with it.
+    pub tables: Vec<String>,
+}
+
 /// How a window ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WindowEnd {
@@ -154,7 +163,7 @@ pub struct WindowReport {
     /// The first few failures in rehearsal, migration or proof.
     pub faults: Vec<Fault>,
     /// Of these, processes that were ended for their supervisors to restart.
-    pub ended: Vec<ProcessRef>,
+    pub ended: Vec<Ended>,
     /// Processes that did not answer a suspend: the first few.
     pub stragglers: Vec<Straggler>,
     /// Processes that did not answer their resume.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use flyhot_events::{ErrorKind, NodeOutcome, OutcomeKind, ReasonCode, WayBack};
 use flyhot_upgrade::judge::{self, Judgement, invariant_counts_add_up};
 use flyhot_upgrade::{
-    AbandonCause, Calls, Changes, Fault, NodeFunction, PersistReport, PhaseTimes, Plan, ProcessRef,
+    AbandonCause, Calls, Changes, Ended, Fault, NodeFunction, PersistReport, PhaseTimes, Plan, ProcessRef,
     RehearsalReport, Straggler, WindowEnd, WindowReport,
 };
 use proptest::prelude::*;
@@ -260,9 +260,13 @@ fn what_the_guard_finished_and_whom_the_window_ended_is_said() {
     upgraded.by_guard = true;
     assert_eq!(done(&upgraded).reasons[0].code, ReasonCode::GuardFinished);
     let mut degraded = report(WindowEnd::Degraded, [3, 0, 1, 0], 0);
-    degraded.ended = vec![process("<0.1.0>")];
+    degraded.ended = vec![Ended {
+        process: process("<0.1.0>"),
+        tables: vec!["prices".into()],
+    }];
     let codes: Vec<_> = done(&degraded).reasons.iter().map(|reason| reason.code).collect();
     assert_eq!(codes, [ReasonCode::MigrationFailed, ReasonCode::ProcessEnded]);
+    assert!(done(&degraded).reasons[1].sentence.contains("ETS tables went with it: prices"));
 }
 
 #[test]
