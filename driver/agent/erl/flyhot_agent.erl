@@ -335,7 +335,7 @@ free_bytes() ->
 modules(Mods) ->
     Sessions = sessions(),
     [{M, lists:any(fun(Traced) -> traced(M, Traced) end, Sessions), erlang:get_module_info(M, nifs) =/= [],
-      case With andalso running_beam(M) of {ok, Bin} -> plain(Bin); _ -> none end}
+      M:module_info(exports), case With andalso running_beam(M) of {ok, Bin} -> plain(Bin); _ -> none end}
      || {M, With} <- Mods, erlang:module_loaded(M)].
 
 %% How each session of tracing is asked: from OTP 27 on there are others beside the one of old, dbg's is among them.

@@ -55,6 +55,8 @@ pub struct LookedAt {
     pub traced: bool,
     /// Whether it has NIFs.
     pub nifs: bool,
+    /// What it exports, `name/arity`.
+    pub exports: Vec<String>,
     /// Its running code, where that was asked for and lies on the node's disk.
     pub code: Option<Vec<u8>>,
 }
@@ -505,10 +507,22 @@ pub fn modules(term: &Term) -> Read<Vec<LookedAt>> {
         .or_malformed("modules")?
         .iter()
         .map(|module| match as_tuple(module) {
-            Some([module, traced, nifs, code]) => Ok(LookedAt {
+            Some([module, traced, nifs, exports, code]) => Ok(LookedAt {
                 name: name(module)?,
                 traced: as_bool(traced).or_malformed("traced")?,
                 nifs: as_bool(nifs).or_malformed("nifs")?,
+                exports: as_list(exports)
+                    .or_malformed("exports")?
+                    .iter()
+                    .map(|export| match as_tuple(export) {
+                        Some([function, arity]) => Ok(format!(
+                            "{}/{}",
+                            as_atom(function).or_malformed("a function")?,
+                            as_u64(arity).or_malformed("an arity")?
+                        )),
+                        _ => Err(AnswerError::Malformed("an export")),
+                    })
+                    .collect::<Read<_>>()?,
                 code: as_bytes(code).map(<[u8]>::to_vec),
             }),
             _ => Err(AnswerError::Malformed("a module")),

@@ -275,6 +275,7 @@ fn a_closer_look_is_read() {
         ("crypto", false, true, &None)
     );
     assert_eq!((&*sv.name, sv.traced, sv.nifs), ("sv", true, false));
+    assert_eq!(sv.exports, ["init/1", "code_change/3"]);
     assert!(sv.code.as_ref().unwrap().starts_with(b"FOR1"));
     // A module of the runtime system has no file.
     assert_eq!((&*erlang.name, &erlang.code), ("erlang", &None));

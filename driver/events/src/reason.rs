@@ -144,6 +144,8 @@ reason_codes! {
     ShapeUnknown = "shape_unknown", Note;
     /// Callbacks that running processes rely on are gone or answer otherwise, and no changed code_change leads over.
     CallbacksChanged = "callbacks_changed", Warning;
+    /// Functions are not exported any more that a process inside the old code of another module may still call.
+    ExportRemoved = "export_removed", Note;
     /// The new code_change failed on the state of a live process in the rehearsal.
     RehearsalFailed = "rehearsal_failed", Cold;
     /// The new code_change of a kind cannot be rehearsed.

@@ -79,6 +79,8 @@ pub struct CloserModule {
     pub nifs: bool,
     /// Whether its handle_info/2 knows the message `timeout`.
     pub timeouts: bool,
+    /// Functions that the running code exports and the new code does not, `name/arity`.
+    pub lost: Vec<String>,
     /// What the running code and the new code differ in; `None` where the running code is not to be had, or nobody
     /// asked.
     pub differences: Option<Differences>,

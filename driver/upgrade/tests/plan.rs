@@ -449,6 +449,9 @@ fn each_reason_comes_from_its_cause() {
             case.structs();
             case.same("code_change", 3);
         }),
+        (ReasonCode::ExportRemoved, Verdict::Hot, |case| {
+            case.looked().lost.push("rate/1".into());
+        }),
         (ReasonCode::CallbacksChanged, Verdict::HotWithWarnings, |case| {
             case.lost("handle_info", 2);
             case.same("code_change", 3);
@@ -624,6 +627,9 @@ fn no_reason_comes_from_what_is_no_cause() {
         (ReasonCode::ShapeUnknown, |case| {
             case.record();
             case.same("code_change", 3);
+        }),
+        (ReasonCode::ExportRemoved, |case| {
+            case.differences();
         }),
         (ReasonCode::CallbacksChanged, |case| case.lost("handle_info", 2)),
         (ReasonCode::CallbacksChanged, |case| {

@@ -42,6 +42,7 @@ pub(super) async fn look(
             )
             .await?;
         for answer in answers {
+            let lost = lost(release, &answer.name, answer.exports);
             let old = answer.code.and_then(|code| Beam::parse(&code).ok());
             let new = beam(release, &answer.name);
             // Code that cannot be followed is not known, which the plan says.
@@ -51,6 +52,7 @@ pub(super) async fn look(
             let module = CloserModule {
                 traced: answer.traced,
                 nifs: answer.nifs,
+                lost,
                 timeouts: differences.as_ref().is_some_and(|found| found.timeouts),
                 differences,
             };
@@ -73,6 +75,18 @@ pub(super) async fn look(
         libraries: libraries(agent, target, facts).await?,
         environment: environment(agent, release, facts).await?,
     })
+}
+
+/// Of what a module exports on the node: what it does not in the release.
+fn lost(release: &Release, module: &str, exports: Vec<String>) -> Vec<String> {
+    let Some(new) = release.modules.get(module) else {
+        return Vec::new();
+    };
+    let kept: BTreeSet<String> = new.facts.exports.iter().map(ToString::to_string).collect();
+    exports
+        .into_iter()
+        .filter(|export| !kept.contains(export))
+        .collect()
 }
 
 fn beam(release: &Release, module: &str) -> Option<Beam> {

@@ -30,6 +30,7 @@ pub(super) fn reasons(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut V
         records(module, input, &mut misshapen, reasons);
     }
     callbacks(kinds, input, reasons);
+    exports(input, reasons);
     shape_unknown(kinds, input, &misshapen, reasons);
     timeouts(kinds, input, reasons);
     libraries(input.target, input.closer, reasons);
@@ -256,6 +257,35 @@ fn callbacks(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
                 ));
             }
         }
+    }
+}
+
+/// Functions that the running code exports and the new code does not: a process that was in the old code of another
+/// module at the swap may still call them, and meets the new code.
+fn exports(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    let lost: Vec<String> = input
+        .changes
+        .changed
+        .iter()
+        .filter_map(|module| Some((module, input.closer.modules.get(module)?)))
+        .flat_map(|(module, looked)| {
+            let shown = elixir_name(module);
+            looked.lost.iter().map(move |export| format!("{shown}.{export}"))
+        })
+        .collect();
+    if let Some(first) = lost.first() {
+        let named: Vec<&str> = lost.iter().take(NAMED).map(String::as_str).collect();
+        reasons.push(Reason::new(
+            ReasonCode::ExportRemoved,
+            first,
+            format!(
+                "{} functions are not exported any more: {}; a process that is inside the old code of another module at \
+                 the swap and calls one fails with undef",
+                lost.len(),
+                named.join(", ")
+            ),
+            "Keep them for one more release where that matters.",
+        ));
     }
 }
 
