@@ -245,8 +245,8 @@ fn a_line_that_applies_to_nothing_is_a_warning() {
     let (v1, v2) = (release("v1"), release("v2"));
     let shop = start(&v1);
     queues(&shop);
-    let hosts =
-        "[hosts]\nshop_prequeue = [\"shop_queue\", \"Shop.Nowhere\"]\nshop_preqeue = \"shop_queue\"\n";
+    let hosts = "[hosts]\nshop_prequeue = [\"shop_queue\", \"Shop.Nowhere\"]\nshop_preqeue = \"shop_queue\"\n\
+                 supervisor = \"shop_queue\"\n";
     let run = plan(&shop, &v2, hosts);
     run.expect("planned", 0);
     let subjects: Vec<_> = reasons(&run, "policy_unused")
@@ -258,7 +258,8 @@ fn a_line_that_applies_to_nothing_is_a_warning() {
         subjects,
         [
             (&"shop_preqeue".into(), warning),
-            (&"Shop.Nowhere".into(), warning)
+            (&"Shop.Nowhere".into(), warning),
+            (&"supervisor".into(), warning),
         ],
         "{run}"
     );
