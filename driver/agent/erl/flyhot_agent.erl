@@ -395,12 +395,17 @@ census(S) ->
     {{ok, #{kinds => [kind_term(K, S1) || K <- Kinds], silent => [ref(P) || P <- S1#s.silent]}}, S1#s{seen = (S1#s.seen)#{Self => [], S#s.guard => []}}}.
 
 kind_term(#kind{id = Id, behaviour = B, host = H, modules = Ms, n = N, hibernated = Hib, memory = Mem, parents = Parents} = K, S) ->
-    #{id => Id, behaviour => B, host => H, shows => shows(K#kind.entry, S#s.hosts), modules => Ms, processes => N, hibernated => Hib, memory_bytes => Mem,
+    #{id => Id, behaviour => B, host => H, shows => shows(K#kind.entry, H, S#s.hosts), modules => Ms, processes => N, hibernated => Hib, memory_bytes => Mem,
       supervisors => length([P || P <- maps:keys(Parents), is_map_key(P, S#s.sups)]),
       sample => [ref(P) || P <- lists:sublist(K#kind.pids, 3)]}.
 
-shows({M, _, _}, Hosts) when is_map_key(M, Hosts) -> M;
-shows(_, _) -> none.
+%% The module that was shown, where the user's words made another one of it: they never do of a supervisor or a manager.
+shows({M, _, _}, Host, Hosts) ->
+    case Hosts of
+        #{M := [Host | _]} -> M;
+        _ -> none
+    end;
+shows(_, _, _) -> none.
 
 %% Loads nothing: a module that this node would load when it is called is looked for on its disk.
 callable(M, F) ->
