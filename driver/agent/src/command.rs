@@ -132,6 +132,10 @@ pub enum Command<'a> {
     },
     /// The window.
     Window(&'a Script),
+    /// Asks which listeners run and could be paused.
+    Entry,
+    /// Pauses them.
+    Pause,
     /// Asks which code lies on the node's disk for some modules.
     Disk(Vec<String>),
     /// Writes files, in this order.
@@ -147,6 +151,8 @@ impl Command<'_> {
             Command::Facts => atom(FACTS),
             Command::Census => atom(CENSUS),
             Command::Finish => atom(FINISH),
+            Command::Entry => atom("entry"),
+            Command::Pause => atom("pause"),
             Command::Stage(pieces) => tuple([atom("stage"), list(pieces.iter().map(piece))]),
             Command::Copies(copies) => tuple([
                 atom("copies"),

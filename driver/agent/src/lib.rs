@@ -12,8 +12,8 @@ mod term;
 
 pub use answer::Started;
 pub use answer::{
-    AnswerError, DiskModule, agent_error, census, copies_loaded, disk, drain, facts, knock, persist, prepare,
-    rehearsal, started, way_back, window,
+    AnswerError, DiskModule, agent_error, census, copies_loaded, disk, drain, entry, facts, finished, knock,
+    persist, prepare, rehearsal, started, way_back, window,
 };
 pub use command::{
     CENSUS, Command, FACTS, FINISH, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, evict_answer,

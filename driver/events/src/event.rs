@@ -47,6 +47,8 @@ pub enum Step {
     Prepare,
     /// Judging what a revert would be.
     WayBack,
+    /// Pausing the listeners, and waiting for requests in changed modules to leave.
+    Entry,
     /// Asking affected processes whether they read their mailbox.
     Knock,
     /// Freeze, swap, migrate, prove, thaw.

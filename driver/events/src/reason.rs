@@ -130,6 +130,8 @@ reason_codes! {
     ModuleRemoved = "module_removed", Warning;
     /// The keys of a struct changed and its module has no code_change: states, messages and tables that hold one keep the old keys.
     ShapeChanged = "shape_changed", Warning;
+    /// A LiveComponent changed; what its components keep in the LiveViews is migrated by no code_change.
+    ComponentStateUnmigrated = "component_state_unmigrated", Warning;
     /// Whether the shape of a state changed cannot be known from a stripped module.
     ShapeUnknown = "shape_unknown", Note;
     /// The new code_change failed on the state of a live process in the rehearsal.
@@ -170,6 +172,10 @@ reason_codes! {
     MigrationFailed = "migration_failed", Warning;
     /// A process died when it was let run for an instant after its migration.
     ProveFailed = "prove_failed", Warning;
+    /// The new template of a LiveView cannot be rendered with the assigns that its processes have after the migration.
+    LiveViewNeedsAssign = "live_view_needs_assign", Warning;
+    /// Whether a LiveView renders after its migration could not be tried.
+    LiveViewNotRendered = "live_view_not_rendered", Note;
     /// A process ended during the window.
     ProcessDied = "process_died", Warning;
     /// A process was ended for its supervisor to restart it on the new code.
@@ -194,6 +200,12 @@ reason_codes! {
     GuardDied = "guard_died", Warning;
     /// A process may still be suspended by flyhot.
     StillSuspended = "still_suspended", Warning;
+    /// `--drain-entry` pauses listeners around the window: new connections are refused meanwhile.
+    EntryPaused = "entry_paused", Note;
+    /// A listener could not be paused, or there is none.
+    EntryNotPaused = "entry_not_paused", Warning;
+    /// A listener may still be paused by flyhot.
+    EntryStillPaused = "entry_still_paused", Warning;
     /// The freeze restarts the timeout of a gen_server that uses one.
     TimeoutRestarted = "timeout_restarted", Note;
 }

@@ -82,6 +82,7 @@ fn in_window(step: Option<Step>) -> bool {
             | Step::Drain
             | Step::Prepare
             | Step::WayBack
+            | Step::Entry
             | Step::Knock,
         ) => false,
     }

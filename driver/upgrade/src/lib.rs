@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod census;
+pub mod entry;
 pub mod judge;
 mod plan;
 mod report;
@@ -15,10 +16,11 @@ mod target;
 pub use flyhot_events::{PhaseTimes, WayBack};
 
 pub use census::{Behaviour, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
+pub use entry::{EntryReport, StillPaused};
 pub use plan::{Changes, KindPlan, Plan, PlanInput, changes, elixir_name, plan, verdict};
 pub use report::{
     AbandonCause, DrainReport, Fault, KnockReport, PersistReport, PrepareReport, RehearsalReport, Straggler,
-    WayBackReport, WindowEnd, WindowReport,
+    Unrendered, WayBackReport, WindowEnd, WindowReport,
 };
 pub use script::{Fate, Rehearsal, Script, ScriptKind, ScriptModule};
 pub use target::{CodeChange, Policy, Target, TargetApplication, TargetModule};

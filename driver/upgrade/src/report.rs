@@ -2,7 +2,7 @@
 
 use flyhot_events::PhaseTimes;
 
-use crate::ProcessRef;
+use crate::{ProcessRef, StillPaused};
 
 /// One process and what went wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +121,19 @@ pub enum AbandonCause {
     GuardDied,
 }
 
+/// A LiveView whose new template failed on its migrated assigns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unrendered {
+    /// The process whose assigns were tried.
+    pub process: ProcessRef,
+    /// Its view.
+    pub view: String,
+    /// The assign that was missing, as an Erlang term; `None` where it failed otherwise.
+    pub key: Option<String>,
+    /// What was raised; empty where a key was missing.
+    pub error: String,
+}
+
 /// What came of a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowReport {
@@ -150,6 +163,12 @@ pub struct WindowReport {
     pub unresumed: Vec<ProcessRef>,
     /// Processes of affected kinds that were first seen right after the swap: the first few.
     pub late: Vec<ProcessRef>,
+    /// Views whose template failed after the migration.
+    pub unrendered: Vec<Unrendered>,
+    /// Views that were not proven by rendering, and why: the first few.
+    pub not_rendered: Vec<(String, String)>,
+    /// Listeners that did not come back.
+    pub entry: Vec<StillPaused>,
     /// Free text the agent adds to its cause: a module, the code server's word.
     pub detail: String,
     /// From the first suspend to the last resume answer, microseconds.

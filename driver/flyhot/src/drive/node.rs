@@ -8,10 +8,10 @@ use flyhot_events::{
     CodeIds, ErrorKind, Event, NodeCensus, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Verdict,
 };
 use flyhot_node::ConnectOptions;
-use flyhot_upgrade::judge;
 use flyhot_upgrade::{
     Changes, Kind, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport, changes, plan,
 };
+use flyhot_upgrade::{entry, judge};
 
 use super::agent::{Agent, AgentError};
 use super::facts;
@@ -20,11 +20,14 @@ use super::rehearse::Copies;
 use super::steps::Steps;
 use super::{NodeError, NodeRequest};
 use crate::errors;
-use crate::options::{Direction, Options, Persist, Rehearsal, WayBackNeeded};
+use crate::options::{Direction, Entry, Options, Persist, Rehearsal, WayBackNeeded};
 
 /// How long each step of connecting may take. The node itself gives up on a handshake after 7 s
 /// (`net_kernel`, `setuptime`).
 const CONNECT_STEP: Duration = Duration::from_secs(7);
+
+/// How long the agent may take over the listeners: it asks them for 2 s, and pauses them for as long.
+pub(super) const ENTRY: Duration = Duration::from_secs(4);
 
 pub(super) async fn upgrade(
     request: &NodeRequest<'_>,
@@ -63,10 +66,25 @@ pub(super) async fn upgrade(
     let cleaning = steps.begin(Step::Cleanup);
     let finished = agent.finish().await;
     steps.done(cleaning, 1, Unit::Modules);
-    let mut outcome = outcome.map_err(|error| failed(request, &error))?;
-    if let Err(error) = finished {
+    let mut outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let mut failure = failed(request, &error);
+            // What was being done failed, and the entry did not come back behind it.
+            if let Ok(still) = finished
+                && !still.is_empty()
+            {
+                let mut outcome = NodeOutcome::untouched(request.node.to_string(), failure.kind.outcome());
+                outcome.reasons = entry::still_paused(&still);
+                failure.outcome = Some(Box::new(outcome));
+            }
+            return Err(failure);
+        }
+    };
+    match finished {
+        Ok(still) => outcome.reasons.extend(entry::still_paused(&still)),
         // The upgrade is what it is; a node that cannot be reached any more takes the agent off by itself.
-        outcome.reasons.push(Reason::new(
+        Err(error) => outcome.reasons.push(Reason::new(
             ReasonCode::WorkerDied,
             "agent",
             format!(
@@ -74,7 +92,7 @@ pub(super) async fn upgrade(
                 errors::chain(&error)
             ),
             "Where the connection was lost it leaves the node by itself within 30 s.",
-        ));
+        )),
     }
     Ok(outcome)
 }
@@ -86,6 +104,7 @@ fn policy(options: &Options) -> Policy {
         rehearse: options.rehearsal == Rehearsal::On,
         persist: options.persist == Persist::On,
         require_way_back: options.way_back == WayBackNeeded::Exact,
+        drain_entry: options.entry == Entry::Paused,
         down: options.direction == Direction::Down,
         window_budget_us: us(options.window_budget),
         revert_budget_us: us(options.revert_budget),
@@ -296,19 +315,35 @@ impl Work<'_> {
             .collect())
     }
 
-    pub(super) async fn plan(&self, seen: &Seen) -> Result<Plan, AgentError> {
-        let affected = affected(seen);
-        let way_back: WayBackReport = self
-            .agent
+    pub(super) async fn way_back(&self, seen: &Seen) -> Result<WayBackReport, AgentError> {
+        self.agent
             .slow(
                 "judging the way back",
                 &Command::WayBack {
-                    kinds: affected,
+                    kinds: affected(seen),
                     modules: seen.changes.changed.clone(),
                 },
                 flyhot_agent::way_back,
             )
-            .await?;
+            .await
+    }
+
+    pub(super) async fn plan(&self, seen: &Seen) -> Result<Plan, AgentError> {
+        let way_back = self.way_back(seen).await?;
+        let entry = if self.policy.drain_entry {
+            let asked = self
+                .agent
+                .timed(
+                    "looking for listeners",
+                    &Command::Entry,
+                    ENTRY,
+                    flyhot_agent::entry,
+                )
+                .await?;
+            Some(asked)
+        } else {
+            None
+        };
         Ok(plan(&PlanInput {
             target: &seen.target,
             facts: &seen.facts,
@@ -317,6 +352,7 @@ impl Work<'_> {
             code_changes: &seen.copies.code_changes,
             drifted: &seen.drifted,
             way_back: &way_back,
+            entry: entry.as_ref(),
             policy: &self.policy,
         }))
     }
