@@ -186,7 +186,7 @@ fn rank(kind: ErrorKind) -> (bool, ExitCode) {
 
 #[cfg(test)]
 mod tests {
-    use flyhot_events::Reason;
+    use flyhot_events::{Reason, ReasonCode};
     use proptest::prelude::*;
 
     use super::*;

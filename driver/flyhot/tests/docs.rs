@@ -241,7 +241,7 @@ fn every_value_is_documented_and_no_other() {
         ),
         (
             "### Step",
-            every!(Step: Read, Connect, Census, Stage, Rehearse, Drain, Prepare, WayBack, Knock, Window, Persist,
+            every!(Step: Read, Connect, Census, Stage, Rehearse, Drain, Prepare, WayBack, Entry, Knock, Window, Persist,
                 Cleanup)
             .to_vec(),
         ),
