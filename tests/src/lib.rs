@@ -46,7 +46,7 @@ pub use process::{Process, signal};
 pub use release::{Release, ShopBuild};
 pub use rounds::{Random, rounds};
 pub use scratch::{Scratch, workspace};
-pub use shapes::{Comers, Line, Shapes};
+pub use shapes::{Comers, Line, Shapes, Visit};
 pub use shop::{Cart, Shop, ShopBuilder};
 pub use traffic::{Sample, Tally, Traffic, TrafficBuilder};
 pub use variant::Variant;

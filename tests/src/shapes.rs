@@ -278,10 +278,13 @@ fn get(port: u16, path: &str) -> std::io::Result<String> {
     Line::open(port)?.get(path)
 }
 
+/// When a client was answered and what, or why not.
+pub type Visit = (Instant, Result<String, String>);
+
 /// Clients that come all the time, each with a connection of its own for one request.
 pub struct Comers {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Vec<(Instant, Result<String, String>)>>>,
+    threads: Vec<JoinHandle<Vec<Visit>>>,
 }
 
 impl Comers {
@@ -311,7 +314,7 @@ impl Comers {
     }
 
     /// Ends them: when each was answered and what, or why not; in order.
-    pub fn stop(self) -> Vec<(Instant, Result<String, String>)> {
+    pub fn stop(self) -> Vec<Visit> {
         self.stop.store(true, Ordering::Relaxed);
         let mut came: Vec<_> = self
             .threads
