@@ -1,9 +1,10 @@
 %% The Erlang half of flyhot: one module, handed to a node for the time of the work and unloaded afterwards.
 %%
 %% It decides nothing that the script leaves open, reads no configuration, opens no file but those it is told to
-%% write, never logs, never touches persistent_term, starts nothing but its worker and its guard (and helpers that
-%% run a code_change on a copy of a state), and leaves no fun of its own in a state: what other processes run of it
-%% they run once, inside sys, which keeps the state when a fun's module is gone.
+%% write, never logs, never touches persistent_term, starts nothing but its worker and its guard (and helpers with a
+%% deadline that run a code_change or a template on a copy of a state, or ask a listener), and leaves no fun of its own
+%% in a state: what other processes run of it they run once, inside sys, which keeps the state when a fun's module is
+%% gone.
 %%
 %% Worker: performs the commands, one at a time. Guard: knows every process before it is suspended, and thaws or
 %% finishes when the worker ends early. docs/upgrade.md has the window in prose; driver/agent/src/terms.rs is the one home of the terms.
@@ -63,6 +64,18 @@
 %% Reductions in that time that show a worker at work: one that is stuck in a call spends none, and whatever else it
 %% waits for has a deadline of its own.
 -define(PROGRESS, 1000).
+%% A page renders in a tenth of a millisecond (measured, phoenix-facts 3.4); one that takes this long waits for somebody,
+%% who may be frozen. All views together may take four times that: they are frozen meanwhile.
+-define(RENDER_MS, 250).
+-define(RENDERS_MS, 1000).
+%% A listener ends or starts its acceptors within milliseconds, a hundred of them too; one that needs as long as a thaw
+%% may hangs.
+-define(ENTRY_MS, 2000).
+%% Between two tries to open a port again that something else holds for a moment.
+-define(ENTRY_PAUSE_MS, 50).
+%% A driver that has had the entry paused asks again within half a second; one that says nothing for so long has stopped
+%% without its connection breaking, and a node that takes no connections must not wait for the tick that finds out.
+-define(ENTRY_IDLE_MS, 5000).
 %% A supervisor that gives up sends all its children their exit at once; those that trap exits may take longer.
 -define(AFTERMATH_MS, 200).
 %% The worker's heap from the start, words: 8 MB, so that a window of ten thousand processes is not spent collecting
@@ -84,16 +97,18 @@
                parents = #{}}).
 %% What is asked of the processes of one kind in the window.
 %% told: the module whose old vsn its code_change is told, where that is one for all.
--record(job, {behaviour, fate, how, host, told, mode = same, calls_back = true}).
+%% view: the LiveView whose pages the processes are.
+-record(job, {behaviour, fate, how, host, told, mode = same, calls_back = true, view = none}).
+%% entry: the listeners that are paused.
 -record(s, {driver, pid, guard, gmon, dead, staged = #{}, kinds = #{}, by_key = #{}, seen = #{},
             sups = #{}, silent = [], rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined,
-            hosts = #{}}).
+            hosts = #{}, entry = []}).
 %% A window: targets are {Pid, KindId}.
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
             ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
             born = #{}, modes = #{}, unproven = [], bereft = #{}, late = [], unproved = false, meanwhile = [],
-            hosts = #{}, seen_by_world = false}).
+            hosts = #{}, seen_by_world = false, unrendered = [], not_rendered = []}).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Called by the driver, each in a process of rex
@@ -195,9 +210,10 @@ worker(Starter, Ref, #{driver := Driver, pid := DriverPid, holder := Holder}) ->
 loop(#s{gmon = GMon, driver = Driver} = S) ->
     receive
         {?MODULE, From, finish} ->
+            {Still, S1} = entry_back(S),
             forget(),
-            stop_guard(S),
-            answer(From, {ok, done});
+            stop_guard(S1),
+            answer(From, {ok, #{entry => Still}});
         {?MODULE, From, {window, Script}} ->
             %% A bug in here must not end with an answer while processes are suspended: the guard lets them go.
             {Answer, S1} = try window(maps:from_list(Script), S)
@@ -220,20 +236,25 @@ loop(#s{gmon = GMon, driver = Driver} = S) ->
                 false -> answer(From, busy), loop(S)
             end;
         {nodedown, Driver} ->
-            loop(S#s{orphan = true});
+            {_, S1} = entry_back(S),
+            loop(S1#s{orphan = true});
         {'DOWN', GMon, process, _, _} ->
             %% Nothing is suspended between commands; without a guard there will be no more of them.
+            entry_back(S),
             forget(),
             unload();
         _ -> loop(S)
-    after case S#s.orphan of true -> orphan_ms(S); false -> infinity end ->
-        forget(),
-        stop_guard(S),
-        unload()
+    after idle_ms(S) ->
+        case S of
+            #s{orphan = true} -> forget(), stop_guard(S), unload();
+            _ -> {_, S1} = entry_back(S), loop(S1)
+        end
     end.
 
-orphan_ms(#s{result = undefined}) -> 0;
-orphan_ms(_) -> ?RESULT_TTL_MS.
+idle_ms(#s{orphan = true, result = undefined}) -> 0;
+idle_ms(#s{orphan = true}) -> ?RESULT_TTL_MS;
+idle_ms(#s{entry = []}) -> infinity;
+idle_ms(_) -> ?ENTRY_IDLE_MS.
 
 answer({Pid, Ref}, Answer) -> Pid ! {Ref, Answer}.
 
@@ -266,6 +287,8 @@ command({drain, Mods, Ms, Kill}, S) -> step(drain, S, fun(S1) -> {{ok, drain(Mod
 command({prepare, Mods}, S) -> step(prepare, S, fun(S1) -> prepare(Mods, S1) end);
 command({way_back, Ids, Mods}, S) -> step(way_back, S, fun(S1) -> {{ok, way_back(Ids, Mods, S1)}, S1} end);
 command({knock, Ids, Ms, Limit}, S) -> step(knock, S, fun(S1) -> {{ok, knock(Ids, Ms, Limit, S1)}, S1} end);
+command(entry, S) -> step(entry, S, fun(S1) -> {Found, Not} = listeners(S1), {{ok, #{listeners => [listener_name(L) || L <- Found], not_paused => Not}}, S1} end);
+command(pause, S) -> step(pause, S, fun pause/1);
 command({disk, Mods}, S) -> {{ok, disk(Mods)}, S};
 command({modules, Mods}, S) -> step(facts, S, fun(S1) -> {{ok, modules(Mods)}, S1} end);
 command({libraries, Apps}, S) -> step(facts, S, fun(S1) -> {{ok, libraries(Apps)}, S1} end);
@@ -515,7 +538,11 @@ classify(Pid, Hosts) ->
                          _ -> none
                      end,
             {B, Host, Mods, Entry} = case lists:keyfind('$initial_call', 1, D) of
-                                         {_, {M, F, A}} when is_atom(M) -> driven(Pid, {M, F, A}, St, Hosts);
+                                         {_, {M, F, A}} when is_atom(M) ->
+                                             case page(D, {M, F, A}, St, Hib) of
+                                                 none -> driven(Pid, {M, F, A}, St, Hosts);
+                                                 PageHost -> {gen_server, PageHost, [M], {M, F, A}}
+                                             end;
                                          _ -> raw(IM, St)
                                      end,
             {B, Host, Mods, Entry, Parent, Hib, Mem}
@@ -524,6 +551,31 @@ classify(Pid, Hosts) ->
 %% One that a fun was spawned for began in apply; whose fun it is its outermost frame says.
 raw(erlang, [_ | _] = St) -> {M, _, _, _} = lists:last(St), {raw, M, [M], none};
 raw(IM, _) -> {raw, IM, [IM], none}.
+%% The host of a LiveView or of a channel. Phoenix's own gen_server names the user's module as its start once that was
+%% mounted or joined, and labels the process; releases before the labels are known by a function that only such modules
+%% have. Anybody may start a process by a function of that name: it is of Phoenix only where Phoenix's module is loaded
+%% and gen_server runs it, as far as its stack tells.
+page(D, {M, F, 3}, St, Hib) ->
+    case [P || {Start, _, _, _} = P <- pages(), Start =:= F] of
+        [{_, Host, Label, Mark}] ->
+            Labelled = case lists:keyfind('$process_label', 1, D) of {_, {Label, M, _}} -> true; _ -> false end,
+            Runs = case engine(lists:reverse(St)) of
+                       gen_server -> true;
+                       unknown -> Labelled orelse Hib;
+                       _ -> false
+                   end,
+            case Runs andalso exports(Host, code_change, 3) andalso (Labelled orelse exports(M, Mark, 0)) of
+                true -> Host;
+                false -> none
+            end;
+        [] -> none
+    end;
+page(_, _, _, _) -> none.
+
+%% {function that starts it, host, head of the label, function that the user's modules have}
+pages() ->
+    [{mount, 'Elixir.Phoenix.LiveView.Channel', 'Elixir.Phoenix.LiveView', '__live__'},
+     {join, 'Elixir.Phoenix.Channel.Server', 'Elixir.Phoenix.Channel', '__intercepts__'}].
 
 %% From OTP 28 on the behaviours wait in functions of their own.
 hibernates({erlang, hibernate, _}) -> true;
@@ -540,8 +592,6 @@ driven(_, {M, _, _} = E, St, Hosts) when is_map_key(M, Hosts) ->
         unknown -> by_exports({Host, init, 1}, Mods, E);
         Engine -> {Engine, Host, Mods, E}
     end;
-driven(_, {M, mount, 3} = E, _, _) -> {gen_server, 'Elixir.Phoenix.LiveView.Channel', [M], E};
-driven(_, {M, join, 3} = E, _, _) -> {gen_server, 'Elixir.Phoenix.Channel.Server', [M], E};
 driven(_, {M, F, A} = E, St, _) ->
     case engine(lists:reverse(St)) of
         task -> {task, M, [M], E};
@@ -1141,7 +1191,8 @@ knock(Ids, Ms, Limit, S) ->
     Start = now_us(),
     Send = fun({Pid, _} = T) -> sys(Pid, {self(), {Ref, T}}, flyhot_knock) end,
     Idle = fun(Pending, _, {N, _}) ->
-        case now_us() - Start > Ms * 1000 of
+        %% Nobody is left to be told, and the entry may be paused.
+        case now_us() - Start > Ms * 1000 orelse driver_gone() of
             true -> {stop, {N, [straggler(P, (maps:get(Id, S#s.kinds))#kind.host, Start) || {P, Id} <- take(Pending, ?NAMED)]}};
             false -> {without, [], {N, []}}
         end
@@ -1156,6 +1207,158 @@ suspended(P) ->
         {_, {sys, suspend_loop, _}} -> true;
         _ -> false
     end.
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% Entry: listeners of ranch and ThousandIsland, paused around the window
+%% ---------------------------------------------------------------------------------------------------------------
+
+%% Listeners that run and can be paused, {ranch, Ref} | {thousand_island, Pid}, and what cannot: [{Name, Why}].
+listeners(S) ->
+    Servers = [P || #kind{entry = {supervisor, 'Elixir.ThousandIsland.Server', 1}} = K <- maps:values(S#s.kinds), P <- everyone(K),
+                    exports('Elixir.ThousandIsland', suspend, 1), exports('Elixir.ThousandIsland', resume, 1)],
+    Ranch = exports(ranch, suspend_listener, 1) andalso exports(ranch, resume_listener, 1) andalso exports(ranch, info, 0),
+    [Info | Runs] = within(?ENTRY_MS, [fun() -> case Ranch of true -> ranch_listeners(); false -> [] end end
+                                       | [fun() -> runs({thousand_island, P}) end || P <- Servers]]),
+    {Refs, Not} = case Info of
+                      {ok, L} -> {[{ranch, Ref} || {Ref, running, own} <- L],
+                                  [{listener_name({ranch, Ref}), <<"its socket was handed to ranch, which could not open it again">>}
+                                   || {Ref, running, given} <- L]};
+                      _ -> {[], [{<<"ranch">>, unanswered(Info)}]}
+                  end,
+    {Refs ++ [{thousand_island, P} || {P, {ok, true}} <- lists:zip(Servers, Runs)],
+     Not ++ [{listener_name({thousand_island, P}), unanswered(R)} || {P, R} <- lists:zip(Servers, Runs), not lists:member(R, [{ok, true}, {ok, false}, {ok, gone}])]}.
+
+unanswered(late) -> bin(io_lib:format("it did not answer within ~w ms", [?ENTRY_MS]));
+unanswered({_, Why}) -> text(Why).
+
+%% ranch 1 answers lists, ranch 2 maps.
+ranch_listeners() ->
+    Property = fun(Key, Of) when is_map(Of) -> maps:get(Key, Of, undefined);
+                  (Key, Of) when is_list(Of) -> proplists:get_value(Key, Of);
+                  (_, _) -> undefined
+               end,
+    [{Ref, Property(status, Of), case Property(socket, Property(transport_options, Of)) of undefined -> own; _ -> given end}
+     || {Ref, Of} <- case ranch:info() of Map when is_map(Map) -> maps:to_list(Map); List -> List end].
+
+%% A listener that was stopped has nobody to be resumed for: gone.
+runs({ranch, Ref}) ->
+    try ranch:get_status(Ref) of
+        Status -> Status =:= running
+    catch error:badarg -> gone
+    end;
+runs({thousand_island, Pid}) ->
+    case is_process_alive(Pid) of
+        true -> lists:any(fun({Id, Child, _, _}) -> Id =:= listener andalso is_pid(Child) end, supervisor:which_children(Pid));
+        false -> gone
+    end.
+
+listener_name({ranch, Ref}) -> <<"ranch ", (shown(Ref))/binary>>;
+listener_name({thousand_island, Pid}) ->
+    case process_info(Pid, registered_name) of
+        {registered_name, Name} -> <<"ThousandIsland ", (shown(Name))/binary>>;
+        _ -> <<"ThousandIsland ", (bin(pid_to_list(Pid)))/binary>>
+    end.
+
+%% What a person types on the node.
+resume_command({ranch, Ref}) ->
+    case exports('Elixir.Kernel', inspect, 1) of
+        true -> <<":ranch.resume_listener(", (shown(Ref))/binary, ")">>;
+        false -> <<"ranch:resume_listener(", (shown(Ref))/binary, ").">>
+    end;
+resume_command({thousand_island, Pid}) ->
+    Who = case process_info(Pid, registered_name) of
+              {registered_name, Name} -> shown(Name);
+              _ -> <<":erlang.list_to_pid(~c\"", (bin(pid_to_list(Pid)))/binary, "\")">>
+          end,
+    <<"ThousandIsland.resume(", Who/binary, ")">>.
+
+shown(Term) ->
+    case exports('Elixir.Kernel', inspect, 1) of
+        true -> 'Elixir.Kernel':inspect(Term);
+        false -> text(Term)
+    end.
+
+%% The guard knows who pauses what before anything is asked: should the worker end, it stops those before it resumes.
+pause(#s{entry = []} = S) ->
+    {Found, Not} = listeners(S),
+    Worker = self(),
+    Helpers = [{L, spawn(fun() -> pauses(L, Worker) end)} || L <- Found],
+    case tell_entry(Helpers, S) of
+        ok ->
+            Deadline = now_us() + ?ENTRY_MS * 1000,
+            Mons = [{L, H, monitor(process, H)} || {L, H} <- Helpers],
+            [H ! go || {_, H} <- Helpers],
+            Failed = [{listener_name(L), Why} || {L, H, Mon} <- Mons, {failed, Why} <- [paused(H, Mon, Deadline)]],
+            Entry = [{L, none} || L <- Found],
+            tell_entry(Entry, S),
+            {{ok, #{listeners => [listener_name(L) || L <- Found], not_paused => Not ++ Failed}}, S#s{entry = Entry}};
+        dead ->
+            [exit(H, kill) || {_, H} <- Helpers],
+            {{error, guard_died}, S}
+    end;
+pause(S) ->
+    {_, S1} = entry_back(S),
+    pause(S1).
+
+pauses(L, Worker) ->
+    Mon = monitor(process, Worker),
+    receive go -> exit({paused, try suspend_listener(L) catch _:Why -> Why end}); {'DOWN', Mon, process, _, _} -> ok end.
+
+%% One that takes too long is ended here: it must not pause what was resumed behind its back. What it paused of its
+%% listener by then is resumed with the others.
+paused(Helper, Mon, Deadline) ->
+    receive
+        {'DOWN', Mon, process, _, {paused, ok}} -> ok;
+        {'DOWN', Mon, process, _, {paused, Why}} -> {failed, text(Why)};
+        {'DOWN', Mon, process, _, Why} -> {failed, text(Why)}
+    after max(0, (Deadline - now_us()) div 1000) ->
+        exit(Helper, kill),
+        receive {'DOWN', Mon, process, _, {paused, ok}} -> ok; {'DOWN', Mon, process, _, _} -> {failed, unanswered(late)} end
+    end.
+
+suspend_listener({ranch, Ref}) -> ranch:suspend_listener(Ref);
+suspend_listener({thousand_island, Pid}) -> 'Elixir.ThousandIsland':suspend(Pid).
+
+tell_entry(Entry, #s{guard = Guard}) ->
+    Mon = monitor(process, Guard),
+    Guard ! {entry, {self(), Mon}, Entry},
+    receive
+        {Mon, noted} -> demonitor(Mon, [flush]), ok;
+        {'DOWN', Mon, process, _, _} -> dead
+    end.
+
+%% Resumes what is paused, and says what stays so: [{Name, what to type on the node}].
+entry_back(#s{entry = []} = S) -> {[], S};
+entry_back(#s{entry = Entry} = S) ->
+    Still = resume_entry(Entry),
+    tell_entry([], S),
+    {Still, S#s{entry = []}}.
+
+resume_entry(Entry) ->
+    [begin Mon = monitor(process, H), exit(H, kill), receive {'DOWN', Mon, process, _, _} -> ok end end || {_, H} <- Entry, is_pid(H)],
+    Until = now_us() + ?ENTRY_MS * 750,
+    Results = within(?ENTRY_MS, [fun() -> resume_listener(L, Until) end || {L, _} <- Entry]),
+    [begin
+         %% Asked once more by one that outlives this: a listener that hangs comes back when it no longer does.
+         {M, F, A} = resume_mfa(L),
+         spawn(M, F, A),
+         {listener_name(L), resume_command(L)}
+     end || {{L, _}, Result} <- lists:zip(Entry, Results), Result =/= {ok, resumed}].
+
+resume_listener(L, Until) ->
+    {M, F, A} = resume_mfa(L),
+    _ = try apply(M, F, A) catch _:_ -> failed end,
+    case runs(L) of
+        false ->
+            case now_us() > Until of
+                true -> paused;
+                false -> receive after ?ENTRY_PAUSE_MS -> resume_listener(L, Until) end
+            end;
+        _ -> resumed
+    end.
+
+resume_mfa({ranch, Ref}) -> {ranch, resume_listener, [Ref]};
+resume_mfa({thousand_island, Pid}) -> {'Elixir.ThousandIsland', resume, [Pid]}.
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Persist
@@ -1209,8 +1412,9 @@ keep(Path, Backup) ->
 %% Script: modules => [{Module, LoadedMd5 | none, TargetMd5}], kinds => [{KindId, keep | {migrate, [Module]}, inside | apart}],
 %%         budget_us, revert_us, in_flight, down, way_back => exact | after_drain | none
 window(Script, S0) ->
-    S = newcomers(S0),
-    W0 = new_window(Script, S),
+    S1 = newcomers(S0),
+    {Joining, S} = joining(maps:get(modules, Script), S1),
+    W0 = new_window(Script#{kinds := [K || {Id, _, _} = K <- maps:get(kinds, Script), not lists:keymember(Id, 1, Joining)] ++ Joining}, S),
     W = try unplanned(S, W0), to_swap(W0, S) of
             W1 ->
                 W2 = W1#w{late = unforeseen(W1, S)},
@@ -1221,17 +1425,47 @@ window(Script, S0) ->
             abandon(Cause, Out, W1)
         end,
     forget_added(W),
-    Report = report(W),
+    {Still, S2} = entry_back(S),
+    Report = (report(W))#{entry => Still},
     ?AT(reporting),
     ?TELL(done),
-    S#s.guard ! {done, Report},
-    {{ok, Report}, S#s{new = undefined, old = [], result = Report}}.
+    S2#s.guard ! {done, Report},
+    {{ok, Report}, S2#s{new = undefined, old = [], result = Report}}.
 
 %% What was started since the census, before anything is frozen.
-newcomers(S) ->
+newcomers(S0) ->
+    %% Who only joined at the census has mounted since.
+    Joined = [P || K <- maps:values(S0#s.kinds), joins(K), P <- everyone(K)],
+    Kinds = maps:map(fun(_, K) -> case joins(K) of true -> K#kind{pids = [], hib = [], n = 0, hibernated = 0, memory = 0}; false -> K end end, S0#s.kinds),
+    S = S0#s{seen = maps:without(Joined, S0#s.seen), kinds = Kinds},
     Ours = #{self() => [], S#s.guard => []},
     New = [P || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, Ours)],
     by_specs(lists:foldl(fun note/2, S, New)).
+
+%% Processes that a host of pages has started and not mounted or joined yet: whose page they become nobody sees before,
+%% so where a page changes they are frozen as they are, and mount on the new code. Kinds are made for those to come.
+joining(Mods, S) ->
+    Hosts = [H || {_, H, _, Mark} <- pages(), exports(H, code_change, 3), lists:any(fun({M, _, _}) -> exports(M, Mark, 0) end, Mods)],
+    #s{kinds = Kinds} = S1 = lists:foldl(fun(H, #s{kinds = Ks} = A) ->
+        Entry = {H, init, 1},
+        {Id, ByKey} = number({gen_server, H, [H], Entry}, A),
+        K = maps:get(Id, Ks, #kind{id = Id, behaviour = gen_server, host = H, modules = [H], plain = [H], entry = Entry}),
+        A#s{by_key = ByKey, kinds = Ks#{Id => K}}
+    end, S, Hosts),
+    {[{Id, keep, inside} || #kind{id = Id, host = H, entry = {H, init, 1}} <- maps:values(Kinds), lists:member(H, Hosts)], S1}.
+
+%% Whoever of them was mounted or joined all the same before it was frozen has a state of the old code.
+joined(#w{jobs = Jobs} = W, S) ->
+    Changed = changed_modules(W),
+    [case classify(P, S#s.hosts) of
+         {_, Host, Mods, _, _, _, _} ->
+             affected(Mods, Changed) andalso throw({abandon, newborn, [], W#w{detail = bin(io_lib:format("~p of ~p", [P, Host]))}});
+         gone -> ok
+     end || {P, Id} <- W#w.targets, #job{fate = keep} <- [maps:get(Id, Jobs)], joins(maps:get(Id, S#s.kinds))],
+    ok.
+
+joins(#kind{host = H, entry = {H, init, 1}}) -> lists:keymember(H, 2, pages());
+joins(_) -> false.
 
 %% A kind that had no process at the census, or managers whose handlers are others now, are in no job.
 unplanned(S, W) ->
@@ -1270,11 +1504,16 @@ new_window(#{modules := Mods, kinds := Kinds, budget_us := Budget, revert_us := 
 job(Id, Fate, How, Changed, S) ->
     #kind{behaviour = B, host = H, modules = Ms} = maps:get(Id, S#s.kinds),
     %% A host that does not change hands on to a module that does, and its vsn says nothing.
-    Told = case lists:member(H, Changed) of
+    Told = case lists:member(H, Changed) orelse joins(maps:get(Id, S#s.kinds)) of
                true -> H;
                false -> case [M || M <- Ms, lists:member(M, Changed), erlang:module_loaded(M)] of [M | _] -> M; [] -> H end
            end,
-    #job{behaviour = B, fate = Fate, how = How, host = H, told = Told, mode = case B of gen_statem -> mode(H); _ -> same end, calls_back = exports(H, code_change, 4)}.
+    View = case (maps:get(Id, S#s.kinds))#kind.entry of
+               {V, mount, 3} when H =:= 'Elixir.Phoenix.LiveView.Channel' -> V;
+               _ -> none
+           end,
+    #job{behaviour = B, fate = Fate, how = How, host = H, told = Told, mode = case B of gen_statem -> mode(H); _ -> same end, calls_back = exports(H, code_change, 4),
+         view = View}.
 
 told(Asked, #job{behaviour = gen_event}) -> Asked;
 told(_, #job{told = Told}) -> Told.
@@ -1296,6 +1535,7 @@ to_swap(W0, S) ->
     W3 = freeze(W2#w.targets, Rows, Rest, W2),
     step(newborns),
     W4 = newborns(3, Rows, Rest, S, W3),
+    ok = joined(W4, S),
     step(rehearse_frozen),
     rehearse_frozen(Rows, Rest, W4),
     T1 = now_us(),
@@ -1305,10 +1545,7 @@ to_swap(W0, S) ->
         [] -> ok;
         [Moved | _] -> throw({abandon, code_moved, [], W5#w{detail = bin(atom_to_list(Moved))}})
     end,
-    receive
-        {nodedown, _} = Gone -> self() ! Gone, throw({abandon, driver_gone, [], W5})
-    after 0 -> ok
-    end,
+    driver_gone() andalso throw({abandon, driver_gone, [], W5}),
     code_server_rests(W5),
     case tell_guard(swapping, W5) of ok -> ok; dead -> throw({abandon, guard_died, [], W5}) end,
     %% Whoever was born since the freeze ended, by one who had started nobody before.
@@ -1325,6 +1562,9 @@ to_swap(W0, S) ->
             ?TELL({swapped, refused}),
             throw({abandon, swap_refused, [], W5#w{detail = text(Why)}})
     end.
+
+driver_gone() ->
+    receive {nodedown, _} = Gone -> self() ! Gone, true after 0 -> false end.
 
 %% The swap waits for the code server, and nothing can call it back from there: it must be idle before it is asked.
 code_server_rests(W) ->
@@ -1499,9 +1739,12 @@ unforeseen(W, S) ->
     lists:append([case classify(P, S#s.hosts) of
                       gone -> [];
                       {B, Host, Mods, Entry, _, _, _} ->
-                          case {migrates(B), affected(Mods, Changed), Alike} of
+                          %% One that only joins yet is known by that.
+                          Known = affected(Mods, Changed) orelse joins(#kind{host = Host, entry = Entry}),
+                          case {migrates(B), Known, Alike} of
                               {false, _, _} -> [];
                               {true, true, #{{B, Host, Mods, Entry} := {Id, _}}} -> [{P, Id, Host}];
+                              {true, true, _} when Mods =:= [Host], not is_map_key(Host, Changed) -> [];
                               {true, false, #{{B, Host, Mods, Entry} := _}} -> [{P, unknown, Host}];
                               {true, true, _} -> [{P, unknown, Host}];
                               _ -> []
@@ -1577,7 +1820,8 @@ after_swap(W0, Mode) ->
     W1 = migrate(W0, Mode),
     T1 = now_us(),
     step(prove),
-    W2 = case W1#w.nfaults of 0 -> tell_guard(proving, W1), prove(W1); _ -> W1 end,
+    W1a = case W1#w.nfaults of 0 -> render(W1); _ -> W1 end,
+    W2 = case W1a#w.nfaults of 0 -> tell_guard(proving, W1a), prove(W1a); _ -> W1a end,
     T2 = now_us(),
     W3 = case W2#w.nfaults of
              0 -> W2#w{swapped = upgraded};
@@ -1746,6 +1990,85 @@ proven(P, Id, Ref, Pause, Deadline, W) ->
 not_proven(P, Id, Text, W) ->
     ?TELL({proven, P, failed}),
     failed(P, Id, Text, W).
+%% --- render: a template that reads what nobody put into the assigns crashes its LiveView after the thaw, at its next
+%% change, and every other of that view with it ---
+
+render(W) ->
+    Views = maps:from_list([{Id, V} || {Id, #job{view = V, fate = {migrate, _}}} <- maps:to_list(W#w.jobs), V =/= none]),
+    One = lists:foldl(fun({P, Id}, A) ->
+        case is_map_key(Id, Views) andalso not is_map_key(Id, A) andalso not is_map_key(P, W#w.died) andalso is_process_alive(P) of
+            true -> A#{Id => P};
+            false -> A
+        end
+    end, #{}, case map_size(Views) of 0 -> []; _ -> W#w.targets end),
+    Deadline = now_us() + ?RENDERS_MS * 1000,
+    maps:fold(fun(Id, P, A) ->
+        Left = min(?RENDER_MS, (Deadline - now_us()) div 1000),
+        #{Id := View} = Views,
+        Result = case Left > 0 of
+                     true -> hd(within(Left, [fun() -> rendered(P, A#w.dead) end]));
+                     false -> late
+                 end,
+        case Result of
+            {ok, ok} -> A;
+            {ok, no_socket} -> failed(P, Id, <<"its code_change left a state without a socket">>, A);
+            {ok, {fault, Key, Text}} ->
+                A#w{unrendered = [{ref(P), View, Key, Text} | A#w.unrendered], nfaults = A#w.nfaults + 1, failed = (A#w.failed)#{P => []}};
+            {ok, {unknown, Why}} -> A#w{not_rendered = [{View, Why} | A#w.not_rendered]};
+            {failed, Why} -> A#w{not_rendered = [{View, text(Why)} | A#w.not_rendered]};
+            late -> A#w{not_rendered = [{View, bin(io_lib:format("it did not render within ~w ms", [?RENDER_MS]))} | A#w.not_rendered]}
+        end
+    end, W, One).
+
+%% In a helper, on a copy of what the page is made from: the process itself only sends it.
+rendered(P, Dead) ->
+    Self = self(),
+    Ref = make_ref(),
+    sys(P, {Dead, ok}, {replace_state, fun(State) ->
+        Self ! {Ref, socket(State), case get(?STASH) of {state, Old} -> socket(Old) =/= none; _ -> false end},
+        State
+    end}),
+    receive
+        {Ref, none, true} -> no_socket;
+        {Ref, none, false} -> {unknown, <<"its state is not of the shape of LiveView 1.1">>};
+        {Ref, #{view := View, assigns := Assigns} = Socket, _} ->
+            %% As Phoenix.LiveView.Renderer hands them to render/1; without a changed map everything is rendered.
+            Shown = Socket#{assigns := #{'__struct__' => 'Elixir.Phoenix.LiveView.Socket.AssignsNotInSocket', '__assigns__' => Assigns}},
+            Args = Assigns#{'__changed__' => nil, socket => Shown},
+            Render = case Socket of
+                         #{private := #{render_with := F}} when is_function(F, 1) -> F;
+                         _ -> case exports(View, render, 1) of true -> fun View:render/1; false -> none end
+                     end,
+            case Render of
+                none -> {unknown, <<"it exports no render/1">>};
+                _ ->
+                    try walk(Render(Args)) of
+                        walked -> ok;
+                        other -> {unknown, <<"its render/1 answers something else than a template">>}
+                    catch
+                        error:#{'__struct__' := 'Elixir.KeyError', key := Key} -> {fault, text(Key), <<>>};
+                        error:{badkey, Key} -> {fault, text(Key), <<>>};
+                        error:{badkey, Key, _} -> {fault, text(Key), <<>>};
+                        C:R:St -> {fault, none, text({C, R, where(St)})}
+                    end
+            end
+    end.
+
+socket(#{socket := #{'__struct__' := 'Elixir.Phoenix.LiveView.Socket', view := V, assigns := #{}} = Socket}) when is_atom(V) -> Socket;
+socket(_) -> none.
+
+%% Every part of a template, as for a client that has nothing. A LiveComponent renders by its own state, which nobody
+%% touched.
+walk(#{'__struct__' := 'Elixir.Phoenix.LiveView.Rendered', dynamic := Dynamic}) when is_function(Dynamic, 1) ->
+    [walk(Part) || Part <- Dynamic(false)],
+    walked;
+walk(#{'__struct__' := 'Elixir.Phoenix.LiveView.Comprehension', entries := Entries}) when is_list(Entries) ->
+    [walk(Part) || {_, _, Render} <- Entries, Part <- Render(#{}, false)],
+    walked;
+walk(#{'__struct__' := 'Elixir.Phoenix.LiveView.Comprehension', dynamics := Rows}) when is_list(Rows) ->
+    [walk(Part) || Row <- Rows, Part <- Row],
+    walked;
+walk(_) -> other.
 
 %% --- undo ---
 
@@ -1901,6 +2224,7 @@ report(W) ->
       failed => Failed, died => Died, held => length(W#w.sups), faults => lists:reverse(W#w.faults),
       ended => take(maps:values(W#w.ended), ?NAMED), stragglers => W#w.stragglers,
       unresumed => [ref(P) || P <- take(W#w.unresumed, ?NAMED)], late => [ref(P) || {P, _, _} <- take(W#w.late, ?NAMED)], detail => W#w.detail, window_us => T(window),
+      unrendered => W#w.unrendered, not_rendered => take(W#w.not_rendered, ?NAMED), entry => [],
       longest_us => W#w.longest, unproved => W#w.unproved,
       phases => {T(freeze), T(swap), T(migrate), T(prove), T(undo), T(thaw)}}.
 
@@ -1972,7 +2296,8 @@ restarts(S, Limit, History) -> setelement(8, setelement(6, S, Limit), History).
 %% Guard
 %% ---------------------------------------------------------------------------------------------------------------
 
--record(g, {worker, mon, driver, w = none, phase = idle, timer, reductions = 0, result = none, waiting = [], gone = false}).
+-record(g, {worker, mon, driver, w = none, phase = idle, timer, reductions = 0, result = none, waiting = [], gone = false,
+            entry = []}).
 
 guard(Worker, Driver, _) ->
     register(flyhot_guard, self()),
@@ -1988,6 +2313,9 @@ guard_loop(#g{worker = Worker, mon = Mon} = G) ->
             answer(From, noted),
             W = case W0 of #w{targets = known} -> W0#w{targets = (G#g.w)#w.targets}; _ -> W0 end,
             guard_loop(G#g{w = W, phase = Phase, timer = arm(G, W), reductions = reductions(Worker)});
+        {entry, From, Entry} ->
+            answer(From, noted),
+            guard_loop(G#g{entry = Entry});
         {done, Report} ->
             disarm(G),
             guard_loop(G#g{w = none, phase = idle, result = Report, timer = undefined});
@@ -2001,7 +2329,7 @@ guard_loop(#g{worker = Worker, mon = Mon} = G) ->
         {stop, Worker} -> ?TELL(stop), ok;
         {'DOWN', Mon, process, _, _} ->
             disarm(G),
-            G1 = take_over(G#g{gone = true}),
+            G1 = entry_too(take_over(G#g{gone = true})),
             [guard_answer(From, G1) || From <- G1#g.waiting],
             guard_loop(G1#g{waiting = []});
         {result, From} when G#g.gone -> guard_answer(From, G), guard_loop(G);
@@ -2023,12 +2351,19 @@ reductions(Pid) ->
 guard_answer(From, #g{result = none}) -> answer(From, {error, no_worker});
 guard_answer(From, #g{result = Report}) -> answer(From, {ok, Report}).
 
-%% Past every budget of the window the worker is stuck: the longest honest window is two budgets and a revert.
-arm(#g{timer = undefined}, W) -> erlang:send_after((2 * W#w.budget + W#w.revert) div 1000 + ?THAW_MS, self(), {deadline, W#w.t0});
+%% Past every budget of the window the worker is stuck: the longest honest window is two budgets and a revert, with
+%% views that do not render in it and listeners that do not come back behind it.
+arm(#g{timer = undefined}, W) ->
+    erlang:send_after((2 * W#w.budget + W#w.revert) div 1000 + ?THAW_MS + ?RENDERS_MS + ?ENTRY_MS, self(), {deadline, W#w.t0});
 arm(#g{timer = Timer}, _) -> Timer.
 
 disarm(#g{timer = undefined}) -> ok;
 disarm(#g{timer = Timer}) -> erlang:cancel_timer(Timer).
+
+%% After the thaw: a listener that hangs keeps nobody frozen.
+entry_too(#g{entry = Entry, result = Result} = G) ->
+    Still = resume_entry(Entry),
+    G#g{entry = [], result = case Result of #{entry := _} -> Result#{entry := Still}; _ -> Result end}.
 
 take_over(#g{phase = idle} = G) -> G;
 take_over(#g{w = W, phase = Phase} = G) ->
@@ -2065,6 +2400,30 @@ bereft(W) ->
 %% ---------------------------------------------------------------------------------------------------------------
 %% Small things
 %% ---------------------------------------------------------------------------------------------------------------
+
+%% What each of these funs answers, {ok, _} | {failed, Why} | late, run beside each other in helpers that end with the
+%% deadline, or with this process.
+within(_, []) -> [];
+within(Ms, Funs) ->
+    Owner = self(),
+    {Nurse, Mon} = spawn_monitor(fun() -> exit({within, nurse(Owner, Ms, Funs)}) end),
+    receive
+        {'DOWN', Mon, process, Nurse, {within, Results}} -> Results;
+        {'DOWN', Mon, process, Nurse, Why} -> [{failed, Why} || _ <- Funs]
+    end.
+
+nurse(Owner, Ms, Funs) ->
+    OwnerMon = monitor(process, Owner),
+    Deadline = now_us() + Ms * 1000,
+    Helpers = [spawn_monitor(fun() -> exit({within, try {ok, Fun()} catch _:Why -> {failed, Why} end}) end) || Fun <- Funs],
+    [receive
+         {'DOWN', Mon, process, _, {within, Result}} -> Result;
+         {'DOWN', Mon, process, _, Why} -> {failed, Why};
+         {'DOWN', OwnerMon, process, _, _} -> [exit(P, kill) || {P, _} <- Helpers], exit(normal)
+     after max(0, (Deadline - now_us()) div 1000) ->
+         exit(Helper, kill),
+         late
+     end || {Helper, Mon} <- Helpers].
 
 sys(Pid, From, Request) -> Pid ! {system, From, Request}.
 

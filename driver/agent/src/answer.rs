@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use erl_dist::term::Term;
 use flyhot_upgrade::{
-    AbandonCause, Behaviour, Census, DrainReport, Ended, Fault, Held, HeldCode, HeldReport, Kind,
-    KnockReport, Lingerer, LoadedModule, NodeApplication, NodeFacts, NodeFunction, PersistReport, PhaseTimes,
-    PrepareReport, ProcessRef, RehearsalReport, RemoveReport, Straggler, WayBackReport, WindowEnd,
-    WindowReport,
+    AbandonCause, Behaviour, Census, DrainReport, Ended, EntryReport, Fault, Held, HeldCode, HeldReport,
+    Kind, KnockReport, Lingerer, LoadedModule, NodeApplication, NodeFacts, NodeFunction, PersistReport,
+    PhaseTimes, PrepareReport, ProcessRef, RehearsalReport, RemoveReport, StillPaused, Straggler, Unrendered,
+    WayBackReport, WindowEnd, WindowReport,
 };
 
 use crate::term::{as_atom, as_bool, as_bytes, as_list, as_text, as_tuple, as_u64, get};
@@ -461,6 +461,52 @@ pub fn knock(term: &Term) -> Read<KnockReport> {
     })
 }
 
+/// Reads the answer to [`Command::Entry`](crate::Command::Entry) or [`Command::Pause`](crate::Command::Pause).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn entry(term: &Term) -> Read<EntryReport> {
+    let report = ok(term)?;
+    Ok(EntryReport {
+        listeners: items(report, "listeners")?
+            .iter()
+            .map(|listener| as_text(listener).or_malformed("a listener"))
+            .collect::<Read<_>>()?,
+        not_paused: items(report, "not_paused")?
+            .iter()
+            .map(|one| text_pair(one, "a listener"))
+            .collect::<Read<_>>()?,
+    })
+}
+
+/// Reads the answer to [`Command::Finish`](crate::Command::Finish): listeners that did not come back.
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn finished(term: &Term) -> Read<Vec<StillPaused>> {
+    still_paused(ok(term)?)
+}
+
+fn still_paused(report: &Term) -> Read<Vec<StillPaused>> {
+    items(report, "entry")?
+        .iter()
+        .map(|one| {
+            let (listener, command) = text_pair(one, "a listener")?;
+            Ok(StillPaused { listener, command })
+        })
+        .collect()
+}
+
+fn text_pair(term: &Term, what: &'static str) -> Read<(String, String)> {
+    match as_tuple(term) {
+        Some([first, second]) => Ok((
+            as_text(first).or_malformed(what)?,
+            as_text(second).or_malformed(what)?,
+        )),
+        _ => Err(AnswerError::Malformed(what)),
+    }
+}
+
 /// Reads the answer to [`Command::Disk`](crate::Command::Disk).
 ///
 /// # Errors
@@ -662,6 +708,26 @@ pub fn window(term: &Term) -> Read<WindowReport> {
         unresumed: processes(report, "unresumed")?,
         late: processes(report, "late")?,
         unproved: as_bool(field(report, "unproved")?).or_malformed("unproved")?,
+        unrendered: items(report, "unrendered")?
+            .iter()
+            .map(|view| match as_tuple(view) {
+                Some([who, view, key, error]) => Ok(Unrendered {
+                    process: process(who)?,
+                    view: name(view)?,
+                    key: optional_text(key),
+                    error: as_text(error).or_malformed("an error text")?,
+                }),
+                _ => Err(AnswerError::Malformed("a view")),
+            })
+            .collect::<Read<_>>()?,
+        not_rendered: items(report, "not_rendered")?
+            .iter()
+            .map(|one| match as_tuple(one) {
+                Some([view, why]) => Ok((name(view)?, as_text(why).or_malformed("a reason")?)),
+                _ => Err(AnswerError::Malformed("a view")),
+            })
+            .collect::<Read<_>>()?,
+        entry: still_paused(report)?,
         detail: text(report, "detail")?,
         window_us: count(report, "window_us")?,
         longest_freeze_us: count(report, "longest_us")?,

@@ -145,6 +145,10 @@ pub enum Command<'a> {
     },
     /// The window.
     Window(&'a Script),
+    /// Asks which listeners run and could be paused.
+    Entry,
+    /// Pauses them.
+    Pause,
     /// Asks which code lies on the node's disk for some modules.
     Disk(Vec<String>),
     /// Asks for what only some loaded modules are asked: `(module, whether its running code is wanted too)`.
@@ -178,6 +182,8 @@ impl Command<'_> {
                 ),
             ]),
             Command::Finish => atom(FINISH),
+            Command::Entry => atom("entry"),
+            Command::Pause => atom("pause"),
             Command::Stage(pieces) => tuple([atom("stage"), list(pieces.iter().map(piece))]),
             Command::Copies(copies) => tuple([
                 atom("copies"),

@@ -12,9 +12,9 @@ mod term;
 
 pub use answer::Started;
 pub use answer::{
-    AnswerError, DiskModule, LookedAt, agent_error, census, copies_loaded, disk, drain, environment, facts,
-    held, knock, lacking, libraries, modules, persist, prepare, rehearsal, removed, started, way_back,
-    window,
+    AnswerError, DiskModule, LookedAt, agent_error, census, copies_loaded, disk, drain, entry, environment,
+    facts, finished, held, knock, lacking, libraries, modules, persist, prepare, rehearsal, removed, started,
+    way_back, window,
 };
 pub use command::{
     Command, FACTS, FINISH, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, evict_answer,

@@ -190,6 +190,8 @@ fn commands_have_the_bytes_the_agent_knows() {
         .term(),
     );
     check("window", &Command::Window(&script()).term());
+    check("entry", &Command::Entry.term());
+    check("pause", &Command::Pause.term());
     check("disk", &Command::Disk(vec!["m".into()]).term());
     check(
         "modules",
@@ -236,6 +238,15 @@ fn a_window_given_up_names_its_cause() {
     let report = flyhot_agent::window(&answer("window_abandoned")).unwrap();
     assert_eq!(report.end, WindowEnd::Abandoned(AbandonCause::WorkerDied));
     assert!(report.by_guard);
+}
+
+#[test]
+fn what_became_of_the_entry_is_read() {
+    let report = flyhot_agent::entry(&answer("paused")).unwrap();
+    assert_eq!(report.listeners, ["ranch :web"]);
+    assert_eq!(report.not_paused[0].0, "ThousandIsland :island");
+    let still = flyhot_agent::finished(&answer("finished")).unwrap();
+    assert_eq!(still[0].command, ":ranch.resume_listener(:web)");
 }
 
 #[test]

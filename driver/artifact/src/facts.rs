@@ -112,6 +112,9 @@ pub struct ModuleFacts {
     /// The keys of the struct it defines, sorted, `__struct__` among them; `None` where it defines none, or the file
     /// does not say.
     pub struct_keys: Option<Vec<String>>,
+    /// Whether it is a LiveComponent of Phoenix.
+    #[serde(default)]
+    pub live_component: bool,
 }
 
 impl ModuleFacts {
@@ -148,6 +151,7 @@ impl ModuleFacts {
             on_load: (origin == Origin::Own || may_have_on_load(beam)) && beam.has_on_load()?,
             loads_nif: beam.loads_nif(),
             struct_keys: struct_keys(beam)?,
+            live_component: live_component(beam)?,
         })
     }
 
@@ -254,6 +258,18 @@ fn struct_keys(beam: &Beam) -> Result<Option<Vec<String>>, BeamError> {
         .and_then(|literal| terms::struct_keys(&literal, beam.module())))
 }
 
+/// As `use Phoenix.LiveComponent` makes it, by the literal that `__live__/0` returns (phoenix_live_view
+/// lib/phoenix_live_component.ex), or by the callbacks that only such a module has together.
+fn live_component(beam: &Beam) -> Result<bool, BeamError> {
+    let says = beam
+        .constant("__live__")?
+        .is_some_and(|literal| terms::has_pair(&literal, "kind", "component"));
+    Ok(says
+        || (beam.is_exported("update", 2)
+            && beam.is_exported("render", 1)
+            && beam.is_exported("__live__", 0)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,6 +307,7 @@ mod tests {
             on_load: false,
             loads_nif: false,
             struct_keys: None,
+            live_component: false,
         };
         for export in &exports {
             assert!(facts.is_exported(&export.function, export.arity), "{export}");

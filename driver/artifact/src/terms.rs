@@ -85,6 +85,16 @@ pub(crate) fn struct_keys(literal: &[u8], module: &str) -> Option<Vec<String>> {
     Some(keys)
 }
 
+/// Whether a literal is a map in which this atom stands for that one.
+pub(crate) fn has_pair(literal: &[u8], key: &str, value: &str) -> bool {
+    let Some(Value::Map(pairs)) = decode(literal) else {
+        return false;
+    };
+    pairs
+        .iter()
+        .any(|(found, of)| found.is_atom(key) && of.is_atom(value))
+}
+
 fn decode(term: &[u8]) -> Option<Value> {
     Reader(term.strip_prefix(&[131])?).value(0)
 }

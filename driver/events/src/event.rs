@@ -51,6 +51,8 @@ pub enum Step {
     WayBack,
     /// Calling the `before` hooks of the policy file.
     HooksBefore,
+    /// Pausing the listeners, and waiting for requests in changed modules to leave.
+    Entry,
     /// Asking affected processes whether they read their mailbox.
     Knock,
     /// Freeze, swap, migrate, prove, thaw.

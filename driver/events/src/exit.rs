@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Reverted,
     /// Some nodes run the new code and some the old.
     Mixed,
-    /// A process may still be suspended.
+    /// A process may still be suspended, or a listener still be paused.
     MaybeSuspended,
     /// The node could not be brought to rest in time; nothing was touched.
     NotQuiesced,

@@ -140,6 +140,8 @@ reason_codes! {
     ClosuresSampled = "closures_sampled", Note;
     /// The keys of a struct or the size of a state's record changed and no changed code_change takes the old shape over.
     ShapeChanged = "shape_changed", Warning;
+    /// A LiveComponent changed; what its components keep in the LiveViews is migrated by no code_change.
+    ComponentStateUnmigrated = "component_state_unmigrated", Warning;
     /// Whether the new code expects another shape of the states that are kept as they are cannot be known from its code.
     ShapeUnknown = "shape_unknown", Note;
     /// Callbacks that running processes rely on are gone or answer otherwise, and no changed code_change leads over.
@@ -188,6 +190,10 @@ reason_codes! {
     MigrationFailed = "migration_failed", Warning;
     /// A process died when it was let run for an instant after its migration.
     ProveFailed = "prove_failed", Warning;
+    /// The new template of a LiveView cannot be rendered with the assigns that its processes have after the migration.
+    LiveViewNeedsAssign = "live_view_needs_assign", Warning;
+    /// Whether a LiveView renders after its migration could not be tried.
+    LiveViewNotRendered = "live_view_not_rendered", Note;
     /// A process ended during the window.
     ProcessDied = "process_died", Warning;
     /// A process was ended for its supervisor to restart it on the new code.
@@ -210,6 +216,12 @@ reason_codes! {
     GuardDied = "guard_died", Warning;
     /// A process may still be suspended by flyhot.
     StillSuspended = "still_suspended", Warning;
+    /// `--drain-entry` pauses listeners around the window: new connections are refused meanwhile.
+    EntryPaused = "entry_paused", Note;
+    /// A listener could not be paused, or there is none.
+    EntryNotPaused = "entry_not_paused", Warning;
+    /// A listener may still be paused by flyhot.
+    EntryStillPaused = "entry_still_paused", Warning;
     /// The freeze restarts the timeout of a gen_server that uses one.
     TimeoutRestarted = "timeout_restarted", Note;
     /// Changed modules have a code_change, and no process shows that it runs them.

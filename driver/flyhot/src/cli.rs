@@ -47,7 +47,7 @@ Exit codes:
   10   a cold deploy is needed; nothing was touched
   11   reverted: everything runs the old code
   12   mixed: some nodes run the new code and some the old
-  13   a process may still be suspended
+  13   a process may still be suspended, or a listener still be paused
   14   the node could not be brought to rest; nothing was touched, try again
   15   degraded: upgraded, but processes had to be ended, an after hook or the gate failed
   20   somebody else is working on the node
@@ -159,6 +159,14 @@ pub struct NodeArgs {
     /// Refuse unless old code and old states could come back at once
     #[arg(long, help_heading = "Risk")]
     pub require_way_back: bool,
+
+    /// Pause the listeners of ranch and ThousandIsland right before the knock, wait until no request runs in a changed
+    /// module (at most --drain-timeout), and resume them after the window, however it ended
+    ///
+    /// New connections are refused meanwhile, not queued: both close their listening sockets. Connections that are open
+    /// stay, and may bring requests. A listener that was given port 0 listens on another port afterwards.
+    #[arg(long, help_heading = "Risk")]
+    pub drain_entry: bool,
 
     /// Go on in spite of this reason; repeatable. `flyhot plan` shows the codes
     #[arg(long, value_name = "CODE", help_heading = "Risk")]

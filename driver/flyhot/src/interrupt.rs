@@ -86,6 +86,7 @@ fn in_window(step: Option<Step>) -> bool {
             | Step::Prepare
             | Step::WayBack
             | Step::HooksBefore
+            | Step::Entry
             | Step::Knock,
         ) => false,
     }

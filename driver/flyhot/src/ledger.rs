@@ -7,7 +7,7 @@
 //! Order of use: [`Ledger::begin_next`], then [`Ledger::ended`] or [`Ledger::failed`] for that node, until
 //! `begin_next` answers `None`; [`Ledger::abort`] at any time; [`Ledger::outcome`] last.
 
-use flyhot_events::{ErrorKind, ExitCode, NodeOutcome, Outcome, OutcomeKind, ReasonCode};
+use flyhot_events::{ErrorKind, ExitCode, NodeOutcome, Outcome, OutcomeKind};
 use flyhot_upgrade::judge;
 
 /// What is done with the nodes.
@@ -123,7 +123,7 @@ impl Ledger {
     }
 
     fn record(&mut self, outcome: NodeOutcome, against: Option<ErrorKind>) {
-        let suspended = still_suspended(&outcome);
+        let suspended = judge::left_behind(&outcome);
         if let Some(entry) = self.current() {
             *entry = Entry { outcome, against };
         }
@@ -131,8 +131,12 @@ impl Ledger {
     }
 
     fn against(&self) -> Option<ErrorKind> {
-        // A process left suspended is the one thing that somebody has to look after at once.
-        if self.entries.iter().any(|entry| still_suspended(&entry.outcome)) {
+        // A process left suspended, or a listener left paused, is the one thing that somebody has to look after at once.
+        if self
+            .entries
+            .iter()
+            .any(|entry| judge::left_behind(&entry.outcome))
+        {
             return Some(ErrorKind::MaybeSuspended);
         }
         if self.aborted.is_some() {
@@ -170,13 +174,6 @@ impl Ledger {
     }
 }
 
-fn still_suspended(outcome: &NodeOutcome) -> bool {
-    outcome
-        .reasons
-        .iter()
-        .any(|reason| reason.code == ReasonCode::StillSuspended)
-}
-
 fn runs_the_release(kind: OutcomeKind) -> bool {
     matches!(kind, OutcomeKind::Upgraded | OutcomeKind::NothingToDo)
 }
@@ -189,7 +186,7 @@ fn rank(kind: ErrorKind) -> (bool, ExitCode) {
 
 #[cfg(test)]
 mod tests {
-    use flyhot_events::Reason;
+    use flyhot_events::{Reason, ReasonCode};
     use proptest::prelude::*;
 
     use super::*;

@@ -70,6 +70,8 @@ pub struct Options {
     pub in_flight: u32,
     /// What the way back must be for the upgrade to be done.
     pub way_back: WayBackNeeded,
+    /// Whether the listeners are paused around the window.
+    pub entry: Entry,
     /// Reasons that do not refuse the upgrade, each with where that was said and why; all of severity
     /// [`Severity::Cold`].
     pub accept: BTreeMap<ReasonCode, String>,
@@ -103,6 +105,15 @@ pub enum WayBackNeeded {
     Any,
     /// Old code and old states in the same freeze, else the upgrade is refused.
     Exact,
+}
+
+/// What becomes of the listeners of ranch and ThousandIsland around the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// They keep taking connections.
+    Open,
+    /// They are paused before the knock and resumed after the window.
+    Paused,
 }
 
 /// Whether the new code_change is tried on live states before the swap.
@@ -195,6 +206,11 @@ impl Options {
                 WayBackNeeded::Exact
             } else {
                 WayBackNeeded::Any
+            },
+            entry: if args.drain_entry {
+                Entry::Paused
+            } else {
+                Entry::Open
             },
             accept,
             hosts: policy.hosts,

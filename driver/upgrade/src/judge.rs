@@ -10,7 +10,7 @@ use crate::plan::{Plan, elixir_name};
 use crate::target::NodeFunction;
 use crate::{
     AbandonCause, DrainReport, Fault, KnockReport, Lingerer, PersistReport, PrepareReport, ProcessRef,
-    RehearsalReport, RemoveReport, Straggler, WindowEnd, WindowReport,
+    RehearsalReport, RemoveReport, Straggler, Unrendered, WindowEnd, WindowReport, entry,
 };
 
 /// The most stack frames a sentence shows.
@@ -325,7 +325,7 @@ pub fn window(
                 AbandonCause::Budget | AbandonCause::Newborn | AbandonCause::CodeServer
             ) || (cause == AbandonCause::Rehearsal
                 && accepted.contains_key(&ReasonCode::RehearsalFailed));
-            if retry && more && report.unresumed.is_empty() {
+            if retry && more && report.unresumed.is_empty() && report.entry.is_empty() {
                 return Judgement::Retry(found);
             }
             let outcome = match cause {
@@ -391,6 +391,16 @@ pub fn window(
             "On the node: :sys.resume/1 with its pid.",
         )
     }));
+    found.extend(report.not_rendered.iter().map(|(view, why)| {
+        let view = elixir_name(view);
+        Reason::new(
+            ReasonCode::LiveViewNotRendered,
+            &view,
+            format!("whether {view} renders on its migrated assigns was not tried to the end: {why}"),
+            "",
+        )
+    }));
+    found.extend(entry::still_paused(&report.entry));
     reasons.extend(found);
     let abandoned = matches!(report.end, WindowEnd::Abandoned(_));
     let new_code = matches!(report.end, WindowEnd::Upgraded | WindowEnd::Degraded);
@@ -429,7 +439,8 @@ fn failures(report: &WindowReport) -> Vec<Reason> {
         (ReasonCode::MigrationFailed, "its migration failed")
     };
     let mut reasons = faults(code, &report.faults, what);
-    let named = report.faults.len() as u64;
+    reasons.extend(report.unrendered.iter().map(unrendered));
+    let named = (report.faults.len() + report.unrendered.len()) as u64;
     if report.failed > named {
         reasons.push(Reason::new(
             code,
@@ -439,6 +450,30 @@ fn failures(report: &WindowReport) -> Vec<Reason> {
         ));
     }
     reasons
+}
+
+fn unrendered(unrendered: &Unrendered) -> Reason {
+    let view = elixir_name(&unrendered.view);
+    let (sentence, hint) = match &unrendered.key {
+        Some(key) => (
+            format!(
+                "the new template of {view} reads {}, which its processes do not have in their assigns: each of them \
+                 crashes at its next render",
+                elixir_name(key)
+            ),
+            "Assign it in the view's code_change/3, which takes the socket and answers {:ok, socket}.",
+        ),
+        None => (
+            format!(
+                "the new template of {view} fails on the assigns of {}, and each process of it would at its next \
+                 render: {}",
+                process_name(&unrendered.process),
+                unrendered.error
+            ),
+            "Make the template and the view's code_change/3 agree.",
+        ),
+    };
+    Reason::new(ReasonCode::LiveViewNeedsAssign, view, sentence, hint)
 }
 
 fn abandoned(cause: AbandonCause, report: &WindowReport) -> Vec<Reason> {
@@ -588,7 +623,7 @@ fn degrade(outcome: &mut NodeOutcome) {
 /// The kind of failure an outcome is; `None` for a success.
 pub fn error_kind(outcome: &NodeOutcome) -> Option<ErrorKind> {
     let has = |code| outcome.reasons.iter().any(|reason| reason.code == code);
-    if has(ReasonCode::StillSuspended) {
+    if left_behind(outcome) {
         return Some(ErrorKind::MaybeSuspended);
     }
     match outcome.outcome {
@@ -601,6 +636,19 @@ pub fn error_kind(outcome: &NodeOutcome) -> Option<ErrorKind> {
         OutcomeKind::Mixed => Some(ErrorKind::Mixed),
         OutcomeKind::Failed | OutcomeKind::NotBegun => Some(ErrorKind::Bug),
     }
+}
+
+/// Whether something on the node does not work any more because of flyhot, and somebody has to look after it at once: a
+/// process that may still be suspended, or a listener that may still be paused. A paused listener is the same thing one
+/// floor up, a node that stands still although its processes run; its users cannot tell the two apart, and what to do is
+/// the same: type what the reason says on the node, now. So it shares the exit code, and outweighs as much.
+pub fn left_behind(outcome: &NodeOutcome) -> bool {
+    outcome.reasons.iter().any(|reason| {
+        matches!(
+            reason.code,
+            ReasonCode::StillSuspended | ReasonCode::EntryStillPaused
+        )
+    })
 }
 
 /// Whether reasons refuse an upgrade.

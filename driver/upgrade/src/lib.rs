@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod census;
+pub mod entry;
 mod held;
 pub mod judge;
 mod plan;
@@ -16,13 +17,14 @@ mod target;
 pub use flyhot_events::{PhaseTimes, WayBack};
 
 pub use census::{Behaviour, Census, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
+pub use entry::{EntryReport, StillPaused};
 pub use held::{Held, HeldCode, HeldReport};
 pub use plan::{
     Changes, KindPlan, Plan, PlanInput, accept, changes, elixir_name, left_behind, plan, verdict,
 };
 pub use report::{
     AbandonCause, DrainReport, Ended, Fault, KnockReport, Lingerer, PersistReport, PrepareReport,
-    RehearsalReport, RemoveReport, Straggler, WayBackReport, WindowEnd, WindowReport,
+    RehearsalReport, RemoveReport, Straggler, Unrendered, WayBackReport, WindowEnd, WindowReport,
 };
 pub use script::{Fate, Rehearsal, Script, ScriptKind, ScriptModule};
 pub use target::{

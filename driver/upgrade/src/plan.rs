@@ -16,8 +16,8 @@ use crate::held::{self, HeldReport};
 use crate::judge::process_name;
 use crate::target::{Calls, Closer, CodeChange, NodeFunction, Policy, Target, TargetModule};
 use crate::{
-    Behaviour, Census, Fate, Kind, NodeFacts, PrepareReport, Rehearsal, RehearsalReport, Script, ScriptKind,
-    ScriptModule, WayBackReport,
+    Behaviour, Census, EntryReport, Fate, Kind, NodeFacts, PrepareReport, Rehearsal, RehearsalReport, Script,
+    ScriptKind, ScriptModule, WayBackReport, entry,
 };
 
 /// How many processes or modules one reason names before it only counts.
@@ -152,6 +152,8 @@ pub struct PlanInput<'a> {
     pub missing: &'a Calls,
     /// What was sampled.
     pub way_back: &'a WayBackReport,
+    /// The listeners, where they are to be paused.
+    pub entry: Option<&'a EntryReport>,
     /// What the user wants.
     pub policy: &'a Policy,
 }
@@ -178,6 +180,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     wishes::missing(input.missing, &mut reasons);
     let (way_back, revert_us) = predict::revert(input);
     way_back_reasons(way_back, revert_us, input, &mut reasons);
+    reasons.extend(input.entry.map(entry::planned).unwrap_or_default());
     accept(&mut reasons, &input.policy.accept);
     Plan {
         freeze_us: predict::freeze(&kinds, input.changes.swapped().count(), None),
@@ -537,6 +540,15 @@ fn module_reasons(
             "Deploy it cold.",
         );
     }
+    if module.live_component && input.facts.modules.contains_key(name) {
+        add(
+            ReasonCode::ComponentStateUnmigrated,
+            format!(
+                "{shown} is a LiveComponent and changed; what its components keep in the LiveViews is migrated by no code_change"
+            ),
+            "Give new assigns a value in update/2 (assign_new).",
+        );
+    }
     if let Some(loaded) = input.facts.modules.get(name) {
         if loaded.sticky {
             add(
@@ -641,33 +653,19 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
 fn way_back_reasons(way_back: WayBack, revert_us: u64, input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
     let sentence = match way_back {
         WayBack::Exact => None,
-        WayBack::AfterDrain => Some((
-            ReasonCode::WayBackAfterDrain,
-            format!(
-                "{} of {} sampled processes execute changed modules: a revert has to wait for them",
-                input.way_back.inside, input.way_back.sampled
-            ),
-        )),
+        WayBack::AfterDrain => Some((ReasonCode::WayBackAfterDrain, after_drain(input.way_back))),
         WayBack::None => Some((
             ReasonCode::WayBackNone,
             "the running code cannot be loaded again: there is no way back after the swap".into(),
         )),
     };
     if let Some((code, sentence)) = sentence {
-        if input.policy.require_way_back {
-            reasons.push(Reason::new(
-                ReasonCode::WayBackRequired,
-                "way back",
-                sentence.clone(),
-                "Leave out --require-way-back, or upgrade while nothing runs in the changed modules.",
-            ));
+        // Those that are inside now may leave once nobody comes in any more: that is judged then.
+        let drains = input.policy.drain_entry && way_back == WayBack::AfterDrain;
+        if input.policy.require_way_back && !drains {
+            reasons.push(way_back_required(sentence.clone()));
         }
-        reasons.push(Reason::new(
-            code,
-            "way back",
-            sentence,
-            "If a migration fails, the processes concerned are ended for their supervisors.",
-        ));
+        reasons.push(Reason::new(code, "way back", sentence, NO_WAY_BACK_HINT));
     }
     if way_back != WayBack::None && revert_us > input.policy.revert_budget_us {
         reasons.push(Reason::new(
@@ -683,7 +681,52 @@ fn way_back_reasons(way_back: WayBack, revert_us: u64, input: &PlanInput<'_>, re
     }
 }
 
+/// What a failure means where no exact way back is left.
+const NO_WAY_BACK_HINT: &str =
+    "If a migration fails, the processes concerned are ended for their supervisors.";
+
+fn after_drain(report: &WayBackReport) -> String {
+    format!(
+        "{} of {} sampled processes execute changed modules: a revert has to wait for them",
+        report.inside, report.sampled
+    )
+}
+
+fn way_back_required(sentence: String) -> Reason {
+    Reason::new(
+        ReasonCode::WayBackRequired,
+        "way back",
+        sentence,
+        "Leave out --require-way-back, or upgrade while nothing runs in the changed modules (--drain-entry).",
+    )
+}
+
 impl Plan {
+    /// Judges the way back again, now that the entry is paused; what refuses the upgrade.
+    pub fn drained(&mut self, report: &WayBackReport, policy: &Policy) -> Vec<Reason> {
+        if self.way_back == WayBack::None {
+            return Vec::new();
+        }
+        self.reasons
+            .retain(|reason| reason.code != ReasonCode::WayBackAfterDrain);
+        if report.inside == 0 {
+            self.way_back = WayBack::Exact;
+            return Vec::new();
+        }
+        self.way_back = WayBack::AfterDrain;
+        self.reasons.push(Reason::new(
+            ReasonCode::WayBackAfterDrain,
+            "way back",
+            after_drain(report),
+            NO_WAY_BACK_HINT,
+        ));
+        if policy.require_way_back {
+            vec![way_back_required(after_drain(report))]
+        } else {
+            Vec::new()
+        }
+    }
+
     /// The verdict as of now.
     pub fn verdict(&self) -> Verdict {
         verdict(&self.reasons)

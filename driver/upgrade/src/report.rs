@@ -2,7 +2,7 @@
 
 use flyhot_events::PhaseTimes;
 
-use crate::ProcessRef;
+use crate::{ProcessRef, StillPaused};
 
 /// One process and what went wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +141,19 @@ pub enum AbandonCause {
     GuardDied,
 }
 
+/// A LiveView whose new template failed on its migrated assigns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unrendered {
+    /// The process whose assigns were tried.
+    pub process: ProcessRef,
+    /// Its view.
+    pub view: String,
+    /// The assign that was missing, as an Erlang term; `None` where it failed otherwise.
+    pub key: Option<String>,
+    /// What was raised; empty where a key was missing.
+    pub error: String,
+}
+
 /// What came of a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowReport {
@@ -172,6 +185,12 @@ pub struct WindowReport {
     pub late: Vec<ProcessRef>,
     /// Whether the failures are of the proof: the processes had accepted their code_change.
     pub unproved: bool,
+    /// Views whose template failed after the migration.
+    pub unrendered: Vec<Unrendered>,
+    /// Views that were not proven by rendering, and why: the first few.
+    pub not_rendered: Vec<(String, String)>,
+    /// Listeners that did not come back.
+    pub entry: Vec<StillPaused>,
     /// Free text the agent adds to its cause: a module, the code server's word.
     pub detail: String,
     /// From the first suspend to the last resume answer, microseconds.

@@ -51,6 +51,8 @@ pub struct TargetModule {
     pub supervisor: bool,
     /// The keys of the struct it defines, `__struct__` among them, where the file says so.
     pub struct_keys: Option<BTreeSet<String>>,
+    /// Whether it is a LiveComponent of Phoenix.
+    pub live_component: bool,
     /// Exports `code_change/3`.
     pub code_change_3: bool,
     /// Exports `code_change/4`.
@@ -149,6 +151,8 @@ pub struct Policy {
     pub persist: bool,
     /// Whether anything but an exact way back is refused.
     pub require_way_back: bool,
+    /// Whether the listeners are paused around the window.
+    pub drain_entry: bool,
     /// Whether code_change is told `{down, Vsn}`.
     pub down: bool,
     /// Window budget, microseconds.

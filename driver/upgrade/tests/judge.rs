@@ -8,7 +8,7 @@ use flyhot_events::{ErrorKind, NodeOutcome, OutcomeKind, ReasonCode, WayBack};
 use flyhot_upgrade::judge::{self, Judgement, invariant_counts_add_up};
 use flyhot_upgrade::{
     AbandonCause, Calls, Changes, Ended, Fault, NodeFunction, PersistReport, PhaseTimes, Plan, ProcessRef,
-    RehearsalReport, Straggler, WindowEnd, WindowReport,
+    RehearsalReport, StillPaused, Straggler, Unrendered, WindowEnd, WindowReport,
 };
 use proptest::prelude::*;
 
@@ -63,6 +63,9 @@ fn report(end: WindowEnd, [migrated, kept, failed, died]: [u64; 4], skipped: u64
         unresumed: vec![],
         late: vec![],
         unproved: false,
+        unrendered: vec![],
+        not_rendered: vec![],
+        entry: vec![],
         detail: String::new(),
         window_us: 10,
         longest_freeze_us: 9,
@@ -252,6 +255,53 @@ fn a_process_without_its_resume_is_named_whatever_else_happened() {
         assert_eq!(judge::error_kind(&outcome), Some(ErrorKind::MaybeSuspended));
         assert!(outcome.reasons.iter().any(|reason| reason.subject == "<0.9.0>"));
     }
+}
+
+#[test]
+fn a_listener_that_stays_paused_is_named_whatever_else_happened() {
+    for end in [
+        WindowEnd::Upgraded,
+        WindowEnd::Reverted,
+        WindowEnd::Abandoned(AbandonCause::Budget),
+    ] {
+        let mut report = report(end, [1, 0, 0, 0], 0);
+        report.entry = vec![StillPaused {
+            listener: "ranch :web".into(),
+            command: ":ranch.resume_listener(:web)".into(),
+        }];
+        let Judgement::Done(outcome) = judged(&report, true) else {
+            panic!("{end:?} is tried again")
+        };
+        assert_eq!(judge::error_kind(&outcome), Some(ErrorKind::MaybeSuspended));
+        let reason = outcome
+            .reasons
+            .iter()
+            .find(|reason| reason.subject == "ranch :web")
+            .unwrap();
+        assert_eq!(reason.code, ReasonCode::EntryStillPaused);
+        assert!(reason.hint.contains(":ranch.resume_listener(:web)"));
+    }
+}
+
+#[test]
+fn a_page_that_does_not_render_is_named_once_for_all_of_its_view() {
+    let mut report = report(WindowEnd::Reverted, [0, 9, 1, 0], 0);
+    report.faults = vec![];
+    report.unrendered = vec![Unrendered {
+        process: process("<0.9.0>"),
+        view: "Elixir.Shop.CartLive".into(),
+        key: Some("total".into()),
+        error: String::new(),
+    }];
+    report.not_rendered = vec![("Elixir.Shop.HomeLive".into(), "it exports no render/1".into())];
+    let outcome = done(&report);
+    let codes: Vec<_> = outcome.reasons.iter().map(|reason| reason.code).collect();
+    assert_eq!(
+        codes,
+        [ReasonCode::LiveViewNeedsAssign, ReasonCode::LiveViewNotRendered]
+    );
+    assert_eq!(outcome.reasons[0].subject, "Shop.CartLive");
+    assert!(outcome.reasons[0].sentence.contains("reads total"));
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use flyhot_artifact::beam::compare::{Differences, RecordChange};
 use flyhot_events::{ReasonCode, Severity, Verdict, WayBack};
 use flyhot_upgrade::{
-    Behaviour, Calls, Census, Closer, CloserModule, CodeChange, Fate, Held, HeldCode, HeldReport, Hosts,
-    Kind, LoadedModule, NodeApplication, NodeFacts, NodeFunction, Plan, PlanInput, Policy, ProcessRef,
-    Rehearsal, RehearsalReport, Target, TargetApplication, TargetModule, WayBackReport, changes, plan,
+    Behaviour, Calls, Census, Closer, CloserModule, CodeChange, EntryReport, Fate, Held, HeldCode,
+    HeldReport, Hosts, Kind, LoadedModule, NodeApplication, NodeFacts, NodeFunction, Plan, PlanInput, Policy,
+    ProcessRef, Rehearsal, RehearsalReport, Target, TargetApplication, TargetModule, WayBackReport, changes,
+    plan,
 };
 use proptest::prelude::*;
 
@@ -29,6 +30,7 @@ struct Case {
     named_by: BTreeMap<String, String>,
     way_back: WayBackReport,
     missing: Calls,
+    entry: Option<EntryReport>,
     policy: Policy,
 }
 
@@ -42,6 +44,7 @@ fn module(md5: [u8; 16]) -> TargetModule {
         loads_nif: false,
         supervisor: false,
         struct_keys: None,
+        live_component: false,
         code_change_3: true,
         code_change_4: false,
         system_code_change: false,
@@ -162,6 +165,7 @@ impl Case {
                 purge_us: 0,
             },
             missing: Calls::default(),
+            entry: None,
             policy: Policy {
                 accept: BTreeMap::new(),
                 hosts: Hosts::new(),
@@ -169,6 +173,7 @@ impl Case {
                 rehearse: true,
                 persist: true,
                 require_way_back: false,
+                drain_entry: false,
                 down: false,
                 window_budget_us: 2_000_000,
                 revert_budget_us: 2_000_000,
@@ -236,6 +241,7 @@ impl Case {
             named_by: &self.named_by,
             missing: &self.missing,
             way_back: &self.way_back,
+            entry: self.entry.as_ref(),
             policy: &self.policy,
         })
     }
@@ -316,6 +322,34 @@ fn what_may_not_end_runs_apart_where_it_was_not_rehearsed() {
     case.code_changes
         .insert(CART.to_owned(), CodeChange::MayNotEnd { anywhere: false });
     assert!(!case.plan().kinds[0].apart);
+}
+
+/// Who is inside now may leave once nobody comes in any more; code that is not to be had does not come back by that.
+#[test]
+fn a_drained_entry_puts_off_the_judgement_of_the_way_back() {
+    let mut case = Case::new();
+    case.policy.require_way_back = true;
+    case.policy.drain_entry = true;
+    case.way_back.inside = 1;
+    let mut plan = case.plan();
+    assert_eq!(
+        (plan.verdict(), plan.way_back),
+        (Verdict::HotWithWarnings, WayBack::AfterDrain)
+    );
+    let refused = plan.drained(&case.way_back, &case.policy);
+    assert_eq!(refused[0].code, ReasonCode::WayBackRequired);
+    let codes: Vec<_> = plan.reasons.iter().map(|reason| reason.code).collect();
+    assert_eq!(codes, [ReasonCode::WayBackAfterDrain]);
+
+    case.way_back.inside = 0;
+    assert_eq!(plan.drained(&case.way_back, &case.policy), []);
+    assert_eq!((plan.way_back, plan.reasons.len()), (WayBack::Exact, 0));
+
+    case.drifted = [CART.to_owned()].into();
+    let mut plan = case.plan();
+    assert_eq!(plan.verdict(), Verdict::Cold);
+    plan.drained(&case.way_back, &case.policy);
+    assert_eq!(plan.way_back, WayBack::None);
 }
 
 #[test]
@@ -533,6 +567,28 @@ fn each_reason_comes_from_its_cause() {
             let mut running = loaded(OLD, "/r/lib/shop-1.0.0/ebin/Elixir.Shop.Item.beam");
             running.struct_keys = keys(&["__struct__", "price", "name"]);
             case.facts.modules.insert(item.into(), running);
+        }),
+        (
+            ReasonCode::ComponentStateUnmigrated,
+            Verdict::HotWithWarnings,
+            |case| {
+                case.target.modules.get_mut(CART).unwrap().live_component = true;
+            },
+        ),
+        (ReasonCode::EntryPaused, Verdict::Hot, |case| {
+            case.entry = Some(EntryReport {
+                listeners: vec!["ranch :web".into()],
+                not_paused: vec![],
+            });
+        }),
+        (ReasonCode::EntryNotPaused, Verdict::HotWithWarnings, |case| {
+            case.entry = Some(EntryReport::default());
+        }),
+        (ReasonCode::EntryNotPaused, Verdict::HotWithWarnings, |case| {
+            case.entry = Some(EntryReport {
+                listeners: vec!["ranch :web".into()],
+                not_paused: vec![("ranch :other".into(), "it hangs".into())],
+            });
         }),
         (ReasonCode::BootFilesOld, Verdict::HotWithWarnings, |case| {
             case.target.modules.insert("Elixir.Shop.New".into(), module(NEW));

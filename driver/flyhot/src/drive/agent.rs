@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flyhot_agent::{AnswerError, BEAM, Command, MODULE, Piece, StagedKey, Started};
 use flyhot_node::{CallError, Session, term};
-use flyhot_upgrade::NodeFunction;
+use flyhot_upgrade::{NodeFunction, StillPaused};
 use sha2::{Digest, Sha256};
 use term::{Atom, FixInteger, List, Term, Tuple};
 
@@ -112,18 +112,24 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Ends worker and guard, and takes copies and agent off the node.
+    /// Resumes listeners that are still paused, ends worker and guard, and takes copies and agent off the node; the
+    /// listeners that did not come back.
     ///
     /// # Errors
-    /// The node did not answer: the agent then takes itself off.
-    pub(crate) async fn finish(self) -> Result<(), AgentError> {
-        // A worker that ended early is gone already; its guard gives way below.
-        let finished = self.ask("finishing", &Command::Finish, CENSUS, |_| Ok(())).await;
-        if let Err(error @ AgentError::Call { .. }) = finished {
-            return Err(error);
-        }
+    /// The node did not answer: the agent then does all that by itself.
+    pub(crate) async fn finish(self) -> Result<Vec<StillPaused>, AgentError> {
+        let finished = self
+            .ask("finishing", &Command::Finish, CENSUS, flyhot_agent::finished)
+            .await;
+        let still = match finished {
+            Ok(still) => still,
+            Err(error @ AgentError::Call { .. }) => return Err(error),
+            // A worker that ended early is gone already; its guard gives way below.
+            Err(_) => Vec::new(),
+        };
         self.evict().await?;
-        self.unload().await
+        self.unload().await?;
+        Ok(still)
     }
 
     async fn evict(&self) -> Result<(), AgentError> {

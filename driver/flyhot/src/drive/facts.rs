@@ -37,6 +37,7 @@ pub(super) fn target(release: &Release) -> Target {
                     loads_nif: facts.loads_nif,
                     supervisor: facts.behaviours.contains(&Behaviour::Supervisor),
                     struct_keys: facts.struct_keys.clone().map(BTreeSet::from_iter),
+                    live_component: facts.live_component,
                     code_change_3: facts.code_change_3(),
                     code_change_4: facts.code_change_4(),
                     system_code_change: facts.system_code_change(),

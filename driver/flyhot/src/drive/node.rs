@@ -8,11 +8,11 @@ use flyhot_events::{
     CodeIds, ErrorKind, Event, NodeCensus, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Verdict,
 };
 use flyhot_node::ConnectOptions;
-use flyhot_upgrade::judge;
 use flyhot_upgrade::{
     Calls, Census, Changes, Closer, HeldReport, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport,
     changes, left_behind, plan,
 };
+use flyhot_upgrade::{entry, judge};
 
 use super::agent::{Agent, AgentError};
 use super::closer;
@@ -23,7 +23,7 @@ use super::stages::ms;
 use super::steps::Steps;
 use super::{NodeError, NodeRequest};
 use crate::errors;
-use crate::options::{Direction, Options, Persist, Rehearsal, WayBackNeeded};
+use crate::options::{Direction, Entry, Options, Persist, Rehearsal, WayBackNeeded};
 
 /// How long each step of connecting may take. The node itself gives up on a handshake after 7 s
 /// (`net_kernel`, `setuptime`).
@@ -31,6 +31,8 @@ const CONNECT_STEP: Duration = Duration::from_secs(7);
 
 /// How long to look for funs of older builds: measured 0.1 s for 10 000 processes, 1.2 s for 100 000.
 const HELD: Duration = Duration::from_secs(5);
+/// How long the agent may take over the listeners: it asks them for 2 s, and pauses them for as long.
+pub(super) const ENTRY: Duration = Duration::from_secs(4);
 
 pub(super) async fn upgrade(
     request: &NodeRequest<'_>,
@@ -69,10 +71,25 @@ pub(super) async fn upgrade(
     let cleaning = steps.begin(Step::Cleanup);
     let finished = agent.finish().await;
     steps.done(cleaning, 1, Unit::Modules);
-    let mut outcome = outcome.map_err(|error| failed(request, &error))?;
-    if let Err(error) = finished {
+    let mut outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let mut failure = failed(request, &error);
+            // What was being done failed, and the entry did not come back behind it.
+            if let Ok(still) = finished
+                && !still.is_empty()
+            {
+                let mut outcome = NodeOutcome::untouched(request.node.to_string(), failure.kind.outcome());
+                outcome.reasons = entry::still_paused(&still);
+                failure.outcome = Some(Box::new(outcome));
+            }
+            return Err(failure);
+        }
+    };
+    match finished {
+        Ok(still) => outcome.reasons.extend(entry::still_paused(&still)),
         // The upgrade is what it is; a node that cannot be reached any more takes the agent off by itself.
-        outcome.reasons.push(Reason::new(
+        Err(error) => outcome.reasons.push(Reason::new(
             ReasonCode::WorkerDied,
             "agent",
             format!(
@@ -80,7 +97,7 @@ pub(super) async fn upgrade(
                 errors::chain(&error)
             ),
             "Where the connection was lost it leaves the node by itself within 30 s.",
-        ));
+        )),
     }
     Ok(outcome)
 }
@@ -98,6 +115,7 @@ fn policy(options: &Options) -> Policy {
         rehearse: options.rehearsal == Rehearsal::On,
         persist: options.persist == Persist::On,
         require_way_back: options.way_back == WayBackNeeded::Exact,
+        drain_entry: options.entry == Entry::Paused,
         down: options.direction == Direction::Down,
         window_budget_us: us(options.window_budget),
         revert_budget_us: us(options.revert_budget),
@@ -374,20 +392,36 @@ impl Work<'_> {
             .collect())
     }
 
-    pub(super) async fn plan(&self, seen: &Seen) -> Result<Plan, AgentError> {
-        let affected = affected(seen);
-        let missing = self.missing().await?;
-        let way_back: WayBackReport = self
-            .agent
+    pub(super) async fn way_back(&self, seen: &Seen) -> Result<WayBackReport, AgentError> {
+        self.agent
             .slow(
                 "judging the way back",
                 &Command::WayBack {
-                    kinds: affected,
+                    kinds: affected(seen),
                     modules: seen.changes.changed.clone(),
                 },
                 flyhot_agent::way_back,
             )
-            .await?;
+            .await
+    }
+
+    pub(super) async fn plan(&self, seen: &Seen) -> Result<Plan, AgentError> {
+        let missing = self.missing().await?;
+        let way_back = self.way_back(seen).await?;
+        let entry = if self.policy.drain_entry {
+            let asked = self
+                .agent
+                .timed(
+                    "looking for listeners",
+                    &Command::Entry,
+                    ENTRY,
+                    flyhot_agent::entry,
+                )
+                .await?;
+            Some(asked)
+        } else {
+            None
+        };
         Ok(plan(&PlanInput {
             target: &seen.target,
             facts: &seen.facts,
@@ -401,6 +435,7 @@ impl Work<'_> {
             named_by: &seen.named_by,
             missing: &missing,
             way_back: &way_back,
+            entry: entry.as_ref(),
             policy: &self.policy,
         }))
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use flyhot_agent::{Command, PersistFile, PrepareModule, StagedKey};
 use flyhot_events::{Event, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit};
 use flyhot_upgrade::judge::{self, Judgement};
-use flyhot_upgrade::{AbandonCause, Changes, Fault, Plan, Script, WindowEnd, elixir_name};
+use flyhot_upgrade::{AbandonCause, Changes, Fault, Plan, Script, WindowEnd, elixir_name, entry};
 
 use super::agent::AgentError;
-use super::node::{Seen, Work};
+use super::node::{ENTRY, Seen, Work};
 use super::persist::Places;
 use super::rehearse;
 use super::steps::Steps;
@@ -26,6 +26,9 @@ const WINDOW: Duration = Duration::from_secs(600);
 
 /// How an upgrade ended before its window, and why.
 type Ended = (OutcomeKind, Vec<Reason>);
+/// Between two looks for requests in changed modules, once the entry is paused: as often as a page is loaded costs the
+/// node little (25 ms for 5 000 processes), and the agent hears from this side often enough to know that it is there.
+const LOOK: Duration = Duration::from_millis(100);
 
 impl Work<'_> {
     /// Hands the new code over; the inner error is a file that is not what it was.
@@ -222,6 +225,20 @@ impl Work<'_> {
                     return Ok(judge::untouched(&node, plan, outcome, &seen.before, reasons));
                 }
             }
+            if self.policy.drain_entry {
+                let refused = self.pause(&seen, plan, steps).await?;
+                if !refused.is_empty() {
+                    let mut all = plan.reasons.clone();
+                    all.extend(refused);
+                    return Ok(judge::untouched(
+                        &node,
+                        plan,
+                        OutcomeKind::Refused,
+                        &seen.before,
+                        all,
+                    ));
+                }
+            }
             let knocking = steps.begin(Step::Knock);
             let kinds: Vec<u64> = plan.frozen().map(|kind| kind.kind.id).collect();
             let report = self
@@ -270,6 +287,38 @@ impl Work<'_> {
             &seen.before,
             plan.reasons.clone(),
         ))
+    }
+
+    /// Pauses the entry and waits until nobody runs in a changed module; what refuses the upgrade. The agent resumes it:
+    /// behind the window, when it is told to finish, or when it no longer hears from this side.
+    async fn pause(
+        &self,
+        seen: &Seen,
+        plan: &mut Plan,
+        steps: &mut Steps<'_>,
+    ) -> Result<Vec<Reason>, AgentError> {
+        let begun = steps.begin(Step::Entry);
+        let paused = self
+            .agent
+            .timed("pausing the entry", &Command::Pause, ENTRY, flyhot_agent::entry)
+            .await?;
+        for reason in entry::not_paused(&paused) {
+            // The plan may have said so.
+            if !plan.reasons.contains(&reason) {
+                plan.reasons.push(reason);
+            }
+        }
+        let since = tokio::time::Instant::now();
+        let report = loop {
+            let report = self.way_back(seen).await?;
+            if report.inside == 0 || since.elapsed() > self.request.options.drain_timeout {
+                break report;
+            }
+            tokio::time::sleep(LOOK).await;
+        };
+        let refused = plan.drained(&report, &self.policy);
+        steps.done(begun, report.sampled, Unit::Processes);
+        Ok(refused)
     }
 
     async fn window(

@@ -41,6 +41,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!((options.dist_port, options.epmd_port), (None, 4369));
     assert_eq!(options.lingerers, Lingerers::Refuse);
     assert_eq!(options.way_back, WayBackNeeded::Any);
+    assert_eq!(options.entry, Entry::Open);
     assert_eq!(options.rehearsal, Rehearsal::On);
     assert_eq!(options.persist, Persist::On);
     assert_eq!(options.direction, Direction::Up);
@@ -50,7 +51,7 @@ fn defaults_are_those_of_the_documentation() {
 #[test]
 fn each_switch_turns_its_own_option() {
     let options = options(
-        "--node a@h b@h --node c@h --kill-lingerers --require-way-back --no-rehearsal --no-persist --down \
+        "--node a@h b@h --node c@h --kill-lingerers --require-way-back --drain-entry --no-rehearsal --no-persist --down \
          --accept memory --accept cover_compiled --dist-port 9100 --epmd-port 4370",
     )
     .unwrap();
@@ -58,6 +59,7 @@ fn each_switch_turns_its_own_option() {
     assert_eq!(names, ["a@h", "b@h", "c@h"]);
     assert_eq!(options.lingerers, Lingerers::Kill);
     assert_eq!(options.way_back, WayBackNeeded::Exact);
+    assert_eq!(options.entry, Entry::Paused);
     assert_eq!(options.rehearsal, Rehearsal::Off);
     assert_eq!(options.persist, Persist::Off);
     assert_eq!(options.direction, Direction::Down);
