@@ -312,11 +312,11 @@ fn each_kind_of_process_says_whether_it_is_rehearsed() {
     let run = Flyhot::upgrade(&shop, &to).run();
     run.expect("upgraded", 0);
     assert_eq!(
-        shop.probe().eval(&format!(
-            "lists:sort([sys:get_state(P) || P <- processes(), {{_, D}} <- [process_info(P, dictionary)],
-                         {{'$initial_call', {{M, F, 3}}}} <- [lists:keyfind('$initial_call', 1, D)],
-                         lists:member({{M, F}}, [{{view, mount}}, {{room, join}}])])."
-        )),
+        shop.probe().eval(
+            "lists:sort([sys:get_state(P) || P <- processes(), {_, D} <- [process_info(P, dictionary)],
+                         {'$initial_call', {M, F, 3}} <- [lists:keyfind('$initial_call', 1, D)],
+                         lists:member({M, F}, [{view, mount}, {room, join}])])."
+        ),
         "[{room,{v2,1}},{view,{v2,1}}]",
         "{run}"
     );
