@@ -251,6 +251,7 @@ fn with_requests_in_changed_modules_it_is_degraded_and_only_that_process_restart
         .args(["--no-rehearsal"])
         .run();
     run.expect("degraded", 15);
+    assert!(run.reason_codes().contains(&"way_back_after_drain"), "{run}");
     counts_add_up(&run);
     assert_eq!(run.node(0)["processes"]["failed"], 1, "{run}");
     let bad = &before.pids[BAD as usize - 1];

@@ -617,3 +617,25 @@ fn a_process_that_loops_in_old_code_is_named_and_ended_only_when_asked() {
     );
     clean(&shop);
 }
+
+#[test]
+fn what_an_option_takes_away_is_named() {
+    let shop = Shop::of(&v1()).carts(5).pool(500).start();
+    let v2 = Release::shop(Otp::under_test(), "v2");
+    let codes = ["persist_off", "rehearsal_off", "revert_slow"];
+    let run = plan(&shop, &v2);
+    run.expect("planned", 0);
+    for code in codes {
+        assert_eq!(about(&run, code), NONE, "{code}: {run}");
+    }
+    // Two new modules in a node of embedded mode.
+    assert_eq!(about(&run, "boot_files_old").len(), 1, "{run}");
+    let run = Flyhot::plan(&shop, &v2)
+        .args(["--no-persist", "--no-rehearsal", "--revert-budget", "1ms"])
+        .run();
+    run.expect("planned", 0);
+    for code in codes {
+        assert_eq!(about(&run, code).len(), 1, "{code}: {run}");
+    }
+    assert_eq!(about(&run, "boot_files_old"), NONE, "{run}");
+}

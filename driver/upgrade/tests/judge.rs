@@ -197,6 +197,30 @@ fn only_a_node_that_did_not_come_to_rest_is_tried_again() {
 }
 
 #[test]
+fn each_cause_of_giving_up_has_its_code() {
+    for (cause, code) in [
+        (AbandonCause::Budget, ReasonCode::FreezeBudget),
+        (AbandonCause::Newborn, ReasonCode::Newborn),
+        (AbandonCause::Rehearsal, ReasonCode::RehearsalFailed),
+        (AbandonCause::CodeMoved, ReasonCode::CodeMoved),
+        (AbandonCause::SwapRefused, ReasonCode::SwapRefused),
+        (AbandonCause::CodeServer, ReasonCode::FreezeBudget),
+        (AbandonCause::DriverGone, ReasonCode::WorkerDied),
+        (AbandonCause::WorkerDied, ReasonCode::WorkerDied),
+        (AbandonCause::GuardDied, ReasonCode::GuardDied),
+    ] {
+        let mut report = report(WindowEnd::Abandoned(cause), [0; 4], 5);
+        report.faults = vec![fault("<0.1.0>")];
+        let codes: Vec<_> = done(&report).reasons.iter().map(|reason| reason.code).collect();
+        assert_eq!(codes, [code], "{cause:?}");
+    }
+    let mut upgraded = report(WindowEnd::Upgraded, [3, 0, 0, 0], 0);
+    assert_eq!(done(&upgraded).reasons, []);
+    upgraded.died = 2;
+    assert_eq!(done(&upgraded).reasons[0].code, ReasonCode::ProcessDied);
+}
+
+#[test]
 fn a_failed_rehearsal_is_tried_again_only_where_that_is_accepted() {
     let report = report(WindowEnd::Abandoned(AbandonCause::Rehearsal), [0; 4], 5);
     for (accepted, again) in [

@@ -163,31 +163,17 @@ impl Code {
         reached
     }
 
-    /// Whether a function is the same in another build, with everything that it reaches. Funs and comprehensions are
-    /// functions whose names count those of the module: they are the same where they stand in the same place.
+    /// Whether a function is the same in another build, with everything that it reaches.
     fn same(&self, other: &Code, function: &str, arity: u32) -> bool {
-        let root = (function.to_owned(), arity);
-        let mut todo = vec![(&root, &root)];
-        let mut seen = BTreeSet::new();
-        while let Some(pair) = todo.pop() {
-            if !seen.insert(pair) {
-                continue;
-            }
-            let (Some(body), Some(others)) = (self.functions.get(pair.0), other.functions.get(pair.1)) else {
-                return false;
-            };
-            // Where strings lie elsewhere the places do not tell whether they are the same.
-            let same_strings = self.strings == other.strings || !body.iter().any(|(op, _)| uses_strings(*op));
-            if !same_strings || body.len() != others.len() {
-                return false;
-            }
-            for ((op, parts), (other_op, other_parts)) in body.iter().zip(others) {
-                if op != other_op || !all_alike(parts, other_parts, &mut todo) {
-                    return false;
-                }
-            }
-        }
-        true
+        let (here, there) = (self.reach(function, arity), other.reach(function, arity));
+        !here.is_empty()
+            && here == there
+            && here.iter().all(|name| {
+                let (body, others) = (&self.functions[*name], &other.functions[*name]);
+                // Where strings lie elsewhere the places do not tell whether they are the same.
+                body == others
+                    && (self.strings == other.strings || !body.iter().any(|(op, _)| uses_strings(*op)))
+            })
     }
 
     fn timeouts(&self) -> bool {
@@ -228,27 +214,6 @@ impl Code {
         }
         made.retain(|tag, _| !ANSWERS.contains(&tag.as_str()));
         made
-    }
-}
-
-fn all_alike<'a>(parts: &'a [Part], others: &'a [Part], calls: &mut Vec<(&'a Name, &'a Name)>) -> bool {
-    parts.len() == others.len()
-        && parts
-            .iter()
-            .zip(others)
-            .all(|(part, other)| alike(part, other, calls))
-}
-
-/// Whether two operands say the same, if what `calls` names then is the same.
-fn alike<'a>(part: &'a Part, other: &'a Part, calls: &mut Vec<(&'a Name, &'a Name)>) -> bool {
-    match (part, other) {
-        (Part::Function(name), Part::Function(with)) => {
-            calls.push((name, with));
-            let made = |name: &Name| name.0.starts_with('-');
-            name == with || (made(name) && made(with) && name.1 == with.1)
-        }
-        (Part::List(parts), Part::List(others)) => all_alike(parts, others, calls),
-        _ => part == other,
     }
 }
 
