@@ -1300,7 +1300,8 @@ migrate(W0, Mode) ->
         Now = now_us(),
         %% Past the budget only while answers still come in: giving up on a migration that gets on would cost more.
         case Now > W#w.deadline andalso Now - Last > patience(250, W) * 1000 of
-            true -> {stop, {Last, lists:foldl(fun({P, Id, _}, A) -> not_migrated(P, Id, <<"code_change did not return">>, A) end, W1, Pending)}};
+            %% Those behind them are asked all the same: undone or not, nobody may be left with a state of the other code.
+            true -> {without, Pending, {Now, lists:foldl(fun({P, Id, _}, A) -> not_migrated(P, Id, <<"code_change did not return">>, A) end, W1, Pending)}};
             false -> {without, [], {Last, W1}}
         end
     end,
@@ -1443,7 +1444,7 @@ put_back(W0) ->
         Now = now_us(),
         case Now > Deadline orelse Now - Last > patience(?PROVE_MS, W) * 1000 of
             %% One that never returned from its code_change cannot be called back from it.
-            true -> {stop, {Last, lists:foldl(fun({P, _}, A) -> end_process(P, A) end, W1, Pending)}};
+            true -> {without, Pending, {Now, lists:foldl(fun({P, _}, A) -> end_process(P, A) end, W1, Pending)}};
             false -> {without, [], {Last, W1}}
         end
     end,
