@@ -1305,8 +1305,16 @@ migrate(W0, Mode) ->
             false -> {without, [], {Last, W1}}
         end
     end,
-    {_, W} = flow(Todo, Ref, Send, Take, Idle, W0#w.limit, {now_us(), W0}),
+    {_, W} = flow(Todo, Ref, Send, Take, Idle, W0#w.limit, {now_us(), stranded(W0)}),
     W.
+
+%% gen_statem takes a new callback_mode over in code_change alone.
+stranded(#w{jobs = Jobs} = W) ->
+    Turned = maps:filter(fun(_, #job{behaviour = B, fate = F, host = H, mode = Old}) ->
+        B =:= gen_statem andalso F =:= keep andalso Old =/= mode(H)
+    end, Jobs),
+    lists:foldl(fun({P, Id}, A) -> failed(P, Id, <<"its callback_mode changed, and it has no code_change to take that over">>, A) end,
+                W, [T || {P, Id} = T <- W#w.targets, is_map_key(Id, Turned), not is_map_key(P, W#w.died)]).
 
 asked(keep) -> [];
 asked({migrate, Ms}) -> Ms.
@@ -1429,15 +1437,20 @@ put_back(W0) ->
     Todo = [{P, Id} || {P, Id} <- W0#w.targets, not is_map_key(P, W0#w.died), (maps:get(Id, W0#w.jobs))#job.fate =/= keep],
     %% callback_mode is set by code_change alone: without one in the old module the process cannot be led back to it.
     {Lost, Back} = lists:partition(fun({_, Id}) ->
-        #job{mode = Old, calls_back = CallsBack} = maps:get(Id, W0#w.jobs),
-        not CallsBack andalso Old =/= maps:get(Id, W0#w.modes, Old)
+        #job{calls_back = CallsBack} = maps:get(Id, W0#w.jobs),
+        not CallsBack andalso turned(Id, W0)
     end, Todo),
     Send = fun({P, Id} = T) ->
         ?AT(putting_back),
         ?TELL({put_back, P}),
-        back(P, maps:get(Id, W0#w.jobs), maps:get(Id, W0#w.modes, same), W0),
-        sys(P, {self(), {Ref, T}}, flyhot_knock)
+        back(P, maps:get(Id, W0#w.jobs), maps:get(Id, W0#w.modes, same), {self(), {Ref, T}}, W0)
     end,
+    %% One that cannot be led back to its callback_mode would run code that is written for the other one. Who failed on
+    %% the way there is still in the old one.
+    Take = fun({P, Id}, {error, _}, {_, A}) when not is_map_key(P, W0#w.failed) ->
+                  {now_us(), case turned(Id, W0) of true -> end_process(P, A); false -> A end};
+              (_, _, {_, A}) -> {now_us(), A}
+           end,
     Deadline = now_us() + W0#w.revert + patience(?PROVE_MS, W0) * 1000,
     Idle = fun(Pending, Dead, {Last, W}) ->
         W1 = died(Dead, W),
@@ -1449,16 +1462,22 @@ put_back(W0) ->
         end
     end,
     W1 = lists:foldl(fun({P, _}, A) -> end_process(P, A) end, W0, Lost),
-    {_, W} = flow(Back, Ref, Send, fun(_, _, {_, A}) -> {now_us(), A} end, Idle, W0#w.limit, {now_us(), W1}),
+    {_, W} = flow(Back, Ref, Send, Take, Idle, W0#w.limit, {now_us(), W1}),
     Died = maps:from_list([{P, []} || P <- maps:keys(W#w.failed), not is_process_alive(P)]),
     W#w{swapped = reverted, ended = maps:merge(W#w.ended, Died)}.
 
-back(P, #job{behaviour = gen_statem, host = H, told = T, mode = Old}, New, W) when Old =/= New ->
+turned(Id, W) ->
+    #job{mode = Old} = maps:get(Id, W#w.jobs),
+    Old =/= maps:get(Id, W#w.modes, Old).
+
+back(P, #job{behaviour = gen_statem, host = H, told = T, mode = Old}, New, From, W) when Old =/= New ->
     %% The down call sets the callback_mode, and may touch the data too: the state goes in before and after.
     restore(P, gen_statem, W),
-    sys(P, {W#w.dead, ok}, {change_code, H, {down, maps:get(T, W#w.new_vsns, undefined)}, []}),
+    sys(P, From, {change_code, H, {down, maps:get(T, W#w.new_vsns, undefined)}, []}),
     restore(P, gen_statem, W);
-back(P, #job{behaviour = B}, _, W) -> restore(P, B, W).
+back(P, #job{behaviour = B}, _, From, W) ->
+    restore(P, B, W),
+    sys(P, From, flyhot_knock).
 
 degrade(W) ->
     W1 = lists:foldl(fun end_process/2, W, maps:keys(W#w.failed)),

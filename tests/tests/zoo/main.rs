@@ -319,6 +319,7 @@ fn one(
             Some(_) => seen.run.outcome()["outcome"].to_string(),
             None => "driver killed".to_owned(),
         };
+        eprintln!("round {number}: {outcome}, {} processes", seen.before.len());
         let mut tally = tally.lock().unwrap();
         *tally.entry(outcome).or_default() += 1;
         for struck in &seen.trace.struck {
