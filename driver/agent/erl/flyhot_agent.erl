@@ -1258,7 +1258,7 @@ thaw_swapped(W) ->
 %% A supervisor ends, and all its children with it, when it is told of more ended ones than it restarts in its time:
 %% those that were ended here do not count. It hears of all of them before it is asked to count again. What ends all
 %% the same, by a strategy that ends siblings say, is looked for once it has had time to.
-aftermath(#w{ended = Ended} = W) when map_size(Ended) =:= 0 -> W;
+aftermath(#w{ended = Ended, bereft = Bereft} = W) when map_size(Ended) =:= 0, map_size(Bereft) =:= 0 -> W;
 aftermath(W) ->
     Ref = erlang:unique_integer([positive]),
     Sups = maps:keys(W#w.bereft),
