@@ -165,7 +165,11 @@ pub(super) enum Ask {
 }
 
 /// Set in a message whose answer is awaited.
-const REPLY: u64 = 8;
+const REPLY: u128 = 8;
+/// Every message of a mailbox without that.
+pub(super) const NOBODY_WAITS: u128 = u128::MAX / 15 * 7;
+/// Messages that a mailbox has room for; a window adds sixteen at most.
+const ROOM: u32 = 32;
 
 // What is true of a process.
 pub(super) const SUSPENDED: u32 = 1;
@@ -207,7 +211,7 @@ pub(super) struct Process {
     pub(super) asked: u8,
     pub(super) flags: u32,
     /// Four bits a message, first one lowest.
-    pub(super) mail: u64,
+    pub(super) mail: u128,
     // Its part in the requests that are on the way: unsent, unanswered, answered.
     pub(super) todo: u8,
     pub(super) sent: u8,
@@ -234,9 +238,9 @@ impl Process {
 
     pub(super) fn push(&mut self, ask: Ask, reply: bool) {
         if self.alive() {
-            let at = (64 - self.mail.leading_zeros()).div_ceil(4);
-            assert!(at < 16, "a mailbox holds sixteen messages");
-            self.mail |= (ask as u64 | if reply { REPLY } else { 0 }) << (4 * at);
+            let at = (128 - self.mail.leading_zeros()).div_ceil(4);
+            assert!(at < ROOM, "a window adds sixteen messages at most");
+            self.mail |= (ask as u128 | if reply { REPLY } else { 0 }) << (4 * at);
         }
     }
 
@@ -253,6 +257,11 @@ impl Process {
             mail >>= 4;
         }
         self.alive() && frozen
+    }
+
+    /// Whether one more window has room; the knock before it would not be answered otherwise.
+    pub(super) fn reads(&self) -> bool {
+        self.mail >> (2 * ROOM) == 0
     }
 
     pub(super) fn pending(&self) -> bool {
@@ -574,7 +583,7 @@ impl State {
     /// Nobody waits for what is still on the way.
     pub(super) fn unanswered(&mut self) {
         for process in &mut self.processes {
-            process.mail &= 0x7777_7777_7777_7777;
+            process.mail &= NOBODY_WAITS;
             (process.todo, process.sent, process.ok, process.bad) = (0, 0, 0, 0);
         }
     }
@@ -682,7 +691,7 @@ impl State {
         };
         if self.swap == Swap::Asked {
             let answer = |next: &mut Self, ok| {
-                next.swap = if next.worker == Actor::Alive || next.by_guard {
+                next.swap = if next.at == At::Swapping {
                     Swap::Answered(ok)
                 } else {
                     Swap::Idle

@@ -118,10 +118,17 @@ const ALWAYS: [Invariant; 7] = [
 ];
 
 /// Must hold where nothing more has to happen.
-const AT_THE_END: [Invariant; 5] = [
+const AT_THE_END: [Invariant; 6] = [
     ("invariant_nothing_suspended", invariant_nothing_suspended),
     ("invariant_no_stash_left", invariant_no_stash_left),
-    ("invariant_one_version", invariant_one_version),
+    (
+        "invariant_new_code_has_new_states",
+        invariant_new_code_has_new_states,
+    ),
+    (
+        "invariant_old_code_has_old_states",
+        invariant_old_code_has_old_states,
+    ),
     ("invariant_the_ended_are_named", invariant_the_ended_are_named),
     ("invariant_agent_gone", invariant_agent_gone),
 ];
@@ -179,12 +186,18 @@ fn invariant_no_stash_left(_: &Setup, state: &State) -> bool {
         .all(|process| process.stash.is_none() || process.has(STUCK) && process.has(UNRESUMED))
 }
 
-/// The code is the one that the outcome says, and every process that lives is of that version, or named.
-fn invariant_one_version(setup: &Setup, state: &State) -> bool {
-    let new = match state.end {
-        End::Upgraded | End::Degraded => true,
-        End::Abandoned | End::Reverted | End::None => false,
-    };
+/// Upgraded or degraded: the new code runs, and every process that lives migrated, or is named as late.
+fn invariant_new_code_has_new_states(setup: &Setup, state: &State) -> bool {
+    !matches!(state.end, End::Upgraded | End::Degraded) || of_one_version(setup, state, true)
+}
+
+/// Abandoned, reverted, or not begun: the old code runs, and every process that lives has its old state, or is named
+/// as late.
+fn invariant_old_code_has_old_states(setup: &Setup, state: &State) -> bool {
+    matches!(state.end, End::Upgraded | End::Degraded) || of_one_version(setup, state, false)
+}
+
+fn of_one_version(setup: &Setup, state: &State, new: bool) -> bool {
     let shape = if new { Shape::New } else { Shape::Old };
     let asked =
         |at: usize| matches!(setup.roles[at], Role::Target { asks } | Role::Newborn { asks } if asks > 0);
@@ -342,6 +355,11 @@ impl Hasher for Mix {
 
     fn write_u32(&mut self, one: u32) {
         self.write_u64(u64::from(one));
+    }
+
+    fn write_u128(&mut self, one: u128) {
+        self.write_u64(one as u64);
+        self.write_u64((one >> 64) as u64);
     }
 
     fn write_isize(&mut self, one: isize) {

@@ -1,6 +1,6 @@
 //! Whether the model can do what a recording says the agent did.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::machine::{Actor, Label, Setup, State, Steps};
@@ -38,21 +38,29 @@ struct Part {
     guard: Vec<Event<u8>>,
 }
 
-impl Part {
-    fn of(trace: &Trace, process: Option<&Pid>) -> Self {
-        let part = |events: &[Event<Pid>]| {
-            events
-                .iter()
-                .filter(|event| event.process().is_none() || event.process() == process)
-                .map(|event| event.clone().rename(|_| 0))
-                .collect()
-        };
-        Self {
-            worker: part(&trace.worker),
-            guard: part(&trace.guard),
-        }
-    }
+/// The events of one actor with their places: of the window itself (under no process) and of each process.
+type Sorted<'a> = HashMap<Option<&'a Pid>, Vec<(usize, Event<u8>)>>;
 
+fn sorted(events: &[Event<Pid>]) -> Sorted<'_> {
+    let mut sorted = Sorted::new();
+    for (place, event) in events.iter().enumerate() {
+        let events = sorted.entry(event.process()).or_default();
+        events.push((place, event.clone().rename(|_| 0)));
+    }
+    sorted
+}
+
+fn part(sorted: &Sorted<'_>, process: Option<&Pid>) -> Vec<Event<u8>> {
+    let of = |process| sorted.get(&process).into_iter().flatten().copied();
+    let mut events: Vec<_> = of(None).collect();
+    if process.is_some() {
+        events.extend(of(process));
+    }
+    events.sort_by_key(|(place, _)| *place);
+    events.into_iter().map(|(_, event)| event).collect()
+}
+
+impl Part {
     fn count(&self, is: impl Fn(&Event<u8>) -> bool + Copy) -> usize {
         let count = |events: &[Event<u8>]| events.iter().filter(|event| is(event)).count();
         count(&self.worker).max(count(&self.guard))
@@ -72,10 +80,14 @@ pub fn admits(trace: &Trace) -> Result<(), Rejected> {
             processes.push(Some(process));
         }
     }
+    let (worker, guard) = (sorted(&trace.worker), sorted(&trace.guard));
     // Of ten thousand processes most were treated alike.
     let mut admitted = HashSet::new();
     for process in processes {
-        let part = Part::of(trace, process);
+        let part = Part {
+            worker: part(&worker, process),
+            guard: part(&guard, process),
+        };
         if admitted.contains(&part) {
             continue;
         }

@@ -2,7 +2,8 @@
 
 use super::machine::{
     Actor, Ask, At, DIED, ENDED, End, FAILED, FORGIVES, FROZEN, Group, HELD, HELD_BY_VM, IN, LATE, Label,
-    Life, Link, MEMBER, Mutant, NO, OUT, Role, Setup, State, Steps, Swap, UNRESUMED, WINDOW, Who,
+    Life, Link, MEMBER, Mutant, NO, NOBODY_WAITS, OUT, Process, Role, Setup, State, Steps, Swap, UNRESUMED,
+    WINDOW, Who,
 };
 use super::trace::{Cause, Event, Phase};
 
@@ -305,7 +306,8 @@ impl Run<'_> {
                 next.at = At::Stopping
             });
         }
-        if from.link == Link::Up && again && from.attempt < self.setup.attempts {
+        let reads = from.processes.iter().all(Process::reads);
+        if from.link == Link::Up && again && reads && from.attempt < self.setup.attempts {
             let setup = self.setup;
             self.hidden("a window is asked for", |next| {
                 next.attempt += 1;
@@ -718,7 +720,7 @@ impl Run<'_> {
                 for process in &mut next.processes {
                     if process.alive() && process.pending() {
                         (process.sent, process.ok) = (0, 0);
-                        process.mail &= 0x7777_7777_7777_7777;
+                        process.mail &= NOBODY_WAITS;
                         process.set(UNRESUMED);
                     }
                 }
@@ -771,31 +773,27 @@ impl Run<'_> {
             });
             return;
         }
-        self.hidden("the guard decides", |next| {
-            next.swap = Swap::Idle;
-            match (phase, next.new_code) {
-                (Some(Phase::Swapping), true) => {
-                    if setup.repaired.guard_looks_for_the_late {
-                        for at in 0..setup.roles.len() {
-                            if setup.newborn(at) && next.processes[at].alive() && !next.processes[at].has(IN)
-                            {
-                                next.processes[at].set(LATE);
-                            }
+        self.hidden("the guard decides", |next| match (phase, next.new_code) {
+            (Some(Phase::Swapping), true) => {
+                if setup.repaired.guard_looks_for_the_late {
+                    for at in 0..setup.roles.len() {
+                        if setup.newborn(at) && next.processes[at].alive() && !next.processes[at].has(IN) {
+                            next.processes[at].set(LATE);
                         }
                     }
-                    next.migrate(setup);
                 }
-                (Some(Phase::Proving), true) => {
-                    next.end = End::Upgraded;
-                    next.thaw(setup, Who::Others);
-                }
-                (Some(Phase::Undoing), true) => next.at = At::Undo,
-                (Some(Phase::Undoing), false) => next.at = At::PutBack,
-                (Some(Phase::Thawing), _) => next.thaw(setup, Who::Others),
-                _ => {
-                    next.end = End::Abandoned;
-                    next.thaw(setup, Who::All);
-                }
+                next.migrate(setup);
+            }
+            (Some(Phase::Proving), true) => {
+                next.end = End::Upgraded;
+                next.thaw(setup, Who::Others);
+            }
+            (Some(Phase::Undoing), true) => next.at = At::Undo,
+            (Some(Phase::Undoing), false) => next.at = At::PutBack,
+            (Some(Phase::Thawing), _) => next.thaw(setup, Who::Others),
+            _ => {
+                next.end = End::Abandoned;
+                next.thaw(setup, Who::All);
             }
         });
     }
