@@ -351,7 +351,8 @@ fn whatever_lives_on_it_whatever_befalls() {
     let (seed, numbers) = seed_and_rounds();
     let failed = Mutex::new(Vec::new());
     let tally = Mutex::new(BTreeMap::new());
-    for (seed, number) in CASES {
+    let repeats = std::env::var_os("FLYHOT_ROUND").is_some();
+    for (seed, number) in CASES.into_iter().filter(|_| !repeats) {
         let round = Round::draw(seed, number, number / NODES);
         let shop = zoo.node(round.old);
         failed
