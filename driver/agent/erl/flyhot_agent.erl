@@ -136,6 +136,8 @@ evict(Name, ok) ->
             Pid ! {yield, {self(), Mon}},
             receive
                 {Mon, busy} -> demonitor(Mon, [flush]), {busy, holder()};
+                %% Purging copies takes as long as the slowest process of the node needs to be asked.
+                {Mon, leaving} -> receive {'DOWN', Mon, process, _, _} -> ok end;
                 {'DOWN', Mon, process, _, _} -> ok
             after ?YIELD_MS -> demonitor(Mon, [flush]), {busy, holder()}
             end
@@ -202,7 +204,7 @@ loop(#s{gmon = GMon, driver = Driver} = S) ->
         {yield, {Pid, _} = From} ->
             %% Whoever asked may have given up waiting: nobody would take the agent off the node then.
             case S#s.orphan andalso is_process_alive(Pid) of
-                true -> forget(), stop_guard(S);
+                true -> answer(From, leaving), forget(), stop_guard(S);
                 false -> answer(From, busy), loop(S)
             end;
         {nodedown, Driver} ->
@@ -1643,7 +1645,7 @@ guard_loop(#g{worker = Worker, mon = Mon} = G) ->
         {result, From} -> guard_loop(G#g{waiting = [From | G#g.waiting]});
         {yield, {Pid, _} = From} ->
             case G#g.gone andalso is_process_alive(Pid) of
-                true -> forget();
+                true -> answer(From, leaving), forget();
                 false -> answer(From, busy), guard_loop(G)
             end;
         _ -> guard_loop(G)
