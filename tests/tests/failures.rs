@@ -232,6 +232,12 @@ fn more_failures_than_their_supervisors_restart_cost_only_themselves() {
     held.answers();
 }
 
+/// A process that stays inside a changed module for good: there is no way back.
+fn lingers(shop: &Shop) {
+    shop.probe()
+        .eval("spawn('Elixir.Shop.Hold', hold, [1000000000]), ok.");
+}
+
 fn befalls_the_worker(point: &str, what: &str) -> Fault {
     Fault {
         actor: "worker".to_owned(),
@@ -255,7 +261,7 @@ fn a_worker_that_dies_when_it_has_ended_processes_leaves_their_supervisor_forgiv
         .node(|node| node.env("SHOP_POOL_RESTARTS", "2"))
         .start();
     let pids = shop.pool_pids();
-    let held = Held::new(&shop);
+    lingers(&shop);
     shop.probe().plan_faults(&[befalls_the_worker("thawing", "die")]);
     let run = Flyhot::upgrade(&shop, &bad)
         .args(["--no-rehearsal", "--revert-budget", "100ms"])
@@ -272,7 +278,6 @@ fn a_worker_that_dies_when_it_has_ended_processes_leaves_their_supervisor_forgiv
         assert_eq!(pids[n - 1] == after[n - 1], n % 10 != 7, "worker {n}: {run}");
     }
     clean(&shop, &run);
-    held.answers();
 }
 
 /// Whoever starts processes is held until the swap, and a failure found after it is undone later: in between they start
@@ -284,11 +289,14 @@ fn who_was_born_on_new_code_that_was_taken_back_is_named() {
     let shop = Shop::of(&v1).carts(10).pool(10).start();
     shop.probe().eval(
         "register(midwife, spawn(fun() ->
-         Born = fun Born(N) ->
-             {ok, _} = gen_server:start(pool_worker, 1000 + N, []),
-             receive stop -> ok after 20 -> Born(N + 1) end
+         %% An outcome names no more than twenty.
+         Born = fun Born(10) -> receive stop -> ok end;
+                    Born(Strays) ->
+             {ok, P} = gen_server:start(pool_worker, 1000, []),
+             timer:sleep(20),
+             Born(Strays + case sys:get_state(P, infinity) of {fresh, _, _} -> 1; _ -> 0 end)
          end,
-         Born(1)
+         Born(0)
      end)), ok.",
     );
     shop.probe()
@@ -310,6 +318,37 @@ fn who_was_born_on_new_code_that_was_taken_back_is_named() {
         reason(&run, "newborn", stray.as_str().unwrap());
     }
     clean(&shop, &run);
+}
+
+/// One at a time, and one of them never answers: whoever comes behind it is asked all the same, and put back.
+#[test]
+fn nobody_behind_one_that_never_returns_is_left_between_two_versions() {
+    let v1 = Release::shop(Otp::under_test(), "v1");
+    let bad = release(&Release::shop(Otp::under_test(), "v2"), "receive never -> ok end");
+    for back in [true, false] {
+        let shop = Shop::of(&v1).carts(10).pool(100).start();
+        if !back {
+            lingers(&shop);
+        }
+        let revert_budget = if back { "20s" } else { "100ms" };
+        let run = Flyhot::upgrade(&shop, &bad)
+            .args(["--no-rehearsal", "--in-flight", "1", "--window-budget", "1s"])
+            .args(["--revert-budget", revert_budget])
+            .run();
+        let (outcome, exit_code, tag, fresh) = match back {
+            true => ("reverted", 11, "worker", "worker"),
+            false => ("degraded", 15, "migrated", "fresh"),
+        };
+        run.expect(outcome, exit_code);
+        let expected: Vec<String> = (1..=100)
+            .map(|n| format!("{{{},{n},0}}", if n == BAD { fresh } else { tag }))
+            .collect();
+        wait_until("its supervisor started it again", SOON, || {
+            shop.pool().len() == 100
+        });
+        assert_eq!(shop.pool(), expected, "{run}");
+        clean(&shop, &run);
+    }
 }
 
 #[test]

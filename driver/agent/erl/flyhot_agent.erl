@@ -165,6 +165,8 @@ evict(Name, ok) ->
             Pid ! {yield, {self(), Mon}},
             receive
                 {Mon, busy} -> demonitor(Mon, [flush]), {busy, holder()};
+                %% Purging copies takes as long as the slowest process of the node needs to be asked.
+                {Mon, leaving} -> receive {'DOWN', Mon, process, _, _} -> ok end;
                 {'DOWN', Mon, process, _, _} -> ok
             after ?YIELD_MS -> demonitor(Mon, [flush]), {busy, holder()}
             end
@@ -232,7 +234,7 @@ loop(#s{gmon = GMon, driver = Driver} = S) ->
         {yield, {Pid, _} = From} ->
             %% Whoever asked may have given up waiting: nobody would take the agent off the node then.
             case S#s.orphan andalso is_process_alive(Pid) of
-                true -> forget(), stop_guard(S);
+                true -> answer(From, leaving), forget(), stop_guard(S);
                 false -> answer(From, busy), loop(S)
             end;
         {nodedown, Driver} ->
@@ -1847,7 +1849,7 @@ thaw_swapped(W) ->
 %% A supervisor ends, and all its children with it, when it is told of more ended ones than it restarts in its time:
 %% those that were ended here do not count. It hears of all of them before it is asked to count again. What ends all
 %% the same, by a strategy that ends siblings say, is looked for once it has had time to.
-aftermath(#w{ended = Ended} = W) when map_size(Ended) =:= 0 -> W;
+aftermath(#w{ended = Ended, bereft = Bereft} = W) when map_size(Ended) =:= 0, map_size(Bereft) =:= 0 -> W;
 aftermath(W) ->
     Ref = erlang:unique_integer([positive]),
     Sups = maps:keys(W#w.bereft),
@@ -1894,8 +1896,16 @@ migrate(W0, Mode) ->
             false -> {without, [], {Last, W1}}
         end
     end,
-    {_, W} = flow(Todo, Ref, Send, Take, Idle, W0#w.limit, {now_us(), W0}),
+    {_, W} = flow(Todo, Ref, Send, Take, Idle, W0#w.limit, {now_us(), stranded(W0)}),
     W.
+
+%% gen_statem takes a new callback_mode over in code_change alone.
+stranded(#w{jobs = Jobs} = W) ->
+    Turned = maps:filter(fun(_, #job{behaviour = B, fate = F, host = H, mode = Old}) ->
+        B =:= gen_statem andalso F =:= keep andalso Old =/= mode(H)
+    end, Jobs),
+    lists:foldl(fun({P, Id}, A) -> failed(P, Id, <<"its callback_mode changed, and it has no code_change to take that over">>, A) end,
+                W, [T || {P, Id} = T <- W#w.targets, is_map_key(Id, Turned), not is_map_key(P, W#w.died)]).
 
 asked(keep) -> [];
 asked({migrate, Ms}) -> Ms.
@@ -2115,15 +2125,20 @@ put_back(W0) ->
     Todo = [{P, Id} || {P, Id} <- W0#w.targets, not is_map_key(P, W0#w.died), (maps:get(Id, W0#w.jobs))#job.fate =/= keep],
     %% callback_mode is set by code_change alone: without one in the old module the process cannot be led back to it.
     {Lost, Back} = lists:partition(fun({_, Id}) ->
-        #job{mode = Old, calls_back = CallsBack} = maps:get(Id, W0#w.jobs),
-        not CallsBack andalso Old =/= maps:get(Id, W0#w.modes, Old)
+        #job{calls_back = CallsBack} = maps:get(Id, W0#w.jobs),
+        not CallsBack andalso turned(Id, W0)
     end, Todo),
     Send = fun({P, Id} = T) ->
         ?AT(putting_back),
         ?TELL({put_back, P}),
-        back(P, maps:get(Id, W0#w.jobs), maps:get(Id, W0#w.modes, same), W0),
-        sys(P, {self(), {Ref, T}}, flyhot_knock)
+        back(P, maps:get(Id, W0#w.jobs), maps:get(Id, W0#w.modes, same), {self(), {Ref, T}}, W0)
     end,
+    %% One that cannot be led back to its callback_mode would run code that is written for the other one. Who failed on
+    %% the way there is still in the old one.
+    Take = fun({P, Id}, {error, _}, {_, A}) when not is_map_key(P, W0#w.failed) ->
+                  {now_us(), case turned(Id, W0) of true -> end_processes([P], undoing, A); false -> A end};
+              (_, _, {_, A}) -> {now_us(), A}
+           end,
     Idle = fun(Pending, Dead, {Last, W}) ->
         W1 = died(Dead, W),
         Now = now_us(),
@@ -2134,16 +2149,22 @@ put_back(W0) ->
         end
     end,
     W1 = end_processes([P || {P, _} <- Lost], undoing, W0),
-    {_, W} = flow(Back, Ref, Send, fun(_, _, {_, A}) -> {now_us(), A} end, Idle, W0#w.limit, {now_us(), W1}),
+    {_, W} = flow(Back, Ref, Send, Take, Idle, W0#w.limit, {now_us(), W1}),
     Died = maps:from_list([{P, {ref(P), []}} || P <- maps:keys(W#w.failed), not is_process_alive(P)]),
     W#w{swapped = reverted, ended = maps:merge(Died, W#w.ended)}.
 
-back(P, #job{behaviour = gen_statem, host = H, told = T, mode = Old}, New, W) when Old =/= New ->
+turned(Id, W) ->
+    #job{mode = Old} = maps:get(Id, W#w.jobs),
+    Old =/= maps:get(Id, W#w.modes, Old).
+
+back(P, #job{behaviour = gen_statem, host = H, told = T, mode = Old}, New, From, W) when Old =/= New ->
     %% The down call sets the callback_mode, and may touch the data too: the state goes in before and after.
     restore(P, gen_statem, W),
-    sys(P, {W#w.dead, ok}, {change_code, H, {down, maps:get(T, W#w.new_vsns, undefined)}, []}),
+    sys(P, From, {change_code, H, {down, maps:get(T, W#w.new_vsns, undefined)}, []}),
     restore(P, gen_statem, W);
-back(P, #job{behaviour = B}, _, W) -> restore(P, B, W).
+back(P, #job{behaviour = B}, _, From, W) ->
+    restore(P, B, W),
+    sys(P, From, flyhot_knock).
 
 degrade(W) ->
     W1 = end_processes(maps:keys(W#w.failed), degrading, W),
@@ -2336,7 +2357,7 @@ guard_loop(#g{worker = Worker, mon = Mon} = G) ->
         {result, From} -> guard_loop(G#g{waiting = [From | G#g.waiting]});
         {yield, {Pid, _} = From} ->
             case G#g.gone andalso is_process_alive(Pid) of
-                true -> forget();
+                true -> answer(From, leaving), forget();
                 false -> answer(From, busy), guard_loop(G)
             end;
         _ -> guard_loop(G)

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use flyhot_tests::workspace;
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 10] = [
+const SCENARIOS: [&str; 11] = [
     "upgrade",
     "refused",
     "code_change",
@@ -29,13 +29,14 @@ const SCENARIOS: [&str; 10] = [
     "whole",
     "hosted",
     "kills",
+    "zoo",
     "matrix",
 ];
 
 const OTPS: [&str; 3] = ["25", "27", "29"];
 
-/// The longest unit, 88 kills of the driver, takes five minutes on two cores; an hour is one that hangs.
-const UNIT: Duration = Duration::from_secs(3600);
+/// The longest unit, 2 000 rounds of the zoo, takes about an hour on two cores; three are one that hangs.
+const UNIT: Duration = Duration::from_secs(3 * 3600);
 
 /// Between two looks at a running unit.
 const LOOK: Duration = Duration::from_millis(100);

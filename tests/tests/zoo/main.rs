@@ -27,7 +27,16 @@ use flyhot_tests::{Flyhot, Otp, Random, Release, Run, Shop, rounds, wait_until};
 use model::{INVARIANTS, Seen, animals, versions};
 
 /// Seeds and rounds that failed once; they run first.
-const CASES: [(u64, u64); 0] = [];
+const CASES: [(u64, u64); 4] = [
+    // A guard that took over an undo let supervisors end their children.
+    (14_863_832_712_131_203_659, 51),
+    // Somebody was born on new code that was taken back.
+    (14_863_832_712_131_203_659, 127),
+    // A supervisor was forgiven restarts for good.
+    (4_711, 141),
+    // Whom a dead driver had left was not gone within a second, on a node that had no time.
+    (14_863_832_712_131_203_659, 130),
+];
 
 const NONE: [&str; 0] = [];
 
@@ -319,6 +328,7 @@ fn one(
             Some(_) => seen.run.outcome()["outcome"].to_string(),
             None => "driver killed".to_owned(),
         };
+        eprintln!("round {number}: {outcome}, {} processes", seen.before.len());
         let mut tally = tally.lock().unwrap();
         *tally.entry(outcome).or_default() += 1;
         for struck in &seen.trace.struck {
@@ -343,7 +353,8 @@ fn whatever_lives_on_it_whatever_befalls() {
     let (seed, numbers) = seed_and_rounds();
     let failed = Mutex::new(Vec::new());
     let tally = Mutex::new(BTreeMap::new());
-    for (seed, number) in CASES {
+    let repeats = std::env::var_os("FLYHOT_ROUND").is_some();
+    for (seed, number) in CASES.into_iter().filter(|_| !repeats) {
         let round = Round::draw(seed, number, number / NODES);
         let shop = zoo.node(round.old);
         failed
