@@ -65,7 +65,12 @@ fn one_that_is_not_asked_is_not_left_on_code_of_another_mode() {
     let v1 = machine(base.variant(), "state_functions", "").build();
     let v2 = machine(base.variant(), "handle_event_function", "").build();
     let shop = start(&v1);
-    let run = Flyhot::upgrade(&shop, &v2).args(["--revert-budget", "20s"]).run();
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("refused", 10);
+    assert!(run.reason_codes().contains(&"callback_mode_changed"), "{run}");
+    let run = Flyhot::upgrade(&shop, &v2)
+        .args(["--accept", "callback_mode_changed", "--revert-budget", "20s"])
+        .run();
     run.expect("reverted", 11);
     assert!(run.reason_codes().contains(&"migration_failed"), "{run}");
     assert!(run.to_string().contains("callback_mode"), "{run}");

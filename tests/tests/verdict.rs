@@ -566,58 +566,6 @@ fn an_upgrade_without_a_cause_has_no_reason() {
     clean(&shop);
 }
 
-/// A node keeps two versions of a module: what still runs the first is met when the third comes.
-#[test]
-fn a_process_that_loops_in_old_code_is_named_and_ended_only_when_asked() {
-    let of = |tag: &str| {
-        with(&[(
-            "looping",
-            format!(
-                "-module(looping).
-                 -export([start/0, tag/0]).
-                 start() -> {{ok, spawn(fun() -> register(looping, self()), loop() end)}}.
-                 loop() -> receive never -> ok end, loop().
-                 tag() -> {tag}.\n"
-            ),
-        )])
-    };
-    let shop = small(&of("v1"));
-    start(&shop, &["looping"]);
-    let pid = shop
-        .probe()
-        .json("list_to_binary(pid_to_list(whereis(looping))).");
-    let pid = pid.as_str().unwrap();
-    let run = Flyhot::upgrade(&shop, &of("v2")).run();
-    run.expect("upgraded", 0);
-    assert_eq!(about(&run, "lingerers"), NONE, "{run}");
-    assert_eq!(about(&run, "kind_not_migrated"), ["looping"], "{run}");
-
-    let next = || Flyhot::upgrade(&shop, &of("v3"));
-    let run = next().args(["--drain-timeout", "100ms"]).run();
-    run.expect("refused", 10);
-    assert_eq!(about(&run, "lingerers"), [format!("{pid} (looping)")], "{run}");
-    let sentence = found(&run, "lingerers")[0]["sentence"].as_str().unwrap();
-    assert!(sentence.contains("looping:loop/0"), "{run}");
-    assert_eq!(
-        shop.probe().eval("{is_pid(whereis(looping)), looping:tag()}."),
-        "{true,v2}"
-    );
-    let run = next()
-        .args(["--drain-timeout", "100ms", "--kill-lingerers"])
-        .run();
-    run.expect("upgraded", 0);
-    assert_eq!(
-        about(&run, "lingerers_killed"),
-        [format!("{pid} (looping)")],
-        "{run}"
-    );
-    assert_eq!(
-        shop.probe().eval("{whereis(looping), looping:tag()}."),
-        "{undefined,v3}"
-    );
-    clean(&shop);
-}
-
 #[test]
 fn what_an_option_takes_away_is_named() {
     let shop = Shop::of(&v1()).carts(5).pool(500).start();

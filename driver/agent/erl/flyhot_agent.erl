@@ -599,9 +599,14 @@ driven(_, {M, F, A} = E, St, _) ->
         task -> {task, M, [M], E};
         gen_server when F =:= init, A =:= 1 -> {gen_server, M, [M], E};
         gen_statem when F =:= init, A =:= 1 -> {gen_statem, M, [M], E};
-        gen_server -> {agent, 'Elixir.Agent.Server', [M], E};
+        %% Spawned by proc_lib and entered the loop from there, as protocols of ranch do. An Agent names its function too.
+        gen_server when F =:= init -> case exports(M, handle_call, 3) of true -> {gen_server, M, [M], E}; false -> agent(M, E) end;
+        gen_statem when F =:= init -> {gen_statem, M, [M], E};
+        gen_server -> agent(M, E);
         _ -> by_exports(E, [M], E)
     end.
+
+agent(M, E) -> {agent, 'Elixir.Agent.Server', [M], E}.
 
 by_exports({M, F, A}, Mods, E) ->
     case {F, A, exports(M, callback_mode, 0), exports(M, handle_call, 3), special(M)} of

@@ -146,6 +146,8 @@ reason_codes! {
     ShapeUnknown = "shape_unknown", Note;
     /// Callbacks that running processes rely on are gone or answer otherwise, and no changed code_change leads over.
     CallbacksChanged = "callbacks_changed", Warning;
+    /// The callback_mode of a gen_statem changed, and without a code_change/4 its processes are not led over.
+    CallbackModeChanged = "callback_mode_changed", Cold;
     /// Functions are not exported any more that a process inside the old code of another module may still call.
     ExportRemoved = "export_removed", Note;
     /// The new code_change failed on the state of a live process in the rehearsal.

@@ -1,4 +1,4 @@
-//! `docs/events.md` and the vocabulary, `docs/policy.md` and what is read, compared both ways.
+//! The pages and the code, compared: events, verdict and policy both ways, failure modes with what they name.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -406,6 +406,39 @@ fn verdict_sections() -> BTreeMap<String, (Vec<String>, Vec<String>)> {
     sections
 }
 
+/// Each row of the failure modes names what shows it, and that is there.
+#[test]
+fn every_failure_mode_is_shown_by_a_test_or_refused_by_a_reason() {
+    const ROWS: usize = 44;
+    let page = read("failure-modes.md");
+    let mut known = all_tests();
+    known.extend(ReasonCode::ALL.iter().map(|code| code.name().to_owned()));
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    assert_eq!(rows.len(), ROWS);
+    for (at, row) in rows.iter().enumerate() {
+        assert_eq!((row.len(), row[0]), (4, &*(at + 1).to_string()), "{row:?}");
+        let shown: Vec<&str> = row[3].split('`').skip(1).step_by(2).collect();
+        assert!(!shown.is_empty(), "row {}: nothing shows it", at + 1);
+        for name in shown {
+            assert!(known.contains(name), "row {}: there is no {name}", at + 1);
+        }
+    }
+}
+
+fn all_tests() -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut tests = BTreeSet::new();
+    for directory in ["driver", "tests/tests", "tests/src"] {
+        test_functions(&root.join(directory), &mut tests);
+    }
+    tests
+}
+
 /// The names of all tests of this repository.
 fn test_functions(directory: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap().flatten() {
@@ -443,11 +476,7 @@ fn every_reason_has_a_section_of_the_verdict_and_tests_both_ways() {
             "docs/verdict.md has a section for {code}, which is no reason: remove it"
         );
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut tests = BTreeSet::new();
-    for directory in ["driver", "tests/tests", "tests/src"] {
-        test_functions(&root.join(directory), &mut tests);
-    }
+    let tests = all_tests();
     for (code, (given, not)) in &sections {
         for (what, names) in [("in which it is given", given), ("in which it is not", not)] {
             assert!(

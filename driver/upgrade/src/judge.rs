@@ -315,6 +315,8 @@ pub fn window(
     mut reasons: Vec<Reason>,
 ) -> Judgement {
     let (outcome, mut found) = match report.end {
+        // One whose state may not be of the code it runs is not upgraded, whatever became of the others.
+        WindowEnd::Upgraded if !report.late.is_empty() => (OutcomeKind::Degraded, Vec::new()),
         WindowEnd::Upgraded => (OutcomeKind::Upgraded, Vec::new()),
         WindowEnd::Reverted => (OutcomeKind::Reverted, failures(report)),
         WindowEnd::Degraded => (OutcomeKind::Degraded, failures(report)),

@@ -732,10 +732,30 @@ impl Plan {
         verdict(&self.reasons)
     }
 
-    /// Adds what preparing found, and what it means for the way back.
-    pub fn prepared(&mut self, report: &PrepareReport) {
-        if !report.old_missing.is_empty() {
-            self.way_back = WayBack::None;
+    /// Adds what preparing found, and what it means for the way back; what refuses the upgrade.
+    pub fn prepared(&mut self, report: &PrepareReport, policy: &Policy) -> Vec<Reason> {
+        let Some(first) = report.old_missing.first() else {
+            return Vec::new();
+        };
+        if self.way_back == WayBack::None {
+            return Vec::new();
+        }
+        self.way_back = WayBack::None;
+        let sentence = format!(
+            "the running code of {} modules, {} the first, was not found again: there is no way back after the swap",
+            report.old_missing.len(),
+            elixir_name(first)
+        );
+        self.reasons.push(Reason::new(
+            ReasonCode::WayBackNone,
+            "way back",
+            sentence.clone(),
+            NO_WAY_BACK_HINT,
+        ));
+        if policy.require_way_back {
+            vec![way_back_required(sentence)]
+        } else {
+            Vec::new()
         }
     }
 

@@ -523,3 +523,13 @@ fn a_failed_before_hook_refuses_and_says_that_nothing_of_it_is_undone() {
     );
     assert!(reason.hint.contains("not undone"));
 }
+
+/// Whoever was first seen right after the swap may have a state of the old code: that is not upgraded.
+#[test]
+fn a_newborn_of_the_swap_is_no_upgrade() {
+    let mut report = report(WindowEnd::Upgraded, [3, 0, 0, 0], 0);
+    report.late = vec![process("<0.9.0>")];
+    let outcome = done(&report);
+    assert_eq!(outcome.outcome, OutcomeKind::Degraded);
+    assert_eq!(outcome.reasons[0].code, ReasonCode::Newborn);
+}

@@ -9,8 +9,8 @@ use flyhot_events::{ReasonCode, Severity, Verdict, WayBack};
 use flyhot_upgrade::{
     Behaviour, Calls, Census, Closer, CloserModule, CodeChange, EntryReport, Fate, Held, HeldCode,
     HeldReport, Hosts, Kind, LoadedModule, NodeApplication, NodeFacts, NodeFunction, Plan, PlanInput, Policy,
-    ProcessRef, Rehearsal, RehearsalReport, Target, TargetApplication, TargetModule, WayBackReport, changes,
-    plan,
+    PrepareReport, ProcessRef, Rehearsal, RehearsalReport, Target, TargetApplication, TargetModule,
+    WayBackReport, changes, plan,
 };
 use proptest::prelude::*;
 
@@ -326,6 +326,23 @@ fn what_may_not_end_runs_apart_where_it_was_not_rehearsed() {
 
 /// Who is inside now may leave once nobody comes in any more; code that is not to be had does not come back by that.
 #[test]
+fn running_code_that_is_not_found_again_is_no_way_back() {
+    let mut case = Case::new();
+    let report = PrepareReport {
+        refused: vec![],
+        old_missing: vec![CART.into()],
+    };
+    for (required, refused) in [(false, vec![]), (true, vec![ReasonCode::WayBackRequired])] {
+        case.policy.require_way_back = required;
+        let mut plan = case.plan();
+        let reasons = plan.prepared(&report, &case.policy);
+        let codes: Vec<_> = reasons.iter().map(|reason| reason.code).collect();
+        assert_eq!((codes, plan.way_back), (refused, WayBack::None));
+        assert_eq!(plan.reasons[0].code, ReasonCode::WayBackNone);
+    }
+}
+
+#[test]
 fn a_drained_entry_puts_off_the_judgement_of_the_way_back() {
     let mut case = Case::new();
     case.policy.require_way_back = true;
@@ -490,7 +507,7 @@ fn each_reason_comes_from_its_cause() {
             case.lost("handle_info", 2);
             case.same("code_change", 3);
         }),
-        (ReasonCode::CallbacksChanged, Verdict::HotWithWarnings, |case| {
+        (ReasonCode::CallbackModeChanged, Verdict::Cold, |case| {
             case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
             case.target().code_change_3 = false;
             case.differences();
@@ -693,7 +710,7 @@ fn no_reason_comes_from_what_is_no_cause() {
             case.lost("code_change", 3);
             case.target().code_change_3 = false;
         }),
-        (ReasonCode::CallbacksChanged, |case| {
+        (ReasonCode::CallbackModeChanged, |case| {
             case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
             case.target().code_change_4 = true;
             case.differences();

@@ -189,8 +189,8 @@ impl Work<'_> {
             .slow("preparing", &Command::Prepare(modules), flyhot_agent::prepare)
             .await?;
         steps.done(begun, count, Unit::Modules);
-        plan.prepared(&report);
-        let reasons = judge::prepare(&report);
+        let mut reasons = plan.prepared(&report, &self.policy);
+        reasons.extend(judge::prepare(&report));
         Ok(judge::refuse(&reasons).then_some((OutcomeKind::Refused, reasons)))
     }
 

@@ -222,11 +222,11 @@ fn callbacks(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
             let asks_again = matches!(plan.fate, Some(Fate::Migrate { .. }));
             if behaviour == Behaviour::GenStatem && !asks_again && !differences.is_same("callback_mode", 0) {
                 reasons.push(Reason::new(
-                    ReasonCode::CallbacksChanged,
+                    ReasonCode::CallbackModeChanged,
                     &shown,
                     format!(
-                        "the callback_mode/0 of {shown} changed and it has no code_change/4: processes that run keep \
-                         the old mode"
+                        "the callback_mode/0 of {shown} changed and it has no code_change/4: its processes would run \
+                         the new code in the old mode"
                     ),
                     "Export code_change/4: the mode is asked for when it is called.",
                 ));
