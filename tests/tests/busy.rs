@@ -62,6 +62,8 @@ fn release(code: &str) -> Release {
 
 /// A shop with the work behind `shared`, `machine` and `manager`, and `callers`, named `caller_1` on.
 fn start(callers: usize) -> (Shop, Release, Release) {
+    // Loads end by themselves: a command that has still to be built would meet none.
+    Flyhot::binary();
     let (v1, v2) = (release("v1"), release("v2"));
     let shop = Shop::of(&v1).carts(10).pool(10).start();
     shop.probe().eval(&format!(
