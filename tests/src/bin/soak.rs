@@ -19,19 +19,34 @@ use std::time::{Duration, Instant};
 use flyhot_tests::workspace;
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 11] = [
+const SCENARIOS: [&str; 22] = [
     "upgrade",
     "refused",
     "code_change",
     "failures",
+    "modes",
     "meanwhile",
     "busy",
     "whole",
     "hosted",
+    "old_code",
+    "edges",
+    "policy",
+    "verdict",
+    "rehearsal",
+    "predicted",
+    "shapes",
+    "entry",
+    "faults",
+    "model",
     "kills",
     "zoo",
     "matrix",
 ];
+
+/// Tests of the repository, of the harness and of the fixtures: more rounds show nothing more.
+#[cfg(test)]
+const NO_SCENARIOS: [&str; 3] = ["fixture", "harness", "tidy"];
 
 const OTPS: [&str; 3] = ["25", "27", "29"];
 
@@ -258,6 +273,26 @@ fn closing(done: &[Value], units: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_file_of_tests_is_a_scenario_or_none() {
+        let mut files: Vec<String> = fs::read_dir(workspace().join("tests/tests"))
+            .unwrap()
+            .map(|file| {
+                file.unwrap()
+                    .path()
+                    .file_stem()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect();
+        files.sort_unstable();
+        let mut known: Vec<&str> = SCENARIOS.into_iter().chain(NO_SCENARIOS).collect();
+        known.sort_unstable();
+        assert_eq!(files, known);
+    }
 
     #[test]
     fn only_what_passed_on_the_same_commit_is_not_done_again() {
