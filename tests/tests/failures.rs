@@ -312,6 +312,42 @@ fn who_was_born_on_new_code_that_was_taken_back_is_named() {
     clean(&shop, &run);
 }
 
+/// Two at a time, and the first answers when it was given up long ago: that is no answer of those asked since.
+#[test]
+fn an_answer_that_comes_too_late_is_nobody_elses() {
+    let v1 = Release::shop(Otp::under_test(), "v1");
+    let bad = release_bad_when(
+        &Release::shop(Otp::under_test(), "v2"),
+        "N > 16",
+        "case atomics:add_get(persistent_term:get(arrived), 1, 1) of
+             1 -> (fun Wait() ->
+                       case atomics:get(persistent_term:get(arrived), 1) > 2 of
+                           true -> {ok, {migrated, N, Casts}};
+                           false -> timer:sleep(5), Wait()
+                       end
+                   end)();
+             _ -> receive never -> ok end
+         end",
+    );
+    let shop = Shop::of(&v1).carts(10).pool(20).start();
+    shop.probe()
+        .eval("persistent_term:put(arrived, atomics:new(1, [])).");
+    let run = Flyhot::upgrade(&shop, &bad)
+        .args(["--no-rehearsal", "--in-flight", "2", "--window-budget", "1s"])
+        .run();
+    run.expect("reverted", 11);
+    assert_eq!(run.node(0)["processes"]["failed"], 4, "{run}");
+    let ended = run.reason_codes();
+    let ended = ended.iter().filter(|code| **code == "process_ended");
+    assert_eq!(ended.count(), 3, "{run}");
+    wait_until("its supervisor started it again", SOON, || {
+        shop.pool().len() == 20
+    });
+    let expected: Vec<String> = (1..=20).map(|n| format!("{{worker,{n},0}}")).collect();
+    assert_eq!(shop.pool(), expected, "{run}");
+    clean(&shop, &run);
+}
+
 #[test]
 fn effects_rule_the_rehearsal_out_and_happen_once() {
     let v1 = Release::shop(Otp::under_test(), "v1");
