@@ -13,7 +13,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, wait_until};
+use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, model, wait_until};
 
 const NONE: [&str; 0] = [];
 
@@ -232,13 +232,23 @@ fn more_failures_than_their_supervisors_restart_cost_only_themselves() {
     held.answers();
 }
 
-fn befalls_the_worker(point: &str, what: &str) -> Fault {
+fn befalls_the_worker(point: &str, nth: u64, what: &str) -> Fault {
     Fault {
         actor: "worker".to_owned(),
         point: point.to_owned(),
-        nth: 1,
+        nth,
         what: what.to_owned(),
     }
+}
+
+/// What was told, the model can do; and the guard took over in this phase, if in any.
+fn model_admits(shop: &Shop, run: &Run, taken_over: Option<&str>) {
+    let told = shop.probe().end_trace();
+    let trace = model::Trace::parse(&told.to_string()).unwrap();
+    model::admits(&trace).unwrap_or_else(|rejected| panic!("{rejected}\n{run}\n{told}"));
+    let phase = told.events.iter().find(|event| event[1] == "take_over");
+    let phase = phase.map(|event| event[2].as_str().unwrap());
+    assert_eq!(phase, taken_over, "{run}\n{told}");
 }
 
 /// The guard knows whom the worker had ended, but not by whom they were supervised.
@@ -249,30 +259,41 @@ fn a_worker_that_dies_when_it_has_ended_processes_leaves_their_supervisor_forgiv
         Release::shop(Otp::under_test(), "v2"),
     );
     let bad = release_bad_when(&v2, "N rem 10 =:= 7", "error(bad)");
-    let shop = Shop::of(&v1)
-        .carts(10)
-        .pool(100)
-        .node(|node| node.env("SHOP_POOL_RESTARTS", "2"))
-        .start();
-    let pids = shop.pool_pids();
-    let held = Held::new(&shop);
-    shop.probe().plan_faults(&[befalls_the_worker("thawing", "die")]);
-    let run = Flyhot::upgrade(&shop, &bad)
-        .args(["--no-rehearsal", "--revert-budget", "100ms"])
-        .faulty()
-        .run();
-    run.expect("degraded", 15);
-    assert_eq!(run.node(0)["processes"]["failed"], 10, "{run}");
-    wait_until("they were started again", SOON, || {
-        let pool = shop.pool();
-        (1..=100).all(|n| pool[n - 1].starts_with("{fresh,") == (n % 10 == 7))
-    });
-    let after = shop.pool_pids();
-    for n in 1..=100 {
-        assert_eq!(pids[n - 1] == after[n - 1], n % 10 != 7, "worker {n}: {run}");
+    // With all of them ended, and with half: the guard is told of the thaw neither time.
+    for fault in [
+        befalls_the_worker("thawing", 1, "die"),
+        befalls_the_worker("ending", 6, "die"),
+    ] {
+        let shop = Shop::of(&v1)
+            .carts(10)
+            .pool(100)
+            .node(|node| node.env("SHOP_POOL_RESTARTS", "2"))
+            .start();
+        let pids = shop.pool_pids();
+        let held = Held::new(&shop);
+        shop.probe().plan_faults(&[fault]);
+        shop.probe().start_trace();
+        let run = Flyhot::upgrade(&shop, &bad)
+            .args(["--no-rehearsal", "--revert-budget", "100ms"])
+            .faulty()
+            .run();
+        run.expect("degraded", 15);
+        assert_eq!(run.node(0)["processes"]["failed"], 10, "{run}");
+        let codes = run.reason_codes();
+        let ended = codes.iter().filter(|code| **code == "process_ended");
+        assert_eq!(ended.count(), 10, "{run}");
+        model_admits(&shop, &run, Some("degrading"));
+        wait_until("they were started again", SOON, || {
+            let pool = shop.pool();
+            (1..=100).all(|n| pool[n - 1].starts_with("{fresh,") == (n % 10 == 7))
+        });
+        let after = shop.pool_pids();
+        for n in 1..=100 {
+            assert_eq!(pids[n - 1] == after[n - 1], n % 10 != 7, "worker {n}: {run}");
+        }
+        clean(&shop, &run);
+        held.answers();
     }
-    clean(&shop, &run);
-    held.answers();
 }
 
 /// Whoever starts processes is held until the swap, and a failure found after it is undone later: in between they start
@@ -281,35 +302,44 @@ fn a_worker_that_dies_when_it_has_ended_processes_leaves_their_supervisor_forgiv
 fn who_was_born_on_new_code_that_was_taken_back_is_named() {
     let v1 = Release::shop(Otp::under_test(), "v1");
     let bad = release(&Release::shop(Otp::under_test(), "v2"), "error(bad)");
-    let shop = Shop::of(&v1).carts(10).pool(10).start();
-    shop.probe().eval(
-        "register(midwife, spawn(fun() ->
+    let late = befalls_the_worker("migrate", 1, "{delay, 150}");
+    // By the worker that took it back, and by a guard that finds it taken back.
+    for faults in [
+        vec![late.clone()],
+        vec![late, befalls_the_worker("after_back", 1, "die")],
+    ] {
+        let taken_over = (faults.len() > 1).then_some("undoing");
+        let shop = Shop::of(&v1).carts(10).pool(10).start();
+        shop.probe().eval(
+            "register(midwife, spawn(fun() ->
          Born = fun Born(N) ->
              {ok, _} = gen_server:start(pool_worker, 1000 + N, []),
              receive stop -> ok after 20 -> Born(N + 1) end
          end,
          Born(1)
      end)), ok.",
-    );
-    shop.probe()
-        .plan_faults(&[befalls_the_worker("migrate", "{delay, 150}")]);
-    let run = Flyhot::upgrade(&shop, &bad)
-        .args(["--no-rehearsal", "--revert-budget", "20s"])
-        .faulty()
-        .run();
-    shop.probe().eval("exit(whereis(midwife), kill), ok.");
-    run.expect("reverted", 11);
-    let strays = shop.probe().json(
-        "[list_to_binary(pid_to_list(P)) || P <- processes(), {_, D} <- [process_info(P, dictionary)],
+        );
+        shop.probe().plan_faults(&faults);
+        shop.probe().start_trace();
+        let run = Flyhot::upgrade(&shop, &bad)
+            .args(["--no-rehearsal", "--revert-budget", "20s"])
+            .faulty()
+            .run();
+        shop.probe().eval("exit(whereis(midwife), kill), ok.");
+        run.expect("reverted", 11);
+        model_admits(&shop, &run, taken_over);
+        let strays = shop.probe().json(
+            "[list_to_binary(pid_to_list(P)) || P <- processes(), {_, D} <- [process_info(P, dictionary)],
          lists:keyfind('$initial_call', 1, D) =:= {'$initial_call', {pool_worker, init, 1}},
          element(1, sys:get_state(P)) =:= fresh].",
-    );
-    let strays = strays.as_array().unwrap();
-    assert!(!strays.is_empty(), "nobody was born meanwhile: {run}");
-    for stray in strays {
-        reason(&run, "newborn", stray.as_str().unwrap());
+        );
+        let strays = strays.as_array().unwrap();
+        assert!(!strays.is_empty(), "nobody was born meanwhile: {run}");
+        for stray in strays {
+            reason(&run, "newborn", stray.as_str().unwrap());
+        }
+        clean(&shop, &run);
     }
-    clean(&shop, &run);
 }
 
 /// Two at a time, and the first answers when it was given up long ago: that is no answer of those asked since.
@@ -332,9 +362,12 @@ fn an_answer_that_comes_too_late_is_nobody_elses() {
     let shop = Shop::of(&v1).carts(10).pool(20).start();
     shop.probe()
         .eval("persistent_term:put(arrived, atomics:new(1, [])).");
+    shop.probe().start_trace();
     let run = Flyhot::upgrade(&shop, &bad)
         .args(["--no-rehearsal", "--in-flight", "2", "--window-budget", "1s"])
+        .faulty()
         .run();
+    model_admits(&shop, &run, None);
     run.expect("reverted", 11);
     assert_eq!(run.node(0)["processes"]["failed"], 4, "{run}");
     let ended = run.reason_codes();

@@ -266,7 +266,11 @@ fn what_the_guard_finished_and_whom_the_window_ended_is_said() {
     }];
     let codes: Vec<_> = done(&degraded).reasons.iter().map(|reason| reason.code).collect();
     assert_eq!(codes, [ReasonCode::MigrationFailed, ReasonCode::ProcessEnded]);
-    assert!(done(&degraded).reasons[1].sentence.contains("ETS tables went with it: prices"));
+    assert!(
+        done(&degraded).reasons[1]
+            .sentence
+            .contains("ETS tables went with it: prices")
+    );
 }
 
 #[test]
