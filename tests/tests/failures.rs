@@ -342,6 +342,61 @@ fn who_was_born_on_new_code_that_was_taken_back_is_named() {
     }
 }
 
+/// A process that speaks sys by itself and does this when it is resumed.
+fn resumed(module: &str, version: u64, continues: &str) -> String {
+    format!(
+        "-module({module}).
+         -export([start/0, init/1, loop/2, system_continue/3, system_terminate/4, system_code_change/4]).
+         start() -> proc_lib:start(?MODULE, init, [self()]).
+         init(P) -> register(?MODULE, self()), proc_lib:init_ack(P, {{ok, self()}}), loop(P, {{{version}, 0}}).
+         loop(P, S) ->
+             receive
+                 {{system, F, R}} -> sys:handle_system_msg(R, F, P, ?MODULE, [], S);
+                 {{look, F}} -> F ! S, ?MODULE:loop(P, S)
+             end.
+         system_continue(P, _, {{V, N}}) -> {continues}.
+         system_terminate(R, _, _, _) -> exit(R).
+         system_code_change({{_, N}}, _, _, _) -> {{ok, {{{version}, N}}}}.\n"
+    )
+}
+
+/// Whoever asked it in that instant has its answer of the new code.
+#[test]
+fn what_went_on_during_its_proof_is_not_taken_back() {
+    let plain = "?MODULE:loop(P, {V, N})";
+    let v1 = Release::shop(Otp::under_test(), "v1")
+        .variant()
+        .erlang("waking", &resumed("waking", 1, plain))
+        .erlang("dying", &resumed("dying", 1, plain))
+        .build();
+    for (continues, outcome, exit_code, state) in [
+        (plain, "reverted", 11, "{1,0}"),
+        // Once for its proof, once for the thaw.
+        ("?MODULE:loop(P, {V, N + 1})", "degraded", 15, "{2,2}"),
+    ] {
+        let v2 = Release::shop(Otp::under_test(), "v2")
+            .variant()
+            .erlang("waking", &resumed("waking", 2, continues))
+            .erlang("dying", &resumed("dying", 2, "exit({P, V, N})"))
+            .build();
+        let shop = Shop::of(&v1).carts(10).pool(10).start();
+        shop.probe().eval(
+            "[begin {module, M} = code:load_file(M), {ok, _} = M:start() end || M <- [waking, dying]], ok.",
+        );
+        shop.probe().start_trace();
+        let run = Flyhot::upgrade(&shop, &v2).faulty().run();
+        run.expect(outcome, exit_code);
+        model_admits(&shop, &run, None);
+        assert_eq!(
+            shop.probe().eval("waking ! {look, self()}, receive S -> S end."),
+            state,
+            "{run}"
+        );
+        assert_eq!(shop.probe().eval("whereis(dying)."), "undefined", "{run}");
+        clean(&shop, &run);
+    }
+}
+
 /// Two at a time, and the first answers when it was given up long ago: that is no answer of those asked since.
 #[test]
 fn an_answer_that_comes_too_late_is_nobody_elses() {
