@@ -13,7 +13,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, wait_until};
+use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, model, wait_until};
 
 const NONE: [&str; 0] = [];
 
@@ -238,13 +238,23 @@ fn lingers(shop: &Shop) {
         .eval("spawn('Elixir.Shop.Hold', hold, [1000000000]), ok.");
 }
 
-fn befalls_the_worker(point: &str, what: &str) -> Fault {
+fn befalls_the_worker(point: &str, nth: u64, what: &str) -> Fault {
     Fault {
         actor: "worker".to_owned(),
         point: point.to_owned(),
-        nth: 1,
+        nth,
         what: what.to_owned(),
     }
+}
+
+/// What was told, the model can do; and the guard took over in this phase, if in any.
+fn model_admits(shop: &Shop, run: &Run, taken_over: Option<&str>) {
+    let told = shop.probe().end_trace();
+    let trace = model::Trace::parse(&told.to_string()).unwrap();
+    model::admits(&trace).unwrap_or_else(|rejected| panic!("{rejected}\n{run}\n{told}"));
+    let phase = told.events.iter().find(|event| event[1] == "take_over");
+    let phase = phase.map(|event| event[2].as_str().unwrap());
+    assert_eq!(phase, taken_over, "{run}\n{told}");
 }
 
 /// The guard knows whom the worker had ended, but not by whom they were supervised.
@@ -255,29 +265,40 @@ fn a_worker_that_dies_when_it_has_ended_processes_leaves_their_supervisor_forgiv
         Release::shop(Otp::under_test(), "v2"),
     );
     let bad = release_bad_when(&v2, "N rem 10 =:= 7", "error(bad)");
-    let shop = Shop::of(&v1)
-        .carts(10)
-        .pool(100)
-        .node(|node| node.env("SHOP_POOL_RESTARTS", "2"))
-        .start();
-    let pids = shop.pool_pids();
-    lingers(&shop);
-    shop.probe().plan_faults(&[befalls_the_worker("thawing", "die")]);
-    let run = Flyhot::upgrade(&shop, &bad)
-        .args(["--no-rehearsal", "--revert-budget", "100ms"])
-        .faulty()
-        .run();
-    run.expect("degraded", 15);
-    assert_eq!(run.node(0)["processes"]["failed"], 10, "{run}");
-    wait_until("they were started again", SOON, || {
-        let pool = shop.pool();
-        (1..=100).all(|n| pool[n - 1].starts_with("{fresh,") == (n % 10 == 7))
-    });
-    let after = shop.pool_pids();
-    for n in 1..=100 {
-        assert_eq!(pids[n - 1] == after[n - 1], n % 10 != 7, "worker {n}: {run}");
+    // With all of them ended, and with half: the guard is told of the thaw neither time.
+    for fault in [
+        befalls_the_worker("thawing", 1, "die"),
+        befalls_the_worker("ending", 6, "die"),
+    ] {
+        let shop = Shop::of(&v1)
+            .carts(10)
+            .pool(100)
+            .node(|node| node.env("SHOP_POOL_RESTARTS", "2"))
+            .start();
+        let pids = shop.pool_pids();
+        lingers(&shop);
+        shop.probe().plan_faults(&[fault]);
+        shop.probe().start_trace();
+        let run = Flyhot::upgrade(&shop, &bad)
+            .args(["--no-rehearsal", "--revert-budget", "100ms"])
+            .faulty()
+            .run();
+        run.expect("degraded", 15);
+        assert_eq!(run.node(0)["processes"]["failed"], 10, "{run}");
+        let codes = run.reason_codes();
+        let ended = codes.iter().filter(|code| **code == "process_ended");
+        assert_eq!(ended.count(), 10, "{run}");
+        model_admits(&shop, &run, Some("degrading"));
+        wait_until("they were started again", SOON, || {
+            let pool = shop.pool();
+            (1..=100).all(|n| pool[n - 1].starts_with("{fresh,") == (n % 10 == 7))
+        });
+        let after = shop.pool_pids();
+        for n in 1..=100 {
+            assert_eq!(pids[n - 1] == after[n - 1], n % 10 != 7, "worker {n}: {run}");
+        }
+        clean(&shop, &run);
     }
-    clean(&shop, &run);
 }
 
 /// Whoever starts processes is held until the swap, and a failure found after it is undone later: in between they start
@@ -286,9 +307,16 @@ fn a_worker_that_dies_when_it_has_ended_processes_leaves_their_supervisor_forgiv
 fn who_was_born_on_new_code_that_was_taken_back_is_named() {
     let v1 = Release::shop(Otp::under_test(), "v1");
     let bad = release(&Release::shop(Otp::under_test(), "v2"), "error(bad)");
-    let shop = Shop::of(&v1).carts(10).pool(10).start();
-    shop.probe().eval(
-        "register(midwife, spawn(fun() ->
+    let late = befalls_the_worker("migrate", 1, "{delay, 150}");
+    // By the worker that took it back, and by a guard that finds it taken back.
+    for faults in [
+        vec![late.clone()],
+        vec![late, befalls_the_worker("after_back", 1, "die")],
+    ] {
+        let taken_over = (faults.len() > 1).then_some("undoing");
+        let shop = Shop::of(&v1).carts(10).pool(10).start();
+        shop.probe().eval(
+            "register(midwife, spawn(fun() ->
          %% An outcome names no more than twenty.
          Born = fun Born(10) -> receive stop -> ok end;
                     Born(Strays) ->
@@ -298,25 +326,121 @@ fn who_was_born_on_new_code_that_was_taken_back_is_named() {
          end,
          Born(0)
      end)), ok.",
-    );
-    shop.probe()
-        .plan_faults(&[befalls_the_worker("migrate", "{delay, 150}")]);
-    let run = Flyhot::upgrade(&shop, &bad)
-        .args(["--no-rehearsal", "--revert-budget", "20s"])
-        .faulty()
-        .run();
-    shop.probe().eval("exit(whereis(midwife), kill), ok.");
-    run.expect("reverted", 11);
-    let strays = shop.probe().json(
-        "[list_to_binary(pid_to_list(P)) || P <- processes(), {_, D} <- [process_info(P, dictionary)],
+        );
+        shop.probe().plan_faults(&faults);
+        shop.probe().start_trace();
+        let run = Flyhot::upgrade(&shop, &bad)
+            .args(["--no-rehearsal", "--revert-budget", "20s"])
+            .faulty()
+            .run();
+        shop.probe().eval("exit(whereis(midwife), kill), ok.");
+        run.expect("reverted", 11);
+        model_admits(&shop, &run, taken_over);
+        let strays = shop.probe().json(
+            "[list_to_binary(pid_to_list(P)) || P <- processes(), {_, D} <- [process_info(P, dictionary)],
          lists:keyfind('$initial_call', 1, D) =:= {'$initial_call', {pool_worker, init, 1}},
          element(1, sys:get_state(P)) =:= fresh].",
-    );
-    let strays = strays.as_array().unwrap();
-    assert!(!strays.is_empty(), "nobody was born meanwhile: {run}");
-    for stray in strays {
-        reason(&run, "newborn", stray.as_str().unwrap());
+        );
+        let strays = strays.as_array().unwrap();
+        assert!(!strays.is_empty(), "nobody was born meanwhile: {run}");
+        for stray in strays {
+            reason(&run, "newborn", stray.as_str().unwrap());
+        }
+        clean(&shop, &run);
     }
+}
+
+/// A process that speaks sys by itself and does this when it is resumed.
+fn resumed(module: &str, version: u64, continues: &str) -> String {
+    format!(
+        "-module({module}).
+         -export([start/0, init/1, loop/2, system_continue/3, system_terminate/4, system_code_change/4]).
+         start() -> proc_lib:start(?MODULE, init, [self()]).
+         init(P) -> register(?MODULE, self()), proc_lib:init_ack(P, {{ok, self()}}), loop(P, {{{version}, 0}}).
+         loop(P, S) ->
+             receive
+                 {{system, F, R}} -> sys:handle_system_msg(R, F, P, ?MODULE, [], S);
+                 {{look, F}} -> F ! S, ?MODULE:loop(P, S)
+             end.
+         system_continue(P, _, {{V, N}}) -> {continues}.
+         system_terminate(R, _, _, _) -> exit(R).
+         system_code_change({{_, N}}, _, _, _) -> {{ok, {{{version}, N}}}}.\n"
+    )
+}
+
+/// Whoever asked it in that instant has its answer of the new code.
+#[test]
+fn what_went_on_during_its_proof_is_not_taken_back() {
+    let plain = "?MODULE:loop(P, {V, N})";
+    let v1 = Release::shop(Otp::under_test(), "v1")
+        .variant()
+        .erlang("waking", &resumed("waking", 1, plain))
+        .erlang("dying", &resumed("dying", 1, plain))
+        .build();
+    for (continues, outcome, exit_code, state) in [
+        (plain, "reverted", 11, "{1,0}"),
+        // Once for its proof, once for the thaw.
+        ("?MODULE:loop(P, {V, N + 1})", "degraded", 15, "{2,2}"),
+    ] {
+        let v2 = Release::shop(Otp::under_test(), "v2")
+            .variant()
+            .erlang("waking", &resumed("waking", 2, continues))
+            .erlang("dying", &resumed("dying", 2, "exit({P, V, N})"))
+            .build();
+        let shop = Shop::of(&v1).carts(10).pool(10).start();
+        shop.probe().eval(
+            "[begin {module, M} = code:load_file(M), {ok, _} = M:start() end || M <- [waking, dying]], ok.",
+        );
+        shop.probe().start_trace();
+        let run = Flyhot::upgrade(&shop, &v2).faulty().run();
+        run.expect(outcome, exit_code);
+        model_admits(&shop, &run, None);
+        assert_eq!(
+            shop.probe().eval("waking ! {look, self()}, receive S -> S end."),
+            state,
+            "{run}"
+        );
+        assert_eq!(shop.probe().eval("whereis(dying)."), "undefined", "{run}");
+        clean(&shop, &run);
+    }
+}
+
+/// Two at a time, and the first answers when it was given up long ago: that is no answer of those asked since.
+#[test]
+fn an_answer_that_comes_too_late_is_nobody_elses() {
+    let v1 = Release::shop(Otp::under_test(), "v1");
+    let bad = release_bad_when(
+        &Release::shop(Otp::under_test(), "v2"),
+        "N > 16",
+        "case atomics:add_get(persistent_term:get(arrived), 1, 1) of
+             1 -> (fun Wait() ->
+                       case atomics:get(persistent_term:get(arrived), 1) > 2 of
+                           true -> {ok, {migrated, N, Casts}};
+                           false -> timer:sleep(5), Wait()
+                       end
+                   end)();
+             _ -> receive never -> ok end
+         end",
+    );
+    let shop = Shop::of(&v1).carts(10).pool(20).start();
+    shop.probe()
+        .eval("persistent_term:put(arrived, atomics:new(1, [])).");
+    shop.probe().start_trace();
+    let run = Flyhot::upgrade(&shop, &bad)
+        .args(["--no-rehearsal", "--in-flight", "2", "--window-budget", "1s"])
+        .faulty()
+        .run();
+    model_admits(&shop, &run, None);
+    run.expect("reverted", 11);
+    assert_eq!(run.node(0)["processes"]["failed"], 4, "{run}");
+    let ended = run.reason_codes();
+    let ended = ended.iter().filter(|code| **code == "process_ended");
+    assert_eq!(ended.count(), 3, "{run}");
+    wait_until("its supervisor started it again", SOON, || {
+        shop.pool().len() == 20
+    });
+    let expected: Vec<String> = (1..=20).map(|n| format!("{{worker,{n},0}}")).collect();
+    assert_eq!(shop.pool(), expected, "{run}");
     clean(&shop, &run);
 }
 

@@ -786,7 +786,7 @@ fault(Pid, {fault, Mod, Text}, R) ->
 %% kept for a target on the way but a cell of a list: at a hundred thousand processes a map costs as much as the work.
 %% When nothing came for a while Idle(Pending, Died, Acc) says {stop, Acc}, {without, Targets, Acc} to go on without
 %% waiting for these, or throws. No monitors (design D6).
--record(flow, {all, ref, send, take, idle, limit}).
+-record(flow, {all, ref, send, take, idle, limit, out = #{}}).
 
 flow(All, Ref, Send, Take, Idle, Limit, Acc) ->
     flow(All, 0, [], ?QUIET_MS, #flow{all = All, ref = Ref, send = Send, take = Take, idle = Idle, limit = Limit}, Acc).
@@ -797,6 +797,8 @@ flow([T | More], N, Done, Quiet, #flow{send = Send, limit = Limit} = F, Acc) whe
 flow([], 0, _, _, _, Acc) -> Acc;
 flow(Todo, N, Done, Quiet, #flow{ref = Ref, take = Take} = F, Acc) ->
     receive
+        %% Too late: it was not counted among those on the way, and has its fault.
+        {{Ref, T}, _} when is_map_key(T, F#flow.out) -> flow(Todo, N, Done, Quiet, F, Acc);
         {{Ref, T}, Answer} -> flow(Todo, N - 1, [T | Done], ?QUIET_MS, F, Take(T, Answer, Acc))
     after Quiet ->
         Finished = maps:from_list([{T, []} || T <- Done]),
@@ -809,7 +811,8 @@ flow(Todo, N, Done, Quiet, #flow{ref = Ref, take = Take} = F, Acc) ->
             {stop, Acc1} -> Acc1;
             {without, Left, Acc1} ->
                 Out = Left ++ Died,
-                flow(Todo, N - length(Out), Out ++ Done, min(Quiet * 2, 16), F, Acc1)
+                F1 = F#flow{out = maps:merge(F#flow.out, maps:from_list([{T, []} || T <- Left]))},
+                flow(Todo, N - length(Out), Out ++ Done, min(Quiet * 2, 16), F1, Acc1)
         end
     end.
 
@@ -2407,7 +2410,8 @@ take_over(#g{w = W, phase = Phase} = G) ->
              %% Who was let run for an instant may have run on: nobody is migrated again or put back.
              {proving, true} -> thaw_swapped(W1#w{swapped = upgraded});
              {undoing, true} -> thaw_swapped(undo([M || {M, Md5, _} <- W1#w.mods, Md5 =/= none], Undoing));
-             {undoing, false} -> thaw_swapped(put_back(Undoing));
+             %% It does not know since when the old code is back.
+             {undoing, false} -> thaw_swapped(put_back(Undoing#w{meanwhile = processes()}));
              {degrading, _} -> thaw_swapped(degrade(Undoing));
              {thawing, _} -> thaw_swapped(W1);
              _ -> (finish_times(thaw(W1#w.frozen, W1)))#w{swapped = {abandoned, worker_died}}

@@ -46,8 +46,6 @@ pub struct Setup {
     pub others: bool,
     /// What is wrong with the agent on purpose.
     pub mutant: Option<Mutant>,
-    /// What the agent would do if the holes that are known were closed.
-    pub repaired: Repaired,
 }
 
 /// An agent that is wrong in one place.
@@ -59,32 +57,18 @@ pub enum Mutant {
     NoResumeBehind,
     /// A guard that takes over asks for the swap again instead of looking whether it was done.
     FinishTwice,
-}
-
-/// Each field closes one hole; see the page of [`crate::model`].
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Repaired {
-    /// The guard is told of a process before it is ended.
-    pub guard_knows_the_ended: bool,
-    /// A guard that finishes looks for late newborns too.
-    pub guard_looks_for_the_late: bool,
-    /// Before states go back, whoever was born on the new code is looked for.
-    pub undo_looks_for_the_late: bool,
-    /// When silent processes are given up, those behind them are still asked.
-    pub nobody_is_skipped: bool,
-    /// A process that is let run for an instant handles no message of its own.
-    pub prove_is_unseen: bool,
-}
-
-impl Repaired {
-    /// No hole is left.
-    pub const ALL: Self = Self {
-        guard_knows_the_ended: true,
-        guard_looks_for_the_late: true,
-        undo_looks_for_the_late: true,
-        nobody_is_skipped: true,
-        prove_is_unseen: true,
-    };
+    /// Whoever waits behind a full flight of silent ones is given up with them.
+    SkipsThoseBehind,
+    /// Processes are ended before the guard knows whom.
+    EndsUntold,
+    /// A guard that finishes the swap looks for nobody who was born just before it.
+    GuardOverlooksTheLate,
+    /// Who was born on the new code is not looked for when the old code is back.
+    BackOverlooksTheBorn,
+    /// The same, but only by a guard that finds the old code back.
+    GuardOverlooksTheBorn,
+    /// Nobody asks whether a process went on in the instant of its proof.
+    ProvesUnasked,
 }
 
 impl Setup {
@@ -92,7 +76,7 @@ impl Setup {
     ///
     /// # Panics
     /// If there are more roles than the model has room for.
-    pub fn new(roles: &[Role], repaired: Repaired) -> Self {
+    pub fn new(roles: &[Role]) -> Self {
         assert!(roles.len() <= SLOTS, "no more than {SLOTS} processes");
         Self {
             roles: roles.to_vec(),
@@ -103,7 +87,6 @@ impl Setup {
             deaths: true,
             others: false,
             mutant: None,
-            repaired,
         }
     }
 
@@ -343,6 +326,8 @@ pub(super) enum At {
     Silent,
     Prove(u8),
     Proving(u8),
+    /// Whether the proven one went on.
+    Asking(u8),
     Judge,
     Undo,
     PutBack,
@@ -396,6 +381,8 @@ pub(super) struct State {
     pub(super) finished_twice: bool,
     pub(super) swap: Swap,
     pub(super) faults: bool,
+    /// A process handled a message in the instant of its proof.
+    pub(super) seen: bool,
     pub(super) bereft: u8,
     pub(super) forgiven: u8,
     /// Children that the agent ended.
@@ -467,6 +454,7 @@ impl State {
             finished_twice: false,
             swap: Swap::Idle,
             faults: false,
+            seen: false,
             bereft: 0,
             forgiven: 0,
             owed: 0,
@@ -546,7 +534,7 @@ impl State {
             (next.end, next.bereft, next.faults) = (self.noted_end, self.noted_bereft, self.noted_faults);
         }
         (next.noted_end, next.noted_bereft, next.noted_faults) = (End::None, 0, false);
-        (next.round, next.scans) = (0, 0);
+        (next.round, next.scans, next.seen) = (0, 0, false);
         next.at = At::Nobody;
         next
     }
@@ -658,10 +646,6 @@ impl State {
             self.owed += 1;
             self.bereft += 1;
         }
-        if setup.repaired.guard_knows_the_ended && self.guard == Actor::Alive && !self.by_guard {
-            self.processes[at].set((ENDED | FAILED) << GUARDS);
-            self.noted_bereft = self.bereft;
-        }
     }
 
     /// Everything that can happen next.
@@ -762,11 +746,7 @@ impl State {
         if process.has(STUCK | HELD_BY_VM) {
             return;
         }
-        if !process.has(SUSPENDED | WORKED)
-            && process.stash.is_some()
-            && setup.target(at)
-            && !setup.repaired.prove_is_unseen
-        {
+        if !process.has(SUSPENDED | WORKED) && process.stash.is_some() && setup.target(at) {
             step(Label::Perhaps, "handles a message of its own", &|_, one| {
                 one.set(WORKED)
             });
@@ -842,7 +822,8 @@ impl State {
                     one.asked = 0;
                 }
             }),
-            _ => hidden("answers a knock", &|_, one| read(one, true)),
+            // Sent behind a look at its state, whose word comes with the answer.
+            _ => hidden("answers a knock", &|_, one| read(one, !one.has(WORKED))),
         }
     }
 
@@ -897,24 +878,45 @@ impl State {
 }
 
 impl State {
-    /// Whoever has not answered is OUT; those behind them, for whom there was no room yet, are asked no more.
+    /// Whoever lives and has not answered is OUT, and its answers are waited for no more: so many are `bad`.
     pub(super) fn given_up(&mut self, setup: &Setup) {
-        let rest = self.processes.map(|process| process.todo);
         for process in &mut self.processes {
             if process.alive() && process.pending() {
                 process.set(OUT);
+                process.mail &= NOBODY_WAITS;
+                process.bad += process.sent + process.ok;
+                (process.sent, process.ok) = (0, 0);
+            } else if process.sent > 0 {
+                process.sent = 0;
+                process.set(DIED);
+            }
+            if setup.has(Mutant::SkipsThoseBehind) {
+                process.todo = 0;
             }
         }
-        self.unanswered();
-        if setup.repaired.nobody_is_skipped {
-            for (process, todo) in self.processes.iter_mut().zip(rest) {
-                process.todo = todo;
+    }
+
+    /// Whoever is OUT is ended; the worker tells the guard before.
+    pub(super) fn end_the_out(&mut self, setup: &Setup, phase: Phase, end: End) {
+        self.at = if self.by_guard || setup.has(Mutant::EndsUntold) {
+            At::Ending(end)
+        } else {
+            At::Tell(phase)
+        };
+    }
+
+    /// Who is there, affected, and in no list.
+    pub(super) fn name_the_born(&mut self, setup: &Setup) {
+        for at in 0..setup.roles.len() {
+            if setup.newborn(at) && self.processes[at].alive() && !self.processes[at].has(IN) {
+                self.processes[at].set(LATE);
             }
         }
     }
 
     /// The worker tells the guard before it thaws; the guard has nobody to tell.
-    pub(super) fn told_thawing(&mut self, setup: &Setup) {
+    pub(super) fn over(&mut self, setup: &Setup, end: End) {
+        self.end = end;
         if self.by_guard {
             self.thaw(setup, Who::Others);
         } else {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::machine::{Actor, Label, Setup, State, Steps};
 use super::trace::{Event, Pid, Trace};
-use super::{Repaired, Role, rests};
+use super::{Role, rests};
 
 /// A recording that the model cannot make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +121,7 @@ fn part_admitted(part: &Part, process: bool) -> Result<(), String> {
             rounds: 4,
             attempts: part.count(|event| *event == Event::Done) as u8 + 1,
             limit: u8::MAX,
-            ..Setup::new(&roles, Repaired::default())
+            ..Setup::new(&roles)
         };
         match search(&setup, part) {
             Ok(()) => return Ok(()),

@@ -1,7 +1,8 @@
 //! What a recording of the real agent says, and how it is read.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
@@ -17,18 +18,21 @@ pub enum Phase {
     Swapping,
     /// All were asked to migrate.
     Proving,
-    /// Something failed.
+    /// Something failed; or, once the old code is back, processes that cannot be led back are about to be ended.
     Undoing,
+    /// Something failed, and the new code stays: the failed are about to be ended.
+    Degrading,
     /// The window ended one way or the other.
     Thawing,
 }
 
 impl Phase {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Freezing, "freezing"),
         (Self::Swapping, "swapping"),
         (Self::Proving, "proving"),
         (Self::Undoing, "undoing"),
+        (Self::Degrading, "degrading"),
         (Self::Thawing, "thawing"),
     ];
 }
@@ -102,7 +106,7 @@ pub enum Event<P> {
     Back,
     /// About to send the old state.
     PutBack(P),
-    /// About to end the process, or just ended.
+    /// The process was ended.
     Ended(P),
     /// The worker gives up.
     Abandon(Cause),
@@ -112,6 +116,42 @@ pub enum Event<P> {
     TakeOver(Phase),
     /// The guard is told to end.
     Stop,
+}
+
+impl<P: Copy> Event<P> {
+    /// All that can be told, of one process: the vocabulary of the recordings.
+    pub fn all(process: P) -> Vec<Self> {
+        let phases = Phase::ALL.iter().map(|(phase, _)| *phase);
+        let of_phases =
+            phases.flat_map(|phase| [Self::Phase(phase), Self::Noted(phase), Self::TakeOver(phase)]);
+        let causes = Cause::ALL.iter().map(|(cause, _)| Self::Abandon(*cause));
+        [
+            Self::Hold(process),
+            Self::Go(process),
+            Self::Suspend(process),
+            Self::Frozen(process),
+            Self::Resume(process),
+            Self::Thawed(process),
+            Self::Swap,
+            Self::Swapped(true),
+            Self::Swapped(false),
+            Self::Migrate(process),
+            Self::Migrated(process, true),
+            Self::Migrated(process, false),
+            Self::Prove(process),
+            Self::Proven(process, true),
+            Self::Proven(process, false),
+            Self::Back,
+            Self::PutBack(process),
+            Self::Ended(process),
+            Self::Done,
+            Self::Stop,
+        ]
+        .into_iter()
+        .chain(of_phases)
+        .chain(causes)
+        .collect()
+    }
 }
 
 impl<P> Event<P> {
@@ -280,50 +320,21 @@ impl Trace {
     }
 }
 
+/// Each event as it is told, with a placeholder for its process.
+static VOCABULARY: LazyLock<HashMap<String, Event<&str>>> = LazyLock::new(|| {
+    let all = Event::all("_");
+    all.into_iter().map(|event| (event.to_string(), event)).collect()
+});
+
 fn event(words: &[&str]) -> Option<Event<Pid>> {
-    let phase = |word: &str| {
-        Phase::ALL
-            .iter()
-            .find(|(_, name)| *name == word)
-            .map(|(phase, _)| *phase)
-    };
-    let cause = |word: &str| {
-        Cause::ALL
-            .iter()
-            .find(|(_, name)| *name == word)
-            .map(|(cause, _)| *cause)
-    };
-    let pid = |word: &str| -> Pid { word.into() };
-    let result = |word: &str| match word {
-        "ok" => Some(true),
-        "failed" => Some(false),
-        _ => None,
-    };
-    Some(match words {
-        ["phase", word] => Event::Phase(phase(word)?),
-        ["noted", word] => Event::Noted(phase(word)?),
-        ["take_over", word] => Event::TakeOver(phase(word)?),
-        ["hold", p] => Event::Hold(pid(p)),
-        ["go", p] => Event::Go(pid(p)),
-        ["suspend", p] => Event::Suspend(pid(p)),
-        ["frozen", p] => Event::Frozen(pid(p)),
-        ["resume", p] => Event::Resume(pid(p)),
-        ["thawed", p] => Event::Thawed(pid(p)),
-        ["swap"] => Event::Swap,
-        ["swapped", "ok"] => Event::Swapped(true),
-        ["swapped", "refused"] => Event::Swapped(false),
-        ["migrate", p] => Event::Migrate(pid(p)),
-        ["migrated", p, word] => Event::Migrated(pid(p), result(word)?),
-        ["prove", p] => Event::Prove(pid(p)),
-        ["proven", p, word] => Event::Proven(pid(p), result(word)?),
-        ["back"] => Event::Back,
-        ["put_back", p] => Event::PutBack(pid(p)),
-        ["ended", p] => Event::Ended(pid(p)),
-        ["abandon", word] => Event::Abandon(cause(word)?),
-        ["done"] => Event::Done,
-        ["stop"] => Event::Stop,
-        _ => return None,
-    })
+    let told = VOCABULARY.get(&words.join(" "));
+    if let Some(event) = told.filter(|event| event.process().is_none()) {
+        return Some(event.rename(Pid::from));
+    }
+    let (process, mut pattern) = (*words.get(1)?, words.to_vec());
+    pattern[1] = "_";
+    let event = VOCABULARY.get(&pattern.join(" "))?;
+    Some(event.rename(|_| process.into()))
 }
 
 #[cfg(test)]
@@ -341,7 +352,9 @@ mod tests {
             ["worker", "swapped", "refused"]
             ["worker", "migrated", "<0.1.0>", "failed"]
             ["worker", "abandon", "swap_refused"]
-            ["guard", "take_over", "undoing"]
+            ["worker", "phase", "degrading"]
+            ["worker", "ended", "<0.1.0>"]
+            ["guard", "take_over", "degrading"]
             ["guard", "proven", "<0.1.0>", "ok"]
             ["guard", "stop"]"#;
         let trace = Trace::parse(text).unwrap();
@@ -356,12 +369,19 @@ mod tests {
                 "swap",
                 "swapped refused",
                 "migrated <0.1.0> failed",
-                "abandon swap_refused"
+                "abandon swap_refused",
+                "phase degrading",
+                "ended <0.1.0>"
             ]
         );
         assert_eq!(
             written(&trace.guard),
-            ["noted freezing", "take_over undoing", "proven <0.1.0> ok", "stop"]
+            [
+                "noted freezing",
+                "take_over degrading",
+                "proven <0.1.0> ok",
+                "stop"
+            ]
         );
     }
 

@@ -1,9 +1,9 @@
 //! The window, run by the worker, or by the guard in its place: the functions of flyhot_agent.erl from to_swap on.
 
 use super::machine::{
-    Actor, Ask, At, DIED, ENDED, End, FAILED, FORGIVES, FROZEN, Group, HELD, HELD_BY_VM, IN, LATE, Label,
-    Life, Link, MEMBER, Mutant, NO, NOBODY_WAITS, OUT, Process, Role, Setup, State, Steps, Swap, UNRESUMED,
-    WINDOW, Who,
+    Actor, Ask, At, DIED, ENDED, End, FAILED, FORGIVES, FROZEN, Group, HELD, HELD_BY_VM, IN, Label, Life,
+    Link, MEMBER, Mutant, NO, NOBODY_WAITS, OUT, Process, Role, Setup, State, Steps, Swap, UNRESUMED, WINDOW,
+    Who,
 };
 use super::trace::{Cause, Event, Phase};
 
@@ -32,7 +32,7 @@ impl Run<'_> {
         self.out.push((Label::Hidden(what, NO), next));
     }
 
-    /// Sends one or two messages; who sends may be killed between them.
+    /// Sends messages; who sends may be killed between two of them.
     fn send(&mut self, at: usize, event: Event<u8>, asks: &[Ask], reply: bool, change: impl Fn(&mut State)) {
         let last = asks.len() - 1;
         self.event(event, |next| {
@@ -41,9 +41,14 @@ impl Run<'_> {
             }
             change(next);
         });
-        if asks.len() > 1 && self.from.kills() < self.setup.kills {
+        for sent in 1..asks.len() {
+            if self.from.kills() >= self.setup.kills {
+                return;
+            }
             let mut next = self.from.kill_runner();
-            next.processes[at].push(asks[0], false);
+            asks[..sent]
+                .iter()
+                .for_each(|ask| next.processes[at].push(*ask, false));
             let label = if self.from.by_guard {
                 Label::GuardHalf(event)
             } else {
@@ -152,11 +157,8 @@ impl Run<'_> {
                 }
             }
             At::Swapped => {
-                let late: Vec<_> = self.unforeseen().collect();
                 self.hidden("a last look for newborns", |next| {
-                    for at in &late {
-                        next.processes[*at].set(LATE);
-                    }
+                    next.name_the_born(setup);
                     next.at = At::Going;
                 });
             }
@@ -166,38 +168,35 @@ impl Run<'_> {
                 }
             }
             At::Migrate => self.migrating(),
-            At::Silent => {
-                for at in 0..setup.roles.len() {
-                    if from.processes[at].has(OUT) {
-                        self.event(Event::Migrated(at as u8, false), |next| {
-                            next.processes[at].clear(OUT)
-                        });
+            At::Silent => match from.processes.iter().position(|process| process.has(OUT)) {
+                Some(at) => self.event(Event::Migrated(at as u8, false), |next| {
+                    next.processes[at].bad -= 1;
+                    if next.processes[at].bad == 0 {
+                        next.processes[at].clear(OUT);
                     }
-                }
-                self.hidden("the silent are given up", |next| {
-                    for process in &mut next.processes {
-                        process.clear(OUT);
-                    }
-                    let rest = next.processes.iter().any(|process| process.todo > 0);
-                    next.at = if rest { At::Migrate } else { At::Judge };
-                });
-            }
+                }),
+                None => self.hidden("the silent are given up", |next| next.at = At::Migrate),
+            },
             At::Prove(at) => self.prove(at as usize),
             At::Proving(at) => self.proving(at as usize),
+            At::Asking(at) => self.asking(at as usize),
             At::Judge => {
                 if from.faults {
-                    self.hidden("to undo, if there is a way back", |next| {
-                        next.at = if next.by_guard {
-                            At::Undo
-                        } else {
-                            At::Tell(Phase::Undoing)
-                        };
+                    if !from.seen {
+                        self.hidden("to undo, if there is a way back", |next| {
+                            next.at = if next.by_guard {
+                                At::Undo
+                            } else {
+                                At::Tell(Phase::Undoing)
+                            };
+                        });
+                    }
+                    self.hidden("no way back, or the world has seen it", |next| {
+                        next.at = At::Degrade
                     });
-                    self.hidden("no way back", |next| next.at = At::Degrade);
                 } else {
                     self.hidden("all went well", |next| {
-                        next.end = End::Upgraded;
-                        next.told_thawing(setup);
+                        next.over(setup, End::Upgraded);
                     });
                 }
             }
@@ -211,33 +210,14 @@ impl Run<'_> {
                     } else {
                         next.old_used = true;
                         next.new_code = false;
+                        if !setup.has(Mutant::BackOverlooksTheBorn) {
+                            next.name_the_born(setup);
+                        }
                         next.at = At::PutBack;
                     }
                 });
             }
-            At::PutBack => {
-                for at in 0..setup.roles.len() {
-                    if from.processes[at].has(IN)
-                        && !from.processes[at].has(DIED | ENDED)
-                        && setup.asks(at) > 0
-                    {
-                        self.event(Event::Ended(at as u8), |next| next.end_process(setup, at));
-                    }
-                }
-                let late: Vec<_> = self
-                    .unforeseen()
-                    .filter(|_| setup.repaired.undo_looks_for_the_late)
-                    .collect();
-                self.hidden("states go back", |next| {
-                    for at in &late {
-                        next.processes[*at].set(LATE);
-                    }
-                    next.requests(At::PuttingBack, |at, process| {
-                        let asks = if at < setup.roles.len() { setup.asks(at) } else { 0 };
-                        u8::from(process.has(IN) && !process.has(DIED | ENDED) && asks > 0)
-                    });
-                });
-            }
+            At::PutBack => self.put_back(),
             At::PuttingBack => self.putting_back(),
             At::Ending(end) => self.ending(end),
             At::Degrade => self.hidden("the failed are ended", |next| {
@@ -246,7 +226,7 @@ impl Run<'_> {
                         process.set(OUT);
                     }
                 }
-                next.at = At::Ending(End::Degraded);
+                next.end_the_out(setup, Phase::Degrading, End::Degraded);
             }),
             At::Thaw(who) => self.thawing(who),
             At::Forgive => self.hidden("supervisors forgive", |next| {
@@ -260,7 +240,7 @@ impl Run<'_> {
                 next.thaw(setup, Who::Sups);
             }),
             At::Aftermath => self.hidden("the aftermath is looked at", |next| {
-                let any = next.processes.iter().any(|process| process.has(ENDED));
+                let any = next.processes.iter().any(|process| process.has(ENDED)) || next.bereft > 0;
                 for at in 0..setup.roles.len() {
                     if any && setup.is(at, Role::Supervisor) && next.bereft > 0 {
                         next.processes[at].push(Ask::Drop, false);
@@ -314,7 +294,7 @@ impl Run<'_> {
                 next.at = At::Begin;
                 next.reported = false;
                 next.end = End::None;
-                (next.faults, next.bereft, next.scans) = (false, 0, 0);
+                (next.faults, next.seen, next.bereft, next.scans) = (false, false, 0, 0);
                 (next.new_used, next.old_used) = (false, false);
                 for at in 0..setup.roles.len() {
                     next.processes[at].clear(WINDOW);
@@ -353,7 +333,10 @@ impl Run<'_> {
                     Phase::Freezing => next.at = At::Hold,
                     Phase::Swapping => next.at = At::LastLook,
                     Phase::Proving => next.at = At::Prove(0),
-                    Phase::Undoing => next.at = At::Undo,
+                    // Told once more when the old code is back and somebody is ended.
+                    Phase::Undoing if next.new_code => next.at = At::Undo,
+                    Phase::Undoing => next.at = At::Ending(End::Reverted),
+                    Phase::Degrading => next.at = At::Ending(End::Degraded),
                     Phase::Thawing => next.thaw(setup, Who::Others),
                 }
             });
@@ -566,10 +549,8 @@ impl Run<'_> {
             self.hidden("code_changes do not return", |next| {
                 next.faults = true;
                 next.given_up(setup);
-                for process in &mut next.processes {
-                    if process.has(OUT) {
-                        process.set(FAILED);
-                    }
+                for process in next.processes.iter_mut().filter(|process| process.has(OUT)) {
+                    process.set(FAILED);
                 }
                 next.at = At::Silent;
             });
@@ -610,32 +591,82 @@ impl Run<'_> {
             && process.alive()
             && process.mail == 0
         {
-            self.send(
-                at,
-                Event::Prove(at as u8),
-                &[Ask::Resume, Ask::Suspend],
-                true,
-                |next| {
-                    next.processes[at].sent = 1;
-                    next.at = At::Proving(at as u8);
-                },
-            );
+            // Who migrated is asked to mark its state first.
+            let asks: &[Ask] = if self.setup.asks(at) > 0 {
+                &[Ask::Knock, Ask::Resume, Ask::Suspend]
+            } else {
+                &[Ask::Resume, Ask::Suspend]
+            };
+            self.send(at, Event::Prove(at as u8), asks, true, |next| {
+                next.processes[at].sent = 1;
+                next.at = At::Proving(at as u8);
+            });
         }
     }
 
     fn proving(&mut self, at: usize) {
-        let next_one = |next: &mut State| {
-            next.unanswered();
-            next.at = At::Prove(at as u8 + 1);
-        };
+        let setup = self.setup;
         if self.from.processes[at].ok > 0 {
-            self.event(Event::Proven(at as u8, true), next_one);
+            self.event(Event::Proven(at as u8, true), |next| {
+                next.unanswered();
+                if setup.asks(at) > 0 && !setup.has(Mutant::ProvesUnasked) {
+                    next.processes[at].push(Ask::Knock, true);
+                    next.processes[at].sent = 1;
+                    next.at = At::Asking(at as u8);
+                } else {
+                    next.at = At::Prove(at as u8 + 1);
+                }
+            });
         } else {
             // Dead, or not back in time.
             self.event(Event::Proven(at as u8, false), |next| {
                 next.processes[at].set(FAILED);
                 next.faults = true;
-                next_one(next);
+                next.unanswered();
+                next.at = At::Prove(at as u8 + 1);
+            });
+        }
+    }
+
+    fn asking(&mut self, at: usize) {
+        let process = self.from.processes[at];
+        let what = match (process.ok, process.bad) {
+            (1, _) => "has the state that was marked",
+            (_, 1) => "has another state than was marked",
+            _ => "nobody says whether it went on",
+        };
+        self.hidden(what, |next| {
+            next.seen |= process.ok == 0;
+            next.unanswered();
+            next.at = At::Prove(at as u8 + 1);
+        });
+    }
+
+    fn put_back(&mut self) {
+        let (from, setup) = (self.from, self.setup);
+        let of_it = |at: usize| {
+            at < setup.roles.len() && setup.asks(at) > 0 && {
+                let process = &from.processes[at];
+                process.has(IN) && !process.has(DIED | ENDED | OUT)
+            }
+        };
+        let out = from.processes.iter().rposition(|process| process.has(OUT));
+        for at in out.map_or(0, |last| last + 1)..setup.roles.len() {
+            if of_it(at) {
+                self.hidden("a process cannot be led back", |next| {
+                    next.processes[at].set(OUT | FAILED)
+                });
+            }
+        }
+        if out.is_some() || setup.others {
+            self.hidden("whoever cannot be led back is ended", |next| {
+                next.requests(At::PuttingBack, |at, _| u8::from(of_it(at)));
+                next.end_the_out(setup, Phase::Undoing, End::Reverted);
+            });
+        }
+        if out.is_none() {
+            self.hidden("states go back", |next| {
+                next.requests(At::PuttingBack, |at, _| u8::from(of_it(at)));
             });
         }
     }
@@ -655,8 +686,10 @@ impl Run<'_> {
             );
         }
         for at in 0..setup.roles.len() {
-            if from.processes[at].ok > 0 {
-                self.hidden("an old state is back", |next| next.processes[at].ok = 0);
+            if from.processes[at].ok + from.processes[at].bad > 0 {
+                self.hidden("an old state is back", |next| {
+                    (next.processes[at].ok, next.processes[at].bad) = (0, 0);
+                });
             }
         }
         self.bury();
@@ -667,11 +700,27 @@ impl Run<'_> {
         {
             self.hidden("whoever does not come back is ended", |next| {
                 next.given_up(setup);
-                next.at = At::Ending(End::Reverted);
+                for process in next.processes.iter_mut().filter(|process| process.has(OUT)) {
+                    process.bad = 0;
+                    process.set(FAILED);
+                }
+                next.end_the_out(setup, Phase::Undoing, End::Reverted);
+            });
+        }
+        if setup.others {
+            self.hidden("another does not come back", |next| {
+                next.end_the_out(setup, Phase::Undoing, End::Reverted);
             });
         }
         if self.finished() {
-            self.hidden("all states are back", |next| next.at = At::Ending(End::Reverted));
+            self.hidden("all states are back", |next| {
+                for process in &mut next.processes {
+                    if process.has(FAILED) && !process.alive() {
+                        process.set(ENDED);
+                    }
+                }
+                next.over(setup, End::Reverted);
+            });
         }
     }
 
@@ -682,18 +731,10 @@ impl Run<'_> {
                 next.processes[at].clear(OUT);
                 next.end_process(setup, at);
             }),
-            None if self.from.processes.iter().any(|process| process.todo > 0) => {
+            None if end == End::Reverted => {
                 self.hidden("the others get theirs", |next| next.at = At::PuttingBack);
             }
-            None => self.hidden("to thaw", |next| {
-                next.end = end;
-                for process in &mut next.processes {
-                    if end == End::Reverted && process.has(FAILED) && !process.alive() {
-                        process.set(ENDED);
-                    }
-                }
-                next.told_thawing(setup);
-            }),
+            None => self.hidden("to thaw", |next| next.over(setup, end)),
         }
     }
 
@@ -773,14 +814,14 @@ impl Run<'_> {
             });
             return;
         }
+        // Every supervisor is let restart as many as are gone.
+        let supervised = setup.roles.contains(&Role::Supervisor);
+        let is_gone = |process: &&Process| supervised && process.has(IN) && !process.alive();
+        let gone = from.processes.iter().filter(is_gone).count() as u8;
         self.hidden("the guard decides", |next| match (phase, next.new_code) {
             (Some(Phase::Swapping), true) => {
-                if setup.repaired.guard_looks_for_the_late {
-                    for at in 0..setup.roles.len() {
-                        if setup.newborn(at) && next.processes[at].alive() && !next.processes[at].has(IN) {
-                            next.processes[at].set(LATE);
-                        }
-                    }
+                if !setup.has(Mutant::GuardOverlooksTheLate) {
+                    next.name_the_born(setup);
                 }
                 next.migrate(setup);
             }
@@ -788,8 +829,21 @@ impl Run<'_> {
                 next.end = End::Upgraded;
                 next.thaw(setup, Who::Others);
             }
-            (Some(Phase::Undoing), true) => next.at = At::Undo,
-            (Some(Phase::Undoing), false) => next.at = At::PutBack,
+            (Some(Phase::Undoing), true) => {
+                next.bereft = gone;
+                next.at = At::Undo;
+            }
+            (Some(Phase::Undoing), false) => {
+                next.bereft = gone;
+                if !setup.has(Mutant::GuardOverlooksTheBorn) {
+                    next.name_the_born(setup);
+                }
+                next.at = At::PutBack;
+            }
+            (Some(Phase::Degrading), _) => {
+                next.bereft = gone;
+                next.at = At::Degrade;
+            }
             (Some(Phase::Thawing), _) => next.thaw(setup, Who::Others),
             _ => {
                 next.end = End::Abandoned;

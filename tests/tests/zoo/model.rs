@@ -148,11 +148,9 @@ impl Seen {
             .collect()
     }
 
-    /// Whether its state may be of other code than runs, and nobody is left to say so: the driver is dead, or the guard
-    /// brought the old code back.
+    /// Whether its state may be of other code than runs, and nobody is left to say so: the driver is dead.
     fn nobody_tells_of_the_born(&self, animal: &Animal) -> bool {
-        let by_guard = || self.trace.events.iter().any(|event| event[1] == "take_over");
-        animal.id == "born" && (self.outcome().is_none() || by_guard())
+        animal.id == "born" && self.outcome().is_none()
     }
 
     /// Those whom a load bore and whose state is not of the code that runs.
