@@ -2092,7 +2092,8 @@ walk(_) -> other.
 
 undo(#w{script = #{way_back := none}} = W) -> degrade(W);
 %% What the world has seen is not taken back.
-undo(#w{seen_by_world = true} = W) -> degrade(W);
+undo(#w{seen_by_world = true} = W) ->
+    degrade(W#w{detail = <<"a process handled a message in the instant of its proof, and the world may have its answer">>});
 undo(W) ->
     Changed = [M || {M, Md5, _} <- W#w.mods, Md5 =/= none],
     Modes = maps:from_list([{Id, mode(H)} || {Id, #job{behaviour = gen_statem, host = H}} <- maps:to_list(W#w.jobs)]),

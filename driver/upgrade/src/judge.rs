@@ -337,7 +337,15 @@ pub fn window(
             (outcome, found)
         }
     };
-    if report.by_guard && report.end == WindowEnd::Upgraded {
+    if report.end == WindowEnd::Degraded && !report.detail.is_empty() {
+        found.push(Reason::new(
+            ReasonCode::WayBackNone,
+            "way back",
+            format!("nothing was taken back: {}", report.detail),
+            "",
+        ));
+    }
+    if report.by_guard && !matches!(report.end, WindowEnd::Abandoned(_)) {
         found.push(Reason::new(
             ReasonCode::GuardFinished,
             "agent",
