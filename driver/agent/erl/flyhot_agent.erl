@@ -284,7 +284,6 @@ command({stage, Pieces}, S) -> step(stage, S, fun(S1) -> stage(Pieces, S1) end);
 command({copies, Copies}, S) -> step(stage, S, fun(S1) -> copies(Copies, S1) end);
 command({rehearse, Jobs, Down, Limit, Ms}, S) -> step(rehearse, S, fun(S1) -> rehearse_live(Jobs, Down, Limit, Ms, S1) end);
 command({closures, Changed, Removed, Limit, Ms}, S) -> step(closures, S, fun(S1) -> {{ok, closures(Changed, Removed, Limit, Ms, S1)}, S1} end);
-command({remove, Mods}, S) -> step(remove, S, fun(S1) -> {{ok, remove(Mods)}, S1} end);
 command({drain, Mods, Ms, Kill}, S) -> step(drain, S, fun(S1) -> {{ok, drain(Mods, Ms, Kill)}, S1} end);
 command({prepare, Mods}, S) -> step(prepare, S, fun(S1) -> prepare(Mods, S1) end);
 command({way_back, Ids, Mods}, S) -> step(way_back, S, fun(S1) -> {{ok, way_back(Ids, Mods, S1)}, S1} end);
@@ -797,7 +796,7 @@ flow([T | More], N, Done, Quiet, #flow{send = Send, limit = Limit} = F, Acc) whe
 flow([], 0, _, _, _, Acc) -> Acc;
 flow(Todo, N, Done, Quiet, #flow{ref = Ref, take = Take} = F, Acc) ->
     receive
-        %% Too late: it was not counted among those on the way, and has its fault.
+        %% Too late: it was not counted among those on the way. One that died may have had a helper answer for it.
         {{Ref, T}, _} when is_map_key(T, F#flow.out) -> flow(Todo, N, Done, Quiet, F, Acc);
         {{Ref, T}, Answer} -> flow(Todo, N - 1, [T | Done], ?QUIET_MS, F, Take(T, Answer, Acc))
     after Quiet ->
@@ -811,7 +810,7 @@ flow(Todo, N, Done, Quiet, #flow{ref = Ref, take = Take} = F, Acc) ->
             {stop, Acc1} -> Acc1;
             {without, Left, Acc1} ->
                 Out = Left ++ Died,
-                F1 = F#flow{out = maps:merge(F#flow.out, maps:from_list([{T, []} || T <- Left]))},
+                F1 = F#flow{out = maps:merge(F#flow.out, maps:from_list([{T, []} || T <- Out]))},
                 flow(Todo, N - length(Out), Out ++ Done, min(Quiet * 2, 16), F1, Acc1)
         end
     end.
@@ -945,14 +944,14 @@ held_term(Held, {Looked, Of}, {Tables, OfTables}, Whole) ->
     #{held => [{What, M, Name, Place, N, Who} || {{What, M, Name, Place}, {N, Who}} <- maps:to_list(Held)],
       processes => {Looked, Of}, tables => {Tables, OfTables}, whole => Whole}.
 
-hold(Place, Who, Hits, Held) ->
+hold(Place, Who, Hits, {Builds, _}, Held) ->
     lists:foldl(fun({What, M, Name}, H) ->
         Key = {What, M, Name, Place},
         case H of
             #{Key := {N, First}} -> H#{Key := {N + 1, First}};
             _ -> H#{Key => {1, Who}}
         end
-    end, Held, Hits).
+    end, Held, counted(Hits, Builds)).
 
 held_by_tables(Want, Until) ->
     Env = [{bin(["the environment of ", atom_to_list(A)]), application:get_all_env(A)} || {A, _, _} <- application:loaded_applications()],
@@ -962,8 +961,8 @@ held_by_tables(Want, Until) ->
         case now_us() > Until of
             true -> {H, true};
             false ->
-                {Left, Hits} = search(Term, Want, {?TABLE_TERMS, #{}}),
-                {hold(Place, <<>>, maps:keys(Hits), H), Cut orelse Left =:= 0}
+                {Left, Hits} = search(Term, element(2, Want), {?TABLE_TERMS, #{}}),
+                {hold(Place, <<>>, maps:keys(Hits), Want, H), Cut orelse Left =:= 0}
         end
     end, {#{}, false}, [Log | Env] ++ Terms),
     %% These two name every module of the node, and the environment was looked at.
@@ -973,27 +972,29 @@ held_by_tables(Want, Until) ->
         case now_us() > Until of
             true -> {H, {Looked, Of}, true};
             false ->
-                {Left, Hits} = try in_table(T, Want, Until) catch error:badarg -> {1, #{}} end,
+                {Left, Hits} = try in_table(T, element(2, Want), Until) catch error:badarg -> {1, #{}} end,
                 Place = bin(io_lib:format("ETS table ~0tp", [case ets:info(T, name) of undefined -> T; Name -> Name end])),
-                {hold(Place, <<>>, maps:keys(Hits), H), {Looked + 1, Of}, Cut orelse Left =:= 0}
+                {hold(Place, <<>>, maps:keys(Hits), Want, H), {Looked + 1, Of}, Cut orelse Left =:= 0}
         end
     end, {H1, {0, length(Tables)}, Cut1}, Tables).
 
 %% {TermsLeft, Hits}; 0 left: not looked at whole.
-in_table(T, Want, Until) ->
+in_table(T, Removed, Until) ->
     ets:safe_fixtable(T, true),
-    try rows(ets:select(T, [{'$1', [], ['$1']}], 500), Want, Until, {?TABLE_TERMS, #{}})
+    %% Rows are copied before anything is looked at: so many at once as weigh no more than a megabyte or so.
+    Rows = max(1, min(500, 100000 div (ets:info(T, memory) div max(1, ets:info(T, size)) + 1))),
+    try rows(ets:select(T, [{'$1', [], ['$1']}], Rows), Removed, Until, {?TABLE_TERMS, #{}})
     after ets:safe_fixtable(T, false)
     end.
 
 rows('$end_of_table', _, _, Acc) -> Acc;
-rows({Rows, More}, Want, Until, Acc) ->
-    case search(Rows, Want, Acc) of
+rows({Rows, More}, Removed, Until, Acc) ->
+    case search(Rows, Removed, Acc) of
         {0, _} = Acc1 -> Acc1;
         {_, Hits} = Acc1 ->
             case now_us() > Until of
                 true -> {0, Hits};
-                false -> rows(ets:select(More), Want, Until, Acc1)
+                false -> rows(ets:select(More), Removed, Until, Acc1)
             end
     end.
 
@@ -1010,8 +1011,8 @@ held_by_processes(Want, Limit, Until, Held, S) ->
     {H1, N1, Cut1} = lists:foldl(fun({P, K}, {H, N, Cut}) ->
         case now_us() < Until andalso process_info(P, dictionary) of
             {dictionary, D} ->
-                {Left, Hits} = search(D, Want, {?PROCESS_TERMS, #{}}),
-                {hold(place(K), element(1, ref(P)), maps:keys(Hits), H), N + 1, Cut orelse Left =:= 0};
+                {Left, Hits} = search(D, element(2, Want), {?PROCESS_TERMS, #{}}),
+                {hold(place(K), element(1, ref(P)), maps:keys(Hits), Want, H), N + 1, Cut orelse Left =:= 0};
             undefined -> {H, N + 1, Cut};
             false -> {H, N, true}
         end
@@ -1027,7 +1028,7 @@ is_below(File, Dir) -> is_list(File) andalso is_list(Dir) andalso lists:prefix(D
 place(#kind{host = H, behaviour = B}) -> bin(io_lib:format("~w ~ts", [B, H])).
 
 ask_for_funs([], _, _, _, Acc, _) -> Acc;
-ask_for_funs(Targets, Want, Limit, Until, {H, N, Cut}, S) ->
+ask_for_funs(Targets, {_, Removed} = Want, Limit, Until, {H, N, Cut}, S) ->
     case now_us() > Until of
         true -> {H, N, true};
         false ->
@@ -1038,13 +1039,13 @@ ask_for_funs(Targets, Want, Limit, Until, {H, N, Cut}, S) ->
                 case maps:get(Id, S#s.kinds) of
                     %% Once per handler, and none without handlers.
                     #kind{behaviour = gen_event} ->
-                        sys(Pid, {S#s.dead, ok}, {replace_state, fun(Handler) -> Worker ! {funs, Ref, T, funs_of(Handler, Want)}, Handler end}),
+                        sys(Pid, {S#s.dead, ok}, {replace_state, fun(Handler) -> Worker ! {funs, Ref, T, funs_of(Handler, Removed)}, Handler end}),
                         sys(Pid, {Worker, {Ref, T}}, flyhot_knock);
-                    _ -> sys(Pid, {S#s.dead, ok}, {replace_state, fun(State) -> Worker ! {{Ref, T}, funs_of(State, Want)}, State end})
+                    _ -> sys(Pid, {S#s.dead, ok}, {replace_state, fun(State) -> Worker ! {{Ref, T}, funs_of(State, Removed)}, State end})
                 end
             end,
             Take = fun({Pid, Id}, {Left, Hits}, {H1, N1, Cut1}) when is_list(Hits) ->
-                           {hold(place(maps:get(Id, S#s.kinds)), element(1, ref(Pid)), Hits, H1), N1 + 1, Cut1 orelse Left =:= 0};
+                           {hold(place(maps:get(Id, S#s.kinds)), element(1, ref(Pid)), Hits, Want, H1), N1 + 1, Cut1 orelse Left =:= 0};
                       (_, _, {H1, N1, Cut1}) -> {H1, N1 + 1, Cut1}
                    end,
             Since = now_us(),
@@ -1052,76 +1053,62 @@ ask_for_funs(Targets, Want, Limit, Until, {H, N, Cut}, S) ->
                 case now_us() - Since > ?BATCH_MS * 1000 of true -> {stop, {H1, N1, true}}; false -> {without, [], Acc1} end
             end,
             {H2, N2, Cut2} = flow(Batch, Ref, Send, Take, Idle, Limit, {H, N, Cut}),
-            ask_for_funs(More, Want, Limit, Until, {of_handlers(Ref, H2, S), N2, Cut2}, S)
+            {H3, Cut3} = of_handlers(Ref, Want, H2, Cut2, S),
+            ask_for_funs(More, Want, Limit, Until, {H3, N2, Cut3}, S)
     end.
 
-of_handlers(Ref, H, S) ->
+of_handlers(Ref, Want, H, Cut, S) ->
     receive
-        {funs, Ref, {Pid, Id}, {_, Hits}} -> of_handlers(Ref, hold(place(maps:get(Id, S#s.kinds)), element(1, ref(Pid)), Hits, H), S)
-    after 0 -> H
+        {funs, Ref, {Pid, Id}, {Left, Hits}} ->
+            of_handlers(Ref, Want, hold(place(maps:get(Id, S#s.kinds)), element(1, ref(Pid)), Hits, Want, H), Cut orelse Left =:= 0, S)
+    after 0 -> {H, Cut}
     end.
 
 %% Inside the process that is asked.
-funs_of(State, Want) ->
-    {Left, Hits} = search([State | get()], Want, {?PROCESS_TERMS, #{}}),
+funs_of(State, Removed) ->
+    {Left, Hits} = search([State | get()], Removed, {?PROCESS_TERMS, #{}}),
     {Left, maps:keys(Hits)}.
 
-%% {TermsLeft, #{{What, Module, FunName} => []}}
+%% {TermsLeft, #{{removed, Module, FunName | none} | {fun, Module, FunName, Build} => []}}; Removed: #{Module => []}. Which
+%% builds are looked for is left out: what is sent to every process of a node has to be small.
 search(_, _, {0, _} = Acc) -> Acc;
-search([H | T], Want, {N, Hits}) -> search(T, Want, search(H, Want, {N - 1, Hits}));
-search(T, Want, {N, Hits}) when is_tuple(T) -> elements(tuple_size(T), T, Want, {N - 1, Hits});
+search([H | T], Removed, {N, Hits}) -> search(T, Removed, search(H, Removed, {N - 1, Hits}));
+search(T, Removed, {N, Hits}) when is_tuple(T) -> elements(tuple_size(T), T, Removed, {N - 1, Hits});
 search(M, _, {N, Hits}) when is_map(M), map_size(M) > N -> {0, Hits};
-search(M, Want, {N, Hits}) when is_map(M) ->
-    maps:fold(fun(K, V, Acc) -> search(V, Want, search(K, Want, Acc)) end, {N - 1, Hits}, M);
-search(A, {_, Removed}, {N, Hits}) when is_atom(A) ->
+search(M, Removed, {N, Hits}) when is_map(M) ->
+    maps:fold(fun(K, V, Acc) -> search(V, Removed, search(K, Removed, Acc)) end, {N - 1, Hits}, M);
+search(A, Removed, {N, Hits}) when is_atom(A) ->
     {N - 1, case Removed of #{A := _} -> Hits#{{removed, A, none} => []}; _ -> Hits end};
-search(F, {Builds, Removed} = Want, {N, Hits}) when is_function(F) ->
+search(F, Removed, {N, Hits}) when is_function(F) ->
     {module, M} = erlang:fun_info(F, module),
     Hits1 = case Removed of #{M := _} -> Hits#{{removed, M, fun_name(F)} => []}; _ -> Hits end,
     case erlang:fun_info(F, type) of
         {type, external} -> {N - 1, Hits1};
         {type, local} ->
-            Hits2 = case {Builds, erlang:fun_info(F, new_uniq)} of
-                        {#{M := Build}, {new_uniq, Build}} -> Hits1#{{running, M, fun_name(F)} => []};
-                        {#{M := _}, _} ->
-                            %% One without a name lost its code before.
-                            case fun_name(F) of [] -> Hits1; Name -> Hits1#{{old, M, Name} => []} end;
-                        _ -> Hits1
-                    end,
+            {new_uniq, Build} = erlang:fun_info(F, new_uniq),
             {env, Env} = erlang:fun_info(F, env),
-            search(Env, Want, {N - 1, Hits2})
+            search(Env, Removed, {N - 1, Hits1#{{'fun', M, fun_name(F), Build} => []}})
     end;
 search(_, _, {N, Hits}) -> {N - 1, Hits}.
+
+%% {What, Module, FunName} of what counts: old | running | removed.
+counted(Hits, Builds) ->
+    lists:append([case Hit of
+                      {removed, _, _} -> [Hit];
+                      %% One without a name lost its code before.
+                      {'fun', _, [], _} -> [];
+                      {'fun', M, Name, Build} ->
+                          case Builds of
+                              #{M := Build} -> [{running, M, Name}];
+                              #{M := _} -> [{old, M, Name}];
+                              _ -> []
+                          end
+                  end || Hit <- Hits]).
 
 fun_name(F) -> {name, Name} = erlang:fun_info(F, name), Name.
 
 elements(0, _, _, Acc) -> Acc;
-elements(I, T, Want, Acc) -> elements(I - 1, T, Want, search(element(I, T), Want, Acc)).
-
-%% Takes modules away that nobody names any more; one that somebody runs all the same stays.
-remove(Mods) ->
-    Stacks = lists:usort([M || P <- processes(), P =/= self(), {_, St} <- [process_info(P, current_stacktrace)], {M, _, _, _} <- St]),
-    Kept = lists:append([case removed(M, lists:member(M, Stacks)) of ok -> []; Why -> [{M, Why}] end || M <- Mods]),
-    #{removed => Mods -- [M || {M, _} <- Kept], kept => Kept}.
-
-removed(_, true) -> <<"a process executes it">>;
-removed(M, false) ->
-    case {code:soft_purge(M), running_beam(M)} of
-        {false, _} -> <<"a process executes the version before the running one">>;
-        %% What is deleted must be there to be put back.
-        {true, error} -> <<"its running code is not on the node's disk">>;
-        {true, {ok, Bin}} ->
-            case code:prepare_loading([{M, code:which(M), Bin}]) of
-                {error, Why} -> text(Why);
-                {ok, Prepared} ->
-                    code:delete(M),
-                    case code:soft_purge(M) of
-                        true -> ok;
-                        %% Not current any more, but not gone either: the same code becomes current again.
-                        false -> ok = code:finish_loading(Prepared), <<"a process executes it">>
-                    end
-            end
-    end.
+elements(I, T, Removed, Acc) -> elements(I - 1, T, Removed, search(element(I, T), Removed, Acc)).
 
 %% [{Module, File, Key, Changed :: boolean()}]
 prepare(Mods, S) ->
@@ -1185,7 +1172,9 @@ disk(Mods) ->
 way_back(Ids, Mods, S) ->
     Set = maps:from_list([{M, []} || M <- Mods]),
     Affected = maps:from_list([{P, []} || Id <- Ids, P <- pids(Id, S)]),
-    Sample = take([P || P <- processes(), not is_map_key(P, Affected), P =/= self()], ?SAMPLE),
+    %% Whoever serves a request is among the youngest, and these come last.
+    Others = [P || P <- processes(), not is_map_key(P, Affected), P =/= self()],
+    Sample = lists:nthtail(max(0, length(Others) - ?SAMPLE), Others),
     Inside = length([P || P <- Sample, executes(P, Set)]),
     #{sampled => length(Sample), inside => Inside, purge_us => 0}.
 
@@ -2043,13 +2032,16 @@ rendered(P, Dead) ->
     Self = self(),
     Ref = make_ref(),
     sys(P, {Dead, ok}, {replace_state, fun(State) ->
-        Self ! {Ref, socket(State), case get(?STASH) of {state, Old} -> socket(Old) =/= none; _ -> false end},
+        %% Templates read what on_mount put into the dictionary: a language, a tenant. The stash is not for them.
+        Self ! {Ref, socket(State), case get(?STASH) of {state, Old} -> socket(Old) =/= none; _ -> false end,
+                [E || {K, _} = E <- get(), K =/= ?STASH]},
         State
     end}),
     receive
-        {Ref, none, true} -> no_socket;
-        {Ref, none, false} -> {unknown, <<"its state is not of the shape of LiveView 1.1">>};
-        {Ref, #{view := View, assigns := Assigns} = Socket, _} ->
+        {Ref, none, true, _} -> no_socket;
+        {Ref, none, false, _} -> {unknown, <<"its state is not of the shape of LiveView 1.1">>};
+        {Ref, #{view := View, assigns := Assigns} = Socket, _, Dictionary} ->
+            [put(K, V) || {K, V} <- Dictionary],
             %% As Phoenix.LiveView.Renderer hands them to render/1; without a changed map everything is rendered.
             Shown = Socket#{assigns := #{'__struct__' => 'Elixir.Phoenix.LiveView.Socket.AssignsNotInSocket', '__assigns__' => Assigns}},
             Args = Assigns#{'__changed__' => nil, socket => Shown},

@@ -6,7 +6,7 @@ use erl_dist::term::Term;
 use flyhot_upgrade::{
     AbandonCause, Behaviour, Census, DrainReport, Ended, EntryReport, Fault, Held, HeldCode, HeldReport,
     Kind, KnockReport, Lingerer, LoadedModule, NodeApplication, NodeFacts, NodeFunction, PersistReport,
-    PhaseTimes, PrepareReport, ProcessRef, RehearsalReport, RemoveReport, StillPaused, Straggler, Unrendered,
+    PhaseTimes, PrepareReport, ProcessRef, RehearsalReport, StillPaused, Straggler, Unrendered,
     WayBackReport, WindowEnd, WindowReport,
 };
 
@@ -374,18 +374,6 @@ fn pair(term: &Term, key: &'static str) -> Read<(u64, u64)> {
         Some([looked, of]) => Ok((as_u64(looked).or_malformed(key)?, as_u64(of).or_malformed(key)?)),
         _ => Err(AnswerError::Malformed(key)),
     }
-}
-
-/// Reads the answer to [`Command::Remove`](crate::Command::Remove).
-///
-/// # Errors
-/// The agent's refusal, or a shape unknown here.
-pub fn removed(term: &Term) -> Read<RemoveReport> {
-    let report = ok(term)?;
-    Ok(RemoveReport {
-        removed: names(report, "removed")?,
-        kept: said_of_modules(report, "kept")?,
-    })
 }
 
 /// `[{Module, Text}]`.

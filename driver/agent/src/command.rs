@@ -114,8 +114,6 @@ pub enum Command<'a> {
         /// How long to look, milliseconds.
         timeout_ms: u64,
     },
-    /// Deletes modules, unless somebody executes them.
-    Remove(Vec<String>),
     /// soft_purges what has old code.
     Drain {
         /// The changed modules.
@@ -223,7 +221,6 @@ impl Command<'_> {
                 number(*in_flight),
                 number(*timeout_ms),
             ]),
-            Command::Remove(modules) => tuple([atom("remove"), atoms(modules)]),
             Command::Drain {
                 modules,
                 timeout_ms,

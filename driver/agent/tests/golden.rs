@@ -153,7 +153,6 @@ fn commands_have_the_bytes_the_agent_knows() {
         }
         .term(),
     );
-    check("remove", &Command::Remove(vec!["gone".into()]).term());
     check(
         "drain",
         &Command::Drain {

@@ -128,10 +128,8 @@ reason_codes! {
     StartModuleChanged = "start_module_changed", Warning;
     /// The init/1 of a supervisor changed, or may have; child specs of running supervisors stay as they are.
     SupervisorChanged = "supervisor_changed", Warning;
-    /// The release no longer has a module that the node has loaded; somebody names, runs or holds it, so it stays loaded.
+    /// The release no longer has a module that the node has loaded; it stays loaded.
     ModuleRemoved = "module_removed", Warning;
-    /// The release no longer has a module that the node has loaded, and nobody names, runs or holds it: it is deleted after the swap.
-    ModuleDeleted = "module_deleted", Note;
     /// Local funs of the version before the running one are held by states or tables; taking that version away makes them fail with badfun.
     ClosureOfOldBuild = "closure_of_old_build", Cold;
     /// Local funs of a changed module are held by states or tables; they fail with badfun once that module is upgraded again.

@@ -71,9 +71,7 @@ impl Watch {
 
 fn in_window(step: Option<Step>) -> bool {
     match step {
-        Some(Step::Window | Step::Persist | Step::Remove | Step::HooksAfter | Step::Gate | Step::Cleanup) => {
-            true
-        }
+        Some(Step::Window | Step::Persist | Step::HooksAfter | Step::Gate | Step::Cleanup) => true,
         None
         | Some(
             Step::Read

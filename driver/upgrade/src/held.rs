@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use flyhot_events::{Reason, ReasonCode};
 
-use crate::plan::{PlanInput, elixir_name};
+use crate::plan::{NAMED, PlanInput, elixir_name};
 
 /// How many places one sentence names before it only counts.
 const PLACES: usize = 3;
@@ -133,43 +133,53 @@ fn count(processes: u64) -> String {
     }
 }
 
-/// Splits the removed modules into those that nobody names, runs or holds, which go after the swap, and the others
-/// with what keeps each.
-pub(crate) fn removable(input: &PlanInput<'_>) -> (Vec<String>, BTreeMap<String, String>) {
-    let mut kept = BTreeMap::new();
-    for module in &input.changes.removed {
-        let held: Vec<&Held> = input
-            .held
-            .held
-            .iter()
-            .filter(|held| held.code == HeldCode::Removed && held.module == *module)
-            .collect();
-        let runs: u64 = input
-            .census
-            .kinds
-            .iter()
-            .filter(|kind| kind.host == *module || kind.modules.contains(module))
-            .map(|kind| kind.processes)
-            .sum();
-        let why = if let Some(by) = input.named_by.get(module) {
-            format!("{} names it", elixir_name(by))
-        } else if runs > 0 {
-            format!("run by {}", count(runs))
-        } else if !held.is_empty() {
-            format!("held by {}", places(&held))
-        } else if !input.held.whole {
-            "not every state and table could be looked at".to_owned()
-        } else {
-            continue;
-        };
-        kept.insert(module.clone(), why);
-    }
-    let go = input
+/// Modules that the release no longer has stay loaded: code of before may be anywhere on the node, in a Task, a request or a
+/// fun, and call them by their names. Each is told with who is known to need it.
+pub(crate) fn removed(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+    let named: Vec<String> = input
         .changes
         .removed
         .iter()
-        .filter(|module| !kept.contains_key(*module))
-        .cloned()
+        .take(NAMED)
+        .map(|module| format!("{} ({})", elixir_name(module), needed(module, input)))
         .collect();
-    (go, kept)
+    if let Some(first) = input.changes.removed.first() {
+        reasons.push(Reason::new(
+            ReasonCode::ModuleRemoved,
+            elixir_name(first),
+            format!(
+                "{} modules are not in the release any more and stay loaded: {}",
+                input.changes.removed.len(),
+                named.join(", ")
+            ),
+            "They go with the next cold deploy.",
+        ));
+    }
+}
+
+fn needed(module: &str, input: &PlanInput<'_>) -> String {
+    let held: Vec<&Held> = input
+        .held
+        .held
+        .iter()
+        .filter(|held| held.code == HeldCode::Removed && held.module == module)
+        .collect();
+    let runs: u64 = input
+        .census
+        .kinds
+        .iter()
+        .filter(|kind| kind.host == module || kind.modules.iter().any(|one| one == module))
+        .map(|kind| kind.processes)
+        .sum();
+    if let Some(by) = input.named_by.get(module) {
+        format!("{} names it", elixir_name(by))
+    } else if runs > 0 {
+        format!("run by {}", count(runs))
+    } else if !held.is_empty() {
+        format!("held by {}", places(&held))
+    } else if !input.held.whole {
+        "not every state and table could be looked at".to_owned()
+    } else {
+        "nobody was found to need it".to_owned()
+    }
 }

@@ -10,7 +10,7 @@ use crate::plan::{Plan, elixir_name};
 use crate::target::NodeFunction;
 use crate::{
     AbandonCause, DrainReport, Fault, KnockReport, Lingerer, PersistReport, PrepareReport, ProcessRef,
-    RehearsalReport, RemoveReport, Straggler, Unrendered, WindowEnd, WindowReport, entry,
+    RehearsalReport, Straggler, Unrendered, WindowEnd, WindowReport, entry,
 };
 
 /// The most stack frames a sentence shows.
@@ -213,23 +213,6 @@ fn since(lingerer: &Lingerer) -> String {
         .age_s
         .map(|seconds| format!(", for at most {seconds} s"))
         .unwrap_or_default()
-}
-
-/// What taking removed modules away means: those that somebody runs after all.
-pub fn remove(report: &RemoveReport) -> Vec<Reason> {
-    report
-        .kept
-        .iter()
-        .map(|(module, why)| {
-            let shown = elixir_name(module);
-            Reason::new(
-                ReasonCode::ModuleRemoved,
-                &shown,
-                format!("{shown} is not in the release any more and stays loaded: {why}"),
-                "It goes with the next cold deploy.",
-            )
-        })
-        .collect()
 }
 
 /// What preparing means: refusals.

@@ -24,7 +24,7 @@ pub use plan::{
 };
 pub use report::{
     AbandonCause, DrainReport, Ended, Fault, KnockReport, Lingerer, PersistReport, PrepareReport,
-    RehearsalReport, RemoveReport, Straggler, Unrendered, WayBackReport, WindowEnd, WindowReport,
+    RehearsalReport, Straggler, Unrendered, WayBackReport, WindowEnd, WindowReport,
 };
 pub use script::{Fate, Rehearsal, Script, ScriptKind, ScriptModule};
 pub use target::{

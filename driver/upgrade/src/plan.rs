@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How many processes or modules one reason names before it only counts.
-const NAMED: usize = 20;
+pub(crate) const NAMED: usize = 20;
 
 /// The modules of a change, each list sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,8 +119,6 @@ pub struct Plan {
     pub way_back: WayBack,
     /// How long it would take, microseconds.
     pub revert_us: u64,
-    /// Removed modules that go after the swap: nobody names, runs or holds them.
-    pub removable: Vec<String>,
     /// How long processes would be suspended on a node that is idle, microseconds.
     pub freeze_us: u64,
 }
@@ -173,7 +171,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     applications(input, &mut reasons);
     modules(input, &mut reasons);
     held::closures(input.held, input.held_limit_ms, &mut reasons);
-    let removable = removed(input, &mut reasons);
+    held::removed(input, &mut reasons);
     processes(&kinds, input, &mut reasons);
     closer::reasons(&kinds, input, &mut reasons);
     wishes::hosts(input, &mut reasons);
@@ -190,7 +188,6 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
         reasons,
         way_back,
         revert_us,
-        removable,
     }
 }
 
@@ -463,43 +460,6 @@ fn modules(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             "Deploy the release as the node's image before its next restart.",
         ));
     }
-}
-
-/// What becomes of modules that the release no longer has; those that go after the swap.
-fn removed(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) -> Vec<String> {
-    let (go, kept) = held::removable(input);
-    if let Some(first) = go.first() {
-        let names: Vec<String> = go.iter().take(NAMED).map(|name| elixir_name(name)).collect();
-        reasons.push(Reason::new(
-            ReasonCode::ModuleDeleted,
-            elixir_name(first),
-            format!(
-                "{} modules are not in the release any more, and nobody names, runs or holds them; they are deleted after \
-                 the swap: {}",
-                go.len(),
-                names.join(", ")
-            ),
-            "",
-        ));
-    }
-    if let Some(first) = kept.keys().next() {
-        let names: Vec<String> = kept
-            .iter()
-            .take(NAMED)
-            .map(|(name, why)| format!("{} ({why})", elixir_name(name)))
-            .collect();
-        reasons.push(Reason::new(
-            ReasonCode::ModuleRemoved,
-            elixir_name(first),
-            format!(
-                "{} modules are not in the release any more and stay loaded: {}",
-                kept.len(),
-                names.join(", ")
-            ),
-            "They go with the next cold deploy.",
-        ));
-    }
-    go
 }
 
 /// Names of the configuration files that differ; none where the node runs from no release.

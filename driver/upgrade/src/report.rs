@@ -201,15 +201,6 @@ pub struct WindowReport {
     pub phases: PhaseTimes,
 }
 
-/// What came of taking removed modules away.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RemoveReport {
-    /// Modules that are gone.
-    pub removed: Vec<String>,
-    /// Modules that stay, with why.
-    pub kept: Vec<(String, String)>,
-}
-
 /// What came of writing to the node's disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PersistReport {

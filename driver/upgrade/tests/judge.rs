@@ -24,7 +24,6 @@ fn plan() -> Plan {
         way_back: WayBack::Exact,
         revert_us: 3000,
         freeze_us: 2000,
-        removable: vec![],
     }
 }
 

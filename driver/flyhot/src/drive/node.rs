@@ -249,20 +249,6 @@ impl Work<'_> {
                 )),
             }
         }
-        if outcome.outcome == OutcomeKind::Upgraded && !plan.removable.is_empty() {
-            match self.remove(&plan.removable, steps).await {
-                Ok(reasons) => outcome.reasons.extend(reasons),
-                Err(error) => outcome.reasons.push(Reason::new(
-                    ReasonCode::ModuleRemoved,
-                    &node,
-                    format!(
-                        "whether modules that the release no longer has are gone is not known: {}",
-                        errors::chain(&error)
-                    ),
-                    "They go with the next cold deploy.",
-                )),
-            }
-        }
         if new_code {
             self.after_hooks_and_gate(&mut outcome, steps).await;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flyhot_agent::{Command, PersistFile, PrepareModule, StagedKey};
-use flyhot_events::{Event, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit};
+use flyhot_events::{Event, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Verdict};
 use flyhot_upgrade::judge::{self, Judgement};
 use flyhot_upgrade::{AbandonCause, Changes, Fault, Plan, Script, WindowEnd, elixir_name, entry};
 
@@ -213,8 +213,25 @@ impl Work<'_> {
                 // The node has moved on: who is affected is asked again.
                 let fresh = self.census(steps).await?;
                 seen.census = fresh.census;
+                seen.copies = fresh.copies;
+                seen.closer = fresh.closer;
                 let again = self.plan(&seen).await?;
                 plan.kinds = again.kinds;
+                for reason in again.reasons {
+                    if !plan.reasons.contains(&reason) {
+                        plan.reasons.push(reason);
+                    }
+                }
+                if plan.verdict() == Verdict::Cold {
+                    let reasons = plan.reasons.clone();
+                    return Ok(judge::untouched(
+                        &node,
+                        plan,
+                        OutcomeKind::Refused,
+                        &seen.before,
+                        reasons,
+                    ));
+                }
                 plan.untried(&seen.untried);
                 let mut ended = self.rehearse(&mut seen, plan, steps).await?;
                 if ended.is_none() {
@@ -374,22 +391,6 @@ impl Work<'_> {
             .await?;
         steps.done(begun, report.written, Unit::Files);
         Ok(judge::persist(&report, &homeless))
-    }
-
-    /// Deletes modules that the release no longer has; those that somebody runs after all.
-    pub(super) async fn remove(
-        &self,
-        modules: &[String],
-        steps: &mut Steps<'_>,
-    ) -> Result<Vec<Reason>, AgentError> {
-        let begun = steps.begin(Step::Remove);
-        let command = Command::Remove(modules.to_vec());
-        let report = self
-            .agent
-            .slow("deleting modules", &command, flyhot_agent::removed)
-            .await?;
-        steps.done(begun, report.removed.len() as u64, Unit::Modules);
-        Ok(judge::remove(&report))
     }
 
     /// A driver that was killed between the swap and the disk left the old files there: a restart would boot them.

@@ -103,7 +103,6 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::Knock => "knock",
         Step::Window => "window",
         Step::Persist => "persist",
-        Step::Remove => "remove",
         Step::HooksAfter => "after hooks",
         Step::Gate => "gate",
         Step::Cleanup => "clean up",
