@@ -206,7 +206,13 @@ fn a_local_fun_is_found_wherever_it_is_kept() {
 
         let planned = Flyhot::plan(&shop, &releases[last]).run();
         let run = Flyhot::upgrade(&shop, &releases[last]).run();
-        for run in [&planned, &run] {
+        // A plan asks nobody, and says so where that matters.
+        let by_a_process =
+            place.starts_with("gen_") || place.starts_with("supervisor") || place.starts_with("agent");
+        if by_a_process {
+            one(&planned, "closures_sampled");
+        }
+        for run in [&run, &planned].into_iter().take(2 - usize::from(by_a_process)) {
             run.expect("refused", 10);
             let said = one(run, "closure_of_old_build");
             assert!(

@@ -179,12 +179,15 @@ fn a_call_of_a_module_that_the_data_names_rules_the_rehearsal_out_and_nothing_el
 /// A process as LiveView's and Channel's are: their host starts them, and says the user's module by `$initial_call`
 /// (phoenix_live_view 1.0, lib/phoenix_live_view/channel.ex; phoenix 1.7, lib/phoenix/channel/server.ex).
 fn phoenix(host: &str, function: &str) -> String {
+    // As Phoenix labels them.
+    let (label, _) = host.rsplit_once('.').unwrap();
     format!(
         "-module('{host}').
          -behaviour(gen_server).
          -export([start/1, init/1, handle_call/3, handle_cast/2, code_change/3]).
          start(User) -> gen_server:start(?MODULE, User, []).
-         init(User) -> put('$initial_call', {{User, {function}, 3}}), {{ok, {{User, User:new()}}}}.
+         init(User) ->
+             put('$initial_call', {{User, {function}, 3}}), put('$process_label', {{'{label}', User, topic}}), {{ok, {{User, User:new()}}}}.
          handle_call(_, _, State) -> {{reply, ok, State}}.
          handle_cast(_, State) -> {{noreply, State}}.
          code_change(Old, {{User, S}}, Extra) ->

@@ -61,11 +61,15 @@ fn listen(shapes: &Shapes) {
     );
 }
 
-/// Everything that [`listen`] heard, and which of those that it listened to have ended since.
+/// Everything that [`listen`] heard but the question which funs a state holds, which processes that answer system messages
+/// are asked once; and which of those that it listened to have ended since.
 fn heard(shapes: &Shapes) -> String {
     shapes
         .probe()
-        .eval("ears ! {tell, self()}, receive {heard, Heard, _, Ended} -> {Heard, Ended} end.")
+        .eval(
+            "ears ! {tell, self()},
+             receive {heard, Heard, _, Ended} -> {[H || {_, What} = H <- Heard, not is_tuple(What) orelse element(1, What) =/= replace_state], Ended} end.",
+        )
 }
 
 fn planned(run: &Run) -> &Value {

@@ -276,11 +276,11 @@ fn a_state_machine_that_changes_its_mode_needs_a_code_change_to_be_asked_for_it(
     let shop = small(&with(&[("door", without("state_functions"))]));
     start(&shop, &["door"]);
     let run = plan(&shop, &with(&[("door", without("handle_event_function"))]));
-    run.expect("planned", 0);
-    assert_eq!(about(&run, "callbacks_changed"), ["door"], "{run}");
+    run.expect("refused", 10);
+    assert_eq!(about(&run, "callback_mode_changed"), ["door"], "{run}");
     let run = plan(&shop, &with(&[("door", asked("handle_event_function"))]));
     run.expect("planned", 0);
-    assert_eq!(about(&run, "callbacks_changed"), NONE, "{run}");
+    assert_eq!(about(&run, "callback_mode_changed"), NONE, "{run}");
 }
 
 /// What Mix writes of `Application.compile_env/3` against what the node's configuration has.

@@ -283,7 +283,8 @@ command({lacking, Funs}, S) -> {{ok, [{M, F} || {M, F} <- Funs, not callable(M, 
 command({stage, Pieces}, S) -> step(stage, S, fun(S1) -> stage(Pieces, S1) end);
 command({copies, Copies}, S) -> step(stage, S, fun(S1) -> copies(Copies, S1) end);
 command({rehearse, Jobs, Down, Limit, Ms}, S) -> step(rehearse, S, fun(S1) -> rehearse_live(Jobs, Down, Limit, Ms, S1) end);
-command({closures, Changed, Removed, Limit, Ms}, S) -> step(closures, S, fun(S1) -> {{ok, closures(Changed, Removed, Limit, Ms, S1)}, S1} end);
+command({closures, Changed, Removed, Ask, Limit, Ms}, S) ->
+    step(closures, S, fun(S1) -> {{ok, closures(Changed, Removed, Ask, Limit, Ms, S1)}, S1} end);
 command({drain, Mods, Ms, Kill}, S) -> step(drain, S, fun(S1) -> {{ok, drain(Mods, Ms, Kill)}, S1} end);
 command({prepare, Mods}, S) -> step(prepare, S, fun(S1) -> prepare(Mods, S1) end);
 command({way_back, Ids, Mods}, S) -> step(way_back, S, fun(S1) -> {{ok, way_back(Ids, Mods, S1)}, S1} end);
@@ -913,7 +914,7 @@ users(M) ->
 %% soft_purge sees return addresses on stacks alone: it says true while funs of the code it takes away live in states
 %% and tables, and each of these then fails with badfun. Looked for within Ms: local funs of any build of Changed, and
 %% whatever names one of Removed. What: old | running | removed.
-closures(Changed, Removed, Limit, Ms, S) ->
+closures(Changed, Removed, Ask, Limit, Ms, S) ->
     Old = process_flag(priority, low),
     Until = now_us() + Ms * 1000,
     Builds = maps:from_list([{M, M:module_info(md5)} || M <- Changed, erlang:module_loaded(M), makes_funs(M)]),
@@ -922,7 +923,7 @@ closures(Changed, Removed, Limit, Ms, S) ->
                  0 -> held_term(#{}, {0, 0}, {0, 0}, true);
                  _ ->
                      {H1, Tables, Cut1} = held_by_tables(Want, Until),
-                     {H2, Processes, Cut2} = held_by_processes(Want, Limit, Until, H1, S),
+                     {H2, Processes, Cut2} = held_by_processes(Want, Ask, Limit, Until, H1, S),
                      held_term(H2, Processes, Tables, not (Cut1 orelse Cut2))
              end,
     process_flag(priority, Old),
@@ -999,12 +1000,12 @@ rows({Rows, More}, Removed, Until, Acc) ->
     end.
 
 %% Of processes that answer system messages states and dictionaries, of all others what can be seen without them.
-held_by_processes(Want, Limit, Until, Held, S) ->
+held_by_processes(Want, Ask, Limit, Until, Held, S) ->
     Kernel = code:lib_dir(kernel),
     Kinds = [K || #kind{n = N, host = H} = K <- maps:values(S#s.kinds), N > 0, not is_below(code:which(H), Kernel)],
     Of = lists:sum([N || #kind{n = N} <- Kinds]),
-    Asked = [{take(Hib, ?HIBERNATED), K} || #kind{behaviour = B, hib = Hib} = K <- Kinds, answers(B)]
-        ++ [{Ps, K} || #kind{behaviour = B, pids = Ps} = K <- Kinds, answers(B)],
+    Asked = [{L, K} || Ask, {L, K} <- [{take(Hib, ?HIBERNATED), K} || #kind{behaviour = B, hib = Hib} = K <- Kinds, answers(B)]
+        ++ [{Ps, K} || #kind{behaviour = B, pids = Ps} = K <- Kinds, answers(B)]],
     First = [{P, K#kind.id} || {Ps, K} <- Asked, P <- take(Ps, ?FIRST)],
     Rest = [{P, K#kind.id} || {Ps, K} <- Asked, P <- lists:nthtail(min(?FIRST, length(Ps)), Ps)],
     Others = [{P, K} || #kind{behaviour = B, pids = Ps, hib = Hib} = K <- Kinds, not answers(B), P <- Ps ++ Hib],
@@ -1019,7 +1020,7 @@ held_by_processes(Want, Limit, Until, Held, S) ->
     end, {Held, 0, false}, Others),
     {H2, N2, Cut2} = ask_for_funs(First ++ Rest, Want, Limit, Until, {H1, 0, Cut1}, S),
     Skipped = lists:any(fun(#kind{behaviour = B, hibernated = N}) -> answers(B) andalso N > ?HIBERNATED end, Kinds),
-    {H2, {N1 + N2, Of}, Cut2 orelse Skipped}.
+    {H2, {N1 + N2, Of}, Cut2 orelse Skipped orelse not Ask}.
 
 answers(B) -> migrates(B) orelse B =:= supervisor orelse B =:= agent.
 
@@ -1824,7 +1825,7 @@ after_swap(W0, Mode) ->
     T2 = now_us(),
     W3 = case W2#w.nfaults of
              0 -> W2#w{swapped = upgraded};
-             N -> step(undo), undo(W2#w{unproved = N > W1#w.nfaults})
+             N -> step(undo), undo(W2#w{unproved = N > W1a#w.nfaults})
          end,
     T3 = now_us(),
     step(thaw),
@@ -2032,9 +2033,10 @@ rendered(P, Dead) ->
     Self = self(),
     Ref = make_ref(),
     sys(P, {Dead, ok}, {replace_state, fun(State) ->
-        %% Templates read what on_mount put into the dictionary: a language, a tenant. The stash is not for them.
+        %% Templates read what on_mount put into the dictionary: a language, a tenant. What starts with a $ is of libraries,
+        %% the stash among it.
         Self ! {Ref, socket(State), case get(?STASH) of {state, Old} -> socket(Old) =/= none; _ -> false end,
-                [E || {K, _} = E <- get(), K =/= ?STASH]},
+                [E || {K, _} = E <- get(), not (is_atom(K) andalso lists:prefix("$", atom_to_list(K)))]},
         State
     end}),
     receive

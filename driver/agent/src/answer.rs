@@ -331,11 +331,11 @@ pub fn rehearsal(term: &Term) -> Read<RehearsalReport> {
     })
 }
 
-/// Reads the answer to [`Command::Closures`](crate::Command::Closures).
+/// Reads the answer to [`Command::Closures`](crate::Command::Closures), in which processes were `asked` or not.
 ///
 /// # Errors
 /// The agent's refusal, or a shape unknown here.
-pub fn held(term: &Term) -> Read<HeldReport> {
+pub fn held(term: &Term, asked: bool) -> Read<HeldReport> {
     let report = ok(term)?;
     let (processes, of_processes) = pair(report, "processes")?;
     let (tables, of_tables) = pair(report, "tables")?;
@@ -361,6 +361,7 @@ pub fn held(term: &Term) -> Read<HeldReport> {
                 _ => Err(AnswerError::Malformed("held code")),
             })
             .collect::<Read<_>>()?,
+        asked,
         processes,
         of_processes,
         tables,

@@ -109,6 +109,8 @@ pub enum Command<'a> {
         changed: Vec<String>,
         /// The removed modules.
         removed: Vec<String>,
+        /// Whether processes are asked what funs their states hold.
+        ask: bool,
         /// Unanswered messages at any time.
         in_flight: u64,
         /// How long to look, milliseconds.
@@ -212,12 +214,14 @@ impl Command<'_> {
             Command::Closures {
                 changed,
                 removed,
+                ask,
                 in_flight,
                 timeout_ms,
             } => tuple([
                 atom("closures"),
                 atoms(changed),
                 atoms(removed),
+                boolean(*ask),
                 number(*in_flight),
                 number(*timeout_ms),
             ]),

@@ -148,6 +148,7 @@ fn commands_have_the_bytes_the_agent_knows() {
         &Command::Closures {
             changed: vec!["m".into()],
             removed: vec!["gone".into()],
+            ask: true,
             in_flight: 1000,
             timeout_ms: 5000,
         }

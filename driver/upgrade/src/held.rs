@@ -43,6 +43,8 @@ pub struct Held {
 pub struct HeldReport {
     /// Who holds what.
     pub held: Vec<Held>,
+    /// Whether processes were asked what their states hold.
+    pub asked: bool,
     /// Processes looked at.
     pub processes: u64,
     /// Of these many.
@@ -83,7 +85,10 @@ pub(crate) fn closures(report: &HeldReport, limit_ms: u64, reasons: &mut Vec<Rea
         ));
     }
     if !report.whole {
-        let sentence = if report.processes < report.of_processes || report.tables < report.of_tables {
+        let sentence = if !report.asked {
+            "a plan asks no process for the funs in its state; an upgrade does, before it touches anything"
+                .to_owned()
+        } else if report.processes < report.of_processes || report.tables < report.of_tables {
             format!(
                 "{} of {} processes and {} of {} tables were looked at for funs of older builds, for at most {limit_ms} ms; \
                  what the others hold is not known",

@@ -155,6 +155,7 @@ impl Case {
             drifted: BTreeSet::new(),
             on_disk: BTreeSet::new(),
             held: HeldReport {
+                asked: true,
                 whole: true,
                 ..HeldReport::default()
             },

@@ -338,12 +338,15 @@ impl Work<'_> {
                 .filter(|name| !seen.named_by.contains_key(*name))
                 .cloned()
                 .collect(),
+            ask: !self.request.plan_only,
             in_flight: self.policy.in_flight,
             timeout_ms: ms(HELD),
         };
         seen.held = self
             .agent
-            .slow("looking for funs", &command, flyhot_agent::held)
+            .slow("looking for funs", &command, |term| {
+                flyhot_agent::held(term, !self.request.plan_only)
+            })
             .await?;
         steps.done(begun, seen.held.processes, Unit::Processes);
         Ok(())
