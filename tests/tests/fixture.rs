@@ -109,7 +109,8 @@ fn the_fixture_can_be_changed_over_and_back_under_traffic() {
         states["Elixir.Shop.Bus"].contains(&format!("#{{audit => {}}}", tally.ok())),
         "{states:?}"
     );
-    assert!(states["Elixir.Shop.Bus"].contains("{stats,["), "{states:?}");
+    // The last visits, which Erlang writes as a text where their numbers happen to be letters.
+    assert!(states["Elixir.Shop.Bus"].contains("{stats,"), "{states:?}");
     assert_eq!(states["shop_special"], "#{special => 0}");
     assert_eq!(shop.probe().eval("shop_special:call()."), "{v2,1}");
     assert_eq!(shop.probe().eval("gen_server:call(shop_plain, call)."), "{v2,1}");
