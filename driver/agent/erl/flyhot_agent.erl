@@ -885,7 +885,7 @@ drain(Mods, Begun, Deadline, Kill, Pause) ->
                     receive after Pause -> ok end,
                     drain(Left, Begun, Deadline, Kill, min(Pause * 2, 500));
                 true ->
-                    Who = take([{straggler(P, M, Begun), age(M)} || M <- Left, P <- users(M)], ?NAMED),
+                    Who = take([{straggler(P, M, Begun), Age} || M <- Left, Age <- [age(M)], P <- users(M)], ?NAMED),
                     case Kill of
                         true ->
                             [code:purge(M) || M <- Left],
@@ -954,7 +954,7 @@ hold(Place, Who, Hits, {Builds, _}, Held) ->
         end
     end, Held, counted(Hits, Builds)).
 
-held_by_tables(Want, Until) ->
+held_by_tables({_, Removed} = Want, Until) ->
     Env = [{bin(["the environment of ", atom_to_list(A)]), application:get_all_env(A)} || {A, _, _} <- application:loaded_applications()],
     Log = {<<"the configuration of logger">>, logger:get_config()},
     Terms = [{bin(io_lib:format("persistent term ~0tP", [K, 8])), V} || {K, V} <- persistent_term:get()],
@@ -962,7 +962,7 @@ held_by_tables(Want, Until) ->
         case now_us() > Until of
             true -> {H, true};
             false ->
-                {Left, Hits} = search(Term, element(2, Want), {?TABLE_TERMS, #{}}),
+                {Left, Hits} = search(Term, Removed, {?TABLE_TERMS, #{}}),
                 {hold(Place, <<>>, maps:keys(Hits), Want, H), Cut orelse Left =:= 0}
         end
     end, {#{}, false}, [Log | Env] ++ Terms),
@@ -973,7 +973,7 @@ held_by_tables(Want, Until) ->
         case now_us() > Until of
             true -> {H, {Looked, Of}, true};
             false ->
-                {Left, Hits} = try in_table(T, element(2, Want), Until) catch error:badarg -> {1, #{}} end,
+                {Left, Hits} = try in_table(T, Removed, Until) catch error:badarg -> {1, #{}} end,
                 Place = bin(io_lib:format("ETS table ~0tp", [case ets:info(T, name) of undefined -> T; Name -> Name end])),
                 {hold(Place, <<>>, maps:keys(Hits), Want, H), {Looked + 1, Of}, Cut orelse Left =:= 0}
         end
@@ -1000,7 +1000,7 @@ rows({Rows, More}, Removed, Until, Acc) ->
     end.
 
 %% Of processes that answer system messages states and dictionaries, of all others what can be seen without them.
-held_by_processes(Want, Ask, Limit, Until, Held, S) ->
+held_by_processes({_, Removed} = Want, Ask, Limit, Until, Held, S) ->
     Kernel = code:lib_dir(kernel),
     Kinds = [K || #kind{n = N, host = H} = K <- maps:values(S#s.kinds), N > 0, not is_below(code:which(H), Kernel)],
     Of = lists:sum([N || #kind{n = N} <- Kinds]),
@@ -1012,7 +1012,7 @@ held_by_processes(Want, Ask, Limit, Until, Held, S) ->
     {H1, N1, Cut1} = lists:foldl(fun({P, K}, {H, N, Cut}) ->
         case now_us() < Until andalso process_info(P, dictionary) of
             {dictionary, D} ->
-                {Left, Hits} = search(D, element(2, Want), {?PROCESS_TERMS, #{}}),
+                {Left, Hits} = search(D, Removed, {?PROCESS_TERMS, #{}}),
                 {hold(place(K), element(1, ref(P)), maps:keys(Hits), Want, H), N + 1, Cut orelse Left =:= 0};
             undefined -> {H, N + 1, Cut};
             false -> {H, N, true}

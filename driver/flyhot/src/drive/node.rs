@@ -326,7 +326,7 @@ impl Work<'_> {
     async fn held(&self, seen: &mut Seen, steps: &mut Steps<'_>) -> Result<(), AgentError> {
         let begun = steps.begin(Step::Closures);
         let removed = &seen.changes.removed;
-        // A file that cannot be read any more ends the upgrade where it is staged; nothing is deleted for its sake.
+        // A file that cannot be read any more ends the upgrade where it is staged.
         seen.named_by = self.request.release.naming(removed).unwrap_or_else(|_| {
             let unread = |name: &String| (name.clone(), "a file that cannot be read".to_owned());
             removed.iter().map(unread).collect()
