@@ -7,7 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
-use flyhot_tests::{Flyhot, Otp, Release, Run, Shop};
+use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop};
 
 const NONE: [&str; 0] = [];
 
@@ -331,75 +331,122 @@ fn what_was_not_looked_at_is_said() {
     one(&run, "closures_sampled");
 }
 
-/// A release without the module `gone`, which nothing of it names unless `named`.
-fn without_gone(named: bool) -> (Release, Release) {
+/// A release with the modules `gone` and `other`, and one without `gone`: whether `other` names it before and after.
+fn without_gone(before: bool, after: bool) -> (Release, Release) {
     let gone = "-module(gone). -export([loop/0, run/0]).
                 loop() -> receive stop -> ok end.
                 run() -> loop(), ok.\n";
     let other = |tag: &str, named: bool| {
         let body = if named { "gone:loop()" } else { "ok" };
-        format!("-module(other). -export([tag/0, work/0]). tag() -> {tag}. work() -> {body}.\n")
+        format!(
+            "-module(other). -export([tag/0, work/0, wait/0, closure/0]). tag() -> {tag}. work() -> {body}.
+             wait() -> receive stop -> work() end.
+             closure() -> fun() -> work() end.\n"
+        )
     };
     let with = Release::shop(Otp::under_test(), "v1")
         .variant()
         .erlang("gone", gone)
-        .erlang("other", &other("v1", true))
+        .erlang("other", &other("v1", before))
         .build();
     let without = Release::shop(Otp::under_test(), "v1")
         .variant()
-        .erlang("other", &other("v2", named))
+        .erlang("other", &other("v2", after))
         .build();
     (with, without)
 }
 
-/// A module that the release no longer has stays, and is told with who is known to need it.
+fn start_with_gone(with: &Release) -> Shop {
+    let shop = Shop::of(with).carts(10).pool(10).start();
+    shop.probe()
+        .eval("[{module, M} = code:load_file(M) || M <- [gone, other]], ok.");
+    shop
+}
+
+/// Whether `gone` can be called, and whether its file is there.
+fn gone(shop: &Shop) -> String {
+    shop.probe().eval(
+        "{erlang:function_exported(gone, loop, 0),
+          filelib:is_regular(filename:join(filename:dirname(code:which(other)), \"gone.beam\"))}.",
+    )
+}
+
 #[test]
 fn a_removed_module_stays_for_whoever_is_inside_or_holds_it() {
     let cases = [
-        (false, "ok", "nobody was found to need it"),
-        (true, "ok", "other names it"),
+        (false, true, "ok", "other names it"),
         (
+            false,
             false,
             "register(needing, spawn(gone, loop, []))",
             "run by 1 process",
         ),
         (
             false,
+            false,
             "register(needing, spawn(fun() -> gone:run(), ok end))",
-            "nobody was found to need it",
+            "held by 1 process of raw erl_eval",
         ),
         (
+            false,
             false,
             "persistent_term:put(callback, {gone, loop})",
             "persistent term callback",
         ),
         (
             false,
+            false,
             "persistent_term:put(callback, fun gone:loop/0)",
             "persistent term callback",
         ),
         (
             false,
+            false,
             "sys:replace_state(shop_plain, fun(S) -> [gone | S] end)",
             "shop_plain",
         ),
+        (
+            false,
+            false,
+            "P = spawn(other, wait, []), register(needing, P), P ! {call, gone}",
+            "held by 1 process of raw other",
+        ),
+        (
+            true,
+            false,
+            "register(needing, spawn(other, wait, []))",
+            "the version before of other, which names it, is still run or held by <",
+        ),
+        (
+            true,
+            false,
+            "persistent_term:put(callback, other:closure())",
+            "the version before of other, which names it, is still run or held by persistent term callback",
+        ),
+        (
+            false,
+            false,
+            "sys:replace_state(shop_plain, fun(S) -> ets:new(private_one, [private]), S end)",
+            "ETS table private_one of <",
+        ),
+        (
+            false,
+            false,
+            "register(needing, spawn(fun() -> receive stop -> ok end end))",
+            "a fun on the stack of <",
+        ),
     ];
-    for (named, need, kept) in cases {
-        let (with, without) = without_gone(named);
-        let shop = Shop::of(&with).carts(10).pool(10).start();
-        shop.probe()
-            .eval("[{module, M} = code:load_file(M) || M <- [gone, other]], ok.");
+    for (before, after, need, kept) in cases {
+        let (with, without) = without_gone(before, after);
+        let shop = start_with_gone(&with);
         shop.probe().eval(&format!("{need}, ok."));
         let run = Flyhot::upgrade(&shop, &without).run();
         run.expect("upgraded", 0);
         assert_eq!(shop.probe().eval("other:tag()."), "v2");
         let said = one(&run, "module_removed");
         assert!(said.contains("gone") && said.contains(kept), "{need}: {run}");
-        assert_eq!(
-            shop.probe().eval("erlang:function_exported(gone, loop, 0)."),
-            "true",
-            "{need}: {run}"
-        );
+        assert_eq!(sentences(&run, "module_deleted"), NONE, "{need}: {run}");
+        assert_eq!(gone(&shop), "{true,true}", "{need}: {run}");
         assert_eq!(
             shop.probe()
                 .eval("case whereis(needing) of P when is_pid(P) -> is_process_alive(P); _ -> true end."),
@@ -407,5 +454,75 @@ fn a_removed_module_stays_for_whoever_is_inside_or_holds_it() {
             "{run}"
         );
         clean(&shop, &run);
+    }
+}
+
+/// One that nobody needs goes, with its file, and comes back with the release that has it.
+#[test]
+fn a_removed_module_that_nobody_needs_is_deleted_and_comes_back_with_its_release() {
+    for before in [false, true] {
+        let (with, without) = without_gone(before, false);
+        let shop = start_with_gone(&with);
+        for _ in 0..2 {
+            let plan = Flyhot::plan(&shop, &without).run();
+            plan.expect("planned", 0);
+            assert!(
+                one(&plan, "module_removed").contains("gone (nobody was found to need it"),
+                "{plan}"
+            );
+            let run = Flyhot::upgrade(&shop, &without).run();
+            run.expect("upgraded", 0);
+            assert!(
+                one(&run, "module_deleted").ends_with("deleted, with the file: gone"),
+                "{run}"
+            );
+            assert_eq!(sentences(&run, "module_removed"), NONE, "{run}");
+            assert_eq!(gone(&shop), "{false,false}", "{run}");
+            clean(&shop, &run);
+            let again = Flyhot::upgrade(&shop, &without).run();
+            again.expect("nothing_to_do", 0);
+
+            let back = Flyhot::upgrade(&shop, &with).run();
+            back.expect("upgraded", 0);
+            assert_eq!(gone(&shop), "{true,true}", "{back}");
+        }
+        let kept = Flyhot::upgrade(&shop, &without).args(["--no-persist"]).run();
+        kept.expect("upgraded", 0);
+        assert!(
+            one(&kept, "module_removed").contains("its file would stay"),
+            "{kept}"
+        );
+        assert_eq!(gone(&shop), "{true,true}", "{kept}");
+    }
+}
+
+/// An agent that dies between the file and the module leaves a node that the next upgrade, forwards or back, puts right.
+#[test]
+fn a_deletion_that_is_cut_short_loses_nothing() {
+    for point in ["remove", "file_moved"] {
+        let (with, without) = without_gone(false, false);
+        let shop = start_with_gone(&with);
+        let fault = Fault {
+            actor: "worker".into(),
+            point: point.into(),
+            nth: 1,
+            what: "die".into(),
+        };
+        shop.probe().plan_faults(&[fault]);
+        let run = Flyhot::upgrade(&shop, &without).faulty().run();
+        shop.probe().plan_faults(&[]);
+        run.expect("upgraded", 0);
+        assert!(
+            one(&run, "module_removed").contains("whether it is deleted is not known"),
+            "{run}"
+        );
+        assert_eq!(sentences(&run, "module_deleted"), NONE, "{run}");
+        clean(&shop, &run);
+        let back = Flyhot::upgrade(&shop, &with).run();
+        back.expect("upgraded", 0);
+        assert_eq!(gone(&shop), "{true,true}", "{point}: {back}");
+        let again = Flyhot::upgrade(&shop, &without).run();
+        again.expect("upgraded", 0);
+        assert_eq!(gone(&shop), "{false,false}", "{point}: {again}");
     }
 }

@@ -278,6 +278,42 @@ fn a_disk_that_cannot_be_written_is_a_warning_that_names_the_path() {
     }
 }
 
+/// What runs and was never written is written with the next version: a restart must not boot two versions at once.
+#[test]
+fn what_an_upgrade_left_unwritten_the_next_one_writes() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let plain = include_str!("../fixtures/shop/since_v2/src/shop_plain.erl");
+    let v3 = v2
+        .variant()
+        .erlang(
+            "shop_plain",
+            &plain.replace(
+                "handle_cast(",
+                "handle_cast(never, S) -> {stop, never, S};\nhandle_cast(",
+            ),
+        )
+        .build();
+    let shop = small(&v1);
+    let run = Flyhot::upgrade(&shop, &v2).args(["--no-persist"]).run();
+    run.expect("upgraded", 0);
+    let run = Flyhot::upgrade(&shop, &v3).run();
+    run.expect("upgraded", 0);
+    assert_eq!(run.node(0)["modules"]["changed"], 1, "{run}");
+    let disk = shop.probe().beam_md5s(&shop.directory());
+    let loaded = shop.probe().md5s();
+    let own: Vec<_> = loaded
+        .iter()
+        .filter(|(module, _)| module.contains("hop"))
+        .collect();
+    assert!(own.iter().any(|(module, _)| module.contains("Discount")), "{run}");
+    for (module, md5) in own {
+        assert_eq!(disk.get(module), Some(md5), "{module} on disk: {run}");
+    }
+}
+
 #[test]
 fn a_configuration_that_differs_is_named_and_one_that_does_not_is_not() {
     let (v1, v2) = (

@@ -42,6 +42,8 @@
 %% Terms looked at for funs inside one live process: 30 to 45 ms of one whose state is that large, as long as a
 %% code_change takes that walks it; measured 30 to 45 ns each (OTP 25).
 -define(PROCESS_TERMS, 1000000).
+%% Messages copied out of one queue: a few megabytes at the worst, and no more than a process looks at in a millisecond.
+-define(QUEUE, 1000).
 %% The same in one table, persistent term or environment, where nobody waits: a quarter of a second for the largest.
 -define(TABLE_TERMS, 5000000).
 %% Each look at a hibernated process wakes it for a full collection: so many of one kind stand for all.
@@ -283,8 +285,8 @@ command({lacking, Funs}, S) -> {{ok, [{M, F} || {M, F} <- Funs, not callable(M, 
 command({stage, Pieces}, S) -> step(stage, S, fun(S1) -> stage(Pieces, S1) end);
 command({copies, Copies}, S) -> step(stage, S, fun(S1) -> copies(Copies, S1) end);
 command({rehearse, Jobs, Down, Limit, Ms}, S) -> step(rehearse, S, fun(S1) -> rehearse_live(Jobs, Down, Limit, Ms, S1) end);
-command({closures, Changed, Removed, Ask, Limit, Ms}, S) ->
-    step(closures, S, fun(S1) -> {{ok, closures(Changed, Removed, Ask, Limit, Ms, S1)}, S1} end);
+command({closures, Changed, Removed, Others, Ask, Limit, Ms}, S) ->
+    step(closures, S, fun(S1) -> {{ok, (closures(Changed, Removed, Ask, Limit, Ms, S1))#{names => names(Removed, Changed ++ Others)}}, S1} end);
 command({drain, Mods, Ms, Kill}, S) -> step(drain, S, fun(S1) -> {{ok, drain(Mods, Ms, Kill)}, S1} end);
 command({prepare, Mods}, S) -> step(prepare, S, fun(S1) -> prepare(Mods, S1) end);
 command({way_back, Ids, Mods}, S) -> step(way_back, S, fun(S1) -> {{ok, way_back(Ids, Mods, S1)}, S1} end);
@@ -296,6 +298,7 @@ command({modules, Mods}, S) -> step(facts, S, fun(S1) -> {{ok, modules(Mods)}, S
 command({libraries, Apps}, S) -> step(facts, S, fun(S1) -> {{ok, libraries(Apps)}, S1} end);
 command({environment, Apps}, S) -> step(facts, S, fun(S1) -> {{ok, environment(Apps)}, S1} end);
 command({persist, Files}, S) -> step(persist, S, fun(S1) -> {{ok, persist(Files, S1)}, S1} end);
+command({remove, Files, Names, Builds, Limit, Ms}, S) -> step(remove, S, fun(S1) -> {{ok, remove(Files, Names, Builds, Limit, Ms, S1)}, S1} end);
 command(Other, S) -> {{error, {unknown_command, text(Other)}}, S}.
 
 step(Name, S, Fun) -> step(Name), Fun(S).
@@ -1001,28 +1004,51 @@ rows({Rows, More}, Removed, Until, Acc) ->
 
 %% Of processes that answer system messages states and dictionaries, of all others what can be seen without them.
 held_by_processes({_, Removed} = Want, Ask, Limit, Until, Held, S) ->
-    Kernel = code:lib_dir(kernel),
-    Kinds = [K || #kind{n = N, host = H} = K <- maps:values(S#s.kinds), N > 0, not is_below(code:which(H), Kernel)],
+    Kinds = looked_into(S),
     Of = lists:sum([N || #kind{n = N} <- Kinds]),
     Asked = [{L, K} || Ask, {L, K} <- [{take(Hib, ?HIBERNATED), K} || #kind{behaviour = B, hib = Hib} = K <- Kinds, answers(B)]
         ++ [{Ps, K} || #kind{behaviour = B, pids = Ps} = K <- Kinds, answers(B)]],
     First = [{P, K#kind.id} || {Ps, K} <- Asked, P <- take(Ps, ?FIRST)],
     Rest = [{P, K#kind.id} || {Ps, K} <- Asked, P <- lists:nthtail(min(?FIRST, length(Ps)), Ps)],
-    Others = [{P, K} || #kind{behaviour = B, pids = Ps, hib = Hib} = K <- Kinds, not answers(B), P <- Ps ++ Hib],
+    Printed = [{{removed, M, none}, printed(M)} || M <- maps:keys(Removed)],
     {H1, N1, Cut1} = lists:foldl(fun({P, K}, {H, N, Cut}) ->
         case now_us() < Until andalso process_info(P, dictionary) of
             {dictionary, D} ->
-                {Left, Hits} = search(D, Removed, {?PROCESS_TERMS, #{}}),
-                {hold(place(K), element(1, ref(P)), maps:keys(Hits), Want, H), N + 1, Cut orelse Left =:= 0};
+                {Left, Hits} = in_process(P, D, Removed),
+                {hold(place(K), element(1, ref(P)), Hits ++ on_stack(P, Printed), Want, H), N + 1, Cut orelse Left =:= 0};
             undefined -> {H, N + 1, Cut};
             false -> {H, N, true}
         end
-    end, {Held, 0, false}, Others),
+    end, {Held, 0, false}, outside(Kinds)),
     {H2, N2, Cut2} = ask_for_funs(First ++ Rest, Want, Limit, Until, {H1, 0, Cut1}, S),
     Skipped = lists:any(fun(#kind{behaviour = B, hibernated = N}) -> answers(B) andalso N > ?HIBERNATED end, Kinds),
     {H2, {N1 + N2, Of}, Cut2 orelse Skipped orelse not Ask}.
 
 answers(B) -> migrates(B) orelse B =:= supervisor orelse B =:= agent.
+
+%% The kernel's own processes hold nothing of anybody's but what they index.
+looked_into(S) ->
+    Kernel = code:lib_dir(kernel),
+    [K || #kind{n = N, host = H} = K <- maps:values(S#s.kinds), N > 0, not is_below(code:which(H), Kernel)].
+
+%% Processes that answer no system messages, but for the one in which the driver waits for this.
+outside(Kinds) ->
+    [{P, K} || #kind{behaviour = B, pids = Ps, hib = Hib} = K <- Kinds, not answers(B), P <- Ps ++ Hib,
+        process_info(P, current_function) =/= {current_function, {?MODULE, call, 1}}].
+
+%% How the VM prints a module on a stack. What a process lives on is shown there, return addresses, arguments and variables,
+%% but for the variables of funs.
+printed(M) ->
+    Name = re:replace(atom_to_binary(M), "\\W", "\\\\&", [global]),
+    {ok, Pattern} = re:compile(["(?<![\\w@.'])'?", Name, "'?(?![\\w@']|\\.[A-Za-z_])"]),
+    Pattern.
+
+on_stack(_, []) -> [];
+on_stack(P, Printed) ->
+    case process_info(P, backtrace) of
+        {backtrace, Text} -> [What || {What, Pattern} <- Printed, re:run(Text, Pattern, [{capture, none}]) =:= match];
+        undefined -> []
+    end.
 
 is_below(File, Dir) -> is_list(File) andalso is_list(Dir) andalso lists:prefix(Dir ++ "/", File).
 
@@ -1066,9 +1092,22 @@ of_handlers(Ref, Want, H, Cut, S) ->
     end.
 
 %% Inside the process that is asked.
-funs_of(State, Removed) ->
-    {Left, Hits} = search([State | get()], Removed, {?PROCESS_TERMS, #{}}),
-    {Left, maps:keys(Hits)}.
+funs_of(State, Removed) -> in_process(self(), [State | get()], Removed).
+
+%% {TermsLeft, Hits}. What waits in its queue counts for removed modules alone: a message is for the code of after.
+in_process(P, Term, Removed) ->
+    {Left, Hits} = search(Term, Removed, {?PROCESS_TERMS, #{}}),
+    case map_size(Removed) > 0 andalso process_info(P, message_queue_len) of
+        {_, N} when N > ?QUEUE -> {0, maps:keys(Hits)};
+        {_, N} when N > 0 ->
+            case process_info(P, messages) of
+                {messages, Waiting} ->
+                    {Left1, Hits1} = search(Waiting, Removed, {Left, Hits}),
+                    {Left1, maps:keys(Hits1)};
+                undefined -> {Left, maps:keys(Hits)}
+            end;
+        _ -> {Left, maps:keys(Hits)}
+    end.
 
 %% {TermsLeft, #{{removed, Module, FunName | none} | {fun, Module, FunName, Build} => []}}; Removed: #{Module => []}. Which
 %% builds are looked for is left out: what is sent to every process of a node has to be small.
@@ -1107,6 +1146,27 @@ counted(Hits, Builds) ->
                   end || Hit <- Hits]).
 
 fun_name(F) -> {name, Name} = erlang:fun_info(F, name), Name.
+
+%% [{Namer, Removed}]: whose running code names which of the others, as an atom or inside a literal.
+names([], _) -> [];
+names(Removed, Others) ->
+    [{M, R} || M <- Others ++ Removed, M =/= ?MODULE, not is_copy(M), code:which(M) =/= preloaded, R <- named(M, Removed), R =/= M].
+
+%% All, where the code cannot be read.
+named(M, Removed) ->
+    case running_beam(M) of
+        {ok, Bin} ->
+            {ok, {_, [{atoms, Atoms}, {_, Chunk}]}} = beam_lib:chunks(Bin, [atoms, "LitT"], [allow_missing_chunks]),
+            Literals = literals(Chunk),
+            [R || R <- Removed, lists:keymember(R, 2, Atoms) orelse binary:match(Literals, atom_to_binary(R)) =/= nomatch];
+        error -> Removed
+    end.
+
+%% The size before them is 0 where they are not compressed (OTP 28).
+literals(missing_chunk) -> <<>>;
+literals(Chunk) ->
+    Rest = binary:part(Chunk, 4, byte_size(Chunk) - 4),
+    case binary:decode_unsigned(binary:part(Chunk, 0, 4)) of 0 -> Rest; _ -> zlib:uncompress(Rest) end.
 
 elements(0, _, _, Acc) -> Acc;
 elements(I, T, Removed, Acc) -> elements(I - 1, T, Removed, search(element(I, T), Removed, Acc)).
@@ -1402,6 +1462,81 @@ keep(Path, Backup) ->
             case file:copy(Path, Copy) of
                 {ok, _} -> file:rename(Copy, Backup);
                 {error, _} = E -> file:delete(Copy), E
+            end
+    end.
+
+%% ---------------------------------------------------------------------------------------------------------------
+%% Removed modules
+%% ---------------------------------------------------------------------------------------------------------------
+
+%% Deletes what the release no longer has, where nobody is left who could call it: [{Module, Path, Backup}]. Names:
+%% [{Namer, Removed}] of code of before; Builds: [{Namer, Md5}] of those namers that were swapped.
+remove(Files, Names, Builds, Limit, Ms, S0) ->
+    Low = process_flag(priority, low),
+    Until = now_us() + Ms * 1000,
+    S = newcomers(S0),
+    Removed = [M || {M, _, _} <- Files],
+    Want = {maps:from_list(Builds), maps:from_list([{M, []} || M <- Removed])},
+    {H1, _, Cut1} = held_by_tables(Want, Until),
+    {H2, _, Cut2} = held_by_processes(Want, true, Limit, Until, H1, S),
+    process_flag(priority, Low),
+    Kinds = maps:values(S#s.kinds),
+    All = fun(Why) -> [{M, bin(Why)} || M <- Removed] end,
+    Unseen = case Cut1 orelse Cut2 of
+                 true -> All("not every state and table could be looked at");
+                 false ->
+                     Tables = [io_lib:format("ETS table ~0tp of ~ts is private", T) || T <- unreadable(Kinds)],
+                     Funs = [io_lib:format("a fun on the stack of ~ts, ~ts, may hold it", [element(1, ref(P)), place(K)]) || {P, K} <- outside(looked_into(S)), on_stack(P, [{'fun', "#Fun<"}]) =/= []],
+                     [K || Why <- lists:sublist(Tables ++ Funs, 1), K <- All(Why)]
+             end,
+    Runs = [{M, bin(["run by ", place(K)])} || K <- Kinds, lists:any(fun is_process_alive/1, everyone(K)),
+                                              M <- [K#kind.host | K#kind.modules], lists:member(M, Removed)],
+    Holds = [{M, bin(["held by ", Place])} || {removed, M, _, Place} <- maps:keys(H2)],
+    Before = [{M, bin(io_lib:format("the version before of ~ts, which names it, is still run or held by ~ts", [Namer, Who]))}
+              || {Namer, Who} <- [{N, Place} || {running, N, _, Place} <- maps:keys(H2)]
+                                 ++ [{N, element(1, ref(P))} || {N, _} <- Builds, P <- lists:sublist(users(N), 1)],
+                 {N, M} <- Names, N =:= Namer],
+    Kept = with_named(maps:from_list(Unseen ++ Before ++ Holds ++ Runs), Names),
+    Done = [{M, delete(F)} || {M, _, _} = F <- Files, not is_map_key(M, Kept)],
+    #{deleted => [M || {M, ok} <- Done], kept => maps:to_list(Kept) ++ [{M, Why} || {M, Why} <- Done, Why =/= ok]}.
+
+%% What stays keeps what it names.
+with_named(Kept, Names) ->
+    case [{R, bin(io_lib:format("~ts names it, and stays", [N]))} || {N, R} <- Names, is_map_key(N, Kept), not is_map_key(R, Kept)] of
+        [] -> Kept;
+        More -> with_named(maps:merge(maps:from_list(More), Kept), Names)
+    end.
+
+%% Tables that only their owner can read, but for those of OTP's own processes.
+unreadable(Kinds) ->
+    Otp = [code:lib_dir(kernel), code:lib_dir(stdlib)],
+    Own = maps:from_list([{P, []} || #kind{host = H} = K <- Kinds, lists:any(fun(Dir) -> is_below(code:which(H), Dir) end, Otp), P <- everyone(K)]),
+    [[ets:info(T, name), pid_to_list(P)] || T <- ets:all(), ets:info(T, protection) =:= private, P <- [ets:info(T, owner)],
+        is_pid(P), not is_map_key(P, Own)].
+
+%% The file goes first: a module that is gone while its file stays would be taken for one that is loaded on demand.
+delete({M, Path, Backup}) ->
+    case {running_beam(M), erlang:get_module_info(M, nifs), erlang:check_old_code(M) andalso not code:soft_purge(M)} of
+        {error, _, _} -> <<"its code on the disk is another one">>;
+        {_, [_ | _], _} -> <<"it has native code">>;
+        {_, _, true} -> <<"its own version before is still in use">>;
+        {{ok, Bin}, [], false} ->
+            case tried(fun() -> ok = keep(Path, Backup), ok = file:delete(Path) end) of
+                {error, Why} -> bin(io_lib:format("its file cannot be moved away: ~p", [Why]));
+                ok ->
+                    ?AT(file_moved),
+                    true = erlang:delete_module(M),
+                    case users(M) of
+                        [] ->
+                            code:soft_purge(M),
+                            code:delete(M),
+                            ok;
+                        [P | _] ->
+                            {module, M} = erlang:load_module(M, plain(Bin)),
+                            Back = tried(fun() -> ok = file:write_file(Path, Bin) end),
+                            bin(io_lib:format("~ts came into it meanwhile~ts", [element(1, ref(P)),
+                                case Back of ok -> ""; {error, Why} -> io_lib:format("; its file could not be put back: ~p", [Why]) end]))
+                    end
             end
     end.
 

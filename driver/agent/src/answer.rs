@@ -6,7 +6,7 @@ use erl_dist::term::Term;
 use flyhot_upgrade::{
     AbandonCause, Behaviour, Census, DrainReport, Ended, EntryReport, Fault, Held, HeldCode, HeldReport,
     Kind, KnockReport, Lingerer, LoadedModule, NodeApplication, NodeFacts, NodeFunction, PersistReport,
-    PhaseTimes, PrepareReport, ProcessRef, RehearsalReport, StillPaused, Straggler, Unrendered,
+    PhaseTimes, PrepareReport, ProcessRef, RehearsalReport, RemoveReport, StillPaused, Straggler, Unrendered,
     WayBackReport, WindowEnd, WindowReport,
 };
 
@@ -367,6 +367,13 @@ pub fn held(term: &Term, asked: bool) -> Read<HeldReport> {
         tables,
         of_tables,
         whole: as_bool(field(report, "whole")?).or_malformed("whole")?,
+        names: items(report, "names")?
+            .iter()
+            .map(|pair| match as_tuple(pair) {
+                Some([namer, named]) => Ok((name(namer)?, name(named)?)),
+                _ => Err(AnswerError::Malformed("who names it")),
+            })
+            .collect::<Read<_>>()?,
     })
 }
 
@@ -630,6 +637,18 @@ pub fn persist(term: &Term) -> Read<PersistReport> {
                 _ => Err(AnswerError::Malformed("a file that failed")),
             })
             .collect::<Read<_>>()?,
+    })
+}
+
+/// Reads the answer to [`Command::Remove`](crate::Command::Remove).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn removed(term: &Term) -> Read<RemoveReport> {
+    let report = ok(term)?;
+    Ok(RemoveReport {
+        deleted: names(report, "deleted")?,
+        kept: said_of_modules(report, "kept")?,
     })
 }
 

@@ -79,6 +79,17 @@ pub struct PersistFile {
     pub content: StagedKey,
 }
 
+/// A removed module, whose file is moved away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoveFile {
+    /// The module.
+    pub module: String,
+    /// Absolute path on the node.
+    pub path: String,
+    /// Where the file is kept.
+    pub backup: String,
+}
+
 /// One command to the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command<'a> {
@@ -109,6 +120,8 @@ pub enum Command<'a> {
         changed: Vec<String>,
         /// The removed modules.
         removed: Vec<String>,
+        /// Loaded modules that the release does not have, but for the removed ones.
+        others: Vec<String>,
         /// Whether processes are asked what funs their states hold.
         ask: bool,
         /// Unanswered messages at any time.
@@ -160,6 +173,19 @@ pub enum Command<'a> {
     Environment(Vec<(String, String)>),
     /// Writes files, in this order.
     Persist(Vec<PersistFile>),
+    /// Deletes removed modules that nobody needs.
+    Remove {
+        /// The removed modules.
+        files: Vec<RemoveFile>,
+        /// `(module, a removed one that its code of before names)`.
+        names: Vec<(String, String)>,
+        /// The md5 of before of those that were swapped and name one.
+        builds: Vec<(String, [u8; 16])>,
+        /// Unanswered messages at any time.
+        in_flight: u64,
+        /// How long to look, milliseconds.
+        timeout_ms: u64,
+    },
     /// [`FINISH`].
     Finish,
 }
@@ -214,6 +240,7 @@ impl Command<'_> {
             Command::Closures {
                 changed,
                 removed,
+                others,
                 ask,
                 in_flight,
                 timeout_ms,
@@ -221,6 +248,7 @@ impl Command<'_> {
                 atom("closures"),
                 atoms(changed),
                 atoms(removed),
+                atoms(others),
                 boolean(*ask),
                 number(*in_flight),
                 number(*timeout_ms),
@@ -270,6 +298,34 @@ impl Command<'_> {
                         .iter()
                         .map(|(name, text)| tuple([atom(name), binary(text.as_bytes())])),
                 ),
+            ]),
+            Command::Remove {
+                files,
+                names,
+                builds,
+                in_flight,
+                timeout_ms,
+            } => tuple([
+                atom("remove"),
+                list(files.iter().map(|file| {
+                    tuple([
+                        atom(&file.module),
+                        binary(file.path.as_bytes()),
+                        binary(file.backup.as_bytes()),
+                    ])
+                })),
+                list(
+                    names
+                        .iter()
+                        .map(|(module, named)| tuple([atom(module), atom(named)])),
+                ),
+                list(
+                    builds
+                        .iter()
+                        .map(|(module, md5)| tuple([atom(module), binary(md5)])),
+                ),
+                number(*in_flight),
+                number(*timeout_ms),
             ]),
             Command::Persist(files) => tuple([
                 atom("persist"),

@@ -13,12 +13,12 @@ mod term;
 pub use answer::Started;
 pub use answer::{
     AnswerError, DiskModule, LookedAt, agent_error, census, copies_loaded, disk, drain, entry, environment,
-    facts, finished, held, knock, lacking, libraries, modules, persist, prepare, rehearsal, started,
+    facts, finished, held, knock, lacking, libraries, modules, persist, prepare, rehearsal, removed, started,
     way_back, window,
 };
 pub use command::{
-    Command, FACTS, FINISH, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, evict_answer,
-    start_options,
+    Command, FACTS, FINISH, PersistFile, Piece, PrepareModule, RehearsalJob, RemoveFile, StagedKey,
+    evict_answer, start_options,
 };
 
 /// The module's name on the node.

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use erl_dist::term::{Pid, Term};
-use flyhot_agent::{Command, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, start_options};
+use flyhot_agent::{
+    Command, PersistFile, Piece, PrepareModule, RehearsalJob, RemoveFile, StagedKey, start_options,
+};
 use flyhot_upgrade::{
     AbandonCause, Behaviour, Fate, Hosts, NodeFunction, Rehearsal, Script, ScriptKind, ScriptModule, WayBack,
     WindowEnd,
@@ -148,6 +150,7 @@ fn commands_have_the_bytes_the_agent_knows() {
         &Command::Closures {
             changed: vec!["m".into()],
             removed: vec!["gone".into()],
+            others: vec!["shell_made".into()],
             ask: true,
             in_flight: 1000,
             timeout_ms: 5000,
@@ -209,6 +212,21 @@ fn commands_have_the_bytes_the_agent_knows() {
             backup: Some("/a/base/m.beam".into()),
             content: StagedKey::Beam("m".into()),
         }])
+        .term(),
+    );
+    check(
+        "remove",
+        &Command::Remove {
+            files: vec![RemoveFile {
+                module: "gone".into(),
+                path: "/a/gone.beam".into(),
+                backup: "/a/base/gone.beam".into(),
+            }],
+            names: vec![("m".into(), "gone".into())],
+            builds: vec![("m".into(), [7; 16])],
+            in_flight: 1000,
+            timeout_ms: 5000,
+        }
         .term(),
     );
     check(

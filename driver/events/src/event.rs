@@ -59,6 +59,8 @@ pub enum Step {
     Window,
     /// Writing the new code to the node's disk.
     Persist,
+    /// Deleting modules that the release no longer has and nobody needs.
+    Remove,
     /// Calling the `after` hooks of the policy file.
     HooksAfter,
     /// Asking the gate of the policy file whether the node is well.

@@ -128,8 +128,11 @@ reason_codes! {
     StartModuleChanged = "start_module_changed", Warning;
     /// The init/1 of a supervisor changed, or may have; child specs of running supervisors stay as they are.
     SupervisorChanged = "supervisor_changed", Warning;
-    /// The release no longer has a module that the node has loaded; it stays loaded.
+    /// The release no longer has a module that the node has loaded: it stays loaded, or is to be deleted once the node is
+    /// upgraded.
     ModuleRemoved = "module_removed", Warning;
+    /// Modules that the release no longer has were deleted.
+    ModuleDeleted = "module_deleted", Note;
     /// Local funs of the version before the running one are held by states or tables; taking that version away makes them fail with badfun.
     ClosureOfOldBuild = "closure_of_old_build", Cold;
     /// Local funs of a changed module are held by states or tables; they fail with badfun once that module is upgraded again.

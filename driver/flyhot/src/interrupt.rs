@@ -71,7 +71,9 @@ impl Watch {
 
 fn in_window(step: Option<Step>) -> bool {
     match step {
-        Some(Step::Window | Step::Persist | Step::HooksAfter | Step::Gate | Step::Cleanup) => true,
+        Some(Step::Window | Step::Persist | Step::HooksAfter | Step::Gate | Step::Remove | Step::Cleanup) => {
+            true
+        }
         None
         | Some(
             Step::Read

@@ -258,7 +258,7 @@ fn every_value_is_documented_and_no_other() {
         (
             "### Step",
             every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, WayBack, HooksBefore, Entry,
-                Knock, Window, Persist, HooksAfter, Gate, Cleanup)
+                Knock, Window, Persist, Remove, HooksAfter, Gate, Cleanup)
             .to_vec(),
         ),
         ("### Unit", every!(Unit: Modules, Processes, Bytes, Files, Attempts, Calls).to_vec()),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use flyhot_events::{Reason, ReasonCode};
 
 use crate::plan::{NAMED, PlanInput, elixir_name};
+use crate::report::RemoveReport;
 
 /// How many places one sentence names before it only counts.
 const PLACES: usize = 3;
@@ -55,6 +56,8 @@ pub struct HeldReport {
     pub of_tables: u64,
     /// Whether all of them were looked at to their end.
     pub whole: bool,
+    /// `(module, a removed one that its running code names)`.
+    pub names: Vec<(String, String)>,
 }
 
 /// What funs of other builds mean for the upgrade. `limit_ms` is how long was looked, milliseconds.
@@ -138,31 +141,111 @@ fn count(processes: u64) -> String {
     }
 }
 
-/// Modules that the release no longer has stay loaded: code of before may be anywhere on the node, in a Task, a request or a
-/// fun, and call them by their names. Each is told with who is known to need it.
-pub(crate) fn removed(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
-    let named: Vec<String> = input
-        .changes
-        .removed
-        .iter()
-        .take(NAMED)
-        .map(|module| format!("{} ({})", elixir_name(module), needed(module, input)))
+/// What becomes of the modules that the release no longer has: code of before may be anywhere on the node, in a Task, a
+/// request or a fun, and call them by their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Those that stay loaded, and who needs them.
+    pub stay: Vec<(String, String)>,
+    /// Those that nobody was found to need: they are looked at again, and deleted, once the node is upgraded.
+    pub deletable: Vec<String>,
+}
+
+impl Removed {
+    pub(crate) fn new(input: &PlanInput<'_>) -> Self {
+        let mut removed = Self::default();
+        for module in &input.changes.removed {
+            match needed(module, input) {
+                Some(why) => removed.stay.push((module.clone(), why)),
+                None => removed.deletable.push(module.clone()),
+            }
+        }
+        // What stays keeps what it names.
+        while let Some((at, by)) = removed.deletable.iter().enumerate().find_map(|(at, module)| {
+            let names =
+                |(by, _): &&(String, String)| input.held.names.contains(&(by.clone(), module.clone()));
+            removed.stay.iter().find(names).map(|(by, _)| (at, by.clone()))
+        }) {
+            let module = removed.deletable.remove(at);
+            removed
+                .stay
+                .push((module, format!("{} names it", elixir_name(&by))));
+        }
+        removed
+    }
+
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        let stay = self
+            .stay
+            .iter()
+            .map(|(module, why)| (module, format!("{why}: stays loaded")));
+        let deletable = self.deletable.iter().map(|module| {
+            let fate = "nobody was found to need it: to be deleted once the new code is on the disk";
+            (module, fate.to_owned())
+        });
+        said(stay.chain(deletable).collect())
+    }
+
+    /// Of modules that were looked at once more, after the swap.
+    pub(crate) fn reasons_after(&self, report: &RemoveReport) -> Vec<Reason> {
+        let stay = self.stay.iter().chain(&report.kept);
+        let mut reasons: Vec<Reason> = said(
+            stay.map(|(module, why)| (module, format!("{why}: stays loaded")))
+                .collect(),
+        )
+        .into_iter()
         .collect();
-    if let Some(first) = input.changes.removed.first() {
-        reasons.push(Reason::new(
-            ReasonCode::ModuleRemoved,
-            elixir_name(first),
-            format!(
-                "{} modules are not in the release any more and stay loaded: {}",
-                input.changes.removed.len(),
-                named.join(", ")
-            ),
-            "They go with the next cold deploy.",
-        ));
+        if let Some(first) = report.deleted.first() {
+            let named: Vec<String> = report
+                .deleted
+                .iter()
+                .take(NAMED)
+                .map(|name| elixir_name(name))
+                .collect();
+            reasons.push(Reason::new(
+                ReasonCode::ModuleDeleted,
+                elixir_name(first),
+                format!(
+                    "{} not in the release any more, and nobody needed {}: deleted, with the file: {}",
+                    modules_are(report.deleted.len()),
+                    if report.deleted.len() == 1 { "it" } else { "them" },
+                    named.join(", ")
+                ),
+                "",
+            ));
+        }
+        reasons
     }
 }
 
-fn needed(module: &str, input: &PlanInput<'_>) -> String {
+fn said(fates: Vec<(&String, String)>) -> Option<Reason> {
+    let (first, _) = fates.first()?;
+    let named: Vec<String> = fates
+        .iter()
+        .take(NAMED)
+        .map(|(module, fate)| format!("{} ({fate})", elixir_name(module)))
+        .collect();
+    Some(Reason::new(
+        ReasonCode::ModuleRemoved,
+        elixir_name(first),
+        format!(
+            "{} not in the release any more: {}",
+            modules_are(fates.len()),
+            named.join(", ")
+        ),
+        "What stays goes with the next cold deploy.",
+    ))
+}
+
+fn modules_are(modules: usize) -> String {
+    match modules {
+        1 => "1 module is".into(),
+        many => format!("{many} modules are"),
+    }
+}
+
+/// Who needs a module; nobody: `None`.
+fn needed(module: &str, input: &PlanInput<'_>) -> Option<String> {
     let held: Vec<&Held> = input
         .held
         .held
@@ -176,15 +259,24 @@ fn needed(module: &str, input: &PlanInput<'_>) -> String {
         .filter(|kind| kind.host == module || kind.modules.iter().any(|one| one == module))
         .map(|kind| kind.processes)
         .sum();
-    if let Some(by) = input.named_by.get(module) {
-        format!("{} names it", elixir_name(by))
+    // Code of before that is swapped, or goes itself, is looked at when the time has come.
+    let goes = |by: &String| input.changes.changed.contains(by) || input.changes.removed.contains(by);
+    let stays = input
+        .held
+        .names
+        .iter()
+        .find(|(by, named)| named == module && !goes(by));
+    if let Some(by) = input.named_by.get(module).or(stays.map(|(by, _)| by)) {
+        Some(format!("{} names it", elixir_name(by)))
     } else if runs > 0 {
-        format!("run by {}", count(runs))
+        Some(format!("run by {}", count(runs)))
     } else if !held.is_empty() {
-        format!("held by {}", places(&held))
-    } else if !input.held.whole {
-        "not every state and table could be looked at".to_owned()
+        Some(format!("held by {}", places(&held)))
+    } else if input.held.asked && !input.held.whole {
+        Some("not every state and table could be looked at".to_owned())
+    } else if !input.policy.persist {
+        Some("its file would stay".to_owned())
     } else {
-        "nobody was found to need it".to_owned()
+        None
     }
 }

@@ -10,7 +10,7 @@ use crate::plan::{Plan, elixir_name};
 use crate::target::NodeFunction;
 use crate::{
     AbandonCause, DrainReport, Fault, KnockReport, Lingerer, PersistReport, PrepareReport, ProcessRef,
-    RehearsalReport, Straggler, Unrendered, WindowEnd, WindowReport, entry,
+    RehearsalReport, RemoveReport, Straggler, Unrendered, WindowEnd, WindowReport, entry,
 };
 
 /// The most stack frames a sentence shows.
@@ -277,6 +277,15 @@ pub fn persist(report: &PersistReport, homeless: &[String]) -> Vec<Reason> {
         ));
     }
     reasons
+}
+
+/// What the second look at modules that the release no longer has, and their deletion, mean: told in the place of what the
+/// plan said of them.
+pub fn removed(outcome: &mut NodeOutcome, plan: &Plan, report: &RemoveReport) {
+    outcome
+        .reasons
+        .retain(|reason| reason.code != ReasonCode::ModuleRemoved);
+    outcome.reasons.extend(plan.removed.reasons_after(report));
 }
 
 fn files(paths: &[&str]) -> String {

@@ -18,13 +18,13 @@ pub use flyhot_events::{PhaseTimes, WayBack};
 
 pub use census::{Behaviour, Census, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
 pub use entry::{EntryReport, StillPaused};
-pub use held::{Held, HeldCode, HeldReport};
+pub use held::{Held, HeldCode, HeldReport, Removed};
 pub use plan::{
     Changes, KindPlan, Plan, PlanInput, accept, changes, elixir_name, left_behind, plan, verdict,
 };
 pub use report::{
     AbandonCause, DrainReport, Ended, Fault, KnockReport, Lingerer, PersistReport, PrepareReport,
-    RehearsalReport, Straggler, Unrendered, WayBackReport, WindowEnd, WindowReport,
+    RehearsalReport, RemoveReport, Straggler, Unrendered, WayBackReport, WindowEnd, WindowReport,
 };
 pub use script::{Fate, Rehearsal, Script, ScriptKind, ScriptModule};
 pub use target::{

@@ -12,7 +12,7 @@ use flyhot_events::{
     PlannedCalls, PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Severity, Verdict, WayBack,
 };
 
-use crate::held::{self, HeldReport};
+use crate::held::{self, HeldReport, Removed};
 use crate::judge::process_name;
 use crate::target::{Calls, Closer, CodeChange, NodeFunction, Policy, Target, TargetModule};
 use crate::{
@@ -109,6 +109,8 @@ pub struct KindPlan {
 pub struct Plan {
     /// The modules.
     pub changes: Changes,
+    /// What becomes of those that the release no longer has.
+    pub removed: Removed,
     /// Kinds whose code changes.
     pub kinds: Vec<KindPlan>,
     /// What is called on the node.
@@ -171,7 +173,8 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     applications(input, &mut reasons);
     modules(input, &mut reasons);
     held::closures(input.held, input.held_limit_ms, &mut reasons);
-    held::removed(input, &mut reasons);
+    let removed = Removed::new(input);
+    reasons.extend(removed.reason());
     processes(&kinds, input, &mut reasons);
     closer::reasons(&kinds, input, &mut reasons);
     wishes::hosts(input, &mut reasons);
@@ -183,6 +186,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     Plan {
         freeze_us: predict::freeze(&kinds, input.changes.swapped().count(), None),
         changes: input.changes.clone(),
+        removed,
         kinds,
         calls: input.policy.calls.clone(),
         reasons,

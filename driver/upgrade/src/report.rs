@@ -201,6 +201,15 @@ pub struct WindowReport {
     pub phases: PhaseTimes,
 }
 
+/// What came of deleting modules that the release no longer has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemoveReport {
+    /// Deleted, their files moved away.
+    pub deleted: Vec<String>,
+    /// Still loaded, and why.
+    pub kept: Vec<(String, String)>,
+}
+
 /// What came of writing to the node's disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PersistReport {

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use flyhot_events::{ErrorKind, NodeOutcome, OutcomeKind, ReasonCode, WayBack};
+use flyhot_events::{ErrorKind, NodeOutcome, OutcomeKind, Reason, ReasonCode, WayBack};
 use flyhot_upgrade::judge::{self, Judgement, invariant_counts_add_up};
 use flyhot_upgrade::{
     AbandonCause, Calls, Changes, Ended, Fault, NodeFunction, PersistReport, PhaseTimes, Plan, ProcessRef,
-    RehearsalReport, StillPaused, Straggler, Unrendered, WindowEnd, WindowReport,
+    RehearsalReport, RemoveReport, Removed, StillPaused, Straggler, Unrendered, WindowEnd, WindowReport,
 };
 use proptest::prelude::*;
 
@@ -18,6 +18,7 @@ fn plan() -> Plan {
             changed: vec!["a".into()],
             ..Changes::default()
         },
+        removed: Removed::default(),
         kinds: vec![],
         calls: Calls::default(),
         reasons: vec![],
@@ -531,4 +532,38 @@ fn a_newborn_of_the_swap_is_no_upgrade() {
     let outcome = done(&report);
     assert_eq!(outcome.outcome, OutcomeKind::Degraded);
     assert_eq!(outcome.reasons[0].code, ReasonCode::Newborn);
+}
+
+#[test]
+fn what_became_of_removed_modules_takes_the_place_of_what_was_planned() {
+    let reason = |code| Reason::new(code, "gone", "planned", "");
+    let mut outcome = NodeOutcome::untouched("n", OutcomeKind::Upgraded);
+    outcome.reasons = vec![reason(ReasonCode::ModuleRemoved), reason(ReasonCode::Memory)];
+    let mut plan = plan();
+    plan.removed.stay = vec![("kept".into(), "m names it".into())];
+    let report = RemoveReport {
+        deleted: vec!["gone".into()],
+        kept: vec![("late".into(), "held by ETS table t".into())],
+    };
+    judge::removed(&mut outcome, &plan, &report);
+    let told: Vec<_> = outcome
+        .reasons
+        .iter()
+        .map(|reason| (reason.code, &*reason.sentence))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (ReasonCode::Memory, "planned"),
+            (
+                ReasonCode::ModuleRemoved,
+                "2 modules are not in the release any more: kept (m names it: stays loaded), late (held by ETS table t: \
+                 stays loaded)"
+            ),
+            (
+                ReasonCode::ModuleDeleted,
+                "1 module is not in the release any more, and nobody needed it: deleted, with the file: gone"
+            ),
+        ]
+    );
 }

@@ -259,7 +259,7 @@ fn held(code: HeldCode, module: &str) -> Held {
     }
 }
 
-/// A removed module stays, and is told with who is known to need it.
+/// A removed module that somebody is known to need stays, and is told with who that is.
 #[test]
 fn a_removed_module_stays_and_is_told_with_who_needs_it() {
     type Change = fn(&mut Case);
@@ -272,25 +272,53 @@ fn a_removed_module_stays_and_is_told_with_who_needs_it() {
         );
         case
     };
-    let changes: [(Change, &str); 5] = [
-        (|_| {}, "Shop.Gone (nobody was found to need it)"),
+    let changes: [(Change, &str); 9] = [
+        (|_| {}, "Shop.Gone (nobody was found to need it: to be deleted"),
+        (
+            |case| case.policy.persist = false,
+            "Shop.Gone (its file would stay: stays loaded)",
+        ),
+        // Code that is swapped is not asked before the swap; what nobody swaps goes on naming it.
+        (
+            |case| case.held.names.push((CART.into(), "Elixir.Shop.Gone".into())),
+            "Shop.Gone (nobody was found to need it: to be deleted",
+        ),
+        (
+            |case| {
+                case.held
+                    .names
+                    .push(("shell_made".into(), "Elixir.Shop.Gone".into()))
+            },
+            "Shop.Gone (shell_made names it: stays loaded)",
+        ),
+        (
+            |case| {
+                let other = loaded(OLD, "/app/lib/shop-1.0.0/ebin/Elixir.Shop.Other.beam");
+                case.facts.modules.insert("Elixir.Shop.Other".into(), other);
+                case.held.held.push(held(HeldCode::Removed, "Elixir.Shop.Other"));
+                case.held
+                    .names
+                    .push(("Elixir.Shop.Other".into(), "Elixir.Shop.Gone".into()));
+            },
+            "Shop.Gone (Shop.Other names it: stays loaded)",
+        ),
         (
             |case| {
                 case.named_by.insert("Elixir.Shop.Gone".into(), CART.into());
             },
-            "Shop.Gone (Shop.Cart names it)",
+            "Shop.Gone (Shop.Cart names it: stays loaded)",
         ),
         (
             |case| case.census.kinds.push(kind(Behaviour::Raw, "Elixir.Shop.Gone")),
-            "Shop.Gone (run by 10 processes)",
+            "Shop.Gone (run by 10 processes: stays loaded)",
         ),
         (
             |case| case.held.held.push(held(HeldCode::Removed, "Elixir.Shop.Gone")),
-            "Shop.Gone (held by 3 processes of gen_server Shop.Cart (<0.9.0>, -init/1-fun-0-))",
+            "Shop.Gone (held by 3 processes of gen_server Shop.Cart (<0.9.0>, -init/1-fun-0-): stays loaded)",
         ),
         (
-            |case| case.held.whole = false,
-            "Shop.Gone (not every state and table could be looked at)",
+            |case| (case.held.asked, case.held.whole) = (true, false),
+            "Shop.Gone (not every state and table could be looked at: stays loaded)",
         ),
     ];
     for (change, why) in changes {

@@ -30,7 +30,7 @@ use crate::options::{Direction, Entry, Options, Persist, Rehearsal, WayBackNeede
 const CONNECT_STEP: Duration = Duration::from_secs(7);
 
 /// How long to look for funs of older builds: measured 0.1 s for 10 000 processes, 1.2 s for 100 000.
-const HELD: Duration = Duration::from_secs(5);
+pub(super) const HELD: Duration = Duration::from_secs(5);
 /// How long the agent may take over the listeners: it asks them for 2 s, and pauses them for as long.
 pub(super) const ENTRY: Duration = Duration::from_secs(4);
 
@@ -188,8 +188,7 @@ impl Work<'_> {
             if judge::refuse(&outcome.reasons) {
                 outcome.outcome = OutcomeKind::Refused;
             } else if self.policy.persist && !self.request.plan_only {
-                let unwritten = self.persist_what_runs(&seen, steps).await?;
-                outcome.reasons.extend(unwritten);
+                outcome.reasons.extend(self.persist_left(&seen, steps).await?);
             }
             outcome.code_id = CodeIds {
                 before: Some(seen.before.clone()),
@@ -231,12 +230,12 @@ impl Work<'_> {
             all.extend(reasons);
             return Ok(judge::untouched(&node, &plan, outcome, &seen.before, all));
         }
-        let mut outcome = self.windows(seen, &mut plan, &places, steps).await?;
+        let mut outcome = self.windows(&mut seen, &mut plan, &places, steps).await?;
         judge::after_before_hooks(&mut outcome, &plan.calls.before);
         let new_code = matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded);
         if new_code && self.policy.persist {
             // The node runs the new code, whatever comes now.
-            match self.persist(&plan.changes, &places, steps).await {
+            match self.persist_all(&seen, &plan, &places, steps).await {
                 Ok(reasons) => outcome.reasons.extend(reasons),
                 Err(error) => outcome.reasons.push(Reason::new(
                     ReasonCode::NotPersisted,
@@ -251,6 +250,14 @@ impl Work<'_> {
         }
         if new_code {
             self.after_hooks_and_gate(&mut outcome, steps).await;
+        }
+        let unwritten = |reason: &Reason| reason.code == ReasonCode::NotPersisted;
+        if outcome.outcome == OutcomeKind::Upgraded
+            && self.policy.persist
+            && !outcome.reasons.iter().any(unwritten)
+            && !plan.removed.deletable.is_empty()
+        {
+            self.remove(&seen, &plan, &places, &mut outcome, steps).await;
         }
         Ok(outcome)
     }
@@ -336,6 +343,13 @@ impl Work<'_> {
             removed: removed
                 .iter()
                 .filter(|name| !seen.named_by.contains_key(*name))
+                .cloned()
+                .collect(),
+            others: seen
+                .facts
+                .modules
+                .keys()
+                .filter(|name| !seen.target.modules.contains_key(*name) && !removed.contains(name))
                 .cloned()
                 .collect(),
             ask: !self.request.plan_only,

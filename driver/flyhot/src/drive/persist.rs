@@ -66,7 +66,7 @@ impl Places {
                 |module| match self.files.get(module).and_then(|file| self.persisted(file)) {
                     Some((path, backup)) => Some(PersistFile {
                         path,
-                        backup,
+                        backup: Some(backup),
                         content: StagedKey::Beam(module.clone()),
                     }),
                     None => {
@@ -80,12 +80,12 @@ impl Places {
     }
 
     /// A path below the release directory and where the file there now is kept.
-    pub(super) fn persisted(&self, path: &str) -> Option<(String, Option<String>)> {
+    pub(super) fn persisted(&self, path: &str) -> Option<(String, String)> {
         let path = plain(path)?;
         let root = self.root.as_deref()?;
         let inside = path.strip_prefix(root)?.strip_prefix('/')?;
         let backup = format!("{root}/{BASE}/{inside}");
-        Some((path, Some(backup)))
+        Some((path, backup))
     }
 }
 

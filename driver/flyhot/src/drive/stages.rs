@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flyhot_agent::{Command, PersistFile, PrepareModule, StagedKey};
+use flyhot_agent::{Command, PersistFile, PrepareModule, RemoveFile, StagedKey};
 use flyhot_events::{Event, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Verdict};
 use flyhot_upgrade::judge::{self, Judgement};
-use flyhot_upgrade::{AbandonCause, Changes, Fault, Plan, Script, WindowEnd, elixir_name, entry};
+use flyhot_upgrade::{
+    AbandonCause, Changes, Fault, Plan, RemoveReport, Script, WindowEnd, elixir_name, entry,
+};
 
 use super::agent::AgentError;
-use super::node::{ENTRY, Seen, Work};
+use super::node::{ENTRY, HELD, Seen, Work};
 use super::persist::Places;
 use super::rehearse;
 use super::steps::Steps;
@@ -197,7 +199,7 @@ impl Work<'_> {
     /// Knock and window, as often as the options allow.
     pub(super) async fn windows(
         &self,
-        mut seen: Seen,
+        seen: &mut Seen,
         plan: &mut Plan,
         places: &Places,
         steps: &mut Steps<'_>,
@@ -215,7 +217,7 @@ impl Work<'_> {
                 seen.census = fresh.census;
                 seen.copies = fresh.copies;
                 seen.closer = fresh.closer;
-                let again = self.plan(&seen).await?;
+                let again = self.plan(seen).await?;
                 plan.kinds = again.kinds;
                 for reason in again.reasons {
                     if !plan.reasons.contains(&reason) {
@@ -233,7 +235,7 @@ impl Work<'_> {
                     ));
                 }
                 plan.untried(&seen.untried);
-                let mut ended = self.rehearse(&mut seen, plan, steps).await?;
+                let mut ended = self.rehearse(seen, plan, steps).await?;
                 if ended.is_none() {
                     ended = self.prepare(plan, places, steps).await?;
                 }
@@ -243,7 +245,7 @@ impl Work<'_> {
                 }
             }
             if self.policy.drain_entry {
-                let refused = self.pause(&seen, plan, steps).await?;
+                let refused = self.pause(seen, plan, steps).await?;
                 if !refused.is_empty() {
                     let mut all = plan.reasons.clone();
                     all.extend(refused);
@@ -285,7 +287,7 @@ impl Work<'_> {
                 ));
             }
             let script = plan.script(&seen.target, &seen.facts, &self.policy, |name| places.file(name));
-            match self.window(&mut seen, plan, &script, attempt < of, steps).await? {
+            match self.window(seen, plan, &script, attempt < of, steps).await? {
                 Judgement::Done(outcome) => return Ok(*outcome),
                 Judgement::Retry(reasons) => {
                     steps.emit(Event::Attempt {
@@ -377,7 +379,20 @@ impl Work<'_> {
         Ok(judgement)
     }
 
-    pub(super) async fn persist(
+    /// Writes what was swapped, and what an upgrade before ran without writing it.
+    pub(super) async fn persist_all(
+        &self,
+        seen: &Seen,
+        plan: &Plan,
+        places: &Places,
+        steps: &mut Steps<'_>,
+    ) -> Result<Vec<Reason>, AgentError> {
+        let mut reasons = self.persist(&plan.changes, places, steps).await?;
+        reasons.extend(self.persist_left(seen, steps).await?);
+        Ok(reasons)
+    }
+
+    async fn persist(
         &self,
         changes: &Changes,
         places: &Places,
@@ -393,8 +408,66 @@ impl Work<'_> {
         Ok(judge::persist(&report, &homeless))
     }
 
-    /// A driver that was killed between the swap and the disk left the old files there: a restart would boot them.
-    pub(super) async fn persist_what_runs(
+    /// Deletes what the release no longer has, where nobody is left who could call it.
+    pub(super) async fn remove(
+        &self,
+        seen: &Seen,
+        plan: &Plan,
+        places: &Places,
+        outcome: &mut NodeOutcome,
+        steps: &mut Steps<'_>,
+    ) {
+        let begun = steps.begin(Step::Remove);
+        let mut homeless = Vec::new();
+        let mut files = Vec::new();
+        for module in &plan.removed.deletable {
+            let file = seen.facts.modules.get(module).map(|loaded| &*loaded.file);
+            match file.and_then(|file| places.persisted(file)) {
+                Some((path, backup)) => files.push(RemoveFile {
+                    module: module.clone(),
+                    path,
+                    backup,
+                }),
+                None => homeless.push((
+                    module.clone(),
+                    "its file is not below the node's release directory".to_owned(),
+                )),
+            }
+        }
+        let md5 = |module: &String| seen.facts.modules.get(module).map(|loaded| loaded.md5);
+        let names = seen.held.names.clone();
+        let builds: BTreeMap<String, [u8; 16]> = names
+            .iter()
+            .filter(|(module, _)| plan.changes.changed.contains(module))
+            .filter_map(|(module, _)| Some((module.clone(), md5(module)?)))
+            .collect();
+        let command = Command::Remove {
+            files,
+            names,
+            builds: builds.into_iter().collect(),
+            in_flight: self.policy.in_flight,
+            timeout_ms: ms(HELD),
+        };
+        let answer = self
+            .agent
+            .slow("deleting removed modules", &command, flyhot_agent::removed)
+            .await;
+        let mut report = answer.unwrap_or_else(|error| {
+            let why = format!("whether it is deleted is not known: {}", errors::chain(&error));
+            let unknown = |module: &String| (module.clone(), why.clone());
+            RemoveReport {
+                deleted: Vec::new(),
+                kept: plan.removed.deletable.iter().map(unknown).collect(),
+            }
+        });
+        report.kept.extend(homeless);
+        steps.done(begun, report.deleted.len() as u64, Unit::Modules);
+        judge::removed(outcome, plan, &report);
+    }
+
+    /// A driver that was killed between the swap and the disk, or told not to write, left the old files there: a restart
+    /// would boot them beside those of today. Files of modules that are swapped now are not looked at.
+    pub(super) async fn persist_left(
         &self,
         seen: &Seen,
         steps: &mut Steps<'_>,
@@ -404,7 +477,7 @@ impl Work<'_> {
             .facts
             .modules
             .keys()
-            .filter(|name| own(name).is_some())
+            .filter(|name| own(name).is_some() && !seen.changes.changed.contains(name))
             .cloned()
             .collect();
         let on_disk: BTreeMap<String, [u8; 16]> = self

@@ -105,6 +105,7 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::Persist => "persist",
         Step::HooksAfter => "after hooks",
         Step::Gate => "gate",
+        Step::Remove => "remove",
         Step::Cleanup => "clean up",
     }
 }
