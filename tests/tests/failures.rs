@@ -351,10 +351,17 @@ fn who_was_born_on_new_code_that_was_taken_back_is_named() {
 }
 
 /// A process that speaks sys by itself and does this when it is resumed.
-fn resumed(module: &str, version: u64, continues: &str) -> String {
+fn resumed(module: &str, version: u64, continues: &str, asked: bool) -> String {
+    let (export, code_change) = match asked {
+        true => (
+            ", system_code_change/4",
+            format!("system_code_change({{_, N}}, _, _, _) -> {{ok, {{{version}, N}}}}."),
+        ),
+        false => ("", String::new()),
+    };
     format!(
         "-module({module}).
-         -export([start/0, init/1, loop/2, system_continue/3, system_terminate/4, system_code_change/4]).
+         -export([start/0, init/1, loop/2, system_continue/3, system_terminate/4{export}]).
          start() -> proc_lib:start(?MODULE, init, [self()]).
          init(P) -> register(?MODULE, self()), proc_lib:init_ack(P, {{ok, self()}}), loop(P, {{{version}, 0}}).
          loop(P, S) ->
@@ -364,7 +371,7 @@ fn resumed(module: &str, version: u64, continues: &str) -> String {
              end.
          system_continue(P, _, {{V, N}}) -> {continues}.
          system_terminate(R, _, _, _) -> exit(R).
-         system_code_change({{_, N}}, _, _, _) -> {{ok, {{{version}, N}}}}.\n"
+         {code_change}\n"
     )
 }
 
@@ -374,18 +381,22 @@ fn what_went_on_during_its_proof_is_not_taken_back() {
     let plain = "?MODULE:loop(P, {V, N})";
     let v1 = Release::shop(Otp::under_test(), "v1")
         .variant()
-        .erlang("waking", &resumed("waking", 1, plain))
-        .erlang("dying", &resumed("dying", 1, plain))
+        .erlang("waking", &resumed("waking", 1, plain, true))
+        .erlang("dying", &resumed("dying", 1, plain, true))
         .build();
-    for (continues, outcome, exit_code, state) in [
-        (plain, "reverted", 11, "{1,0}"),
+    let on = "?MODULE:loop(P, {V, N + 1})";
+    for (asked, continues, outcome, exit_code, state) in [
+        (true, plain, "reverted", 11, "{1,0}"),
         // Once for its proof, once for the thaw.
-        ("?MODULE:loop(P, {V, N + 1})", "degraded", 15, "{2,2}"),
+        (true, on, "degraded", 15, "{2,2}"),
+        // The same of one that keeps its state.
+        (false, plain, "reverted", 11, "{1,0}"),
+        (false, on, "degraded", 15, "{1,2}"),
     ] {
         let v2 = Release::shop(Otp::under_test(), "v2")
             .variant()
-            .erlang("waking", &resumed("waking", 2, continues))
-            .erlang("dying", &resumed("dying", 2, "exit({P, V, N})"))
+            .erlang("waking", &resumed("waking", 2, continues, asked))
+            .erlang("dying", &resumed("dying", 2, "exit({P, V, N})", true))
             .build();
         let shop = Shop::of(&v1).carts(10).pool(10).start();
         shop.probe().eval(
@@ -403,6 +414,25 @@ fn what_went_on_during_its_proof_is_not_taken_back() {
         assert_eq!(shop.probe().eval("whereis(dying)."), "undefined", "{run}");
         clean(&shop, &run);
     }
+}
+
+#[test]
+fn a_kind_whose_mailboxes_are_never_empty_is_named_as_not_proven() {
+    let otp = Otp::under_test();
+    let shop = Shop::of(&Release::shop(otp, "v1")).carts(10).pool(10).start();
+    // Frozen, it has their next calls waiting.
+    shop.probe().eval(
+        "[spawn(fun() -> (fun Again() -> gen_server:call(shop_plain, call, infinity), Again() end)() end)
+          || _ <- lists:seq(1, 4)], ok.",
+    );
+    let run = Flyhot::upgrade(&shop, &Release::shop(otp, "v2")).run();
+    run.expect("upgraded", 0);
+    assert_eq!(
+        reason(&run, "not_proven", "shop_plain")["severity"],
+        "note",
+        "{run}"
+    );
+    clean(&shop, &run);
 }
 
 /// Two at a time, and the first answers when it was given up long ago: that is no answer of those asked since.

@@ -286,17 +286,15 @@ fn funs_that_are_safe_are_not_named_and_funs_that_fail_can_be_accepted() {
     assert_eq!(sentences(&run, "closure_of_old_build"), NONE, "{run}");
 }
 
-/// A revert takes the running build away and loads it again: its funs must live on.
-#[test]
-fn funs_of_the_running_build_survive_a_revert() {
-    let v1 = release("v1");
-    let bad = v1
+/// The keeper and a second module like it in this version, and a pool whose code_change fails where `bad`.
+fn keepers(tag: &str, bad: bool) -> Release {
+    let keeper = include_str!("../fixtures/old_code/keeper.erl").replace("?TAG", tag);
+    let variant = release(tag)
         .variant()
-        .erlang(
-            "keeper",
-            &include_str!("../fixtures/old_code/keeper.erl").replace("?TAG", "v2"),
-        )
-        .erlang(
+        .erlang("looper", &keeper.replace("-module(keeper)", "-module(looper)"));
+    match bad {
+        false => variant,
+        true => variant.erlang(
             "pool_worker",
             "-module(pool_worker).
              -behaviour(gen_server).
@@ -306,8 +304,15 @@ fn funs_of_the_running_build_survive_a_revert() {
              handle_call(_, _, S) -> {reply, S, S}.
              handle_cast(_, S) -> {noreply, S}.
              code_change(_, _, _) -> error(never).\n",
-        )
-        .build();
+        ),
+    }
+    .build()
+}
+
+/// A revert takes the running build away and loads it again: its funs must live on.
+#[test]
+fn funs_of_the_running_build_survive_a_revert() {
+    let (v1, bad) = (keepers("v1", false), keepers("v2", true));
     let shop = start(&v1);
     shop.probe()
         .eval("persistent_term:put(kept, keeper:closure(1)), ok.");
@@ -315,6 +320,31 @@ fn funs_of_the_running_build_survive_a_revert() {
     run.expect("reverted", 11);
     assert_eq!(shop.probe().eval("keeper:version()."), "{v1,captured}");
     assert_eq!(shop.probe().eval("(persistent_term:get(kept))()."), "{v1,1}");
+    clean(&shop, &run);
+}
+
+/// Somebody who does not leave one module makes a revert impossible: then nothing of the others is taken away either.
+#[test]
+fn funs_of_the_running_build_survive_a_revert_that_is_not_possible() {
+    let (v1, bad) = (keepers("v1", false), keepers("v2", true));
+    let shop = start(&v1);
+    shop.probe().eval(
+        "{module, looper} = code:load_file(looper), register(inside, spawn(looper, loop, [])),
+         persistent_term:put(kept, keeper:closure(1)), ok.",
+    );
+    let run = Flyhot::upgrade(&shop, &bad).args(["--no-rehearsal"]).run();
+    run.expect("degraded", 15);
+    assert_eq!(shop.probe().eval("keeper:version()."), "{v2,captured}");
+    assert_eq!(
+        shop.probe().eval("(persistent_term:get(kept))()."),
+        "{v1,1}",
+        "{run}"
+    );
+    assert_eq!(
+        shop.probe().eval("is_process_alive(whereis(inside))."),
+        "true",
+        "{run}"
+    );
     clean(&shop, &run);
 }
 

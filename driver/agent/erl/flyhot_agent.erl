@@ -13,7 +13,7 @@
 -export([start/1, call/1, evict/0, holder/0]).
 -export([worker/3, guard/3]).
 %% Run inside other processes by sys:replace_state.
--export([restore/1, restore_handler/1, drop/1, drop_handler/1, mark/1, count_again/1]).
+-export([restore/1, restore_handler/1, drop/1, drop_handler/1, mark/1, unmark/1, count_again/1]).
 %% Run in a helper process of its own.
 -export([rehearse_apart/6]).
 
@@ -50,6 +50,8 @@
 -define(HIBERNATED, 20).
 %% Processes of each kind that are looked at before any kind is looked at whole.
 -define(FIRST, 100).
+%% Processes looked at between two rests of the census: one to two milliseconds (measured 10 us each).
+-define(SLICE, 100).
 %% Processes asked for their funs before the time is looked at again, and how long the busy ones of these are waited for.
 -define(BATCH, 1000).
 -define(BATCH_MS, 50).
@@ -417,7 +419,7 @@ census(S) ->
     Self = self(),
     Pids = [P || P <- processes(), P =/= Self, P =/= S#s.guard],
     %% A kind keeps its number for the whole session: plans and rehearsals name it by that.
-    S1 = by_specs(lists:foldl(fun note/2, S#s{kinds = #{}, seen = #{}, sups = #{}}, Pids)),
+    S1 = by_specs(look(Pids, ?SLICE, now_us(), S#s{kinds = #{}, seen = #{}, sups = #{}})),
     process_flag(priority, Old),
     Kinds = [K || #kind{n = N} = K <- maps:values(S1#s.kinds), N > 0],
     {{ok, #{kinds => [kind_term(K, S1) || K <- Kinds], silent => [ref(P) || P <- S1#s.silent]}}, S1#s{seen = (S1#s.seen)#{Self => [], S#s.guard => []}}}.
@@ -451,6 +453,15 @@ callable(M, F) ->
     end.
 
 %% Classifies one process and files it under its kind.
+%% The process looked at answers in a turn of its own, at its own priority, whatever this one's is: three quarters of the time
+%% are left to the others, and they get nearly half of the rest (measured). Whether a node is busy it does not say: requests
+%% that wait for a client now and then leave the run queues empty.
+look([], _, _, S) -> S;
+look(Pids, 0, Since, S) ->
+    receive after max(1, 3 * (now_us() - Since) div 1000) -> ok end,
+    look(Pids, ?SLICE, now_us(), S);
+look([Pid | More], N, Since, S) -> look(More, N - 1, Since, note(Pid, S)).
+
 note(Pid, S) ->
     case classify(Pid, S#s.hosts) of
         gone -> S;
@@ -2099,12 +2110,14 @@ prove_kind(Id, Pids, W) ->
             Ref = erlang:unique_integer([positive]),
             ?AT(proving_one),
             ?TELL({prove, P}),
-            Migrated = (maps:get(Id, W#w.jobs))#job.fate =/= keep,
-            Migrated andalso sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:mark/1}),
+            Marks = migrates((maps:get(Id, W#w.jobs))#job.behaviour),
+            Marks andalso sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:mark/1}),
             sys(P, {W#w.dead, ok}, resume),
             sys(P, {self(), {Ref, P}}, suspend),
             W1 = proven(P, Id, Ref, 0, now_us() + ?PROVE_MS * 1000, W),
-            case Migrated andalso W1#w.nfaults =:= W#w.nfaults andalso went_on(P, W#w.dead) of
+            WentOn = Marks andalso W1#w.nfaults =:= W#w.nfaults andalso went_on(P, W#w.dead),
+            Marks andalso sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unmark/1}),
+            case WentOn of
                 true -> W1#w{seen_by_world = true};
                 false -> W1
             end
@@ -2232,7 +2245,8 @@ undo(W) ->
     undo(Changed, W1).
 
 undo(Changed, W) ->
-    case purged(Changed, now_us() + W#w.revert, 1) of
+    Deadline = now_us() + W#w.revert,
+    case left(Changed, W, Deadline) andalso purged(Changed, Deadline, 1) of
         false -> degrade(W);
         true ->
             ?AT(before_back),
@@ -2240,6 +2254,22 @@ undo(Changed, W) ->
             case try erlang:finish_loading(W#w.old) catch error:badarg -> badarg end of
                 ok -> ?AT(after_back), put_back(W#w{meanwhile = processes()});
                 _ -> degrade(W)
+            end
+    end.
+
+%% Purged one after the other, the first would be gone while somebody in the last makes it all impossible, and funs of it that
+%% others hold with it. Where somebody was inside before, all have to have left before the first is touched.
+left(Mods, #w{script = #{way_back := after_drain}, targets = Targets}, Deadline) ->
+    left(maps:from_list([{M, []} || M <- Mods]), maps:from_list([{P, []} || {P, _} <- Targets]), Deadline, 1);
+left(_, _, _) -> true.
+
+left(Set, Frozen, Deadline, Pause) ->
+    case lists:any(fun(P) -> not is_map_key(P, Frozen) andalso executes(P, Set) end, processes()) of
+        false -> true;
+        true ->
+            case now_us() > Deadline of
+                true -> false;
+                false -> receive after Pause -> left(Set, Frozen, Deadline, min(Pause * 2, 50)) end
             end
     end.
 
@@ -2384,6 +2414,7 @@ report(W) ->
       ended => take(maps:values(W#w.ended), ?NAMED), stragglers => W#w.stragglers,
       unresumed => [ref(P) || P <- take(W#w.unresumed, ?NAMED)], late => [ref(P) || {P, _, _} <- take(W#w.late, ?NAMED)], detail => W#w.detail, window_us => T(window),
       unrendered => W#w.unrendered, not_rendered => take(W#w.not_rendered, ?NAMED), entry => [],
+      not_proven => [(maps:get(Id, W#w.jobs))#job.host || Id <- W#w.unproven],
       longest_us => W#w.longest, unproved => W#w.unproved,
       phases => {T(freeze), T(swap), T(migrate), T(prove), T(undo), T(thaw)}}.
 
@@ -2407,12 +2438,14 @@ handler_back({Module, Id, _} = Handler, L) when is_list(L) ->
     end;
 handler_back(Handler, _) -> Handler.
 
-drop(State) -> erase(?STASH), erase(?MARK), State.
+drop(State) -> erase(?STASH), State.
 
 drop_handler(Handler) -> drop(Handler).
 
 %% The states as they were before the process was let run for an instant: one, or one for each handler.
 mark(State) -> put(?MARK, [State | case get(?MARK) of L when is_list(L) -> L; _ -> [] end]), State.
+
+unmark(State) -> erase(?MARK), State.
 
 is_marked(State) ->
     case get(?MARK) of

@@ -735,6 +735,7 @@ pub fn window(term: &Term) -> Read<WindowReport> {
                 _ => Err(AnswerError::Malformed("a view")),
             })
             .collect::<Read<_>>()?,
+        not_proven: names(report, "not_proven")?,
         entry: still_paused(report)?,
         detail: text(report, "detail")?,
         window_us: count(report, "window_us")?,

@@ -197,6 +197,8 @@ reason_codes! {
     LiveViewNeedsAssign = "live_view_needs_assign", Warning;
     /// Whether a LiveView renders after its migration could not be tried.
     LiveViewNotRendered = "live_view_not_rendered", Note;
+    /// No process of a module could be let run for an instant before all were.
+    NotProven = "not_proven", Note;
     /// A process ended during the window.
     ProcessDied = "process_died", Warning;
     /// A process was ended for its supervisor to restart it on the new code.

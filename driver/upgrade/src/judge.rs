@@ -402,10 +402,22 @@ pub fn window(
             "",
         )
     }));
-    found.extend(entry::still_paused(&report.entry));
-    reasons.extend(found);
     let abandoned = matches!(report.end, WindowEnd::Abandoned(_));
     let new_code = matches!(report.end, WindowEnd::Upgraded | WindowEnd::Degraded);
+    found.extend(report.not_proven.iter().filter(|_| new_code).map(|module| {
+        let module = elixir_name(module);
+        Reason::new(
+            ReasonCode::NotProven,
+            &module,
+            format!(
+                "no process of {module} was let run for an instant before all were: each that was looked at had messages \
+                 waiting, which it would have handled"
+            ),
+            "",
+        )
+    }));
+    found.extend(entry::still_paused(&report.entry));
+    reasons.extend(found);
     Judgement::Done(Box::new(NodeOutcome {
         node: node.into(),
         outcome,

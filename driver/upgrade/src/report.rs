@@ -189,6 +189,8 @@ pub struct WindowReport {
     pub unrendered: Vec<Unrendered>,
     /// Views that were not proven by rendering, and why: the first few.
     pub not_rendered: Vec<(String, String)>,
+    /// Modules none of whose processes could be let run before all were: each had messages waiting.
+    pub not_proven: Vec<String>,
     /// Listeners that did not come back.
     pub entry: Vec<StillPaused>,
     /// Free text the agent adds to its cause: a module, the code server's word.

@@ -65,6 +65,7 @@ fn report(end: WindowEnd, [migrated, kept, failed, died]: [u64; 4], skipped: u64
         unproved: false,
         unrendered: vec![],
         not_rendered: vec![],
+        not_proven: vec![],
         entry: vec![],
         detail: String::new(),
         window_us: 10,
@@ -326,6 +327,21 @@ fn a_page_that_does_not_render_is_named_once_for_all_of_its_view() {
     );
     assert_eq!(outcome.reasons[0].subject, "Shop.CartLive");
     assert!(outcome.reasons[0].sentence.contains("reads total"));
+}
+
+#[test]
+fn what_was_not_proven_is_said_where_the_new_code_stays() {
+    for (end, told) in [(WindowEnd::Upgraded, 1), (WindowEnd::Reverted, 0)] {
+        let mut report = report(end, [3, 0, 0, 0], 0);
+        report.not_proven = vec!["Elixir.Shop.Cart".into()];
+        let reasons = done(&report).reasons;
+        let about: Vec<_> = reasons
+            .iter()
+            .filter(|reason| reason.code == ReasonCode::NotProven)
+            .collect();
+        assert_eq!(about.len(), told);
+        assert!(about.iter().all(|reason| reason.subject == "Shop.Cart"));
+    }
 }
 
 #[test]

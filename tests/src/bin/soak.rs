@@ -1,4 +1,4 @@
-//! `make soak`: every scenario test with the large counts and fresh seeds, on every OTP, one after another.
+//! `make soak`: every scenario test with the large counts and fresh seeds, on every OTP, two at a time.
 //!
 //! What passed is kept in target/soak.json and not done again by a later start on the same commit; `--fresh` forgets
 //! it. A unit that fails keeps its output beside that file, and the others go on.
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use flyhot_tests::workspace;
@@ -50,6 +52,9 @@ const NO_SCENARIOS: [&str; 3] = ["fixture", "harness", "tidy"];
 
 const OTPS: [&str; 3] = ["25", "27", "29"];
 
+/// Units at a time: most of them wait most of the time, and deadlines have to hold on a machine that does something else.
+const LANES: usize = 2;
+
 /// The longest unit, the zoo's share of 2 000 rounds, takes about a quarter of an hour on two cores; four are one that
 /// hangs.
 const UNIT: Duration = Duration::from_secs(3600);
@@ -69,23 +74,33 @@ fn main() {
     };
     let units = units(&build());
     let begun = Instant::now();
-    for (at, unit) in units.iter().enumerate() {
-        let told = format!("[{}/{}] {}", at + 1, units.len(), unit.name());
-        if done.iter().any(|one| one["name"] == unit.name()) {
-            println!("{told}: passed before");
-            continue;
+    let passed: Vec<Value> = done.iter().map(|one| one["name"].clone()).collect();
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(&mut done));
+    std::thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(unit) = units.get(at) else { break };
+                    let told = format!("[{}/{}] {}", at + 1, units.len(), unit.name());
+                    if passed.iter().any(|name| *name == unit.name()) {
+                        println!("{told}: passed before");
+                        continue;
+                    }
+                    let result = unit.run(&directory);
+                    let verdict = if result["passed"] == true {
+                        "passed"
+                    } else {
+                        "FAILED"
+                    };
+                    println!("{told}: {verdict} in {} s", result["seconds"]);
+                    let mut done = results.lock().expect("a lane that panics ends the soak");
+                    done.push(result);
+                    keep(&path, &commit, &done);
+                }
+            });
         }
-        println!("{told} ...");
-        let result = unit.run(&directory);
-        let verdict = if result["passed"] == true {
-            "passed"
-        } else {
-            "FAILED"
-        };
-        println!("{told}: {verdict} in {} s", result["seconds"]);
-        done.push(result);
-        keep(&path, &commit, &done);
-    }
+    });
     keep(&path, &commit, &done);
     println!("---- soak ----");
     for line in closing(&done, units.len()) {

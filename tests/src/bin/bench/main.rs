@@ -40,8 +40,8 @@ const CONSECUTIVE: usize = 10;
 const BUDGET: [&str; 2] = ["--window-budget", "4s"];
 
 /// Steps whose time the node decides, not the driver.
-const STEPS_OF_THE_NODE: [&str; 9] = [
-    "census", "closures", "rehearse", "drain", "prepare", "way_back", "knock", "window", "persist",
+const STEPS_OF_THE_NODE: [&str; 10] = [
+    "census", "closures", "rehearse", "drain", "prepare", "way_back", "knock", "window", "persist", "remove",
 ];
 
 fn main() {
