@@ -44,6 +44,8 @@
 -define(PROCESS_TERMS, 1000000).
 %% Messages copied out of one queue: a few megabytes at the worst, and no more than a process looks at in a millisecond.
 -define(QUEUE, 1000).
+%% Memory up to which a process is had to print its stack, bytes: 30 ms of its time at the worst (measured).
+-define(STACK, 1000000).
 %% The same in one table, persistent term or environment, where nobody waits: a quarter of a second for the largest.
 -define(TABLE_TERMS, 5000000).
 %% Each look at a hibernated process wakes it for a full collection: so many of one kind stand for all.
@@ -288,7 +290,10 @@ command({stage, Pieces}, S) -> step(stage, S, fun(S1) -> stage(Pieces, S1) end);
 command({copies, Copies}, S) -> step(stage, S, fun(S1) -> copies(Copies, S1) end);
 command({rehearse, Jobs, Down, Limit, Ms}, S) -> step(rehearse, S, fun(S1) -> rehearse_live(Jobs, Down, Limit, Ms, S1) end);
 command({closures, Changed, Removed, Others, Ask, Limit, Ms}, S) ->
-    step(closures, S, fun(S1) -> {{ok, (closures(Changed, Removed, Ask, Limit, Ms, S1))#{names => names(Removed, Changed ++ Others)}}, S1} end);
+    step(closures, S, fun(S1) ->
+        {Names, Unread} = names(Removed, Changed ++ Others),
+        {{ok, (closures(Changed, Removed, Ask, Limit, Ms, S1))#{names => Names, unread => Unread}}, S1}
+    end);
 command({drain, Mods, Ms, Kill}, S) -> step(drain, S, fun(S1) -> {{ok, drain(Mods, Ms, Kill)}, S1} end);
 command({prepare, Mods}, S) -> step(prepare, S, fun(S1) -> prepare(Mods, S1) end);
 command({way_back, Ids, Mods}, S) -> step(way_back, S, fun(S1) -> {{ok, way_back(Ids, Mods, S1)}, S1} end);
@@ -1026,7 +1031,8 @@ held_by_processes({_, Removed} = Want, Ask, Limit, Until, Held, S) ->
         case now_us() < Until andalso process_info(P, dictionary) of
             {dictionary, D} ->
                 {Left, Hits} = in_process(P, D, Removed),
-                {hold(place(K), element(1, ref(P)), Hits ++ on_stack(P, Printed), Want, H), N + 1, Cut orelse Left =:= 0};
+                {Seen, OnStack} = on_stack(P, Printed),
+                {hold(place(K), element(1, ref(P)), Hits ++ OnStack, Want, H), N + 1, Cut orelse Left =:= 0 orelse not Seen};
             undefined -> {H, N + 1, Cut};
             false -> {H, N, true}
         end
@@ -1054,11 +1060,18 @@ printed(M) ->
     {ok, Pattern} = re:compile(["(?<![\\w@.'])'?", Name, "'?(?![\\w@']|\\.[A-Za-z_])"]),
     Pattern.
 
-on_stack(_, []) -> [];
+%% {SeenWhole, Hits}. The process prints its stack itself, and a long term not to its end.
+on_stack(_, []) -> {true, []};
 on_stack(P, Printed) ->
-    case process_info(P, backtrace) of
-        {backtrace, Text} -> [What || {What, Pattern} <- Printed, re:run(Text, Pattern, [{capture, none}]) =:= match];
-        undefined -> []
+    case process_info(P, memory) of
+        {memory, Bytes} when Bytes > ?STACK -> {false, []};
+        {memory, _} ->
+            case process_info(P, backtrace) of
+                {backtrace, Text} ->
+                    {binary:match(Text, <<"...">>) =:= nomatch, [What || {What, Pattern} <- Printed, re:run(Text, Pattern, [{capture, none}]) =:= match]};
+                undefined -> {true, []}
+            end;
+        undefined -> {true, []}
     end.
 
 is_below(File, Dir) -> is_list(File) andalso is_list(Dir) andalso lists:prefix(Dir ++ "/", File).
@@ -1158,19 +1171,20 @@ counted(Hits, Builds) ->
 
 fun_name(F) -> {name, Name} = erlang:fun_info(F, name), Name.
 
-%% [{Namer, Removed}]: whose running code names which of the others, as an atom or inside a literal.
-names([], _) -> [];
+%% {[{Namer, Removed}], [Unread]}: whose running code names which, as an atom or inside a literal. What cannot be read may
+%% name any.
+names([], _) -> {[], []};
 names(Removed, Others) ->
-    [{M, R} || M <- Others ++ Removed, M =/= ?MODULE, not is_copy(M), code:which(M) =/= preloaded, R <- named(M, Removed), R =/= M].
+    Named = [{M, named(M, Removed)} || M <- Others ++ Removed, M =/= ?MODULE, not is_copy(M), code:which(M) =/= preloaded],
+    {[{M, R} || {M, Rs} <- Named, R <- case Rs of unread -> Removed; _ -> Rs end, R =/= M], [M || {M, unread} <- Named]}.
 
-%% All, where the code cannot be read.
 named(M, Removed) ->
     case running_beam(M) of
         {ok, Bin} ->
             {ok, {_, [{atoms, Atoms}, {_, Chunk}]}} = beam_lib:chunks(Bin, [atoms, "LitT"], [allow_missing_chunks]),
             Literals = literals(Chunk),
             [R || R <- Removed, lists:keymember(R, 2, Atoms) orelse binary:match(Literals, atom_to_binary(R)) =/= nomatch];
-        error -> Removed
+        error -> unread
     end.
 
 %% The size before them is 0 where they are not compressed (OTP 28).
@@ -1497,7 +1511,7 @@ remove(Files, Names, Builds, Limit, Ms, S0) ->
                  true -> All("not every state and table could be looked at");
                  false ->
                      Tables = [io_lib:format("ETS table ~0tp of ~ts is private", T) || T <- unreadable(Kinds)],
-                     Funs = [io_lib:format("a fun on the stack of ~ts, ~ts, may hold it", [element(1, ref(P)), place(K)]) || {P, K} <- outside(looked_into(S)), on_stack(P, [{'fun', "#Fun<"}]) =/= []],
+                     Funs = [io_lib:format("a fun on the stack of ~ts, ~ts, may hold it", [element(1, ref(P)), place(K)]) || {P, K} <- outside(looked_into(S)), on_stack(P, [{'fun', "#Fun<"}]) =/= {true, []}],
                      [K || Why <- lists:sublist(Tables ++ Funs, 1), K <- All(Why)]
              end,
     Runs = [{M, bin(["run by ", place(K)])} || K <- Kinds, lists:any(fun is_process_alive/1, everyone(K)),

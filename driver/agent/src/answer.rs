@@ -374,6 +374,7 @@ pub fn held(term: &Term, asked: bool) -> Read<HeldReport> {
                 _ => Err(AnswerError::Malformed("who names it")),
             })
             .collect::<Read<_>>()?,
+        unread: names(report, "unread")?,
     })
 }
 

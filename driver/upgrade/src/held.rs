@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use flyhot_events::{Reason, ReasonCode};
 
-use crate::plan::{NAMED, PlanInput, elixir_name};
+use crate::plan::{NAMED, PlanInput, counted, elixir_name};
 use crate::report::RemoveReport;
 
 /// How many places one sentence names before it only counts.
@@ -58,6 +58,8 @@ pub struct HeldReport {
     pub whole: bool,
     /// `(module, a removed one that its running code names)`.
     pub names: Vec<(String, String)>,
+    /// Modules of these whose code cannot be read, so that they may name any.
+    pub unread: Vec<String>,
 }
 
 /// What funs of other builds mean for the upgrade. `limit_ms` is how long was looked, milliseconds.
@@ -123,8 +125,11 @@ fn places(held: &[&Held]) -> String {
             match (held.sample.as_str(), function) {
                 ("", "") => place,
                 ("", function) => format!("{place} ({function})"),
-                (sample, "") => format!("{} of {place} ({sample})", count(held.count)),
-                (sample, function) => format!("{} of {place} ({sample}, {function})", count(held.count)),
+                (sample, "") => format!("{} of {place} ({sample})", counted(held.count, "process")),
+                (sample, function) => format!(
+                    "{} of {place} ({sample}, {function})",
+                    counted(held.count, "process")
+                ),
             }
         })
         .collect();
@@ -132,13 +137,6 @@ fn places(held: &[&Held]) -> String {
         named.push(format!("{more} more places"));
     }
     named.join(", ")
-}
-
-fn count(processes: u64) -> String {
-    match processes {
-        1 => "1 process".into(),
-        many => format!("{many} processes"),
-    }
 }
 
 /// What becomes of the modules that the release no longer has: code of before may be anywhere on the node, in a Task, a
@@ -167,9 +165,7 @@ impl Removed {
             removed.stay.iter().find(names).map(|(by, _)| (at, by.clone()))
         }) {
             let module = removed.deletable.remove(at);
-            removed
-                .stay
-                .push((module, format!("{} names it", elixir_name(&by))));
+            removed.stay.push((module, names_it(&by, input)));
         }
         removed
     }
@@ -206,9 +202,7 @@ impl Removed {
                 ReasonCode::ModuleDeleted,
                 elixir_name(first),
                 format!(
-                    "{} not in the release any more, and nobody needed {}: deleted, with the file: {}",
-                    modules_are(report.deleted.len()),
-                    if report.deleted.len() == 1 { "it" } else { "them" },
+                    "deleted, with the beam files, since nobody needed what the release no longer has: {}",
                     named.join(", ")
                 ),
                 "",
@@ -229,18 +223,20 @@ fn said(fates: Vec<(&String, String)>) -> Option<Reason> {
         ReasonCode::ModuleRemoved,
         elixir_name(first),
         format!(
-            "{} not in the release any more: {}",
-            modules_are(fates.len()),
+            "{} that the release no longer has: {}",
+            counted(fates.len() as u64, "module"),
             named.join(", ")
         ),
         "What stays goes with the next cold deploy.",
     ))
 }
 
-fn modules_are(modules: usize) -> String {
-    match modules {
-        1 => "1 module is".into(),
-        many => format!("{many} modules are"),
+fn names_it(by: &String, input: &PlanInput<'_>) -> String {
+    let by_name = elixir_name(by);
+    if input.held.unread.contains(by) {
+        format!("{by_name} may name it, whose file is not what runs")
+    } else {
+        format!("{by_name} names it")
     }
 }
 
@@ -267,9 +263,9 @@ fn needed(module: &str, input: &PlanInput<'_>) -> Option<String> {
         .iter()
         .find(|(by, named)| named == module && !goes(by));
     if let Some(by) = input.named_by.get(module).or(stays.map(|(by, _)| by)) {
-        Some(format!("{} names it", elixir_name(by)))
+        Some(names_it(by, input))
     } else if runs > 0 {
-        Some(format!("run by {}", count(runs)))
+        Some(format!("run by {}", counted(runs, "process")))
     } else if !held.is_empty() {
         Some(format!("held by {}", places(&held)))
     } else if input.held.asked && !input.held.whole {

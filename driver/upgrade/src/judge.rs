@@ -6,7 +6,7 @@ use flyhot_events::{
     CodeIds, ErrorKind, ModuleCounts, NodeOutcome, OutcomeKind, ProcessCounts, Reason, ReasonCode, Severity,
 };
 
-use crate::plan::{Plan, elixir_name};
+use crate::plan::{Plan, counted, elixir_name};
 use crate::target::NodeFunction;
 use crate::{
     AbandonCause, DrainReport, Fault, KnockReport, Lingerer, PersistReport, PrepareReport, ProcessRef,
@@ -89,8 +89,8 @@ pub fn rehearsal(report: &RehearsalReport) -> Vec<Reason> {
             ReasonCode::RehearsalFailed,
             "processes",
             format!(
-                "{} more processes fail in the same rehearsal",
-                report.failed - named
+                "{} failed in the same rehearsal",
+                counted(report.failed - named, "more process")
             ),
             "",
         ));
@@ -189,7 +189,10 @@ pub fn drain(report: &DrainReport) -> Vec<Reason> {
         reasons.push(Reason::new(
             ReasonCode::Lingerers,
             elixir_name(&report.modules[0]),
-            format!("the old code of {} modules is still in use", report.modules.len()),
+            format!(
+                "the old code of {} is still in use",
+                counted(report.modules.len() as u64, "module")
+            ),
             "Wait (--drain-timeout), or end the processes (--kill-lingerers).",
         ));
     }
@@ -365,8 +368,8 @@ pub fn window(
             ReasonCode::ProcessDied,
             "processes",
             format!(
-                "{} processes ended during the window or right after it, by themselves or with their supervisor",
-                report.died
+                "{} ended during the window or right after it, by themselves or with their supervisor",
+                counted(report.died, "process")
             ),
             "See whether a supervisor ends siblings together, or could not start one again.",
         ));
@@ -459,7 +462,7 @@ fn failures(report: &WindowReport) -> Vec<Reason> {
         reasons.push(Reason::new(
             code,
             "processes",
-            format!("{} more processes failed", report.failed - named),
+            format!("{} failed", counted(report.failed - named, "more process")),
             "",
         ));
     }

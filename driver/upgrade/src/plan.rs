@@ -371,8 +371,8 @@ fn toolchain(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             ReasonCode::ToolchainDiffers,
             elixir_name(first),
             format!(
-                "{} modules of OTP or Elixir differ from the node's, {} among them",
-                other.len(),
+                "{} of OTP or Elixir not as on the node, {} the first",
+                counted(other.len() as u64, "module"),
                 elixir_name(first)
             ),
             "Build the release with the node's OTP and Elixir, or deploy it cold.",
@@ -458,8 +458,9 @@ fn modules(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             ReasonCode::BootFilesOld,
             elixir_name(&input.changes.added[0]),
             format!(
-                "{} new modules are written to the node's disk, but its boot files do not name them: a restart in embedded mode does not load them by itself",
-                input.changes.added.len()
+                "{} written to the node's disk that its boot files do not name: a restart in embedded mode does not load \
+                 what they leave out",
+                counted(input.changes.added.len() as u64, "new module")
             ),
             "Deploy the release as the node's image before its next restart.",
         ));
@@ -563,9 +564,9 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
             ReasonCode::SupervisorSilent,
             process_name(first),
             format!(
-                "{} supervisors, {} the first, did not say within 5 s which children they have: processes that only \
-                 their child spec ties to a changed module are taken for unaffected",
-                input.census.silent.len(),
+                "{}, {} the first, did not say within 5 s which children there are: processes that only their child spec \
+                 ties to a changed module are taken for unaffected",
+                counted(input.census.silent.len() as u64, "supervisor"),
                 process_name(first)
             ),
             "See what it is starting, and try again.",
@@ -579,8 +580,8 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
                 ReasonCode::KindNotMigrated,
                 &shown,
                 format!(
-                    "{} processes of {shown} ({}) are left alone: {}",
-                    plan.kind.processes,
+                    "{} of {shown} ({}) left alone: {}",
+                    counted(plan.kind.processes, "process"),
                     plan.kind.behaviour.name(),
                     plan.why
                 ),
@@ -706,8 +707,8 @@ impl Plan {
         }
         self.way_back = WayBack::None;
         let sentence = format!(
-            "the running code of {} modules, {} the first, was not found again: there is no way back after the swap",
-            report.old_missing.len(),
+            "the running code of {}, {} the first, was not found again: there is no way back after the swap",
+            counted(report.old_missing.len() as u64, "module"),
             elixir_name(first)
         );
         self.reasons.push(Reason::new(
@@ -873,6 +874,16 @@ pub fn verdict(reasons: &[Reason]) -> Verdict {
         Some(Severity::Refusal | Severity::Cold) => Verdict::Cold,
         Some(Severity::Warning) => Verdict::HotWithWarnings,
         Some(Severity::Note) | None => Verdict::Hot,
+    }
+}
+
+/// `1 process`, `3 processes`, `2 shared libraries`.
+pub(crate) fn counted(number: u64, one: &str) -> String {
+    match (number, one.strip_suffix('y')) {
+        (1, _) => format!("1 {one}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) if one.ends_with('s') => format!("{number} {one}es"),
+        (_, None) => format!("{number} {one}s"),
     }
 }
 

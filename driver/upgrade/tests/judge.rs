@@ -573,12 +573,12 @@ fn what_became_of_removed_modules_takes_the_place_of_what_was_planned() {
             (ReasonCode::Memory, "planned"),
             (
                 ReasonCode::ModuleRemoved,
-                "2 modules are not in the release any more: kept (m names it: stays loaded), late (held by ETS table t: \
+                "2 modules that the release no longer has: kept (m names it: stays loaded), late (held by ETS table t: \
                  stays loaded)"
             ),
             (
                 ReasonCode::ModuleDeleted,
-                "1 module is not in the release any more, and nobody needed it: deleted, with the file: gone"
+                "deleted, with the beam files, since nobody needed what the release no longer has: gone"
             ),
         ]
     );

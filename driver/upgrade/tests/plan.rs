@@ -272,7 +272,7 @@ fn a_removed_module_stays_and_is_told_with_who_needs_it() {
         );
         case
     };
-    let changes: [(Change, &str); 9] = [
+    let changes: [(Change, &str); 10] = [
         (|_| {}, "Shop.Gone (nobody was found to need it: to be deleted"),
         (
             |case| case.policy.persist = false,
@@ -284,12 +284,17 @@ fn a_removed_module_stays_and_is_told_with_who_needs_it() {
             "Shop.Gone (nobody was found to need it: to be deleted",
         ),
         (
+            |case| case.held.names.push(("tool".into(), "Elixir.Shop.Gone".into())),
+            "Shop.Gone (tool names it: stays loaded)",
+        ),
+        (
             |case| {
+                case.held.unread.push("shell_made".into());
                 case.held
                     .names
-                    .push(("shell_made".into(), "Elixir.Shop.Gone".into()))
+                    .push(("shell_made".into(), "Elixir.Shop.Gone".into()));
             },
-            "Shop.Gone (shell_made names it: stays loaded)",
+            "Shop.Gone (shell_made may name it, whose file is not what runs: stays loaded)",
         ),
         (
             |case| {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flyhot_artifact::beam::compare::Differences;
 use flyhot_events::{Reason, ReasonCode};
 
-use super::{KindPlan, NAMED, PlanInput, elixir_name};
+use super::{KindPlan, NAMED, PlanInput, counted, elixir_name};
 use crate::{Behaviour, Closer, Fate, Target};
 
 /// Callbacks without which a behaviour goes on as before.
@@ -279,9 +279,9 @@ fn exports(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             ReasonCode::ExportRemoved,
             first,
             format!(
-                "{} functions are not exported any more: {}; a process that is inside the old code of another module at \
-                 the swap and calls one fails with undef",
-                lost.len(),
+                "{} no longer exported: {}; a process that is inside the old code of another module at the \
+                 swap and calls one fails with undef",
+                counted(lost.len() as u64, "function"),
                 named.join(", ")
             ),
             "Keep them for one more release where that matters.",
@@ -366,9 +366,9 @@ fn timeouts(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason>
                 ReasonCode::TimeoutRestarted,
                 &shown,
                 format!(
-                    "{} processes of {shown} may wait for a timeout of gen_server, which their handle_info/2 knows: \
-                     the freeze starts it again, with its whole time",
-                    plan.kind.processes
+                    "{} of {shown} may wait for a timeout of gen_server, which handle_info/2 knows: the freeze starts it \
+                     again, with its whole time",
+                    counted(plan.kind.processes, "process")
                 ),
                 "A timeout that must not move is one of erlang:send_after/3.",
             ));
@@ -399,9 +399,8 @@ fn libraries(target: &Target, closer: &Closer, reasons: &mut Vec<Reason>) {
                 ReasonCode::LibraryChanged,
                 application,
                 format!(
-                    "{} shared libraries of {application} differ from the node's or are new, priv/{first} among them; \
-                     the node keeps what it has loaded",
-                    other.len()
+                    "{} of {application} not as on the node, priv/{first} the first; the node keeps what it has loaded",
+                    counted(other.len() as u64, "shared library")
                 ),
                 "Deploy it cold, or accept that the old library stays (--accept library_changed).",
             ));

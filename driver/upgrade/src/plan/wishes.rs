@@ -2,7 +2,7 @@
 
 use flyhot_events::{Reason, ReasonCode};
 
-use super::{NAMED, PlanInput, elixir_name};
+use super::{NAMED, PlanInput, counted, elixir_name};
 use crate::target::{Calls, NodeFunction};
 
 /// What the policy says of hosts and nobody shows, and what nobody shows and the policy does not speak of.
@@ -56,9 +56,9 @@ pub(super) fn hosts(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             ReasonCode::HostNotShown,
             first,
             format!(
-                "no process shows that it runs {}: {} changed modules with a code_change that is not asked for",
+                "no process shows that it runs {}: {} with a code_change that is not asked for",
                 named.join(", "),
-                nobody.len()
+                counted(nobody.len() as u64, "changed module")
             ),
             "If processes run them all the same, name these in [hosts] of the policy file: docs/policy.md.",
         ));
