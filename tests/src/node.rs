@@ -195,6 +195,11 @@ impl Node {
         self.scratch.path().join("release")
     }
 
+    /// The release as it lies there now, for another node to boot.
+    pub fn disk(&self) -> Release {
+        Release::at(self.otp, self.directory())
+    }
+
     /// What it wrote so far.
     pub fn log(&self) -> String {
         self.process.log()

@@ -369,9 +369,17 @@ fn without_gone(before: bool, after: bool) -> (Release, Release) {
     let other = |tag: &str, named: bool| {
         let body = if named { "gone:loop()" } else { "ok" };
         format!(
-            "-module(other). -export([tag/0, work/0, wait/0, closure/0]). tag() -> {tag}. work() -> {body}.
+            "-module(other).
+             -behaviour(gen_statem).
+             -export([tag/0, work/0, wait/0, closure/0, spin/2, machine/0, init/1, callback_mode/0, idle/3]).
+             tag() -> {tag}. work() -> {body}.
              wait() -> receive stop -> work() end.
-             closure() -> fun() -> work() end.\n"
+             spin(M, N) -> spin(M, N + 1).
+             closure() -> fun() -> work() end.
+             machine() -> gen_statem:start(?MODULE, [], []).
+             init([]) -> {{ok, idle, none}}.
+             callback_mode() -> state_functions.
+             idle(_, _, _) -> {{keep_state_and_data, postpone}}.\n"
         )
     };
     let with = Release::shop(Otp::under_test(), "v1")
@@ -391,14 +399,6 @@ fn start_with_gone(with: &Release) -> Shop {
     shop.probe()
         .eval("[{module, M} = code:load_file(M) || M <- [gone, other]], ok.");
     shop
-}
-
-/// Whether `gone` can be called, is known to the code server, and has its file.
-fn gone(shop: &Shop) -> String {
-    shop.probe().eval(
-        "{erlang:function_exported(gone, loop, 0), code:is_loaded(gone) =/= false,
-          filelib:is_regular(filename:join(filename:dirname(code:which(other)), \"gone.beam\"))}.",
-    )
 }
 
 #[test]
@@ -444,15 +444,28 @@ fn a_removed_module_stays_for_whoever_is_inside_or_holds_it() {
         (
             true,
             false,
-            "register(needing, spawn(other, wait, []))",
-            "the version before of other, which names it, is still run or held by <",
+            "persistent_term:put(callback, other:closure())",
+            "the version before of other, which may name it, is still run or held by persistent term callback",
         ),
         (
-            true,
             false,
-            "persistent_term:put(callback, other:closure())",
-            "the version before of other, which names it, is still run or held by persistent term callback",
+            false,
+            "register(needing, spawn(other, spin, [gone, 0]))",
+            "held by 1 process of raw other whose stack cannot be looked at",
         ),
+        (
+            false,
+            false,
+            "register(needing, spawn(erlang, hibernate, [gone, run, []]))",
+            "whose stack cannot be looked at",
+        ),
+        (
+            false,
+            false,
+            "{ok, P} = other:machine(), register(needing, P), gen_statem:cast(P, {run, gone})",
+            "of gen_statem other",
+        ),
+        (false, false, "ok", "gone (no application lists it"),
         (
             false,
             false,
@@ -476,7 +489,8 @@ fn a_removed_module_stays_for_whoever_is_inside_or_holds_it() {
         let said = one(&run, "module_removed");
         assert!(said.contains("gone") && said.contains(kept), "{need}: {run}");
         assert_eq!(sentences(&run, "module_deleted"), NONE, "{need}: {run}");
-        assert_eq!(gone(&shop), "{true,true,true}", "{need}: {run}");
+        let there = shop.probe().eval("erlang:function_exported(gone, loop, 0).");
+        assert_eq!(there, "true", "{need}: {run}");
         assert_eq!(
             shop.probe()
                 .eval("case whereis(needing) of P when is_pid(P) -> is_process_alive(P); _ -> true end."),
@@ -487,72 +501,137 @@ fn a_removed_module_stays_for_whoever_is_inside_or_holds_it() {
     }
 }
 
-/// One that nobody needs goes, with its file, and comes back with the release that has it.
+/// Of a node that runs v2, which has `Shop.Discount` from its boot on, goes back to v1, which does not, until it is deleted:
+/// a process that is busy for a moment keeps it.
+fn without_discount(shop: &Shop, v1: &Release, v2: &Release) -> Run {
+    for _ in 0..10 {
+        let run = Flyhot::upgrade(shop, v1).run();
+        run.expect("upgraded", 0);
+        if sentences(&run, "module_removed").is_empty() {
+            return run;
+        }
+        Flyhot::upgrade(shop, v2).run().expect("upgraded", 0);
+    }
+    panic!("it was never deleted");
+}
+
+fn discount(shop: &Shop) -> String {
+    shop.probe().eval(
+        "{try 'Elixir.Shop.Discount':module_info(module) =:= 'Elixir.Shop.Discount' catch error:undef -> gone end,
+          code:is_loaded('Elixir.Shop.Discount') =/= false, erlang:check_old_code('Elixir.Shop.Discount')}.",
+    )
+}
+
+/// One that nobody needs goes, comes back with the release that has it, and is in nobody's way when the node boots again.
 #[test]
 fn a_removed_module_that_nobody_needs_is_deleted_and_comes_back_with_its_release() {
-    for before in [false, true] {
-        let (with, without) = without_gone(before, false);
-        let shop = start_with_gone(&with);
-        for _ in 0..2 {
-            let plan = Flyhot::plan(&shop, &without).run();
-            plan.expect("planned", 0);
-            assert!(
-                one(&plan, "module_removed").contains("gone (nobody was found to need it"),
-                "{plan}"
-            );
-            let run = Flyhot::upgrade(&shop, &without).run();
-            run.expect("upgraded", 0);
-            assert!(
-                one(&run, "module_deleted").ends_with("the release no longer has: gone"),
-                "{run}"
-            );
-            assert_eq!(sentences(&run, "module_removed"), NONE, "{run}");
-            assert_eq!(gone(&shop), "{false,false,false}", "{run}");
-            clean(&shop, &run);
-            let again = Flyhot::upgrade(&shop, &without).run();
-            again.expect("nothing_to_do", 0);
-
-            let back = Flyhot::upgrade(&shop, &with).run();
-            back.expect("upgraded", 0);
-            assert_eq!(gone(&shop), "{true,true,true}", "{back}");
-        }
-        let kept = Flyhot::upgrade(&shop, &without).args(["--no-persist"]).run();
-        kept.expect("upgraded", 0);
+    let [v1, v2] = ["v1", "v2"].map(|code| Release::shop(Otp::under_test(), code));
+    let shop = Shop::of(&v2).carts(10).pool(10).start();
+    let plan = Flyhot::plan(&shop, &v1).run();
+    plan.expect("planned", 0);
+    assert!(
+        one(&plan, "module_removed").contains("Shop.Discount (nobody was found to need it"),
+        "{plan}"
+    );
+    for _ in 0..2 {
+        let run = without_discount(&shop, &v1, &v2);
         assert!(
-            one(&kept, "module_removed").contains("its file would stay"),
-            "{kept}"
+            one(&run, "module_deleted").contains("no longer has: Shop.Discount"),
+            "{run}"
         );
-        assert_eq!(gone(&shop), "{true,true,true}", "{kept}");
+        assert_eq!(discount(&shop), "{gone,false,false}", "{run}");
+        clean(&shop, &run);
+        let again = Flyhot::upgrade(&shop, &v1).run();
+        again.expect("nothing_to_do", 0);
+        assert_eq!(discount(&shop), "{gone,false,false}", "{again}");
+
+        let back = Flyhot::upgrade(&shop, &v2).run();
+        back.expect("upgraded", 0);
+        // It came with an implementation of a protocol.
+        assert_eq!(back.node(0)["modules"]["added"], 2, "{back}");
+        assert_eq!(discount(&shop), "{true,true,false}", "{back}");
+    }
+    // Its boot files are those of v2.
+    without_discount(&shop, &v1, &v2);
+    let booted = Shop::of(&shop.disk()).carts(10).pool(10).start();
+    assert_eq!(booted.carts().len(), 10);
+}
+
+/// Code that was just replaced and names it, and code that an earlier upgrade replaced, which may name anything.
+#[test]
+fn a_removed_module_stays_while_somebody_runs_code_of_before() {
+    let raw =
+        |work: &str| format!("-module(raw). -export([loop/0]). loop() -> receive stop -> {work} end.\n");
+    let with = |code: &str, work: &str| {
+        let base = Release::shop(Otp::under_test(), code);
+        base.variant().erlang("raw", &raw(work)).build()
+    };
+    for (before, meanwhile) in [("'Elixir.Shop.Discount':off(1)", None), ("one", Some("two"))] {
+        let shop = Shop::of(&with("v2", before)).carts(10).pool(10).start();
+        shop.probe()
+            .eval("{module, raw} = code:load_file(raw), register(inside, spawn(raw, loop, [])), ok.");
+        if let Some(work) = meanwhile {
+            Flyhot::upgrade(&shop, &with("v2", work))
+                .run()
+                .expect("upgraded", 0);
+        }
+        let run = Flyhot::upgrade(&shop, &with("v1", "two")).run();
+        run.expect("upgraded", 0);
+        let why = "Shop.Discount (the version before of raw, which may name it, is still run or held by <";
+        assert!(one(&run, "module_removed").contains(why), "{run}");
+        assert_eq!(discount(&shop), "{true,true,false}", "{run}");
     }
 }
 
-/// An agent that dies between the file and the module leaves a node that the next upgrade, forwards or back, puts right.
+/// An agent that dies in the middle leaves a node that the next upgrade puts right.
 #[test]
 fn a_deletion_that_is_cut_short_loses_nothing() {
-    for point in ["remove", "file_moved"] {
-        let (with, without) = without_gone(false, false);
-        let shop = start_with_gone(&with);
-        let fault = Fault {
+    let [v1, v2] = ["v1", "v2"].map(|code| Release::shop(Otp::under_test(), code));
+    for point in ["remove", "deleting", "deleted"] {
+        let shop = Shop::of(&v2).carts(10).pool(10).start();
+        shop.probe().plan_faults(&[Fault {
             actor: "worker".into(),
             point: point.into(),
             nth: 1,
             what: "die".into(),
-        };
-        shop.probe().plan_faults(&[fault]);
-        let run = Flyhot::upgrade(&shop, &without).faulty().run();
-        shop.probe().plan_faults(&[]);
+        }]);
+        let run = Flyhot::upgrade(&shop, &v1).faulty().run();
         run.expect("upgraded", 0);
+        shop.probe().plan_faults(&[]);
         assert!(
             one(&run, "module_removed").contains("whether it is deleted is not known"),
-            "{run}"
+            "{point}: {run}"
         );
-        assert_eq!(sentences(&run, "module_deleted"), NONE, "{run}");
         clean(&shop, &run);
-        let back = Flyhot::upgrade(&shop, &with).run();
+        let back = Flyhot::upgrade(&shop, &v2).run();
         back.expect("upgraded", 0);
-        assert_eq!(gone(&shop), "{true,true,true}", "{point}: {back}");
-        let again = Flyhot::upgrade(&shop, &without).run();
-        again.expect("upgraded", 0);
-        assert_eq!(gone(&shop), "{false,false,false}", "{point}: {again}");
+        assert_eq!(discount(&shop), "{true,true,false}", "{point}: {back}");
     }
+}
+
+/// A process that goes round in the new code is in nobody's way.
+#[test]
+fn a_revert_does_not_wait_for_who_runs_the_new_code() {
+    let steady = |tag: &str| {
+        format!(
+            "-module(steady). -export([loop/0]).
+             loop() -> receive stop -> {tag} after 1 -> ?MODULE:loop() end.\n"
+        )
+    };
+    let v1 = keepers("v1", false)
+        .variant()
+        .erlang("steady", &steady("v1"))
+        .build();
+    let bad = keepers("v2", true)
+        .variant()
+        .erlang("steady", &steady("v2"))
+        .build();
+    let shop = start(&v1);
+    shop.probe()
+        .eval("{module, steady} = code:load_file(steady), register(steady, spawn(steady, loop, [])), ok.");
+    let run = Flyhot::upgrade(&shop, &bad).args(["--no-rehearsal"]).run();
+    run.expect("reverted", 11);
+    assert_eq!(run.node(0)["predicted"]["way_back"], "after_drain", "{run}");
+    assert_eq!(sentences(&run, "process_ended"), NONE, "{run}");
+    clean(&shop, &run);
 }

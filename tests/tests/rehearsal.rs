@@ -306,7 +306,7 @@ fn each_kind_of_process_says_whether_it_is_rehearsed() {
     );
     for reason in found(&run, "kind_not_migrated") {
         assert!(
-            reason["sentence"].as_str().unwrap().starts_with("1 processes"),
+            reason["sentence"].as_str().unwrap().starts_with("1 process of"),
             "{run}"
         );
     }

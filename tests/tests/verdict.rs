@@ -349,31 +349,74 @@ fn a_shared_library_that_differs_is_cold_whatever_the_beams_are() {
     assert_eq!(run.reason_codes(), ["library_changed"], "{run}");
 }
 
+/// The shared library of the module `in_c`, compiled for the OTP under test.
+fn native() -> Vec<u8> {
+    let scratch = Scratch::new("in_c");
+    let root = Otp::under_test()
+        .command("erl", scratch.path())
+        .args(["-noshell", "-eval", "io:put_chars(code:root_dir()), halt()."])
+        .output()
+        .unwrap();
+    let include = format!("{}/usr/include", String::from_utf8(root.stdout).unwrap());
+    let library = scratch.path().join("in_c.so");
+    let compiled = std::process::Command::new("cc")
+        .args(["-shared", "-fPIC", "-I", &include, "-o"])
+        .arg(&library)
+        .arg(workspace().join("tests/fixtures/verdict/in_c.c"))
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{compiled:?}");
+    fs::read(library).unwrap()
+}
+
 #[test]
 fn a_module_that_loads_a_nif_is_refused_where_it_changed_and_only_there() {
-    let native = |tag: &str| {
+    let library = native();
+    let module = |tag: &str| {
         format!(
-            "-module(native).
-             -export([load/0, tag/0]).
-             load() -> erlang:load_nif(\"nowhere\", 0).
+            "-module(in_c).
+             -export([load/0, tag/0, answer/0]).
+             load() -> erlang:load_nif(filename:join(code:priv_dir(shop), \"in_c\"), 0).
+             answer() -> erlang:nif_error(not_loaded).
              tag() -> {tag}.\n"
         )
     };
-    let of = |native_tag: &str, server_tag: &str| {
-        with(&[
-            ("native", native(native_tag)),
-            ("clerk", server("clerk", "{ok, 0}", "", server_tag, &[])),
-        ])
+    let clerk = |tag: &str| ("clerk", server("clerk", "{ok, 0}", "", tag, &[]));
+    let of = |native_tag: &str, clerk_tag: &str| {
+        variant(&[("in_c", module(native_tag)), clerk(clerk_tag)])
+            .file("priv/in_c.so", &library[..])
+            .build()
     };
     let shop = small(&of("v1", "v1"));
     start(&shop, &["clerk"]);
-    shop.probe().eval("{module, _} = code:load_file(native), ok.");
-    let run = plan(&shop, &of("v1", "v2"));
-    run.expect("planned", 0);
-    assert_eq!(about(&run, "nif_changed"), NONE, "{run}");
-    let run = plan(&shop, &of("v2", "v2"));
+    shop.probe()
+        .eval("{module, _} = code:load_file(in_c), ok = in_c:load(), ok.");
+    let native_answers = || {
+        shop.probe()
+            .eval("{in_c:tag(), in_c:answer(), gen_server:call(clerk, tag)}.")
+    };
+    let run = Flyhot::upgrade(&shop, &of("v2", "v2")).run();
     run.expect("refused", 10);
-    assert_eq!(about(&run, "nif_changed"), ["native"], "{run}");
+    assert_eq!(about(&run, "nif_changed"), ["in_c"], "{run}");
+    assert_eq!(native_answers(), "{v1,native,v1}", "{run}");
+
+    let run = Flyhot::upgrade(&shop, &of("v1", "v2")).run();
+    run.expect("upgraded", 0);
+    assert_eq!(about(&run, "nif_changed"), NONE, "{run}");
+    assert_eq!(native_answers(), "{v1,native,v2}", "{run}");
+
+    // Nor is it deleted with its library inside the node.
+    let run = Flyhot::upgrade(&shop, &with(&[clerk("v3")])).run();
+    run.expect("upgraded", 0);
+    assert!(
+        found(&run, "module_removed")[0]["sentence"]
+            .as_str()
+            .unwrap()
+            .contains("in_c (it has native code: stays loaded)"),
+        "{run}"
+    );
+    assert_eq!(native_answers(), "{v1,native,v3}", "{run}");
+    clean(&shop);
 }
 
 #[test]

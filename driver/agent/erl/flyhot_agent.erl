@@ -46,6 +46,8 @@
 -define(QUEUE, 1000).
 %% Memory up to which a process is had to print its stack, bytes: 30 ms of its time at the worst (measured).
 -define(STACK, 1000000).
+%% One that serves somebody may wait again a millisecond later.
+-define(LOOKS, 3).
 %% The same in one table, persistent term or environment, where nobody waits: a quarter of a second for the largest.
 -define(TABLE_TERMS, 5000000).
 %% Each look at a hibernated process wakes it for a full collection: so many of one kind stand for all.
@@ -305,7 +307,8 @@ command({modules, Mods}, S) -> step(facts, S, fun(S1) -> {{ok, modules(Mods)}, S
 command({libraries, Apps}, S) -> step(facts, S, fun(S1) -> {{ok, libraries(Apps)}, S1} end);
 command({environment, Apps}, S) -> step(facts, S, fun(S1) -> {{ok, environment(Apps)}, S1} end);
 command({persist, Files}, S) -> step(persist, S, fun(S1) -> {{ok, persist(Files, S1)}, S1} end);
-command({remove, Files, Names, Builds, Limit, Ms}, S) -> step(remove, S, fun(S1) -> {{ok, remove(Files, Names, Builds, Limit, Ms, S1)}, S1} end);
+command({remove, Removed, Swapped, Names, Builds, Limit, Ms}, S) ->
+    step(remove, S, fun(S1) -> {{ok, remove(Removed, Swapped, Names, Builds, Limit, Ms, S1)}, S1} end);
 command(Other, S) -> {{error, {unknown_command, text(Other)}}, S}.
 
 step(Name, S, Fun) -> step(Name), Fun(S).
@@ -325,7 +328,7 @@ facts() ->
       architecture => bin(erlang:system_info(system_architecture)), root_dir => bin(code:root_dir()),
       embedded => code:get_mode() =:= embedded, configuration => configuration(), processes => erlang:system_info(process_count),
       memory_bytes => erlang:memory(total), free_bytes => free_bytes(),
-      modules => [module_facts(M, F) || {M, F} <- Loaded],
+      modules => [module_facts(M, F) || {M, F} <- Loaded, erlang:module_loaded(M)],
       applications => [{A, bin(V), dir(code:lib_dir(A)), lists:member(A, Running)} || {A, _, V} <- Apps]}.
 
 %% What the release was booted with, and only as digests: it may hold secrets.
@@ -926,7 +929,10 @@ age(M) ->
     end.
 
 users(M) ->
-    [P || P <- processes(), P =/= self(), try erlang:check_process_code(P, M) catch _:_ -> false end].
+    [P || P <- processes(), P =/= self(), uses(P, M)].
+
+%% Old code of M.
+uses(P, M) -> try erlang:check_process_code(P, M) catch _:_ -> false end.
 
 %% --- who holds code by a reference that no stack shows ---
 
@@ -1031,47 +1037,61 @@ held_by_processes({_, Removed} = Want, Ask, Limit, Until, Held, S) ->
         case now_us() < Until andalso process_info(P, dictionary) of
             {dictionary, D} ->
                 {Left, Hits} = in_process(P, D, Removed),
-                {Seen, OnStack} = on_stack(P, Printed),
-                {hold(place(K), element(1, ref(P)), Hits ++ OnStack, Want, H), N + 1, Cut orelse Left =:= 0 orelse not Seen};
+                {hold_stack(P, K, Printed, Want, hold(place(K), element(1, ref(P)), Hits, Want, H)), N + 1, Cut orelse Left =:= 0};
             undefined -> {H, N + 1, Cut};
             false -> {H, N, true}
         end
     end, {Held, 0, false}, outside(Kinds)),
-    {H2, N2, Cut2} = ask_for_funs(First ++ Rest, Want, Limit, Until, {H1, 0, Cut1}, S),
+    %% What a gen_statem has postponed, and its timeouts, it hands to nobody.
+    H1a = lists:foldl(fun({P, K}, H) -> hold_stack(P, K, Printed, Want, H) end, H1,
+                      [{P, K} || Printed =/= [], #kind{behaviour = gen_statem} = K <- Kinds, P <- everyone(K)]),
+    {H2, N2, Cut2} = ask_for_funs(First ++ Rest, Want, Limit, Until, {H1a, 0, Cut1}, S),
     Skipped = lists:any(fun(#kind{behaviour = B, hibernated = N}) -> answers(B) andalso N > ?HIBERNATED end, Kinds),
     {H2, {N1 + N2, Of}, Cut2 orelse Skipped orelse not Ask}.
 
 answers(B) -> migrates(B) orelse B =:= supervisor orelse B =:= agent.
 
-%% The kernel's own processes hold nothing of anybody's but what they index.
+%% The kernel's own processes, and those of the VM, hold nothing of anybody's but what they index.
 looked_into(S) ->
     Kernel = code:lib_dir(kernel),
-    [K || #kind{n = N, host = H} = K <- maps:values(S#s.kinds), N > 0, not is_below(code:which(H), Kernel)].
+    [K || #kind{n = N, host = H} = K <- maps:values(S#s.kinds), N > 0, not is_below(code:which(H), Kernel), H =:= erlang orelse code:which(H) =/= preloaded].
 
 %% Processes that answer no system messages, but for the one in which the driver waits for this.
 outside(Kinds) ->
     [{P, K} || #kind{behaviour = B, pids = Ps, hib = Hib} = K <- Kinds, not answers(B), P <- Ps ++ Hib,
         process_info(P, current_function) =/= {current_function, {?MODULE, call, 1}}].
 
-%% How the VM prints a module on a stack. What a process lives on is shown there, return addresses, arguments and variables,
-%% but for the variables of funs.
+%% How the VM prints a module on the stack of a process that waits: what it lives on is shown there, return addresses and
+%% variables, but for the variables of funs.
 printed(M) ->
     Name = re:replace(atom_to_binary(M), "\\W", "\\\\&", [global]),
     {ok, Pattern} = re:compile(["(?<![\\w@.'])'?", Name, "'?(?![\\w@']|\\.[A-Za-z_])"]),
     Pattern.
 
-%% {SeenWhole, Hits}. The process prints its stack itself, and a long term not to its end.
-on_stack(_, []) -> {true, []};
-on_stack(P, Printed) ->
+%% {SeenWhole, Hits}. The process prints its stack itself, and a long term not to its end. One that does not wait has more in
+%% its registers, one that hibernates all of it.
+on_stack(P, Printed) -> on_stack(P, Printed, ?LOOKS).
+
+on_stack(_, [], _) -> {true, []};
+on_stack(P, Printed, Looks) ->
     case process_info(P, memory) of
         {memory, Bytes} when Bytes > ?STACK -> {false, []};
         {memory, _} ->
-            case process_info(P, backtrace) of
-                {backtrace, Text} ->
+            case process_info(P, [status, current_function, backtrace]) of
+                [{_, waiting}, {_, {M, F, _}}, {_, Text}] when {M, F} =/= {erlang, hibernate} ->
                     {binary:match(Text, <<"...">>) =:= nomatch, [What || {What, Pattern} <- Printed, re:run(Text, Pattern, [{capture, none}]) =:= match]};
-                undefined -> {true, []}
+                undefined -> {true, []};
+                _ when Looks > 1 -> receive after 1 -> on_stack(P, Printed, Looks - 1) end;
+                _ -> {false, []}
             end;
         undefined -> {true, []}
+    end.
+
+%% A stack that cannot be looked at may hold any.
+hold_stack(P, K, Printed, Want, H) ->
+    case on_stack(P, Printed) of
+        {true, Hits} -> hold(place(K), element(1, ref(P)), Hits, Want, H);
+        {false, _} -> hold(<<(place(K))/binary, " whose stack cannot be looked at">>, element(1, ref(P)), [What || {What, _} <- Printed], Want, H)
     end.
 
 is_below(File, Dir) -> is_list(File) andalso is_list(Dir) andalso lists:prefix(Dir ++ "/", File).
@@ -1245,12 +1265,12 @@ plain(Bin) ->
         nomatch -> Bin
     end.
 
-%% md5 on disk of each module, where the node would load it from.
+%% md5 on disk of each module, where the node would load it from, and whether an application that it has loaded lists it.
 disk(Mods) ->
     lists:foldl(fun(M, Acc) ->
         File = case code:is_loaded(M) of {file, F} when is_list(F) -> F; _ -> code:where_is_file(atom_to_list(M) ++ ".beam") end,
         case is_list(File) andalso erl_prim_loader:get_file(File) of
-            {ok, Bin, _} -> [{M, code:module_md5(Bin), bin(File)} | Acc];
+            {ok, Bin, _} -> [{M, code:module_md5(Bin), application:get_application(M) =/= undefined} | Acc];
             _ -> Acc
         end
     end, [], Mods).
@@ -1494,36 +1514,72 @@ keep(Path, Backup) ->
 %% Removed modules
 %% ---------------------------------------------------------------------------------------------------------------
 
-%% Deletes what the release no longer has, where nobody is left who could call it: [{Module, Path, Backup}]. Names:
-%% [{Namer, Removed}] of code of before; Builds: [{Namer, Md5}] of those namers that were swapped.
-remove(Files, Names, Builds, Limit, Ms, S0) ->
+%% Deletes what the release no longer has, where nobody is left who could call it. Names: [{Namer, Removed}] of code of before;
+%% Builds: [{Namer, Md5}] of those namers that were Swapped. Files stay: the node's boot files name them, and an embedded node
+%% loads none by itself.
+remove(Removed, Swapped, Names, Builds, Limit, Ms, S0) ->
     Low = process_flag(priority, low),
     Until = now_us() + Ms * 1000,
     S = newcomers(S0),
-    Removed = [M || {M, _, _} <- Files],
-    Want = {maps:from_list(Builds), maps:from_list([{M, []} || M <- Removed])},
+    %% What code before that of an earlier upgrade names is not known.
+    Older = [{M, M:module_info(md5)} || M <- erlang:loaded(), erlang:check_old_code(M), not lists:member(M, Swapped), M =/= ?MODULE],
+    Want = {maps:from_list(Older ++ Builds), maps:from_list([{M, []} || M <- Removed])},
     {H1, _, Cut1} = held_by_tables(Want, Until),
     {H2, _, Cut2} = held_by_processes(Want, true, Limit, Until, H1, S),
-    process_flag(priority, Low),
+    Cut = [<<"not every state and table could be looked at">> || Cut1 orelse Cut2],
     Kinds = maps:values(S#s.kinds),
-    All = fun(Why) -> [{M, bin(Why)} || M <- Removed] end,
-    Unseen = case Cut1 orelse Cut2 of
-                 true -> All("not every state and table could be looked at");
-                 false ->
-                     Tables = [io_lib:format("ETS table ~0tp of ~ts is private", T) || T <- unreadable(Kinds)],
-                     Funs = [io_lib:format("a fun on the stack of ~ts, ~ts, may hold it", [element(1, ref(P)), place(K)]) || {P, K} <- outside(looked_into(S)), on_stack(P, [{'fun', "#Fun<"}]) =/= {true, []}],
-                     [K || Why <- lists:sublist(Tables ++ Funs, 1), K <- All(Why)]
-             end,
+    Tables = [io_lib:format("ETS table ~0tp of ~ts is private", T) || T <- unreadable(Kinds)],
+    Funs = [io_lib:format("a fun on the stack of ~ts, ~ts, may hold it", [element(1, ref(P)), place(K)])
+            || {P, K} <- outside(looked_into(S)), on_stack(P, [{'fun', "#Fun<"}]) =/= {true, []}],
+    Unseen = [{M, bin(Why)} || Why <- lists:sublist(Cut ++ Tables ++ Funs, 1), M <- Removed],
+    Holds = [{M, bin(["held by ", Place])} || {removed, M, _, Place} <- maps:keys(H2)],
     Runs = [{M, bin(["run by ", place(K)])} || K <- Kinds, lists:any(fun is_process_alive/1, everyone(K)),
                                               M <- [K#kind.host | K#kind.modules], lists:member(M, Removed)],
-    Holds = [{M, bin(["held by ", Place])} || {removed, M, _, Place} <- maps:keys(H2)],
-    Before = [{M, bin(io_lib:format("the version before of ~ts, which names it, is still run or held by ~ts", [Namer, Who]))}
-              || {Namer, Who} <- [{N, Place} || {running, N, _, Place} <- maps:keys(H2)]
-                                 ++ [{N, element(1, ref(P))} || {N, _} <- Builds, P <- lists:sublist(users(N), 1)],
-                 {N, M} <- Names, N =:= Namer],
-    Kept = with_named(maps:from_list(Unseen ++ Before ++ Holds ++ Runs), Names),
-    Done = [{M, delete(F)} || {M, _, _} = F <- Files, not is_map_key(M, Kept)],
-    #{deleted => [M || {M, ok} <- Done], kept => maps:to_list(Kept) ++ [{M, Why} || {M, Why} <- Done, Why =/= ok]}.
+    Of = fun(Namer) -> case lists:keymember(Namer, 1, Builds) of true -> [M || {N, M} <- Names, N =:= Namer]; false -> Removed end end,
+    Before = fun(Namer, Who) -> [{M, bin(io_lib:format("the version before of ~ts, which may name it, is still run or held by ~ts", [Namer, Who]))}
+                                 || M <- Of(Namer)] end,
+    Outdated = lists:append([Before(N, Place) || {What, N, _, Place} <- maps:keys(H2), What =:= running andalso lists:keymember(N, 1, Builds)
+                                                                                   orelse What =:= old andalso lists:keymember(N, 1, Older)]),
+    Refused = [{M, Why} || M <- Removed, Why <- [refused(M)], Why =/= ok],
+    Kept = with_named(maps:from_list(Refused ++ Unseen ++ Outdated ++ Holds ++ Runs), Names),
+    Used = case [M || M <- Removed, not is_map_key(M, Kept)] of
+               [] -> [];
+               _ -> in_use([N || {N, _} <- Older ++ Builds], Before, Until, Removed)
+           end,
+    process_flag(priority, Low),
+    Kept1 = with_named(maps:merge(maps:from_list(Used), Kept), Names),
+    case delete([M || M <- Removed, not is_map_key(M, Kept1)]) of
+        {ok, Deleted} -> #{deleted => Deleted, kept => maps:to_list(Kept1)};
+        {back, Why, Ms1} -> #{deleted => [], kept => maps:to_list(Kept1) ++ [{M, Why} || M <- Ms1]}
+    end.
+
+in_use([], _, _, _) -> [];
+in_use([Namer | More], Before, Until, Removed) ->
+    case now_us() > Until of
+        true -> [{M, <<"not everybody could be asked in time which version they run">>} || M <- Removed];
+        false -> lists:append([Before(Namer, element(1, ref(P))) || P <- take(users(Namer), 1)]) ++ in_use(More, Before, Until, Removed)
+    end.
+
+%% What could not be put back, or would not come back with a release that has it.
+refused(M) ->
+    case {application:get_application(M), running_beam(M), erlang:get_module_info(M, nifs)} of
+        {undefined, _, _} -> <<"no application lists it, so that nothing would load it again">>;
+        {_, error, _} -> <<"its code on the disk is another one">>;
+        {_, _, [_ | _]} -> <<"it has native code">>;
+        {_, {ok, Bin}, []} ->
+            case erlang:prepare_loading(M, plain(Bin)) of
+                {error, Why} -> text(Why);
+                Prepared ->
+                    case erlang:has_prepared_code_on_load(Prepared) of
+                        true -> <<"it has an on_load function">>;
+                        false ->
+                            case erlang:check_old_code(M) andalso not code:soft_purge(M) of
+                                true -> <<"its own version before is still in use">>;
+                                false -> ok
+                            end
+                    end
+            end
+    end.
 
 %% What stays keeps what it names.
 with_named(Kept, Names) ->
@@ -1539,30 +1595,19 @@ unreadable(Kinds) ->
     [[ets:info(T, name), pid_to_list(P)] || T <- ets:all(), ets:info(T, protection) =:= private, P <- [ets:info(T, owner)],
         is_pid(P), not is_map_key(P, Own)].
 
-%% The file goes first: a module that is gone while its file stays would be taken for one that is loaded on demand.
-delete({M, Path, Backup}) ->
-    case {running_beam(M), erlang:get_module_info(M, nifs), erlang:check_old_code(M) andalso not code:soft_purge(M)} of
-        {error, _, _} -> <<"its code on the disk is another one">>;
-        {_, [_ | _], _} -> <<"it has native code">>;
-        {_, _, true} -> <<"its own version before is still in use">>;
-        {{ok, Bin}, [], false} ->
-            case tried(fun() -> ok = keep(Path, Backup), ok = file:delete(Path) end) of
-                {error, Why} -> bin(io_lib:format("its file cannot be moved away: ~p", [Why]));
-                ok ->
-                    ?AT(file_moved),
-                    true = erlang:delete_module(M),
-                    case users(M) of
-                        [] ->
-                            code:soft_purge(M),
-                            code:delete(M),
-                            ok;
-                        [P | _] ->
-                            {module, M} = erlang:load_module(M, plain(Bin)),
-                            Back = tried(fun() -> ok = file:write_file(Path, Bin) end),
-                            bin(io_lib:format("~ts came into it meanwhile~ts", [element(1, ref(P)),
-                                case Back of ok -> ""; {error, Why} -> io_lib:format("; its file could not be put back: ~p", [Why]) end]))
-                    end
-            end
+%% All, or none: nobody who is inside one of them is left without the others.
+delete(Mods) ->
+    Prepared = [erlang:prepare_loading(M, plain(Bin)) || M <- Mods, {ok, Bin} <- [running_beam(M)]],
+    ?AT(deleting),
+    [true = erlang:delete_module(M) || M <- Mods],
+    ?AT(deleted),
+    case [{M, P} || M <- Mods, P <- users(M)] of
+        [] ->
+            [begin code:soft_purge(M), code:delete(M) end || M <- Mods],
+            {ok, Mods};
+        [{M, P} | _] ->
+            ok = erlang:finish_loading(Prepared),
+            {back, bin(io_lib:format("~ts came into ~ts meanwhile", [element(1, ref(P)), M])), Mods}
     end.
 
 %% ---------------------------------------------------------------------------------------------------------------
@@ -2272,19 +2317,26 @@ undo(Changed, W) ->
     end.
 
 %% Purged one after the other, the first would be gone while somebody in the last makes it all impossible, and funs of it that
-%% others hold with it. Where somebody was inside before, all have to have left before the first is touched.
+%% others hold with it. Where somebody was inside before, all whose stack shows it have to have left the old code of each before
+%% the first is touched.
 left(Mods, #w{script = #{way_back := after_drain}, targets = Targets}, Deadline) ->
     left(maps:from_list([{M, []} || M <- Mods]), maps:from_list([{P, []} || {P, _} <- Targets]), Deadline, 1);
 left(_, _, _) -> true.
 
 left(Set, Frozen, Deadline, Pause) ->
-    case lists:any(fun(P) -> not is_map_key(P, Frozen) andalso executes(P, Set) end, processes()) of
+    case lists:any(fun(P) -> not is_map_key(P, Frozen) andalso in_old_code(P, Set) end, processes()) of
         false -> true;
         true ->
             case now_us() > Deadline of
                 true -> false;
                 false -> receive after Pause -> left(Set, Frozen, Deadline, min(Pause * 2, 50)) end
             end
+    end.
+
+in_old_code(P, Set) ->
+    case process_info(P, current_stacktrace) of
+        {_, St} -> lists:any(fun(M) -> uses(P, M) end, lists:usort([M || {M, _, _, _} <- St, is_map_key(M, Set)]));
+        undefined -> false
     end.
 
 purged(Mods, Deadline, Pause) ->
@@ -2452,7 +2504,7 @@ handler_back({Module, Id, _} = Handler, L) when is_list(L) ->
     end;
 handler_back(Handler, _) -> Handler.
 
-drop(State) -> erase(?STASH), State.
+drop(State) -> erase(?STASH), erase(?MARK), State.
 
 drop_handler(Handler) -> drop(Handler).
 
@@ -2585,7 +2637,11 @@ take_over(#g{w = W, phase = Phase} = G) ->
     W2 = case {Phase, OnTarget} of
              {swapping, true} -> after_swap(W1#w{swapped = true, late = unknown_to(W1)}, again);
              %% Who was let run for an instant may have run on: nobody is migrated again or put back.
-             {proving, true} -> thaw_swapped(W1#w{swapped = upgraded});
+             {proving, true} ->
+                 %% The worker may have marked one, and who keeps its state drops nothing at the thaw.
+                 [sys(P, {W1#w.dead, ok}, {replace_state, fun ?MODULE:unmark/1}) || {P, Id} <- W1#w.targets,
+                     #job{fate = keep, behaviour = B} <- [maps:get(Id, W1#w.jobs)], migrates(B)],
+                 thaw_swapped(W1#w{swapped = upgraded});
              {undoing, true} -> thaw_swapped(undo([M || {M, Md5, _} <- W1#w.mods, Md5 =/= none], Undoing));
              %% It does not know since when the old code is back.
              {undoing, false} -> thaw_swapped(put_back(Undoing#w{meanwhile = processes()}));

@@ -42,8 +42,9 @@ pub struct DiskModule {
     pub name: String,
     /// `code:module_md5/1` of the file.
     pub md5: [u8; 16],
-    /// The file.
-    pub file: String,
+    /// Whether an application that the node has loaded lists it: an embedded node loads such modules when it boots, and no
+    /// others later.
+    pub listed: bool,
 }
 
 /// What a loaded module says when it is asked for itself.
@@ -513,10 +514,10 @@ pub fn disk(term: &Term) -> Read<Vec<DiskModule>> {
         .or_malformed("modules")?
         .iter()
         .map(|module| match as_tuple(module) {
-            Some([module, digest, file]) => Ok(DiskModule {
+            Some([module, digest, listed]) => Ok(DiskModule {
                 name: name(module)?,
                 md5: md5(digest)?,
-                file: as_text(file).or_malformed("a file")?,
+                listed: as_bool(listed).or_malformed("whether it is listed")?,
             }),
             _ => Err(AnswerError::Malformed("a module on disk")),
         })

@@ -79,17 +79,6 @@ pub struct PersistFile {
     pub content: StagedKey,
 }
 
-/// A removed module, whose file is moved away.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoveFile {
-    /// The module.
-    pub module: String,
-    /// Absolute path on the node.
-    pub path: String,
-    /// Where the file is kept.
-    pub backup: String,
-}
-
 /// One command to the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command<'a> {
@@ -176,7 +165,9 @@ pub enum Command<'a> {
     /// Deletes removed modules that nobody needs.
     Remove {
         /// The removed modules.
-        files: Vec<RemoveFile>,
+        removed: Vec<String>,
+        /// The modules that were swapped.
+        swapped: Vec<String>,
         /// `(module, a removed one that its code of before names)`.
         names: Vec<(String, String)>,
         /// The md5 of before of those that were swapped and name one.
@@ -300,20 +291,16 @@ impl Command<'_> {
                 ),
             ]),
             Command::Remove {
-                files,
+                removed,
+                swapped,
                 names,
                 builds,
                 in_flight,
                 timeout_ms,
             } => tuple([
                 atom("remove"),
-                list(files.iter().map(|file| {
-                    tuple([
-                        atom(&file.module),
-                        binary(file.path.as_bytes()),
-                        binary(file.backup.as_bytes()),
-                    ])
-                })),
+                atoms(removed),
+                atoms(swapped),
                 list(
                     names
                         .iter()

@@ -17,8 +17,8 @@ pub use answer::{
     way_back, window,
 };
 pub use command::{
-    Command, FACTS, FINISH, PersistFile, Piece, PrepareModule, RehearsalJob, RemoveFile, StagedKey,
-    evict_answer, start_options,
+    Command, FACTS, FINISH, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, evict_answer,
+    start_options,
 };
 
 /// The module's name on the node.

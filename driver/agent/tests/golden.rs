@@ -4,9 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use erl_dist::term::{Pid, Term};
-use flyhot_agent::{
-    Command, PersistFile, Piece, PrepareModule, RehearsalJob, RemoveFile, StagedKey, start_options,
-};
+use flyhot_agent::{Command, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, start_options};
 use flyhot_upgrade::{
     AbandonCause, Behaviour, Fate, Hosts, NodeFunction, Rehearsal, Script, ScriptKind, ScriptModule, WayBack,
     WindowEnd,
@@ -217,11 +215,8 @@ fn commands_have_the_bytes_the_agent_knows() {
     check(
         "remove",
         &Command::Remove {
-            files: vec![RemoveFile {
-                module: "gone".into(),
-                path: "/a/gone.beam".into(),
-                backup: "/a/base/gone.beam".into(),
-            }],
+            removed: vec!["gone".into()],
+            swapped: vec!["m".into()],
             names: vec![("m".into(), "gone".into())],
             builds: vec![("m".into(), [7; 16])],
             in_flight: 1000,

@@ -323,6 +323,33 @@ impl Release {
         Ok(named)
     }
 
+    /// A module of the release's own that asks applications for their modules, and so may find one that none names.
+    ///
+    /// # Errors
+    /// [`ReadModuleError`]: a file cannot be read or has changed.
+    pub fn listing(&self) -> Result<Option<String>, ReadModuleError> {
+        for (name, module) in self
+            .modules
+            .iter()
+            .filter(|(_, module)| module.origin == Origin::Own)
+        {
+            let Ok(beam) = Beam::parse(&self.read_module(name.as_str())?) else {
+                return Err(ReadModuleError::Changed {
+                    path: self.root.join(module.path.as_str()),
+                });
+            };
+            let lists = |import: &crate::beam::Import| match &*import.module {
+                "application" => matches!(&*import.function, "get_key" | "get_all_key"),
+                "Elixir.Application" => import.function == "spec",
+                _ => false,
+            };
+            if beam.imports().iter().any(lists) {
+                return Ok(Some(name.as_str().to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
     /// The code id of what the release adds to OTP and Elixir.
     pub fn code_id(&self) -> CodeId {
         code_id(

@@ -176,7 +176,7 @@ impl Removed {
             .iter()
             .map(|(module, why)| (module, format!("{why}: stays loaded")));
         let deletable = self.deletable.iter().map(|module| {
-            let fate = "nobody was found to need it: to be deleted once the new code is on the disk";
+            let fate = "nobody was found to need it: to be deleted once the node is upgraded";
             (module, fate.to_owned())
         });
         said(stay.chain(deletable).collect())
@@ -202,7 +202,7 @@ impl Removed {
                 ReasonCode::ModuleDeleted,
                 elixir_name(first),
                 format!(
-                    "deleted, with the beam files, since nobody needed what the release no longer has: {}",
+                    "deleted, since nobody needed what the release no longer has: {}",
                     named.join(", ")
                 ),
                 "",
@@ -270,8 +270,13 @@ fn needed(module: &str, input: &PlanInput<'_>) -> Option<String> {
         Some(format!("held by {}", places(&held)))
     } else if input.held.asked && !input.held.whole {
         Some("not every state and table could be looked at".to_owned())
-    } else if !input.policy.persist {
-        Some("its file would stay".to_owned())
+    } else if !input.facts.embedded {
+        Some("the node loads code when it is called".to_owned())
+    } else if let Some(by) = input.listing {
+        let by = elixir_name(by);
+        Some(format!(
+            "{by} asks an application for its modules, which lists it"
+        ))
     } else {
         None
     }

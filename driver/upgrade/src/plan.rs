@@ -148,6 +148,8 @@ pub struct PlanInput<'a> {
     pub held_limit_ms: u64,
     /// Of each removed module that the release's own code still names: one module that does.
     pub named_by: &'a BTreeMap<String, String>,
+    /// A module of the release that asks applications for their modules.
+    pub listing: Option<&'a str>,
     /// Of the functions that the policy wants called, those that are not there.
     pub missing: &'a Calls,
     /// What was sampled.

@@ -578,7 +578,7 @@ fn what_became_of_removed_modules_takes_the_place_of_what_was_planned() {
             ),
             (
                 ReasonCode::ModuleDeleted,
-                "deleted, with the beam files, since nobody needed what the release no longer has: gone"
+                "deleted, since nobody needed what the release no longer has: gone"
             ),
         ]
     );

@@ -28,6 +28,7 @@ struct Case {
     on_disk: BTreeSet<String>,
     held: HeldReport,
     named_by: BTreeMap<String, String>,
+    listing: Option<String>,
     way_back: WayBackReport,
     missing: Calls,
     entry: Option<EntryReport>,
@@ -160,6 +161,7 @@ impl Case {
                 ..HeldReport::default()
             },
             named_by: BTreeMap::new(),
+            listing: None,
             way_back: WayBackReport {
                 sampled: 100,
                 inside: 0,
@@ -240,6 +242,7 @@ impl Case {
             held: &self.held,
             held_limit_ms: 5000,
             named_by: &self.named_by,
+            listing: self.listing.as_deref(),
             missing: &self.missing,
             way_back: &self.way_back,
             entry: self.entry.as_ref(),
@@ -272,16 +275,20 @@ fn a_removed_module_stays_and_is_told_with_who_needs_it() {
         );
         case
     };
-    let changes: [(Change, &str); 10] = [
+    let changes: [(Change, &str); 11] = [
         (|_| {}, "Shop.Gone (nobody was found to need it: to be deleted"),
         (
-            |case| case.policy.persist = false,
-            "Shop.Gone (its file would stay: stays loaded)",
+            |case| case.facts.embedded = false,
+            "Shop.Gone (the node loads code when it is called: stays loaded)",
         ),
         // Code that is swapped is not asked before the swap; what nobody swaps goes on naming it.
         (
             |case| case.held.names.push((CART.into(), "Elixir.Shop.Gone".into())),
             "Shop.Gone (nobody was found to need it: to be deleted",
+        ),
+        (
+            |case| case.listing = Some("Elixir.Shop.Plugins".into()),
+            "Shop.Gone (Shop.Plugins asks an application for its modules, which lists it: stays loaded)",
         ),
         (
             |case| case.held.names.push(("tool".into(), "Elixir.Shop.Gone".into())),

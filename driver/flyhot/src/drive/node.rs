@@ -172,6 +172,7 @@ pub(super) struct Seen {
     pub(super) after: String,
     pub(super) drifted: BTreeSet<String>,
     pub(super) named_by: BTreeMap<String, String>,
+    pub(super) listing: Option<String>,
     pub(super) held: HeldReport,
     pub(super) closer: Closer,
     /// Modules whose rehearsal failed, which is accepted: the window decides about them.
@@ -251,13 +252,8 @@ impl Work<'_> {
         if new_code {
             self.after_hooks_and_gate(&mut outcome, steps).await;
         }
-        let unwritten = |reason: &Reason| reason.code == ReasonCode::NotPersisted;
-        if outcome.outcome == OutcomeKind::Upgraded
-            && self.policy.persist
-            && !outcome.reasons.iter().any(unwritten)
-            && !plan.removed.deletable.is_empty()
-        {
-            self.remove(&seen, &plan, &places, &mut outcome, steps).await;
+        if outcome.outcome == OutcomeKind::Upgraded && !plan.removed.deletable.is_empty() {
+            self.remove(&seen, &plan, &mut outcome, steps).await;
         }
         Ok(outcome)
     }
@@ -281,10 +277,12 @@ impl Work<'_> {
             .await?
             .into_iter()
             .filter(|file| {
-                target
-                    .modules
-                    .get(&file.name)
-                    .is_some_and(|module| module.md5 == file.md5)
+                // One that an embedded node would have loaded was deleted, and does not come back by itself.
+                !(facts.embedded && file.listed)
+                    && target
+                        .modules
+                        .get(&file.name)
+                        .is_some_and(|module| module.md5 == file.md5)
             })
             .map(|file| file.name)
             .collect();
@@ -323,6 +321,7 @@ impl Work<'_> {
             after,
             drifted,
             named_by: BTreeMap::new(),
+            listing: None,
             held: HeldReport::default(),
             closer,
             untried: BTreeSet::new(),
@@ -338,20 +337,25 @@ impl Work<'_> {
             let unread = |name: &String| (name.clone(), "a file that cannot be read".to_owned());
             removed.iter().map(unread).collect()
         });
+        let asked: Vec<String> = removed
+            .iter()
+            .filter(|name| !seen.named_by.contains_key(*name))
+            .cloned()
+            .collect();
+        if !asked.is_empty() {
+            let unread = |_| Some("a file that cannot be read".to_owned());
+            seen.listing = self.request.release.listing().unwrap_or_else(unread);
+        }
         let command = Command::Closures {
             changed: seen.changes.changed.clone(),
-            removed: removed
-                .iter()
-                .filter(|name| !seen.named_by.contains_key(*name))
-                .cloned()
-                .collect(),
             others: seen
                 .facts
                 .modules
                 .keys()
-                .filter(|name| !seen.target.modules.contains_key(*name) && !removed.contains(name))
+                .filter(|name| !seen.target.modules.contains_key(*name) && !asked.contains(name))
                 .cloned()
                 .collect(),
+            removed: asked,
             ask: !self.request.plan_only,
             in_flight: self.policy.in_flight,
             timeout_ms: ms(HELD),
@@ -436,6 +440,7 @@ impl Work<'_> {
             held: &seen.held,
             held_limit_ms: ms(HELD),
             named_by: &seen.named_by,
+            listing: seen.listing.as_deref(),
             missing: &missing,
             way_back: &way_back,
             entry: entry.as_ref(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flyhot_agent::{Command, PersistFile, PrepareModule, RemoveFile, StagedKey};
+use flyhot_agent::{Command, PersistFile, PrepareModule, StagedKey};
 use flyhot_events::{Event, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Verdict};
 use flyhot_upgrade::judge::{self, Judgement};
 use flyhot_upgrade::{
@@ -40,6 +40,13 @@ impl Work<'_> {
         steps: &mut Steps<'_>,
     ) -> Result<Result<(), Reason>, AgentError> {
         let begun = steps.begin(Step::Stage);
+        let staged = self.send(changes).await?;
+        steps.done(begun, *staged.as_ref().unwrap_or(&0), Unit::Bytes);
+        Ok(staged.map(|_| ()))
+    }
+
+    /// How many bytes were handed over.
+    async fn send(&self, changes: &Changes) -> Result<Result<u64, Reason>, AgentError> {
         let mut items = Vec::new();
         for name in changes.swapped() {
             match self.request.release.read_module(name) {
@@ -59,12 +66,7 @@ impl Work<'_> {
             }
         }
         self.agent.stage(&items).await?;
-        steps.done(
-            begun,
-            items.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
-            Unit::Bytes,
-        );
-        Ok(Ok(()))
+        Ok(Ok(items.iter().map(|(_, bytes)| bytes.len() as u64).sum()))
     }
 
     /// Stage, rehearse, drain, prepare, `before` hooks. `Some` ends the upgrade; nothing was touched.
@@ -90,7 +92,8 @@ impl Work<'_> {
             .timed(
                 "draining",
                 &Command::Drain {
-                    modules: plan.changes.changed.clone(),
+                    // An added one has old code where a deletion was cut short.
+                    modules: plan.changes.swapped().cloned().collect(),
                     timeout_ms: ms(options.drain_timeout),
                     kill: options.lingerers == Lingerers::Kill,
                 },
@@ -413,27 +416,10 @@ impl Work<'_> {
         &self,
         seen: &Seen,
         plan: &Plan,
-        places: &Places,
         outcome: &mut NodeOutcome,
         steps: &mut Steps<'_>,
     ) {
         let begun = steps.begin(Step::Remove);
-        let mut homeless = Vec::new();
-        let mut files = Vec::new();
-        for module in &plan.removed.deletable {
-            let file = seen.facts.modules.get(module).map(|loaded| &*loaded.file);
-            match file.and_then(|file| places.persisted(file)) {
-                Some((path, backup)) => files.push(RemoveFile {
-                    module: module.clone(),
-                    path,
-                    backup,
-                }),
-                None => homeless.push((
-                    module.clone(),
-                    "its file is not below the node's release directory".to_owned(),
-                )),
-            }
-        }
         let md5 = |module: &String| seen.facts.modules.get(module).map(|loaded| loaded.md5);
         let names = seen.held.names.clone();
         let builds: BTreeMap<String, [u8; 16]> = names
@@ -442,7 +428,8 @@ impl Work<'_> {
             .filter_map(|(module, _)| Some((module.clone(), md5(module)?)))
             .collect();
         let command = Command::Remove {
-            files,
+            removed: plan.removed.deletable.clone(),
+            swapped: plan.changes.changed.clone(),
             names,
             builds: builds.into_iter().collect(),
             in_flight: self.policy.in_flight,
@@ -452,7 +439,7 @@ impl Work<'_> {
             .agent
             .slow("deleting removed modules", &command, flyhot_agent::removed)
             .await;
-        let mut report = answer.unwrap_or_else(|error| {
+        let report = answer.unwrap_or_else(|error| {
             let why = format!("whether it is deleted is not known: {}", errors::chain(&error));
             let unknown = |module: &String| (module.clone(), why.clone());
             RemoveReport {
@@ -460,7 +447,6 @@ impl Work<'_> {
                 kept: plan.removed.deletable.iter().map(unknown).collect(),
             }
         });
-        report.kept.extend(homeless);
         steps.done(begun, report.deleted.len() as u64, Unit::Modules);
         judge::removed(outcome, plan, &report);
     }
@@ -498,7 +484,8 @@ impl Work<'_> {
         if changes.is_nothing() {
             return Ok(Vec::new());
         }
-        if let Err(reason) = self.stage(&changes, steps).await? {
+        // No step of its own: the node runs the new code, and a signal ends nothing any more.
+        if let Err(reason) = self.send(&changes).await? {
             return Ok(vec![reason]);
         }
         let places = Places::new(&changes, &seen.facts, self.request.release);
