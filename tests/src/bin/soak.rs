@@ -1,4 +1,4 @@
-//! `make soak`: every scenario test with the large counts and fresh seeds, on every OTP, two at a time.
+//! `make soak`: every scenario test with the large counts and fresh seeds, on every OTP, three at a time.
 //!
 //! What passed is kept in target/soak.json and not done again by a later start on the same commit; `--fresh` forgets
 //! it. A unit that fails keeps its output beside that file, and the others go on.
@@ -53,7 +53,7 @@ const NO_SCENARIOS: [&str; 3] = ["fixture", "harness", "tidy"];
 const OTPS: [&str; 3] = ["25", "27", "29"];
 
 /// Units at a time: most of them wait most of the time, and deadlines have to hold on a machine that does something else.
-const LANES: usize = 2;
+const LANES: usize = 3;
 
 /// The longest unit, the zoo's share of 2 000 rounds, takes about a quarter of an hour on two cores; four are one that
 /// hangs.
