@@ -1563,9 +1563,9 @@ in_use([Namer | More], Before, Until, Removed) ->
 %% What could not be put back, or would not come back with a release that has it.
 refused(M) ->
     case {application:get_application(M), running_beam(M), erlang:get_module_info(M, nifs)} of
+        {_, _, [_ | _]} -> <<"it has native code">>;
         {undefined, _, _} -> <<"no application lists it, so that nothing would load it again">>;
         {_, error, _} -> <<"its code on the disk is another one">>;
-        {_, _, [_ | _]} -> <<"it has native code">>;
         {_, {ok, Bin}, []} ->
             case erlang:prepare_loading(M, plain(Bin)) of
                 {error, Why} -> text(Why);

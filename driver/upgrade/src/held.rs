@@ -270,6 +270,8 @@ fn needed(module: &str, input: &PlanInput<'_>) -> Option<String> {
         Some(format!("held by {}", places(&held)))
     } else if input.held.asked && !input.held.whole {
         Some("not every state and table could be looked at".to_owned())
+    } else if module.contains(['\'', '\\']) || module.contains(char::is_control) {
+        Some("nobody can say how a stack would show its name".to_owned())
     } else if !input.facts.embedded {
         Some("the node loads code when it is called".to_owned())
     } else if let Some(by) = input.listing {
