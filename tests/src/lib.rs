@@ -53,4 +53,4 @@ pub use shapes::{Comers, Line, Shapes, Visit};
 pub use shop::{Cart, Shop, ShopBuilder};
 pub use traffic::{Sample, Tally, Traffic, TrafficBuilder};
 pub use variant::Variant;
-pub use wait::wait_until;
+pub use wait::{wait_or_tell, wait_until};

@@ -10,7 +10,22 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// # Panics
 /// After `limit`, with `what` in the message.
 pub fn wait_until(what: &str, limit: Duration, condition: impl FnMut() -> bool) {
-    assert!(holds_within(limit, condition), "waited {limit:?} in vain: {what}");
+    wait_or_tell(what, limit, condition, String::new);
+}
+
+/// The same, with evidence in the message that is looked for when it did not come to hold.
+///
+/// # Panics
+/// After `limit`, with `what` and the evidence in the message.
+pub fn wait_or_tell(
+    what: &str,
+    limit: Duration,
+    condition: impl FnMut() -> bool,
+    evidence: impl FnOnce() -> String,
+) {
+    if !holds_within(limit, condition) {
+        panic!("waited {limit:?} in vain: {what} {}", evidence());
+    }
 }
 
 /// Whether `condition` came to hold within `limit`.

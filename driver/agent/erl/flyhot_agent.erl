@@ -1140,18 +1140,17 @@ funs_of(State, Removed) -> in_process(self(), [State | get()], Removed).
 
 %% {TermsLeft, Hits}. What waits in its queue counts for removed modules alone: a message is for the code of after.
 in_process(P, Term, Removed) ->
-    {Left, Hits} = search(Term, Removed, {?PROCESS_TERMS, #{}}),
-    case map_size(Removed) > 0 andalso process_info(P, message_queue_len) of
-        {_, N} when N > ?QUEUE -> {0, maps:keys(Hits)};
-        {_, N} when N > 0 ->
-            case process_info(P, messages) of
-                {messages, Waiting} ->
-                    {Left1, Hits1} = search(Waiting, Removed, {Left, Hits}),
-                    {Left1, maps:keys(Hits1)};
-                undefined -> {Left, maps:keys(Hits)}
-            end;
-        _ -> {Left, maps:keys(Hits)}
-    end.
+    Acc = search(Term, Removed, {?PROCESS_TERMS, #{}}),
+    {Left, Hits} = case map_size(Removed) > 0 andalso process_info(P, message_queue_len) of
+                       {_, N} when N > ?QUEUE -> {0, element(2, Acc)};
+                       {_, N} when N > 0 ->
+                           case process_info(P, messages) of
+                               {messages, Waiting} -> search(Waiting, Removed, Acc);
+                               undefined -> Acc
+                           end;
+                       _ -> Acc
+                   end,
+    {Left, maps:keys(Hits)}.
 
 %% {TermsLeft, #{{removed, Module, FunName | none} | {fun, Module, FunName, Build} => []}}; Removed: #{Module => []}. Which
 %% builds are looked for is left out: what is sent to every process of a node has to be small.
@@ -1281,13 +1280,14 @@ way_back(Ids, Mods, S) ->
     %% Whoever serves a request is among the youngest, and these come last.
     Others = [P || P <- processes(), not is_map_key(P, Affected), P =/= self()],
     Sample = lists:nthtail(max(0, length(Others) - ?SAMPLE), Others),
-    Inside = length([P || P <- Sample, executes(P, Set)]),
+    Inside = length([P || P <- Sample, executed(P, Set) =/= []]),
     #{sampled => length(Sample), inside => Inside, purge_us => 0}.
 
-executes(P, Set) ->
+%% Those of Set that its stack shows.
+executed(P, Set) ->
     case process_info(P, current_stacktrace) of
-        {_, St} -> lists:any(fun({M, _, _, _}) -> is_map_key(M, Set) end, St);
-        undefined -> false
+        {_, St} -> lists:usort([M || {M, _, _, _} <- St, is_map_key(M, Set)]);
+        undefined -> []
     end.
 
 knock(Ids, Ms, Limit, S) ->
@@ -1469,7 +1469,7 @@ resume_mfa({thousand_island, Pid}) -> {'Elixir.ThousandIsland', resume, [Pid]}.
 %% Persist
 %% ---------------------------------------------------------------------------------------------------------------
 
-%% [{Path, Backup | none, Key}]: every temporary file first, so that a full disk leaves all as it was, then renamed in
+%% [{Path, Backup, Key}]: every temporary file first, so that a full disk leaves all as it was, then renamed in
 %% this order; the file that was there first goes to Backup, once.
 persist(Files, S) ->
     Tried = [{F, prepare_file(F, maps:get(Key, S#s.staged))} || {_, _, Key} = F <- Files],
@@ -1496,7 +1496,6 @@ prepare_file({Path, Backup, _} = File, Bin) ->
 tried(Fun) ->
     try Fun() catch error:{badmatch, {error, Why}} -> {error, Why} end.
 
-keep(_, none) -> ok;
 keep(Path, Backup) ->
     case filelib:is_regular(Backup) orelse not filelib:is_regular(Path) of
         true -> ok;
@@ -1540,7 +1539,8 @@ remove(Removed, Swapped, Names, Builds, Limit, Ms, S0) ->
                                  || M <- Of(Namer)] end,
     Outdated = lists:append([Before(N, Place) || {What, N, _, Place} <- maps:keys(H2), What =:= running andalso lists:keymember(N, 1, Builds)
                                                                                    orelse What =:= old andalso lists:keymember(N, 1, Older)]),
-    Refused = [{M, Why} || M <- Removed, Why <- [refused(M)], Why =/= ok],
+    Tried = [{M, to_put_back(M)} || M <- Removed],
+    Refused = [{M, Why} || {M, {no, Why}} <- Tried],
     Kept = with_named(maps:from_list(Refused ++ Unseen ++ Outdated ++ Holds ++ Runs), Names),
     Used = case [M || M <- Removed, not is_map_key(M, Kept)] of
                [] -> [];
@@ -1548,9 +1548,10 @@ remove(Removed, Swapped, Names, Builds, Limit, Ms, S0) ->
            end,
     process_flag(priority, Low),
     Kept1 = with_named(maps:merge(maps:from_list(Used), Kept), Names),
-    case delete([M || M <- Removed, not is_map_key(M, Kept1)]) of
-        {ok, Deleted} -> #{deleted => Deleted, kept => maps:to_list(Kept1)};
-        {back, Why, Ms1} -> #{deleted => [], kept => maps:to_list(Kept1) ++ [{M, Why} || M <- Ms1]}
+    Go = [{M, Prepared} || {M, {ok, Prepared}} <- Tried, not is_map_key(M, Kept1)],
+    case delete(Go) of
+        ok -> #{deleted => [M || {M, _} <- Go], kept => maps:to_list(Kept1)};
+        {back, Why} -> #{deleted => [], kept => maps:to_list(Kept1) ++ [{M, Why} || {M, _} <- Go]}
     end.
 
 in_use([], _, _, _) -> [];
@@ -1560,23 +1561,20 @@ in_use([Namer | More], Before, Until, Removed) ->
         false -> lists:append([Before(Namer, element(1, ref(P))) || P <- take(users(Namer), 1)]) ++ in_use(More, Before, Until, Removed)
     end.
 
-%% What could not be put back, or would not come back with a release that has it.
-refused(M) ->
+%% {ok, Prepared}, or {no, Why} for what could not be put back, or would not come back with a release that has it.
+to_put_back(M) ->
     case {application:get_application(M), running_beam(M), erlang:get_module_info(M, nifs)} of
-        {_, _, [_ | _]} -> <<"it has native code">>;
-        {undefined, _, _} -> <<"no application lists it, so that nothing would load it again">>;
-        {_, error, _} -> <<"its code on the disk is another one">>;
+        {_, _, [_ | _]} -> {no, <<"it has native code">>};
+        {undefined, _, _} -> {no, <<"no application lists it, so that nothing would load it again">>};
+        {_, error, _} -> {no, <<"its code on the disk is another one">>};
         {_, {ok, Bin}, []} ->
             case erlang:prepare_loading(M, plain(Bin)) of
-                {error, Why} -> text(Why);
+                {error, Why} -> {no, text(Why)};
                 Prepared ->
-                    case erlang:has_prepared_code_on_load(Prepared) of
-                        true -> <<"it has an on_load function">>;
-                        false ->
-                            case erlang:check_old_code(M) andalso not code:soft_purge(M) of
-                                true -> <<"its own version before is still in use">>;
-                                false -> ok
-                            end
+                    case {erlang:has_prepared_code_on_load(Prepared), erlang:check_old_code(M) andalso not code:soft_purge(M)} of
+                        {true, _} -> {no, <<"it has an on_load function">>};
+                        {false, true} -> {no, <<"its own version before is still in use">>};
+                        {false, false} -> {ok, Prepared}
                     end
             end
     end.
@@ -1596,18 +1594,18 @@ unreadable(Kinds) ->
         is_pid(P), not is_map_key(P, Own)].
 
 %% All, or none: nobody who is inside one of them is left without the others.
-delete(Mods) ->
-    Prepared = [erlang:prepare_loading(M, plain(Bin)) || M <- Mods, {ok, Bin} <- [running_beam(M)]],
+delete(Go) ->
+    Mods = [M || {M, _} <- Go],
     ?AT(deleting),
     [true = erlang:delete_module(M) || M <- Mods],
     ?AT(deleted),
     case [{M, P} || M <- Mods, P <- users(M)] of
         [] ->
             [begin code:soft_purge(M), code:delete(M) end || M <- Mods],
-            {ok, Mods};
+            ok;
         [{M, P} | _] ->
-            ok = erlang:finish_loading(Prepared),
-            {back, bin(io_lib:format("~ts came into ~ts meanwhile", [element(1, ref(P)), M])), Mods}
+            ok = erlang:finish_loading([Prepared || {_, Prepared} <- Go]),
+            {back, bin(io_lib:format("~ts came into ~ts meanwhile", [element(1, ref(P)), M]))}
     end.
 
 %% ---------------------------------------------------------------------------------------------------------------
@@ -2333,11 +2331,7 @@ left(Set, Frozen, Deadline, Pause) ->
             end
     end.
 
-in_old_code(P, Set) ->
-    case process_info(P, current_stacktrace) of
-        {_, St} -> lists:any(fun(M) -> uses(P, M) end, lists:usort([M || {M, _, _, _} <- St, is_map_key(M, Set)]));
-        undefined -> false
-    end.
+in_old_code(P, Set) -> lists:any(fun(M) -> uses(P, M) end, executed(P, Set)).
 
 purged(Mods, Deadline, Pause) ->
     case purge_within(Mods, Deadline) of

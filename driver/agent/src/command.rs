@@ -73,8 +73,8 @@ pub struct PrepareModule {
 pub struct PersistFile {
     /// Absolute path on the node.
     pub path: String,
-    /// Where the file that is there now is kept; `None` to not keep it.
-    pub backup: Option<String>,
+    /// Where the file that is there now is kept.
+    pub backup: String,
     /// What is written.
     pub content: StagedKey,
 }
@@ -317,11 +317,11 @@ impl Command<'_> {
             Command::Persist(files) => tuple([
                 atom("persist"),
                 list(files.iter().map(|file| {
-                    let backup = file
-                        .backup
-                        .as_ref()
-                        .map_or_else(|| atom("none"), |path| binary(path.as_bytes()));
-                    tuple([binary(file.path.as_bytes()), backup, file.content.term()])
+                    tuple([
+                        binary(file.path.as_bytes()),
+                        binary(file.backup.as_bytes()),
+                        file.content.term(),
+                    ])
                 })),
             ]),
         }

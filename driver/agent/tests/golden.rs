@@ -207,7 +207,7 @@ fn commands_have_the_bytes_the_agent_knows() {
         "persist",
         &Command::Persist(vec![PersistFile {
             path: "/a/m.beam".into(),
-            backup: Some("/a/base/m.beam".into()),
+            backup: "/a/base/m.beam".into(),
             content: StagedKey::Beam("m".into()),
         }])
         .term(),

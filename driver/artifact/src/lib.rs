@@ -24,5 +24,5 @@ pub use code_id::{CodeId, CodeIdError, code_id};
 pub use facts::{Behaviour, Export, ExportError, ModuleFacts};
 pub use manifest::{FORMAT, FileDigest, Format, Manifest, ManifestError, Module, Toolchain};
 pub use name::{ModuleName, ModuleNameError, ReleasePath, ReleasePathError};
-pub use release::{ReadModuleError, ReadReleaseError, Release};
+pub use release::{Naming, ReadModuleError, ReadReleaseError, Release};
 pub use text::TermError;

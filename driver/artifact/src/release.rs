@@ -20,11 +20,28 @@ use md5::{Digest as _, Md5};
 
 use crate::{
     application::{App, Origin, Rel, Resource, ResourceError, StartType, is_plain},
-    beam::{Beam, BeamError},
+    beam::{Beam, BeamError, Import},
     code_id::{CodeId, code_id},
     manifest::{FileDigest, Format, Manifest, Module, Toolchain},
     name::{ModuleName, ReleasePath},
 };
+
+/// Who in a release may call some modules.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// Of each that is named: one module that does.
+    pub by: BTreeMap<String, String>,
+    /// A module that asks applications for their modules, and so may find one that none names.
+    pub listing: Option<String>,
+}
+
+fn lists_modules(import: &Import) -> bool {
+    match &*import.module {
+        "application" => matches!(&*import.function, "get_key" | "get_all_key"),
+        "Elixir.Application" => import.function == "spec",
+        _ => false,
+    }
+}
 
 /// The most bytes a file of Erlang terms or a configuration may have. The longest `.app` of OTP and Elixir has
 /// 30 kB; one with a hundred thousand modules would have 5 MB.
@@ -295,12 +312,12 @@ impl Release {
         Ok(bytes)
     }
 
-    /// Of each of these modules that the release's own code names: one module that does.
+    /// Which of these modules the release's own code may call; nothing is read where there are none.
     ///
     /// # Errors
     /// [`ReadModuleError`]: a file cannot be read or has changed.
-    pub fn naming(&self, modules: &[String]) -> Result<BTreeMap<String, String>, ReadModuleError> {
-        let mut named = BTreeMap::new();
+    pub fn naming(&self, modules: &[String]) -> Result<Naming, ReadModuleError> {
+        let mut naming = Naming::default();
         let own = self
             .modules
             .iter()
@@ -314,40 +331,17 @@ impl Release {
             };
             for looked_for in modules {
                 if beam.names(looked_for).unwrap_or(true) {
-                    named
+                    naming
+                        .by
                         .entry(looked_for.clone())
                         .or_insert_with(|| name.as_str().to_owned());
                 }
             }
-        }
-        Ok(named)
-    }
-
-    /// A module of the release's own that asks applications for their modules, and so may find one that none names.
-    ///
-    /// # Errors
-    /// [`ReadModuleError`]: a file cannot be read or has changed.
-    pub fn listing(&self) -> Result<Option<String>, ReadModuleError> {
-        for (name, module) in self
-            .modules
-            .iter()
-            .filter(|(_, module)| module.origin == Origin::Own)
-        {
-            let Ok(beam) = Beam::parse(&self.read_module(name.as_str())?) else {
-                return Err(ReadModuleError::Changed {
-                    path: self.root.join(module.path.as_str()),
-                });
-            };
-            let lists = |import: &crate::beam::Import| match &*import.module {
-                "application" => matches!(&*import.function, "get_key" | "get_all_key"),
-                "Elixir.Application" => import.function == "spec",
-                _ => false,
-            };
-            if beam.imports().iter().any(lists) {
-                return Ok(Some(name.as_str().to_owned()));
+            if naming.listing.is_none() && beam.imports().iter().any(lists_modules) {
+                naming.listing = Some(name.as_str().to_owned());
             }
         }
-        Ok(None)
+        Ok(naming)
     }
 
     /// The code id of what the release adds to OTP and Elixir.

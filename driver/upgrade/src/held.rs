@@ -171,26 +171,17 @@ impl Removed {
     }
 
     pub(crate) fn reason(&self) -> Option<Reason> {
-        let stay = self
-            .stay
-            .iter()
-            .map(|(module, why)| (module, format!("{why}: stays loaded")));
         let deletable = self.deletable.iter().map(|module| {
             let fate = "nobody was found to need it: to be deleted once the node is upgraded";
             (module, fate.to_owned())
         });
-        said(stay.chain(deletable).collect())
+        said(self.stay.iter().map(stays).chain(deletable).collect())
     }
 
     /// Of modules that were looked at once more, after the swap.
     pub(crate) fn reasons_after(&self, report: &RemoveReport) -> Vec<Reason> {
-        let stay = self.stay.iter().chain(&report.kept);
-        let mut reasons: Vec<Reason> = said(
-            stay.map(|(module, why)| (module, format!("{why}: stays loaded")))
-                .collect(),
-        )
-        .into_iter()
-        .collect();
+        let stay = self.stay.iter().chain(&report.kept).map(stays);
+        let mut reasons: Vec<Reason> = said(stay.collect()).into_iter().collect();
         if let Some(first) = report.deleted.first() {
             let named: Vec<String> = report
                 .deleted
@@ -210,6 +201,10 @@ impl Removed {
         }
         reasons
     }
+}
+
+fn stays((module, why): &(String, String)) -> (&String, String) {
+    (module, format!("{why}: stays loaded"))
 }
 
 fn said(fates: Vec<(&String, String)>) -> Option<Reason> {

@@ -1,9 +1,10 @@
 //! The steps of design §5, in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flyhot_agent::{AnswerError, Command, DiskModule};
+use flyhot_artifact::Naming;
 use flyhot_events::{
     CodeIds, ErrorKind, Event, NodeCensus, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Verdict,
 };
@@ -171,8 +172,7 @@ pub(super) struct Seen {
     pub(super) before: String,
     pub(super) after: String,
     pub(super) drifted: BTreeSet<String>,
-    pub(super) named_by: BTreeMap<String, String>,
-    pub(super) listing: Option<String>,
+    pub(super) naming: Naming,
     pub(super) held: HeldReport,
     pub(super) closer: Closer,
     /// Modules whose rehearsal failed, which is accepted: the window decides about them.
@@ -320,8 +320,7 @@ impl Work<'_> {
             before,
             after,
             drifted,
-            named_by: BTreeMap::new(),
-            listing: None,
+            naming: Naming::default(),
             held: HeldReport::default(),
             closer,
             untried: BTreeSet::new(),
@@ -333,19 +332,18 @@ impl Work<'_> {
         let begun = steps.begin(Step::Closures);
         let removed = &seen.changes.removed;
         // A file that cannot be read any more ends the upgrade where it is staged.
-        seen.named_by = self.request.release.naming(removed).unwrap_or_else(|_| {
+        seen.naming = self.request.release.naming(removed).unwrap_or_else(|_| {
             let unread = |name: &String| (name.clone(), "a file that cannot be read".to_owned());
-            removed.iter().map(unread).collect()
+            Naming {
+                by: removed.iter().map(unread).collect(),
+                listing: None,
+            }
         });
         let asked: Vec<String> = removed
             .iter()
-            .filter(|name| !seen.named_by.contains_key(*name))
+            .filter(|name| !seen.naming.by.contains_key(*name))
             .cloned()
             .collect();
-        if !asked.is_empty() {
-            let unread = |_| Some("a file that cannot be read".to_owned());
-            seen.listing = self.request.release.listing().unwrap_or_else(unread);
-        }
         let command = Command::Closures {
             changed: seen.changes.changed.clone(),
             others: seen
@@ -439,8 +437,8 @@ impl Work<'_> {
             drifted: &seen.drifted,
             held: &seen.held,
             held_limit_ms: ms(HELD),
-            named_by: &seen.named_by,
-            listing: seen.listing.as_deref(),
+            named_by: &seen.naming.by,
+            listing: seen.naming.listing.as_deref(),
             missing: &missing,
             way_back: &way_back,
             entry: entry.as_ref(),

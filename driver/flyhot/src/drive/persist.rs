@@ -66,7 +66,7 @@ impl Places {
                 |module| match self.files.get(module).and_then(|file| self.persisted(file)) {
                     Some((path, backup)) => Some(PersistFile {
                         path,
-                        backup: Some(backup),
+                        backup,
                         content: StagedKey::Beam(module.clone()),
                     }),
                     None => {

@@ -40,9 +40,10 @@ impl Work<'_> {
         steps: &mut Steps<'_>,
     ) -> Result<Result<(), Reason>, AgentError> {
         let begun = steps.begin(Step::Stage);
-        let staged = self.send(changes).await?;
-        steps.done(begun, *staged.as_ref().unwrap_or(&0), Unit::Bytes);
-        Ok(staged.map(|_| ()))
+        Ok(self
+            .send(changes)
+            .await?
+            .map(|bytes| steps.done(begun, bytes, Unit::Bytes)))
     }
 
     /// How many bytes were handed over.
