@@ -50,7 +50,7 @@ pub use release::{Release, ShopBuild};
 pub use rounds::{Random, rounds};
 pub use scratch::{Scratch, workspace};
 pub use shapes::{Comers, Line, Shapes, Visit};
-pub use shop::{Cart, Shop, ShopBuilder};
+pub use shop::{Cart, Inside, Shop, ShopBuilder};
 pub use traffic::{Sample, Tally, Traffic, TrafficBuilder};
 pub use variant::Variant;
 pub use wait::{wait_or_tell, wait_until};

@@ -1,6 +1,9 @@
 //! A running shop: the fixture release with its HTTP endpoint, carts and pool.
 
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::node::{Node, NodeBuilder};
@@ -9,7 +12,7 @@ use crate::release::{Release, build_erlang};
 use crate::traffic::TrafficBuilder;
 use crate::wait::wait_until;
 
-/// A process is suspended at once, whatever a loaded machine makes of that.
+/// A process is suspended, a request is inside at once, whatever a loaded machine makes of that.
 const HELD: Duration = Duration::from_secs(20);
 
 /// How a shop is to be started.
@@ -147,6 +150,24 @@ impl Shop {
         );
     }
 
+    /// Requests of `count` clients that stay inside `Shop.Hold`, a module every version changes, until
+    /// [`Inside::leave`].
+    pub fn inside(&self, count: usize) -> Inside<'_> {
+        let requests = (0..count)
+            .map(|_| {
+                let port = self.port;
+                std::thread::spawn(move || ask(port, "/hold"))
+            })
+            .collect();
+        wait_until("the requests are inside a changed module", HELD, || {
+            self.probe().eval(
+                "length([P || P <- processes(), {_, Stack} <- [process_info(P, current_stacktrace)],
+                              lists:keymember('Elixir.Shop.Hold', 1, Stack)]).",
+            ) == count.to_string()
+        });
+        Inside { shop: self, requests }
+    }
+
     /// Every cart by `sys:get_state/1`, ordered by number.
     pub fn carts(&self) -> Vec<Cart> {
         let carts = self.probe().json(
@@ -199,6 +220,45 @@ impl Shop {
             .map(|worker| worker.as_str().expect("a text").to_owned())
             .collect()
     }
+}
+
+/// What [`Shop::inside`] began.
+#[derive(Debug)]
+pub struct Inside<'a> {
+    shop: &'a Shop,
+    requests: Vec<JoinHandle<io::Result<String>>>,
+}
+
+impl Inside<'_> {
+    /// Lets every request leave and be answered.
+    ///
+    /// # Panics
+    /// When one was not answered with 200.
+    pub fn leave(self) {
+        self.shop.probe().eval("application:set_env(shop, let_go, true).");
+        for request in self.requests {
+            let answer = request.join().expect("the client did not panic");
+            assert!(
+                answer
+                    .as_ref()
+                    .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")),
+                "a held request failed: {answer:?}"
+            );
+        }
+    }
+}
+
+fn ask(port: u16, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n"
+    )?;
+    // The shop keeps a connection open until its client is done.
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 impl Deref for Shop {

@@ -31,11 +31,15 @@ pub fn wait_or_tell(
 /// Whether `condition` came to hold within `limit`.
 pub(crate) fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
-    while !condition() {
-        if begun.elapsed() > limit {
+    loop {
+        // Taken before the look: a machine that stood still meanwhile gets one more.
+        let last = begun.elapsed() > limit;
+        if condition() {
+            return true;
+        }
+        if last {
             return false;
         }
         std::thread::sleep(PAUSE);
     }
-    true
 }

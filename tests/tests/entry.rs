@@ -246,7 +246,7 @@ fn a_driver_that_stands_still_keeps_no_entry_shut() {
     let (shapes, _, v2) = start();
     // Somebody inside, so that the driver looks and looks.
     let mut inside = Line::open(shapes.ranch).unwrap();
-    inside.ask("/hold/25000").unwrap();
+    inside.ask("/hold").unwrap();
     let mut running = upgrade(&shapes, &v2).spawn();
     running.wait_for_step("entry");
     wait_until("the entry is shut", SETTLED, || {
@@ -256,9 +256,15 @@ fn a_driver_that_stands_still_keeps_no_entry_shut() {
     flyhot_tests::signal("STOP", &os);
     shapes.opens();
     flyhot_tests::signal("CONT", &os);
+    let_go(&shapes);
     let run = running.wait();
     run.expect("upgraded", 0);
     all_is_well(&shapes, &run.to_string());
+}
+
+/// Whoever asked for `/hold` leaves.
+fn let_go(shapes: &Shapes) {
+    shapes.probe().eval("application:set_env(shop, leave, true).");
 }
 
 fn hang(shapes: &Shapes, what: &str) {
@@ -352,12 +358,13 @@ fn an_exact_way_back_on_a_node_that_serves() {
 fn who_does_not_leave_in_time_refuses_it() {
     let (shapes, _, v2) = start();
     let mut inside = Line::open(shapes.ranch).unwrap();
-    inside.ask("/hold/10000").unwrap();
+    inside.ask("/hold").unwrap();
     let run = upgrade(&shapes, &v2)
         .args(["--require-way-back", "--drain-timeout", "500ms"])
         .run();
     run.expect("refused", 10);
     assert!(run.reason_codes().contains(&"way_back_required"), "{run}");
+    let_go(&shapes);
     all_is_well(&shapes, &run.to_string());
     assert_eq!(inside.answer().unwrap(), "v1");
 }

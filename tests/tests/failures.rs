@@ -8,9 +8,6 @@
 )]
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, model, wait_until};
@@ -82,47 +79,6 @@ fn clean(shop: &Shop, run: &Run) {
     assert_eq!(count("affected"), sum, "{run}");
 }
 
-/// Requests that stay inside `Shop.Hold` until [`Held::answers`]: far longer than a window and a revert.
-struct Held(Vec<JoinHandle<String>>);
-
-impl Held {
-    fn new(shop: &Shop) -> Self {
-        let port = shop.port();
-        let held = (0..4)
-            .map(|_| {
-                std::thread::spawn(move || {
-                    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-                    stream
-                        .write_all(b"GET /hold/10000 HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")
-                        .unwrap();
-                    // The shop keeps a connection open until its client is done.
-                    stream.shutdown(Shutdown::Write).unwrap();
-                    let mut answer = String::new();
-                    stream.read_to_string(&mut answer).unwrap();
-                    answer
-                })
-            })
-            .collect();
-        wait_until("four requests are held in a changed module", SOON, || {
-            shop.probe().eval(
-                "length([P || P <- processes(), {_, St} <- [process_info(P, current_stacktrace)],
-                              lists:keymember('Elixir.Shop.Hold', 1, St)]).",
-            ) == "4"
-        });
-        Self(held)
-    }
-
-    fn answers(self) {
-        for request in self.0 {
-            let answer = request.join().unwrap();
-            assert!(
-                answer.starts_with("HTTP/1.1 200"),
-                "a held request failed: {answer}"
-            );
-        }
-    }
-}
-
 /// With requests held inside changed modules there is no way back: exactly the failed process restarts.
 fn degraded_by(failures: &[&str]) {
     let (v1, v2) = (
@@ -134,7 +90,7 @@ fn degraded_by(failures: &[&str]) {
         let before = look(&shop);
         // Built before anything is held: it takes seconds.
         let bad = release(&v2, failure);
-        let held = Held::new(&shop);
+        let inside = shop.inside(4);
         let run = Flyhot::upgrade(&shop, &bad)
             .args(["--no-rehearsal", "--revert-budget", "1s"])
             .run();
@@ -170,7 +126,7 @@ fn degraded_by(failures: &[&str]) {
             "{failure}: {run}"
         );
         clean(&shop, &run);
-        held.answers();
+        inside.leave();
     }
 }
 
@@ -208,7 +164,7 @@ fn more_failures_than_their_supervisors_restart_cost_only_themselves() {
          end} || S <- [shop_pool, 'Elixir.Shop.CartSupervisor']].";
     let before = shop.probe().eval(supervisors);
     let (pids, carts) = (shop.pool_pids(), shop.carts());
-    let held = Held::new(&shop);
+    let inside = shop.inside(4);
     let run = Flyhot::upgrade(&shop, &bad)
         .args(["--no-rehearsal", "--revert-budget", "1s"])
         .run();
@@ -229,7 +185,7 @@ fn more_failures_than_their_supervisors_restart_cost_only_themselves() {
     // They count again as they did: what they restarted here is not among it.
     assert_eq!(shop.probe().eval(supervisors), before, "{run}");
     clean(&shop, &run);
-    held.answers();
+    inside.leave();
 }
 
 /// A process that stays inside a changed module for good: there is no way back.
