@@ -575,6 +575,34 @@ fn a_removed_module_that_nobody_needs_is_deleted_and_comes_back_with_its_release
     assert_eq!(booted.carts().len(), 10);
 }
 
+/// Whoever held it left since, and nothing else is to be done.
+#[test]
+fn a_removed_module_is_deleted_where_nothing_else_is_to_be_done() {
+    let [v1, v2] = ["v1", "v2"].map(|code| Release::shop(Otp::under_test(), code));
+    let shop = Shop::of(&v2).carts(10).pool(10).start();
+    shop.probe()
+        .eval("persistent_term:put(callback, {'Elixir.Shop.Discount', off}).");
+    for outcome in ["upgraded", "nothing_to_do"] {
+        let run = Flyhot::upgrade(&shop, &v1).run();
+        run.expect(outcome, 0);
+        assert!(
+            one(&run, "module_removed").contains("persistent term callback"),
+            "{run}"
+        );
+    }
+    shop.probe().eval("persistent_term:erase(callback).");
+    Flyhot::plan(&shop, &v1).run().expect("nothing_to_do", 0);
+    assert_eq!(discount(&shop), "{true,true,false}");
+    wait_until("nobody is found to need it", SOON, || {
+        let run = Flyhot::upgrade(&shop, &v1).run();
+        run.expect("nothing_to_do", 0);
+        clean(&shop, &run);
+        let deleted = !sentences(&run, "module_deleted").is_empty();
+        assert_eq!(deleted, discount(&shop) == "{gone,false,false}", "{run}");
+        deleted
+    });
+}
+
 /// Code that was just replaced and names it, and code that an earlier upgrade replaced, which may name anything.
 #[test]
 fn a_removed_module_stays_while_somebody_runs_code_of_before() {

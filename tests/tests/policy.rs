@@ -602,4 +602,12 @@ fn a_function_that_is_not_there_refuses_the_plan_and_nothing_is_called() {
     assert_eq!((called(&shop).as_str(), shop.probe().md5s()), ("[]", before));
     // A module that comes with the release may hold an after hook.
     upgrade(&shop, &later, "[hooks]\nafter = [\"shop_later:up\"]\n").expect("upgraded", 0);
+    // Nor is one waited for that is not there where nothing else is to be done.
+    let run = upgrade(&shop, &later, "[gate]\ncall = \"shop_hooks:ready\"\n");
+    run.expect("refused", 10);
+    assert_eq!(
+        reason(&run, "call_missing")["subject"],
+        "shop_hooks:ready/0",
+        "{run}"
+    );
 }

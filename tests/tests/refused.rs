@@ -186,6 +186,52 @@ fn an_application_that_is_new_is_cold() {
     untouched(&shop, &before, &run);
 }
 
+/// Every beam is the node's, and what lies beside the beams is judged all the same.
+#[test]
+fn a_release_of_the_same_code_is_judged_by_the_rest_of_it() {
+    let v1 = Release::shop(Otp::under_test(), "v1");
+    let shop = small(&v1);
+    let before = look(&shop);
+    let by = |command: &str, release: &Path, more: &[&str]| {
+        Flyhot::new([command, "--output", "json", "--node", shop.name(), "--release"])
+            .args([release.to_str().unwrap()])
+            .args(more.iter().copied())
+            .of(&shop)
+            .run()
+    };
+    let verdict = |run: &Run| run.events_named("plan").next().unwrap().json["verdict"].clone();
+
+    let scratch = Scratch::new("same-code");
+    let (more, configured) = (scratch.path().join("more"), scratch.path().join("configured"));
+    for directory in [&more, &configured] {
+        fs::create_dir(directory).unwrap();
+    }
+    with_application(&v1, &more);
+    for command in ["plan", "upgrade"] {
+        let run = by(command, &more, &[]);
+        run.expect("refused", 10);
+        assert_eq!(verdict(&run), "cold", "{run}");
+        assert_eq!(run.reason_codes(), ["application_added"], "{run}");
+        let run = by(command, &more, &["--accept", "application_added"]);
+        run.expect("nothing_to_do", 0);
+        assert_eq!(verdict(&run), "hot_with_warnings", "{run}");
+        assert_eq!(reason(&run, "application_added")["severity"], "warning", "{run}");
+    }
+    copy(&v1, &configured);
+    let file = configured.join("releases").join(v1.version()).join("sys.config");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}%% changed\n")).unwrap();
+    let run = by("upgrade", &configured, &[]);
+    run.expect("nothing_to_do", 0);
+    assert_eq!(run.reason_codes(), ["configuration_changed"], "{run}");
+    untouched(&shop, &before, &run);
+
+    let run = by("upgrade", v1.directory(), &[]);
+    run.expect("nothing_to_do", 0);
+    assert_eq!(verdict(&run), "hot", "{run}");
+    assert_eq!(run.reason_codes(), NONE, "{run}");
+}
+
 /// The md5 of every beam that is kept below `directory`, in whatever folders, by module.
 fn kept(shop: &Shop, directory: &Path) -> BTreeMap<String, String> {
     let found = shop.probe().json(&format!(

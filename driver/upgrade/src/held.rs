@@ -172,7 +172,7 @@ impl Removed {
 
     pub(crate) fn reason(&self) -> Option<Reason> {
         let deletable = self.deletable.iter().map(|module| {
-            let fate = "nobody was found to need it: to be deleted once the node is upgraded";
+            let fate = "nobody was found to need it: to be deleted once the node runs the release";
             (module, fate.to_owned())
         });
         said(self.stay.iter().map(stays).chain(deletable).collect())

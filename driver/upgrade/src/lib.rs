@@ -19,9 +19,7 @@ pub use flyhot_events::{PhaseTimes, WayBack};
 pub use census::{Behaviour, Census, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
 pub use entry::{EntryReport, StillPaused};
 pub use held::{Held, HeldCode, HeldReport, Removed};
-pub use plan::{
-    Changes, KindPlan, Plan, PlanInput, accept, changes, elixir_name, left_behind, plan, verdict,
-};
+pub use plan::{Changes, KindPlan, Plan, PlanInput, accept, changes, elixir_name, plan, verdict};
 pub use report::{
     AbandonCause, DrainReport, Ended, Fault, KnockReport, Lingerer, PersistReport, PrepareReport,
     RehearsalReport, RemoveReport, Straggler, Unrendered, WayBackReport, WindowEnd, WindowReport,

@@ -4,8 +4,6 @@ mod closer;
 mod predict;
 mod wishes;
 
-pub use closer::left_behind;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use flyhot_events::{
@@ -174,7 +172,9 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     toolchain(input, &mut reasons);
     applications(input, &mut reasons);
     modules(input, &mut reasons);
-    held::closures(input.held, input.held_limit_ms, &mut reasons);
+    if !input.changes.is_nothing() {
+        held::closures(input.held, input.held_limit_ms, &mut reasons);
+    }
     let removed = Removed::new(input);
     reasons.extend(removed.reason());
     processes(&kinds, input, &mut reasons);
@@ -448,6 +448,9 @@ fn modules(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             "Deploy it cold where the change matters.",
         ));
     }
+    if input.changes.is_nothing() {
+        return;
+    }
     if !input.policy.persist {
         reasons.push(Reason::new(
             ReasonCode::PersistOff,
@@ -561,7 +564,12 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
             "Leave out --no-rehearsal.",
         ));
     }
-    if let Some(first) = input.census.silent.first() {
+    if let Some(first) = input
+        .census
+        .silent
+        .first()
+        .filter(|_| !input.changes.is_nothing())
+    {
         reasons.push(Reason::new(
             ReasonCode::SupervisorSilent,
             process_name(first),

@@ -47,8 +47,10 @@ pub struct TargetModule {
     pub on_load: bool,
     /// Whether it loads a NIF.
     pub loads_nif: bool,
-    /// Whether it exports `init/1` and is used as a supervisor only.
+    /// Whether it says that its behaviour is supervisor.
     pub supervisor: bool,
+    /// Exports `init/1`.
+    pub init_1: bool,
     /// The keys of the struct it defines, `__struct__` among them, where the file says so.
     pub struct_keys: Option<BTreeSet<String>>,
     /// Whether it is a LiveComponent of Phoenix.

@@ -44,6 +44,7 @@ fn module(md5: [u8; 16]) -> TargetModule {
         on_load: false,
         loads_nif: false,
         supervisor: false,
+        init_1: true,
         struct_keys: None,
         live_component: false,
         code_change_3: true,
@@ -500,6 +501,12 @@ fn each_reason_comes_from_its_cause() {
         (ReasonCode::SupervisorChanged, Verdict::HotWithWarnings, |case| {
             case.target.modules.get_mut(CART).unwrap().supervisor = true;
         }),
+        // An Erlang application's start module is often its supervisor too.
+        (ReasonCode::SupervisorChanged, Verdict::HotWithWarnings, |case| {
+            case.target.applications.get_mut("shop").unwrap().start_module = Some(CART.into());
+            case.target().supervisor = true;
+            case.same("start", 2);
+        }),
         (ReasonCode::ModuleRemoved, Verdict::HotWithWarnings, |case| {
             let gone = loaded(OLD, "/app/lib/shop-1.0.0/ebin/Elixir.Shop.Gone.beam");
             case.facts.modules.insert("Elixir.Shop.Gone".into(), gone);
@@ -727,6 +734,11 @@ fn no_reason_comes_from_what_is_no_cause() {
             case.same("init", 1);
         }),
         (ReasonCode::SupervisorChanged, |_| {}),
+        // A start module that only starts its supervisor.
+        (ReasonCode::SupervisorChanged, |case| {
+            case.target().supervisor = true;
+            case.target().init_1 = false;
+        }),
         // Its code_change changed with it.
         (ReasonCode::ShapeChanged, |case| case.record()),
         (ReasonCode::ShapeChanged, |case| {

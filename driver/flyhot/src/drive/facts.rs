@@ -36,6 +36,7 @@ pub(super) fn target(release: &Release) -> Target {
                     on_load: facts.on_load,
                     loads_nif: facts.loads_nif,
                     supervisor: facts.behaviours.contains(&Behaviour::Supervisor),
+                    init_1: facts.is_exported("init", 1),
                     struct_keys: facts.struct_keys.clone().map(BTreeSet::from_iter),
                     live_component: facts.live_component,
                     code_change_3: facts.code_change_3(),

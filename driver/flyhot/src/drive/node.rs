@@ -11,7 +11,7 @@ use flyhot_events::{
 use flyhot_node::ConnectOptions;
 use flyhot_upgrade::{
     Calls, Census, Changes, Closer, HeldReport, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport,
-    changes, left_behind, plan,
+    changes, plan,
 };
 use flyhot_upgrade::{entry, judge};
 
@@ -183,44 +183,27 @@ impl Work<'_> {
     async fn run(&self, steps: &mut Steps<'_>) -> Result<NodeOutcome, AgentError> {
         let node = steps.node().to_owned();
         let mut seen = self.census(steps).await?;
-        if seen.changes.is_nothing() {
-            let mut outcome = NodeOutcome::untouched(node, OutcomeKind::NothingToDo);
-            outcome.reasons = left_behind(&seen.target, &seen.closer, &self.policy.accept);
-            if judge::refuse(&outcome.reasons) {
-                outcome.outcome = OutcomeKind::Refused;
-            } else if self.policy.persist && !self.request.plan_only {
-                outcome.reasons.extend(self.persist_left(&seen, steps).await?);
-            }
-            outcome.code_id = CodeIds {
-                before: Some(seen.before.clone()),
-                after: Some(seen.before),
-            };
+        let nothing = seen.changes.is_nothing();
+        // Nobody is asked for what neither changes nor goes.
+        if !nothing || !seen.changes.removed.is_empty() {
+            self.held(&mut seen, steps).await?;
+        }
+        let mut plan = self.plan(&seen).await?;
+        self.say_plan(&seen, &plan, steps);
+        let untouched = |kind| judge::untouched(&node, &plan, kind, &seen.before, plan.reasons.clone());
+        if plan.verdict() == Verdict::Cold {
+            return Ok(untouched(OutcomeKind::Refused));
+        }
+        if nothing {
+            let mut outcome = untouched(OutcomeKind::NothingToDo);
+            outcome.predicted = None;
             if !self.request.plan_only {
-                // The command before may have ended because of it.
-                self.gate(&mut outcome, steps).await;
+                self.nothing_to_do(&seen, &plan, &mut outcome, steps).await?;
             }
             return Ok(outcome);
         }
-        self.held(&mut seen, steps).await?;
-        let mut plan = self.plan(&seen).await?;
-        self.say_plan(&seen, &plan, steps);
-        if plan.verdict() == Verdict::Cold {
-            return Ok(judge::untouched(
-                &node,
-                &plan,
-                OutcomeKind::Refused,
-                &seen.before,
-                plan.reasons.clone(),
-            ));
-        }
         if self.request.plan_only {
-            return Ok(judge::untouched(
-                &node,
-                &plan,
-                OutcomeKind::Planned,
-                &seen.before,
-                plan.reasons.clone(),
-            ));
+            return Ok(untouched(OutcomeKind::Planned));
         }
         let places = Places::new(&plan.changes, &seen.facts, self.request.release);
         if let Some((outcome, reasons)) = self
@@ -252,10 +235,24 @@ impl Work<'_> {
         if new_code {
             self.after_hooks_and_gate(&mut outcome, steps).await;
         }
-        if outcome.outcome == OutcomeKind::Upgraded && !plan.removed.deletable.is_empty() {
-            self.remove(&seen, &plan, &mut outcome, steps).await;
-        }
+        self.remove(&seen, &plan, &mut outcome, steps).await;
         Ok(outcome)
+    }
+
+    /// What a command before left undone, or may have ended because of.
+    async fn nothing_to_do(
+        &self,
+        seen: &Seen,
+        plan: &Plan,
+        outcome: &mut NodeOutcome,
+        steps: &mut Steps<'_>,
+    ) -> Result<(), AgentError> {
+        if self.policy.persist {
+            outcome.reasons.extend(self.persist_left(seen, steps).await?);
+        }
+        self.gate(outcome, steps).await;
+        self.remove(seen, plan, outcome, steps).await;
+        Ok(())
     }
 
     pub(super) async fn census(&self, steps: &mut Steps<'_>) -> Result<Seen, AgentError> {

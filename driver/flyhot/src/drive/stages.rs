@@ -412,7 +412,7 @@ impl Work<'_> {
         Ok(judge::persist(&report, &homeless))
     }
 
-    /// Deletes what the release no longer has, where nobody is left who could call it.
+    /// Deletes what the release no longer has, where nobody is left who could call it and the node runs the release.
     pub(super) async fn remove(
         &self,
         seen: &Seen,
@@ -420,6 +420,10 @@ impl Work<'_> {
         outcome: &mut NodeOutcome,
         steps: &mut Steps<'_>,
     ) {
+        let runs = matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::NothingToDo);
+        if !runs || plan.removed.deletable.is_empty() {
+            return;
+        }
         let begun = steps.begin(Step::Remove);
         let md5 = |module: &String| seen.facts.modules.get(module).map(|loaded| loaded.md5);
         let names = seen.held.names.clone();

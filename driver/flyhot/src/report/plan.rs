@@ -30,13 +30,15 @@ impl Plan<'_> {
             paint(screen, TITLE, &format!("Plan for {}", self.node))
         );
         self.modules(&mut text);
-        self.processes(screen, &mut text);
-        let freeze = time(self.freeze_us);
-        let _ = writeln!(
-            text,
-            "  freeze    would keep processes suspended for about {freeze} on an idle node"
-        );
-        self.way_back(&mut text);
+        if !(self.modules.changed.is_empty() && self.modules.added.is_empty()) {
+            self.processes(screen, &mut text);
+            let freeze = time(self.freeze_us);
+            let _ = writeln!(
+                text,
+                "  freeze    would keep processes suspended for about {freeze} on an idle node"
+            );
+            self.way_back(&mut text);
+        }
         self.calls(&mut text);
         if !self.reasons.is_empty() {
             text.push('\n');

@@ -3,7 +3,7 @@
 //!
 //! Only what is known is said. Where the running code is not to be had, the sentence says that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use flyhot_artifact::beam::compare::Differences;
 use flyhot_events::{Reason, ReasonCode};
@@ -113,9 +113,13 @@ fn supervisors(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reas
             .is_some_and(|module| module.supervisor)
     }));
     for module in supervisors {
-        let starts = |app: &crate::TargetApplication| app.start_module.as_ref() == Some(module);
-        // A start module without an init/1 only starts one.
-        if !is_changed(input, module) || input.target.applications.values().any(starts) {
+        // One without an init/1, as the start module of an application may be, only starts one.
+        let has_init = input
+            .target
+            .modules
+            .get(module)
+            .is_some_and(|module| module.init_1);
+        if !is_changed(input, module) || !has_init {
             continue;
         }
         let shown = elixir_name(module);
@@ -374,14 +378,6 @@ fn timeouts(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason>
             ));
         }
     }
-}
-
-/// What a release holds beside modules and a node would not get, though its code is the release's already.
-pub fn left_behind(target: &Target, closer: &Closer, accepted: &BTreeMap<ReasonCode, String>) -> Vec<Reason> {
-    let mut reasons = Vec::new();
-    libraries(target, closer, &mut reasons);
-    super::accept(&mut reasons, accepted);
-    reasons
 }
 
 fn libraries(target: &Target, closer: &Closer, reasons: &mut Vec<Reason>) {
