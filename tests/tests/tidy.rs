@@ -22,7 +22,7 @@ const EDGES: [(&str, &[&str]); 7] = [
     ("flyhot-artifact", &["flyhot-events"]),
     ("flyhot-upgrade", &["flyhot-artifact", "flyhot-events"]),
     ("flyhot-agent", &["flyhot-upgrade"]),
-    ("flyhot-node", &["flyhot-events"]),
+    ("flyhot-node", &[]),
     (
         "flyhot",
         &[

@@ -47,8 +47,6 @@ pub enum Step {
     Drain,
     /// Preparing new and old code for loading.
     Prepare,
-    /// Judging what a revert would be.
-    WayBack,
     /// Calling the `before` hooks of the policy file.
     HooksBefore,
     /// Pausing the listeners, and waiting for requests in changed modules to leave.

@@ -14,7 +14,7 @@ pub enum ErrorKind {
     Bug,
     /// Wrong options, configuration, or an input file that cannot be read as what it should be.
     Usage,
-    /// The release cannot be taken in by a running node; nothing was touched.
+    /// The release cannot be taken in by a running node; running code and states are as before.
     ColdDeployNeeded,
     /// An upgrade failed and was undone; everything runs the old code.
     Reverted,
@@ -22,7 +22,7 @@ pub enum ErrorKind {
     Mixed,
     /// A process may still be suspended, or a listener still be paused.
     MaybeSuspended,
-    /// The node could not be brought to rest in time; nothing was touched.
+    /// The node could not be brought to rest in time; running code and states are as before.
     NotQuiesced,
     /// The node runs the new code, but processes had to be ended, an `after` hook failed, or the gate did.
     Degraded,
@@ -38,7 +38,7 @@ pub enum ErrorKind {
     NodeUnreachable,
     /// The artifact is not signed by a trusted key.
     NotTrusted,
-    /// Interrupted by a signal; nothing was left half done.
+    /// Interrupted by a signal; after a second one the disk, hooks and gate may not have come to their end.
     Interrupted,
 }
 

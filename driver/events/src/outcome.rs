@@ -14,13 +14,13 @@ pub enum OutcomeKind {
     NothingToDo,
     /// A plan was made and nothing was asked for beyond it.
     Planned,
-    /// Refused before anything was touched.
+    /// Refused before the swap: running code and states are as before.
     Refused,
     /// Failed after the swap and undone: old code, old states.
     Reverted,
     /// The new code runs, but not all is well: processes had to be ended, an `after` hook failed, or the gate did.
     Degraded,
-    /// Could not be frozen; nothing was touched.
+    /// Could not be frozen: running code and states are as before.
     NotQuiesced,
     /// Some nodes were upgraded and some not.
     Mixed,

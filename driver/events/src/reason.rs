@@ -14,7 +14,7 @@ pub enum Severity {
     Warning,
     /// The upgrade is refused unless this code is accepted by name.
     Cold,
-    /// The upgrade is refused, and no option changes that.
+    /// The upgrade is refused; `--accept` does not take it.
     Refusal,
 }
 
@@ -213,7 +213,7 @@ reason_codes! {
     PersistOff = "persist_off", Warning;
     /// Boot files are not rewritten; a restart in embedded mode does not load new modules by itself.
     BootFilesOld = "boot_files_old", Warning;
-    /// The agent's worker ended before the swap; nothing was changed.
+    /// The agent's worker ended before the swap, and nothing was changed; or the agent could not be taken off the node.
     WorkerDied = "worker_died", Warning;
     /// The agent's worker ended after the swap; its guard finished the window.
     GuardFinished = "guard_finished", Warning;

@@ -44,11 +44,11 @@ Exit codes:
   0    upgraded, nothing to do, or planned; warnings leave it 0
   1    a bug in flyhot
   2    wrong options, configuration or a broken input file
-  10   a cold deploy is needed; nothing was touched
+  10   a cold deploy is needed; running code and states are as before
   11   reverted: everything runs the old code
   12   mixed: some nodes run the new code and some the old
   13   a process may still be suspended, or a listener still be paused
-  14   the node could not be brought to rest; nothing was touched, try again
+  14   the node could not be brought to rest; running code and states are as before, try again
   15   degraded: upgraded, but processes had to be ended, an after hook or the gate failed
   20   somebody else is working on the node
   24   the node cannot be reached, or it refused the cookie
@@ -176,7 +176,8 @@ pub struct NodeArgs {
     #[arg(long, help_heading = "Risk")]
     pub no_rehearsal: bool,
 
-    /// Do not write the new code to the disk of the node: a restart boots the old code
+    /// Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these
+    /// modules has no way back
     #[arg(long, help_heading = "Risk")]
     pub no_persist: bool,
 }

@@ -84,7 +84,6 @@ fn in_window(step: Option<Step>) -> bool {
             | Step::Rehearse
             | Step::Drain
             | Step::Prepare
-            | Step::WayBack
             | Step::HooksBefore
             | Step::Entry
             | Step::Knock,

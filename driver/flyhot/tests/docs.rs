@@ -257,7 +257,7 @@ fn every_value_is_documented_and_no_other() {
         ),
         (
             "### Step",
-            every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, WayBack, HooksBefore, Entry,
+            every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, HooksBefore, Entry,
                 Knock, Window, Persist, Remove, HooksAfter, Gate, Cleanup)
             .to_vec(),
         ),

@@ -70,7 +70,7 @@ impl Work<'_> {
         Ok(Ok(items.iter().map(|(_, bytes)| bytes.len() as u64).sum()))
     }
 
-    /// Stage, rehearse, drain, prepare, `before` hooks. `Some` ends the upgrade; nothing was touched.
+    /// Stage, rehearse, drain, prepare, `before` hooks. `Some` ends the upgrade; running code and states are as before.
     pub(super) async fn before_the_window(
         &self,
         seen: &mut Seen,

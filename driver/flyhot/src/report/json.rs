@@ -40,7 +40,7 @@ mod tests {
         let mut json = Json::new(&mut out);
         json.event(&Event::StepStarted {
             node: Some("a@h\n".into()),
-            step: Step::WayBack,
+            step: Step::Census,
         })
         .unwrap();
         json.event(&Event::StepStarted {
@@ -50,7 +50,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "{\"v\":1,\"event\":\"step_started\",\"node\":\"a@h\\n\",\"step\":\"way_back\"}\n\
+            "{\"v\":1,\"event\":\"step_started\",\"node\":\"a@h\\n\",\"step\":\"census\"}\n\
              {\"v\":1,\"event\":\"step_started\",\"node\":null,\"step\":\"read\"}\n"
         );
     }

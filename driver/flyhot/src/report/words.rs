@@ -97,7 +97,6 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::Rehearse => "rehearse",
         Step::Drain => "drain",
         Step::Prepare => "prepare",
-        Step::WayBack => "way back",
         Step::HooksBefore => "before hooks",
         Step::Entry => "entry",
         Step::Knock => "knock",
@@ -155,11 +154,13 @@ pub(super) fn exit_sentence(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Bug => "a bug in flyhot",
         ErrorKind::Usage => "wrong options, configuration or a broken input file",
-        ErrorKind::ColdDeployNeeded => "a cold deploy is needed; nothing was touched",
+        ErrorKind::ColdDeployNeeded => "a cold deploy is needed; running code and states are as before",
         ErrorKind::Reverted => "everything runs the old code",
         ErrorKind::Mixed => "some nodes run the new code and some the old",
         ErrorKind::MaybeSuspended => "a process may still be suspended, or a listener still be paused",
-        ErrorKind::NotQuiesced => "the node could not be brought to rest; nothing was touched, try again",
+        ErrorKind::NotQuiesced => {
+            "the node could not be brought to rest; running code and states are as before, try again"
+        }
         ErrorKind::Degraded => "upgraded, but not all is well",
         ErrorKind::Locked => "somebody else is working on it",
         ErrorKind::BuildFailed => "the build failed",
@@ -167,7 +168,7 @@ pub(super) fn exit_sentence(kind: ErrorKind) -> &'static str {
         ErrorKind::FlyApi => "the Fly Machines API failed",
         ErrorKind::NodeUnreachable => "a node cannot be reached, or it refused the cookie",
         ErrorKind::NotTrusted => "the artifact is not signed by a trusted key",
-        ErrorKind::Interrupted => "nothing was left half done",
+        ErrorKind::Interrupted => "run the command again: it looks at what each node runs",
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a plan expects of the window: how long a freeze and a revert would be, on a node that is idle.
 //!
-//! All constants are measured by `make bench` (docs/bench.json), on its machine; what the rehearsal took on the node
-//! itself takes the place of the one that says most of a code_change.
+//! All constants come from one run of `make bench`, whose figures stand beside them; docs/bench.json has those of a later
+//! run, up to twice as slow on the same machine. What the rehearsal took on the node itself takes the place of the one that
+//! says most of a code_change.
 
 use flyhot_events::WayBack;
 
