@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, model, wait_until};
+use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, model, rounds, wait_until};
 
 const NONE: [&str; 0] = [];
 
@@ -32,10 +32,10 @@ fn release_bad_when(base: &Release, guard: &str, body: &str) -> Release {
          -behaviour(gen_server).
          -export([start_link/1, init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
          start_link(N) -> gen_server:start_link({{local, list_to_atom(\"pool_\" ++ integer_to_list(N))}}, ?MODULE, N, []).
-         init(N) -> {{ok, {{fresh, N, 0}}}}.
+         init(N) -> timer:sleep(application:get_env(shop, starts_in_ms, 0)), {{ok, {{fresh, N, 0}}}}.
          handle_call(version, _From, State) -> {{reply, bad, State}}.
          handle_cast(bump, {{Tag, N, Casts}}) -> {{noreply, {{Tag, N, Casts + 1}}}}.
-         handle_info({{busy, Ms}}, State) -> timer:sleep(Ms), {{noreply, State}};
+         handle_info(busy, State) -> Busy = fun Busy() -> application:get_env(shop, done, false) orelse begin timer:sleep(10), Busy() end end, Busy(), {{noreply, State}};
          handle_info(_, State) -> {{noreply, State}}.
          code_change(_, {{_, N, Casts}}, _) when {guard} -> _ = Casts, {body};
          code_change(_, {{_, N, Casts}}, _) -> {{ok, {{migrated, N, Casts}}}}.\n"
@@ -521,7 +521,7 @@ fn one_that_is_busy_is_named_with_its_stack_and_nothing_is_frozen() {
     let next = release(&v1, &ok.replace("migrated", "migrated_again"));
     let shop = Shop::of(&runs).carts(50).start();
     let mut before = look(&shop);
-    shop.probe().eval("pool_9 ! {busy, 6000}, ok.");
+    shop.probe().eval("pool_9 ! busy.");
     let command = || Flyhot::upgrade(&shop, &next).args(["--quiesce-timeout", "1s", "--no-rehearsal"]);
     let run = command().run();
     run.expect("not_quiesced", 14);
@@ -533,7 +533,7 @@ fn one_that_is_busy_is_named_with_its_stack_and_nothing_is_frozen() {
         "its stack is not told: {run}"
     );
     assert_eq!(run.node(0)["window_us"], 0, "something was frozen: {run}");
-    // pool_9 is still busy: this waits for it, as sys does.
+    shop.probe().eval("application:set_env(shop, done, true).");
     wait_until("it is done", SOON, || {
         shop.probe()
             .eval("process_info(whereis(pool_9), message_queue_len).")
@@ -576,7 +576,76 @@ fn one_that_somebody_else_suspended_is_named_and_left_as_it_is() {
     assert_eq!(suspended.len(), 1);
     assert_eq!(shop.probe().suspended(), suspended, "{run}");
     shop.probe().eval("sys:resume(shop_plain).");
+    // A supervisor is frozen too, though it is not migrated.
+    let supervisor = "'Elixir.Shop.CartSupervisor'";
+    shop.probe().eval(&format!("ok = sys:suspend({supervisor})."));
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("not_quiesced", 14);
+    reason(&run, "straggler", "Shop.CartSupervisor");
+    assert_eq!(run.node(0)["window_us"], 0, "something was frozen: {run}");
+    assert_eq!(shop.probe().suspended().len(), 1, "{run}");
+    shop.probe().eval(&format!("sys:resume({supervisor})."));
     let run = Flyhot::upgrade(&shop, &v2).run();
     run.expect("upgraded", 0);
     clean(&shop, &run);
+}
+
+/// The load of the old code is committed, whoever asked for it: the guard goes on from there.
+#[test]
+fn a_worker_that_dies_while_the_old_code_comes_back_leaves_it_wholly_back() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let shop = Shop::of(&v1).carts(50).start();
+    let bad = release(&v2, "error(bad)");
+    shop.probe().eval(
+        "register(flyhot_trace, spawn(fun Spy() ->
+             receive {told, worker, back} -> exit(whereis(flyhot_agent), kill); _ -> ok end, Spy()
+         end)).",
+    );
+    let before = look(&shop);
+    let mut by_guard = 0;
+    for _ in 0..rounds(15, 60) {
+        let run = Flyhot::upgrade(&shop, &bad)
+            .args(["--no-rehearsal"])
+            .faulty()
+            .run();
+        run.expect("reverted", 11);
+        by_guard += usize::from(run.reason_codes().contains(&"guard_finished"));
+        assert!(look(&shop) == before, "{run}");
+        assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    }
+    assert!(by_guard > 0, "the worker was never killed in time");
+}
+
+/// Its children take their time to start again, and the agent is long gone when all of them have.
+#[test]
+fn a_supervisor_counts_restarts_again_however_long_its_children_take() {
+    const EVERY: usize = 400;
+    let (v1, v3) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v3"),
+    );
+    let bad = release_bad_when(&v3, &format!("N rem {EVERY} =:= {BAD}"), "error(bad)");
+    let shop = Shop::of(&v1)
+        .carts(20)
+        .node(|node| node.env("SHOP_POOL_RESTARTS", "2"))
+        .start();
+    let counts = "{process_info(whereis(shop_pool), dictionary), case sys:get_state(shop_pool, 60000) of
+             Record -> {element(6, Record), element(8, Record)}
+         end}.";
+    let before = shop.probe().eval(counts);
+    shop.probe()
+        .eval("application:set_env(shop, starts_in_ms, 2000).");
+    let inside = shop.inside(4);
+    let run = Flyhot::upgrade(&shop, &bad)
+        .args(["--no-rehearsal", "--revert-budget", "1s"])
+        .run();
+    run.expect("degraded", 15);
+    assert_eq!(run.node(0)["processes"]["failed"], 3, "{run}");
+    wait_until("they were started again", SOON, || shop.pool().len() == 1_000);
+    assert_eq!(shop.probe().eval(counts), before, "{run}");
+    clean(&shop, &run);
+    inside.leave();
 }

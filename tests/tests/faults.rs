@@ -86,6 +86,21 @@ fn each_thing_that_can_befall_it() {
     }
 }
 
+/// The guard does not know what the worker had proven, and does not say that it was.
+#[test]
+fn a_worker_that_ends_in_the_proof_leaves_it_unproven() {
+    let (shop, _, v2) = shop();
+    shop.probe()
+        .plan_faults(&[fault("worker", "proving_one", 2, "die")]);
+    let (run, trace) = upgrade(&shop, Flyhot::upgrade(&shop, &v2).faulty());
+    run.expect("upgraded", 0);
+    assert_eq!(trace.struck.len(), 1, "{run}");
+    let codes = run.reason_codes();
+    assert!(codes.contains(&"guard_finished"), "{run}");
+    let unproven = codes.iter().filter(|code| **code == "not_proven").count();
+    assert!(unproven > 1, "{run}");
+}
+
 /// What a whole upgrade tells, in the order in which it is done.
 fn in_order(trace: &Trace) {
     let told: Vec<String> = trace.events.iter().map(ToString::to_string).collect();

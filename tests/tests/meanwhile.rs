@@ -16,9 +16,14 @@ fn server(code: &str) -> String {
     format!(
         "-module(late).
          -behaviour(gen_server).
-         -export([start/0, init/1, handle_call/3, handle_cast/2, code_change/3]).
+         -export([start/0, init/1, handle_call/3, handle_cast/2, code_change/3, shake/1, init/3]).
          start() -> gen_server:start({{local, late}}, ?MODULE, [], []).
          init(_) -> {{ok, {{{code}, 1}}}}.
+         shake(Name) -> proc_lib:start(?MODULE, init, [Name, hand, shake]).
+         init(Name, _, _) ->
+             register(Name, self()),
+             proc_lib:init_ack({{ok, self()}}),
+             receive shaken -> gen_server:enter_loop(?MODULE, [], {{{code}, 1}}) end.
          handle_call(_, _From, {{{code}, N}} = State) -> {{reply, N, State}}.
          handle_cast(_, State) -> {{noreply, State}}.
          code_change(_, {{_, N}}, _) -> {{ok, {{{code}, N}}}}.\n"
@@ -122,6 +127,23 @@ fn the_first_process_of_a_kind_is_not_left_behind() {
     gave_up_for_a_newborn(&run);
     assert_eq!(shop.probe().eval("sys:get_state(late)."), "{v2,1}", "{run}");
     assert_eq!(shop.probe().eval("gen_server:call(late, count)."), "1", "{run}");
+    judged(&shop, &run);
+}
+
+/// As protocols of ranch are while they shake hands: no gen_server at the census, and one in the window.
+#[test]
+fn one_that_enters_the_loop_meanwhile_is_not_left_behind() {
+    let (v1, v2) = releases("{ok, {v2, N}}");
+    let shop = shop(&v1);
+    shop.probe()
+        .eval("[{ok, _} = late:shake(Name) || Name <- [entered, entering]], entered ! shaken.");
+    while_it_rehearses(&shop, "entering ! shaken");
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("upgraded", 0);
+    let states = shop
+        .probe()
+        .eval("[sys:get_state(Name) || Name <- [entered, entering]].");
+    assert_eq!(states, "[{v2,1},{v2,1}]", "{run}");
     judged(&shop, &run);
 }
 

@@ -603,6 +603,60 @@ fn a_removed_module_is_deleted_where_nothing_else_is_to_be_done() {
     });
 }
 
+/// A fun of the build before is where nobody looks, so the module stays, and that build with it.
+#[test]
+fn a_module_that_stays_keeps_the_build_before_of_it() {
+    let [v1, v2] = ["v1", "v2"].map(|code| Release::shop(Otp::under_test(), code));
+    let with = |n: u8| {
+        let source = format!(
+            "defmodule Shop.Discount do\n def off(x), do: x - {n}\n def later, do: fn x -> x - {n} end\nend"
+        );
+        v2.variant().elixir("discount", &source).build()
+    };
+    let shop = Shop::of(&with(1)).carts(10).pool(10).start();
+    shop.probe().eval(
+        "sys:replace_state(shop_plain, fun(S) ->
+             ets:insert(ets:new(own, [private, named_table]), {later, 'Elixir.Shop.Discount':later()}), S
+         end), ok.",
+    );
+    Flyhot::upgrade(&shop, &with(2)).run().expect("upgraded", 0);
+    let run = Flyhot::upgrade(&shop, &v1).run();
+    run.expect("upgraded", 0);
+    assert_eq!(sentences(&run, "module_deleted"), NONE, "{run}");
+    let answer = shop.probe().eval(
+        "Self = self(), sys:replace_state(shop_plain, fun(S) ->
+             [{later, F}] = ets:lookup(own, later), Self ! {answer, catch F(10)}, S
+         end), receive {answer, A} -> A end.",
+    );
+    assert_eq!(answer, "9", "{run}");
+}
+
+/// Their stacks cannot be looked at, and it is not tried again and again for each.
+#[test]
+fn thousands_that_hibernate_do_not_hold_up_the_look_for_who_needs_a_module() {
+    let [v1, v2] = ["v1", "v2"].map(|code| Release::shop(Otp::under_test(), code));
+    let still = "-module(still). -behaviour(gen_statem). -export([start/0, init/1, callback_mode/0, idle/3]).
+                 start() -> gen_statem:start(?MODULE, [], []).
+                 init([]) -> {ok, idle, none, hibernate}.
+                 callback_mode() -> state_functions.
+                 idle(_, _, _) -> keep_state_and_data.\n";
+    let with = |base: &Release| base.variant().erlang("still", still).build();
+    let (v1, v2) = (with(&v1), with(&v2));
+    let shop = Shop::of(&v2).carts(10).pool(10).start();
+    shop.probe().eval(
+        "{module, still} = code:load_file(still), [{ok, _} = still:start() || _ <- lists:seq(1, 10000)], ok.",
+    );
+    let run = Flyhot::upgrade(&shop, &v1).run();
+    run.expect("upgraded", 0);
+    assert!(
+        one(&run, "module_removed").contains("whose stack cannot be looked at"),
+        "{run}"
+    );
+    // docs/upgrade.md promises five seconds.
+    let (begun, done) = run.step("closures").unwrap();
+    assert!(done - begun < Duration::from_secs(15), "{run}");
+}
+
 /// Code that was just replaced and names it, and code that an earlier upgrade replaced, which may name anything.
 #[test]
 fn a_removed_module_stays_while_somebody_runs_code_of_before() {

@@ -20,6 +20,14 @@ fn release(code: &str) -> Release {
         .variant()
         .erlang("holder", &of(include_str!("../fixtures/busy/holder.erl")))
         .erlang("patient", &of(include_str!("../fixtures/busy/patient.erl")))
+        .erlang(
+            "dozer",
+            &of("-module(dozer). -behaviour(gen_event). -export([init/1, handle_event/2, handle_call/2, code_change/3]).
+                 init(_) -> {ok, ?TAG, hibernate}.
+                 handle_event(_, S) -> {ok, S, hibernate}.
+                 handle_call(_, S) -> {ok, S, S, hibernate}.
+                 code_change(_, _, _) -> {ok, ?TAG}."),
+        )
         .build()
 }
 
@@ -28,7 +36,7 @@ fn start(what: &str) -> (Shop, Release) {
     let (v1, v2) = (release("v1"), release("v2"));
     let shop = Shop::of(&v1).carts(10).pool(10).start();
     shop.probe()
-        .eval("[{module, M} = code:load_file(M) || M <- [holder, patient]], ok.");
+        .eval("[{module, M} = code:load_file(M) || M <- [holder, patient, dozer]], ok.");
     shop.probe().eval(what);
     (shop, v2)
 }
@@ -106,6 +114,30 @@ fn dictionary_links_monitors_and_timers_stay() {
             .eval("[X || {_, stopped} = X <- lists:sort(gen_server:call(holder, came))].")
             == "[{down,stopped},{exit,stopped}]"
     });
+}
+
+/// A manager whose handlers answered `hibernate` is asked for them and sleeps on.
+#[test]
+fn managers_that_hibernate_sleep_on() {
+    let (shop, v2) = start(
+        "{ok, P} = gen_event:start({local, sleepy}), ok = gen_event:add_handler(P, dozer, []), gen_event:notify(P, any).",
+    );
+    let asleep = "process_info(whereis(sleepy), current_function).";
+    let hibernates = || shop.probe().eval(asleep).contains("hibernate");
+    wait_until("it hibernates", SOON, hibernates);
+    Flyhot::plan(&shop, &v2).run().expect("planned", 0);
+    wait_or_tell("it sleeps on after a plan", SOON, hibernates, || {
+        shop.probe().eval(asleep)
+    });
+    let run = upgraded(&shop, &v2);
+    wait_or_tell("it sleeps on", SOON, hibernates, || {
+        format!("{} {run}", shop.probe().eval(asleep))
+    });
+    assert_eq!(
+        shop.probe().eval("gen_event:call(sleepy, dozer, state)."),
+        "v2",
+        "{run}"
+    );
 }
 
 #[test]

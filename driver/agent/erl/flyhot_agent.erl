@@ -13,7 +13,7 @@
 -export([start/1, call/1, evict/0, holder/0]).
 -export([worker/3, guard/3]).
 %% Run inside other processes by sys:replace_state.
--export([restore/1, restore_handler/1, drop/1, drop_handler/1, mark/1, unmark/1, count_again/1]).
+-export([restore/1, restore_handler/1, drop/1, drop_handler/1, mark/1, unmark/1]).
 %% Run in a helper process of its own.
 -export([rehearse_apart/6]).
 
@@ -657,12 +657,16 @@ engine(F, Engine, St) ->
         false -> engine(St)
     end.
 
-%% gen_event answers this to release_handler too. Whose handlers are not known may hold changed ones: the window is
-%% not begun before they are.
+%% By system messages, after which a manager that hibernated goes on to: after get_modules, which release_handler asks for, it
+%% stays awake. Whose handlers are not known may hold changed ones: the window is not begun before they are.
 handlers(Pid) ->
     Ref = erlang:unique_integer([positive]),
-    Pid ! {self(), {self(), Ref}, get_modules},
-    receive {Ref, Mods} when is_list(Mods) -> lists:usort(Mods) after ?HANDLERS_MS -> [unknown] end.
+    Self = self(),
+    sys(Pid, {dead_pid(), ok}, {replace_state, fun({M, _, _} = Handler) -> Self ! {Ref, handler, M}, Handler end}),
+    sys(Pid, {Self, Ref}, flyhot_knock),
+    receive {Ref, _} -> lists:usort(handlers_told(Ref)) after ?HANDLERS_MS -> [unknown] end.
+
+handlers_told(Ref) -> receive {Ref, handler, M} -> [M | handlers_told(Ref)] after 0 -> [] end.
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Stage, copies, rehearsal
@@ -1043,9 +1047,10 @@ held_by_processes({_, Removed} = Want, Ask, Limit, Until, Held, S) ->
         end
     end, {Held, 0, false}, outside(Kinds)),
     %% What a gen_statem has postponed, and its timeouts, it hands to nobody.
-    H1a = lists:foldl(fun({P, K}, H) -> hold_stack(P, K, Printed, Want, H) end, H1,
-                      [{P, K} || Printed =/= [], #kind{behaviour = gen_statem} = K <- Kinds, P <- everyone(K)]),
-    {H2, N2, Cut2} = ask_for_funs(First ++ Rest, Want, Limit, Until, {H1a, 0, Cut1}, S),
+    {H1a, Cut1a} = lists:foldl(fun({P, K}, {H, Cut}) ->
+        case now_us() > Until of true -> {H, true}; false -> {hold_stack(P, K, Printed, Want, H), Cut} end
+    end, {H1, Cut1}, [{P, K} || Printed =/= [], #kind{behaviour = gen_statem} = K <- Kinds, P <- everyone(K)]),
+    {H2, N2, Cut2} = ask_for_funs(First ++ Rest, Want, Limit, Until, {H1a, 0, Cut1a}, S),
     Skipped = lists:any(fun(#kind{behaviour = B, hibernated = N}) -> answers(B) andalso N > ?HIBERNATED end, Kinds),
     {H2, {N1 + N2, Of}, Cut2 orelse Skipped orelse not Ask}.
 
@@ -1081,6 +1086,7 @@ on_stack(P, Printed, Looks) ->
                 [{_, waiting}, {_, {M, F, _}}, {_, Text}] when {M, F} =/= {erlang, hibernate} ->
                     {binary:match(Text, <<"...">>) =:= nomatch, [What || {What, Pattern} <- Printed, re:run(Text, Pattern, [{capture, none}]) =:= match]};
                 undefined -> {true, []};
+                [{_, waiting}, _, _] -> {false, []};
                 _ when Looks > 1 -> receive after 1 -> on_stack(P, Printed, Looks - 1) end;
                 _ -> {false, []}
             end;
@@ -1304,7 +1310,8 @@ knock(Ids, Ms, Limit, S) ->
     end,
     {Answered, Stragglers} = flow(Targets, Ref, Send, fun(_, _, {N, L}) -> {N + 1, L} end, Idle, Limit, {0, []}),
     %% One that somebody else suspended answers too, and the thaw would resume it behind their back.
-    Asleep = [straggler(P, (maps:get(Id, S#s.kinds))#kind.host, Start) || {P, Id} <- Targets, suspended(P)],
+    Sups = [{P, S1} || Id <- Ids, P <- maps:keys((maps:get(Id, S#s.kinds))#kind.parents), #{P := S1} <- [S#s.seen], is_map_key(P, S#s.sups)],
+    Asleep = [straggler(P, (maps:get(Id, S#s.kinds))#kind.host, Start) || {P, Id} <- Targets ++ lists:usort(Sups), suspended(P)],
     #{answered => Answered, stragglers => take(Stragglers ++ Asleep, ?NAMED)}.
 
 suspended(P) ->
@@ -1528,9 +1535,8 @@ remove(Removed, Swapped, Names, Builds, Limit, Ms, S0) ->
     Cut = [<<"not every state and table could be looked at">> || Cut1 orelse Cut2],
     Kinds = maps:values(S#s.kinds),
     Tables = [io_lib:format("ETS table ~0tp of ~ts is private", T) || T <- unreadable(Kinds)],
-    Funs = [io_lib:format("a fun on the stack of ~ts, ~ts, may hold it", [element(1, ref(P)), place(K)])
-            || {P, K} <- outside(looked_into(S)), on_stack(P, [{'fun', "#Fun<"}]) =/= {true, []}],
-    Unseen = [{M, bin(Why)} || Why <- lists:sublist(Cut ++ Tables ++ Funs, 1), M <- Removed],
+    NotSeen = case Cut ++ Tables of [] -> fun_on_stack(outside(looked_into(S)), Until); [First | _] -> [First] end,
+    Unseen = [{M, bin(Why)} || Why <- NotSeen, M <- Removed],
     Holds = [{M, bin(["held by ", Place])} || {removed, M, _, Place} <- maps:keys(H2)],
     Runs = [{M, bin(["run by ", place(K)])} || K <- Kinds, lists:any(fun is_process_alive/1, everyone(K)),
                                               M <- [K#kind.host | K#kind.modules], lists:member(M, Removed)],
@@ -1547,7 +1553,10 @@ remove(Removed, Swapped, Names, Builds, Limit, Ms, S0) ->
                _ -> in_use([N || {N, _} <- Older ++ Builds], Before, Until, Removed)
            end,
     process_flag(priority, Low),
-    Kept1 = with_named(maps:merge(maps:from_list(Used), Kept), Names),
+    Kept0 = with_named(maps:merge(maps:from_list(Used), Kept), Names),
+    %% Of what stays the code of before stays too: funs of it may be anywhere.
+    Stuck = [{M, <<"its own version before is still in use">>} || M <- Removed, not is_map_key(M, Kept0), erlang:check_old_code(M), not code:soft_purge(M)],
+    Kept1 = with_named(maps:merge(maps:from_list(Stuck), Kept0), Names),
     Go = [{M, Prepared} || {M, {ok, Prepared}} <- Tried, not is_map_key(M, Kept1)],
     case delete(Go) of
         ok -> #{deleted => [M || {M, _} <- Go], kept => maps:to_list(Kept1)};
@@ -1561,6 +1570,15 @@ in_use([Namer | More], Before, Until, Removed) ->
         false -> lists:append([Before(Namer, element(1, ref(P))) || P <- take(users(Namer), 1)]) ++ in_use(More, Before, Until, Removed)
     end.
 
+%% The first who may have one decides.
+fun_on_stack([], _) -> [];
+fun_on_stack([{P, K} | More], Until) ->
+    case now_us() > Until orelse on_stack(P, [{'fun', "#Fun<"}]) of
+        {true, []} -> fun_on_stack(More, Until);
+        true -> [<<"not every stack could be looked at">>];
+        _ -> [io_lib:format("a fun on the stack of ~ts, ~ts, may hold it", [element(1, ref(P)), place(K)])]
+    end.
+
 %% {ok, Prepared}, or {no, Why} for what could not be put back, or would not come back with a release that has it.
 to_put_back(M) ->
     case {application:get_application(M), running_beam(M), erlang:get_module_info(M, nifs)} of
@@ -1571,10 +1589,9 @@ to_put_back(M) ->
             case erlang:prepare_loading(M, plain(Bin)) of
                 {error, Why} -> {no, text(Why)};
                 Prepared ->
-                    case {erlang:has_prepared_code_on_load(Prepared), erlang:check_old_code(M) andalso not code:soft_purge(M)} of
-                        {true, _} -> {no, <<"it has an on_load function">>};
-                        {false, true} -> {no, <<"its own version before is still in use">>};
-                        {false, false} -> {ok, Prepared}
+                    case erlang:has_prepared_code_on_load(Prepared) of
+                        true -> {no, <<"it has an on_load function">>};
+                        false -> {ok, Prepared}
                     end
             end
     end.
@@ -1616,8 +1633,9 @@ delete(Go) ->
 %%         budget_us, revert_us, in_flight, down, way_back => exact | after_drain | none
 window(Script, S0) ->
     S1 = newcomers(S0),
-    {Joining, S} = joining(maps:get(modules, Script), S1),
-    W0 = new_window(Script#{kinds := [K || {Id, _, _} = K <- maps:get(kinds, Script), not lists:keymember(Id, 1, Joining)] ++ Joining}, S),
+    {Joining, S2} = joining(maps:get(modules, Script), S1),
+    W0 = new_window(Script#{kinds := [K || {Id, _, _} = K <- maps:get(kinds, Script), not lists:keymember(Id, 1, Joining)] ++ Joining}, S2),
+    S = not_yet_known(S0, S2, W0),
     W = try unplanned(S, W0), to_swap(W0, S) of
             W1 ->
                 W2 = W1#w{late = unforeseen(W1, S)},
@@ -1628,22 +1646,36 @@ window(Script, S0) ->
             abandon(Cause, Out, W1)
         end,
     forget_added(W),
-    {Still, S2} = entry_back(S),
+    {Still, S3} = entry_back(S),
     Report = (report(W))#{entry => Still},
     ?AT(reporting),
     ?TELL(done),
-    S2#s.guard ! {done, Report},
-    {{ok, Report}, S2#s{new = undefined, old = [], result = Report}}.
+    S3#s.guard ! {done, Report},
+    {{ok, Report}, S3#s{new = undefined, old = [], result = Report}}.
 
 %% What was started since the census, before anything is frozen.
 newcomers(S0) ->
-    %% Who only joined at the census has mounted since.
-    Joined = [P || K <- maps:values(S0#s.kinds), joins(K), P <- everyone(K)],
-    Kinds = maps:map(fun(_, K) -> case joins(K) of true -> K#kind{pids = [], hib = [], n = 0, hibernated = 0, memory = 0}; false -> K end end, S0#s.kinds),
-    S = S0#s{seen = maps:without(Joined, S0#s.seen), kinds = Kinds},
+    Again = [P || K <- maps:values(S0#s.kinds), unsettled(K), P <- everyone(K)],
+    Kinds = maps:map(fun(_, K) -> case unsettled(K) of true -> K#kind{pids = [], hib = [], n = 0, hibernated = 0, memory = 0}; false -> K end end, S0#s.kinds),
+    S = S0#s{seen = maps:without(Again, S0#s.seen), kinds = Kinds},
     Ours = #{self() => [], S#s.guard => []},
     New = [P || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, Ours)],
     by_specs(lists:foldl(fun note/2, S, New)).
+
+%% Who may be something else the next time it is looked at: before its first instruction a process shows nothing, one that
+%% proc_lib started may enter the loop of a behaviour after all, and who only joined at the census has mounted since.
+unsettled(#kind{behaviour = raw, host = proc_lib}) -> true;
+unsettled(#kind{behaviour = proc_lib}) -> true;
+unsettled(K) -> joins(K).
+
+%% Whom the looks of the window do not take for known: those who may yet turn out to be affected, and who came since S0 while a
+%% supervisor kept silent about its children.
+not_yet_known(S0, S, #w{jobs = Jobs} = W) ->
+    Changed = changed_modules(W),
+    Turning = [P || #kind{behaviour = B, modules = Ms} = K <- maps:values(S#s.kinds), unsettled(K), not joins(K),
+                    B =:= raw orelse affected(Ms, Changed), P <- everyone(K)],
+    Silent = [P || S#s.silent =/= [], {P, Id} <- maps:to_list(S#s.seen), not is_map_key(P, S0#s.seen), not is_map_key(Id, Jobs)],
+    S#s{seen = maps:without(Turning ++ Silent, S#s.seen)}.
 
 %% Processes that a host of pages has started and not mounted or joined yet: whose page they become nobody sees before,
 %% so where a page changes they are frozen as they are, and mount on the new code. Kinds are made for those to come.
@@ -2054,10 +2086,9 @@ aftermath(#w{ended = Ended, bereft = Bereft} = W) when map_size(Ended) =:= 0, ma
 aftermath(W) ->
     Ref = erlang:unique_integer([positive]),
     Sups = maps:keys(W#w.bereft),
-    Again = fun({Sup, _} = T) ->
-        sys(Sup, {W#w.dead, ok}, {replace_state, fun ?MODULE:count_again/1}),
-        sys(Sup, {self(), {Ref, T}}, flyhot_knock)
-    end,
+    CountAgain = count_again(),
+    [sys(Sup, {W#w.dead, ok}, {replace_state, CountAgain}) || Sup <- Sups],
+    Again = fun({Sup, _} = T) -> sys(Sup, {self(), {Ref, T}}, flyhot_knock) end,
     Deadline = now_us() + ?THAW_MS * 1000,
     Idle = fun(_, _, ok) -> case now_us() > Deadline of true -> {stop, ok}; false -> {without, [], ok} end end,
     ok = flow([{Sup, sup} || Sup <- Sups], Ref, Again, fun(_, _, ok) -> ok end, Idle, W#w.limit, ok),
@@ -2157,7 +2188,15 @@ prove(W) ->
                 end
         end
     end, #{}, W#w.targets),
-    maps:fold(fun(Id, {_, Ps}, W1) -> prove_kind(Id, Ps, W1) end, W, ByKind).
+    prove_kinds([{Id, Ps} || {Id, {_, Ps}} <- maps:to_list(ByKind)], W).
+
+%% What failed is known to the worker alone until it is undone: the first ends the proof.
+prove_kinds([{Id, Ps} | More], W) ->
+    case prove_kind(Id, Ps, W) of
+        #w{nfaults = N} = W1 when N > W#w.nfaults -> W1;
+        W1 -> prove_kinds(More, W1)
+    end;
+prove_kinds([], W) -> W.
 
 prove_kind(Id, Pids, W) ->
     %% Only one whose mailbox is empty: it comes back before it handles anything that would have to be undone.
@@ -2308,9 +2347,11 @@ undo(Changed, W) ->
         true ->
             ?AT(before_back),
             ?TELL(back),
-            case try erlang:finish_loading(W#w.old) catch error:badarg -> badarg end of
-                ok -> ?AT(after_back), put_back(W#w{meanwhile = processes()});
-                _ -> degrade(W)
+            Is = try erlang:finish_loading(W#w.old) catch error:badarg -> badarg end,
+            %% A worker that died in this very call has used the prepared code up, and its load is committed all the same.
+            case Is =:= ok orelse [M || {M, Md5, _} <- W#w.mods, Md5 =/= none, loaded_md5(M) =/= Md5] =:= [] of
+                true -> ?AT(after_back), put_back(W#w{meanwhile = processes()});
+                false -> degrade(W)
             end
     end.
 
@@ -2515,20 +2556,29 @@ is_marked(State) ->
 
 %% --- inside a supervisor whose children were ended ---
 
-%% N more restarts than its limit, until count_again/1.
+%% N more restarts than its limit, until count_again/0 is run.
 forgive(Sup, N) ->
     case {get(?STASH), restarts(Sup)} of
         {undefined, {Limit, History}} ->
             put(?STASH, {restarts, Limit, History}),
-            restarts(Sup, Limit + N, History);
+            limit(Sup, Limit + N);
         _ -> Sup
     end.
 
-count_again(Sup) ->
-    case erase(?STASH) of
-        {restarts, Limit, History} -> restarts(Sup, Limit, History);
-        _ -> Sup
-    end.
+%% One that is still starting children reads it when the agent is gone: a fun of stdlib's, which needs nothing of this module.
+count_again() ->
+    {ok, Tokens, _} = erl_scan:string(
+        "fun(Sup) ->
+             case erase('$flyhot_stash') of
+                 {restarts, Limit, History} when is_map(Sup) -> Sup#{max_restarts := Limit, restarts := History};
+                 {restarts, Limit, {History, Number}} -> setelement(9, setelement(8, setelement(6, Sup, Limit), History), Number);
+                 {restarts, Limit, History} -> setelement(8, setelement(6, Sup, Limit), History);
+                 _ -> Sup
+             end
+         end."),
+    {ok, Exprs} = erl_parse:parse_exprs(Tokens),
+    {value, Fun, _} = erl_eval:exprs(Exprs, []),
+    Fun.
 
 %% What supervisor (its record has 12 elements up to OTP 27, 16 in OTP 29, where the restarts' number is beside them)
 %% and DynamicSupervisor keep about restarts: {Limit, History}. Of any other shape nothing is touched.
@@ -2540,9 +2590,8 @@ restarts(S) when element(1, S) =:= state, tuple_size(S) =:= 16, is_integer(eleme
 restarts(#{'__struct__' := 'Elixir.DynamicSupervisor', max_restarts := Limit, restarts := History}) -> {Limit, History};
 restarts(_) -> unknown.
 
-restarts(#{} = S, Limit, History) -> S#{max_restarts := Limit, restarts := History};
-restarts(S, Limit, {History, Number}) -> setelement(9, setelement(8, setelement(6, S, Limit), History), Number);
-restarts(S, Limit, History) -> setelement(8, setelement(6, S, Limit), History).
+limit(#{} = S, Limit) -> S#{max_restarts := Limit};
+limit(S, Limit) -> setelement(6, S, Limit).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Guard
@@ -2635,7 +2684,8 @@ take_over(#g{w = W, phase = Phase} = G) ->
                  %% The worker may have marked one, and who keeps its state drops nothing at the thaw.
                  [sys(P, {W1#w.dead, ok}, {replace_state, fun ?MODULE:unmark/1}) || {P, Id} <- W1#w.targets,
                      #job{fate = keep, behaviour = B} <- [maps:get(Id, W1#w.jobs)], migrates(B)],
-                 thaw_swapped(W1#w{swapped = upgraded});
+                 %% Which of them the worker had come to died with it.
+                 thaw_swapped(W1#w{swapped = upgraded, unproven = lists:usort([Id || {_, Id} <- W1#w.targets])});
              {undoing, true} -> thaw_swapped(undo([M || {M, Md5, _} <- W1#w.mods, Md5 =/= none], Undoing));
              %% It does not know since when the old code is back.
              {undoing, false} -> thaw_swapped(put_back(Undoing#w{meanwhile = processes()}));

@@ -409,12 +409,17 @@ pub fn window(
     let new_code = matches!(report.end, WindowEnd::Upgraded | WindowEnd::Degraded);
     found.extend(report.not_proven.iter().filter(|_| new_code).map(|module| {
         let module = elixir_name(module);
+        let or = if report.by_guard {
+            ", or the agent's worker ended in its proof"
+        } else {
+            ""
+        };
         Reason::new(
             ReasonCode::NotProven,
             &module,
             format!(
                 "no process of {module} was let run for an instant before all were: each that was looked at had messages \
-                 waiting, which it would have handled"
+                 waiting, which it would have handled{or}"
             ),
             "",
         )

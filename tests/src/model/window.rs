@@ -623,7 +623,8 @@ impl Run<'_> {
                 next.processes[at].set(FAILED);
                 next.faults = true;
                 next.unanswered();
-                next.at = At::Prove(at as u8 + 1);
+                // Nobody but the worker knows yet: the proof is over.
+                next.at = At::Prove(setup.roles.len() as u8);
             });
         }
     }
