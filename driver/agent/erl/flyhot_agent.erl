@@ -564,7 +564,7 @@ classify(Pid, Hosts) ->
             {B, Host, Mods, Entry} = case lists:keyfind('$initial_call', 1, D) of
                                          {_, {M, F, A}} when is_atom(M) ->
                                              case page(D, {M, F, A}, St, Hib) of
-                                                 none -> driven(Pid, {M, F, A}, St, Hosts);
+                                                 none -> driven({Pid, Hib}, {M, F, A}, St, Hosts);
                                                  PageHost -> {gen_server, PageHost, [M], {M, F, A}}
                                              end;
                                          _ -> raw(IM, St)
@@ -608,7 +608,7 @@ hibernates({gen_statem, loop_hibernate, _}) -> true;
 hibernates(_) -> false.
 
 driven(_, {supervisor, Mod, 1}, _, _) -> {supervisor, Mod, [Mod], {supervisor, Mod, 1}};
-driven(Pid, {gen_event, init_it, _} = E, _, _) -> {gen_event, gen_event, handlers(Pid), E};
+driven({Pid, Hib}, {gen_event, init_it, _} = E, _, _) -> {gen_event, gen_event, handlers(Pid, Hib), E};
 driven(_, {M, _, _} = E, St, Hosts) when is_map_key(M, Hosts) ->
     #{M := [Host | _] = Mods} = Hosts,
     %% Whatever it was started by: it has become what the user says.
@@ -657,14 +657,22 @@ engine(F, Engine, St) ->
         false -> engine(St)
     end.
 
-%% By system messages, after which a manager that hibernated goes on to: after get_modules, which release_handler asks for, it
-%% stays awake. Whose handlers are not known may hold changed ones: the window is not begun before they are.
-handlers(Pid) ->
+%% gen_event answers get_modules to release_handler too; one that hibernated stays awake after it, but not after system messages.
+%% Whose handlers are not known may hold changed ones: the window is not begun before they are.
+handlers(Pid, Hibernates) ->
     Ref = erlang:unique_integer([positive]),
     Self = self(),
-    sys(Pid, {dead_pid(), ok}, {replace_state, fun({M, _, _} = Handler) -> Self ! {Ref, handler, M}, Handler end}),
-    sys(Pid, {Self, Ref}, flyhot_knock),
-    receive {Ref, _} -> lists:usort(handlers_told(Ref)) after ?HANDLERS_MS -> [unknown] end.
+    case Hibernates of
+        true ->
+            sys(Pid, {dead_pid(), ok}, {replace_state, fun({M, _, _} = Handler) -> Self ! {Ref, handler, M}, Handler end}),
+            sys(Pid, {Self, Ref}, flyhot_knock);
+        false -> Pid ! {Self, {Self, Ref}, get_modules}
+    end,
+    receive
+        {Ref, Mods} when is_list(Mods) -> lists:usort(Mods);
+        {Ref, _} -> lists:usort(handlers_told(Ref))
+    after ?HANDLERS_MS -> [unknown]
+    end.
 
 handlers_told(Ref) -> receive {Ref, handler, M} -> [M | handlers_told(Ref)] after 0 -> [] end.
 
