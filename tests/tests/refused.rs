@@ -155,17 +155,22 @@ fn copy(release: &Release, into: &Path) {
     assert!(copied.unwrap().success());
 }
 
-/// A copy of `release` that has the application `extra`, as the release file and the libraries say.
-fn with_application(release: &Release, into: &Path) {
+/// A copy of `release` that has the application `name`, as the release file and the libraries say.
+fn with_application(release: &Release, into: &Path, name: &str) {
     copy(release, into);
-    let ebin = into.join("lib/extra-1.0.0/ebin");
+    let ebin = into.join(format!("lib/{name}-1.0.0/ebin"));
     fs::create_dir_all(&ebin).unwrap();
-    let application = "{application, extra, [{vsn, \"1.0.0\"}, {modules, []}, {registered, []},
-                        {applications, [kernel, stdlib]}]}.\n";
-    fs::write(ebin.join("extra.app"), application).unwrap();
+    let application = format!(
+        "{{application, {name}, [{{vsn, \"1.0.0\"}}, {{modules, []}}, {{registered, []}}, {{applications, [kernel, stdlib]}}]}}.\n"
+    );
+    fs::write(ebin.join(format!("{name}.app")), application).unwrap();
     let file = into.join("releases").join(release.version()).join("shop.rel");
     let text = fs::read_to_string(&file).unwrap();
-    let more = text.replacen("{kernel,", "{extra,\"1.0.0\",permanent},\n  {kernel,", 1);
+    let more = text.replacen(
+        "{kernel,",
+        &format!("{{{name},\"1.0.0\",permanent}},\n  {{kernel,"),
+        1,
+    );
     assert_ne!(text, more, "the release file names kernel: {text}");
     fs::write(file, more).unwrap();
 }
@@ -176,7 +181,7 @@ fn an_application_that_is_new_is_cold() {
     let shop = small(&Release::shop(Otp::under_test(), "v1"));
     let before = look(&shop);
     let scratch = Scratch::new("application");
-    with_application(&v2, scratch.path());
+    with_application(&v2, scratch.path(), "extra");
     let run = Flyhot::new(["upgrade", "--output", "json", "--node", shop.name(), "--release"])
         .args([scratch.path().to_str().unwrap()])
         .of(&shop)
@@ -206,7 +211,7 @@ fn a_release_of_the_same_code_is_judged_by_the_rest_of_it() {
     for directory in [&more, &configured] {
         fs::create_dir(directory).unwrap();
     }
-    with_application(&v1, &more);
+    with_application(&v1, &more, "extra");
     for command in ["plan", "upgrade"] {
         let run = by(command, &more, &[]);
         run.expect("refused", 10);
@@ -230,6 +235,106 @@ fn a_release_of_the_same_code_is_judged_by_the_rest_of_it() {
     run.expect("nothing_to_do", 0);
     assert_eq!(verdict(&run), "hot", "{run}");
     assert_eq!(run.reason_codes(), NONE, "{run}");
+}
+
+/// An application of OTP, a key and the start module of an `.app` file, a file below `priv`: new code would miss each of them.
+#[test]
+fn what_else_a_release_has_is_compared_with_the_node() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let shop = small(&v1);
+    let codes = [
+        "application_added",
+        "configuration_changed",
+        "start_module_changed",
+        "priv_changed",
+    ];
+    let run = Flyhot::plan(&shop, &v2).run();
+    run.expect("planned", 0);
+    assert!(
+        !run.reason_codes().iter().any(|code| codes.contains(code)),
+        "{run}"
+    );
+
+    let scratch = Scratch::new("else");
+    let with_asset = v2.variant().file("priv/static/app.js", "new").build();
+    with_application(&with_asset, scratch.path(), "xmerl");
+    let ebin = with_asset.ebin("shop");
+    let app = scratch
+        .path()
+        .join(ebin.strip_prefix(with_asset.directory()).unwrap())
+        .join("shop.app");
+    let text = fs::read_to_string(&app).unwrap();
+    let other = text
+        .replace("{registered,[]}", "{registered,[]}, {env, [{new_key, 1}]}")
+        .replace("{mod,{'Elixir.Shop.Application'", "{mod,{'Elixir.Shop.Checkout'");
+    assert_ne!(text, other);
+    fs::write(&app, other).unwrap();
+    let run = Flyhot::new(["plan", "--output", "json", "--node", shop.name(), "--release"])
+        .args([scratch.path().to_str().unwrap()])
+        .of(&shop)
+        .run();
+    run.expect("refused", 10);
+    for (code, subject, word) in [
+        ("application_added", "xmerl", "xmerl"),
+        ("configuration_changed", "shop", "new_key"),
+        ("start_module_changed", "Shop.Checkout", "Shop.Application"),
+        ("priv_changed", "shop", "priv/static/app.js"),
+    ] {
+        let found = reason(&run, code);
+        assert_eq!(found["subject"], subject, "{run}");
+        assert!(found["sentence"].as_str().unwrap().contains(word), "{run}");
+    }
+}
+
+/// Boot files do not name a module that an upgrade added: after a restart in place nobody has loaded it.
+#[test]
+fn what_a_restart_in_place_did_not_load_is_loaded_by_the_next_run() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let shop = small(&v1);
+    Flyhot::upgrade(&shop, &v2).run().expect("upgraded", 0);
+    let again = small(&shop.disk());
+    let off = "try 'Elixir.Shop.Discount':off(10) catch error:undef -> undef end.";
+    assert_eq!(again.probe().eval(off), "undef");
+    let run = Flyhot::upgrade(&again, &v2).run();
+    run.expect("upgraded", 0);
+    assert_eq!(run.node(0)["modules"]["changed"], 0, "{run}");
+    assert_ne!(again.probe().eval(off), "undef", "{run}");
+    Flyhot::upgrade(&again, &v2).run().expect("nothing_to_do", 0);
+}
+
+#[test]
+fn a_module_that_was_loaded_from_elsewhere_is_written_where_the_node_boots_it_from() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let patched = v1.variant().erlang("shop_plain", PLAIN).build();
+    let shop = small(&v1);
+    let hand = shop.directory().join("tmp/hand");
+    fs::create_dir_all(&hand).unwrap();
+    fs::copy(
+        patched.ebin("shop").join("shop_plain.beam"),
+        hand.join("shop_plain.beam"),
+    )
+    .unwrap();
+    shop.probe().eval(&format!(
+        "{{module, M}} = code:load_abs(filename:join({hand:?}, \"shop_plain\")), M."
+    ));
+    let plan = Flyhot::plan(&shop, &v2).run();
+    plan.expect("planned", 0);
+    assert_eq!(reason(&plan, "drift")["subject"], "shop_plain", "{plan}");
+    // Its code is to be had where it was loaded from.
+    assert!(!plan.reason_codes().contains(&"way_back_none"), "{plan}");
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("upgraded", 0);
+    let disk = shop.probe().beam_md5s(&shop.disk().ebin("shop"));
+    assert_eq!(disk["shop_plain"], shop.probe().md5s()["shop_plain"], "{run}");
 }
 
 /// The md5 of every beam that is kept below `directory`, in whatever folders, by module.

@@ -32,6 +32,8 @@
 -define(NAMED, 20).
 %% A manager answers from the head of its mailbox; one that is busy for longer is asked again before the window.
 -define(HANDLERS_MS, 500).
+%% Above this size a file below priv is told by its size: each is read whole.
+-define(LARGE, (16 bsl 20)).
 %% Supervisors answer which_children at once unless they are starting a child; a start may take as long as a call waits
 %% by default.
 -define(SPECS_MS, 5000).
@@ -304,7 +306,7 @@ command(entry, S) -> step(entry, S, fun(S1) -> {Found, Not} = listeners(S1), {{o
 command(pause, S) -> step(pause, S, fun pause/1);
 command({disk, Mods}, S) -> {{ok, disk(Mods)}, S};
 command({modules, Mods}, S) -> step(facts, S, fun(S1) -> {{ok, modules(Mods)}, S1} end);
-command({libraries, Apps}, S) -> step(facts, S, fun(S1) -> {{ok, libraries(Apps)}, S1} end);
+command({private, Apps}, S) -> step(facts, S, fun(S1) -> {{ok, private(Apps)}, S1} end);
 command({environment, Apps}, S) -> step(facts, S, fun(S1) -> {{ok, environment(Apps)}, S1} end);
 command({persist, Files}, S) -> step(persist, S, fun(S1) -> {{ok, persist(Files, S1)}, S1} end);
 command({remove, Removed, Swapped, Names, Builds, Limit, Ms}, S) ->
@@ -325,15 +327,29 @@ facts() ->
     Running = [A || {A, _, _} <- application:which_applications(5000)],
     #{otp => bin(erlang:system_info(otp_release)), erts => bin(erlang:system_info(version)),
       elixir => case lists:keyfind(elixir, 1, Apps) of {_, _, V} -> bin(V); false -> none end,
-      architecture => bin(erlang:system_info(system_architecture)), root_dir => bin(code:root_dir()),
+      architecture => bin(erlang:system_info(system_architecture)), root_dir => bin(release_root()),
       embedded => code:get_mode() =:= embedded, configuration => configuration(), processes => erlang:system_info(process_count),
       memory_bytes => erlang:memory(total), free_bytes => free_bytes(),
       modules => [module_facts(M, F) || {M, F} <- Loaded, erlang:module_loaded(M)],
-      applications => [{A, bin(V), dir(code:lib_dir(A)), lists:member(A, Running)} || {A, _, V} <- Apps]}.
+      applications => [{A, bin(V), dir(code:lib_dir(A)), lists:member(A, Running), start_module(A),
+                        [bin(atom_to_list(K)) || {K, _} <- application:get_all_env(A), is_atom(K)]} || {A, _, V} <- Apps]}.
+
+start_module(A) -> case application:get_key(A, mod) of {ok, {M, _}} -> M; _ -> undefined end.
+
+%% One that takes OTP from the machine has another root directory than the code server's. The environment may be that of
+%% another release, whose shell started this node: applications of this one lie below it.
+release_root() ->
+    Dirs = [D || {A, _, _} <- application:loaded_applications(), D <- [code:lib_dir(A)], is_list(D)],
+    Is = fun(Root) -> is_list(Root) andalso filelib:is_dir(filename:join(Root, "releases"))
+                          andalso lists:any(fun(D) -> is_below(D, Root) end, Dirs) end,
+    case [Root || Root <- [os:getenv("RELEASE_ROOT"), os:getenv("RELEASE_ROOT_DIR")], Is(Root)] of
+        [Root | _] -> Root;
+        [] -> code:root_dir()
+    end.
 
 %% What the release was booted with, and only as digests: it may hold secrets.
 configuration() ->
-    Releases = filename:join(code:root_dir(), "releases"),
+    Releases = filename:join(release_root(), "releases"),
     Version = case {os:getenv("RELEASE_VSN"), file:read_file(filename:join(Releases, "start_erl.data"))} of
                   {V, _} when is_list(V) -> V;
                   {false, {ok, Data}} -> lists:last(["" | string:lexemes(binary_to_list(Data), " \n")]);
@@ -393,10 +409,16 @@ traced(M, Ask) ->
         end
     end, erlang:get_module_info(M, functions)).
 
-%% Digests of the shared libraries in the priv directories of some applications.
-libraries(Apps) ->
-    [{App, [{bin(Name), erlang:md5(Bin)} || Name <- filelib:wildcard("**/*.so", Priv), {ok, Bin} <- [file:read_file(filename:join(Priv, Name))]]}
+%% Digests of the files in the priv directories of some applications; of very large ones that of their size.
+private(Apps) ->
+    [{App, [{bin(Name), Md5} || Name <- filelib:wildcard("**/*", Priv), {ok, Md5} <- [digest(filename:join(Priv, Name))]]}
      || App <- Apps, Priv <- [code:priv_dir(App)], is_list(Priv)].
+
+digest(Path) ->
+    case filelib:file_size(Path) of
+        Large when Large > ?LARGE -> {ok, erlang:md5(bin(io_lib:format("~w bytes", [Large])))};
+        _ -> case file:read_file(Path) of {ok, Bin} -> {ok, erlang:md5(Bin)}; {error, _} = E -> E end
+    end.
 
 %% [{App, Text}]: the text of an .app file names what its code was compiled with; answers what the node has otherwise,
 %% and only where, for it may be a secret. As Elixir looks when it boots (Config.Provider.validate_compile_env/2).
@@ -1278,12 +1300,16 @@ plain(Bin) ->
         nomatch -> Bin
     end.
 
-%% md5 on disk of each module, where the node would load it from, and whether an application that it has loaded lists it.
+%% md5 on disk of each module, where the node would boot it from, and whether the running code is to be had where that was
+%% loaded from: the two differ where somebody loaded it from elsewhere.
 disk(Mods) ->
     lists:foldl(fun(M, Acc) ->
-        File = case code:is_loaded(M) of {file, F} when is_list(F) -> F; _ -> code:where_is_file(atom_to_list(M) ++ ".beam") end,
+        File = case {code:where_is_file(atom_to_list(M) ++ ".beam"), code:is_loaded(M)} of
+                   {non_existing, {file, F}} -> F;
+                   {F, _} -> F
+               end,
         case is_list(File) andalso erl_prim_loader:get_file(File) of
-            {ok, Bin, _} -> [{M, code:module_md5(Bin), application:get_application(M) =/= undefined} | Acc];
+            {ok, Bin, _} -> [{M, code:module_md5(Bin), erlang:module_loaded(M) andalso running_beam(M) =/= error} | Acc];
             _ -> Acc
         end
     end, [], Mods).

@@ -42,9 +42,8 @@ pub struct DiskModule {
     pub name: String,
     /// `code:module_md5/1` of the file.
     pub md5: [u8; 16],
-    /// Whether an application that the node has loaded lists it: an embedded node loads such modules when it boots, and no
-    /// others later.
-    pub listed: bool,
+    /// Whether the file that it was loaded from holds the running code: the way back to it.
+    pub running: bool,
 }
 
 /// What a loaded module says when it is asked for itself.
@@ -236,7 +235,7 @@ pub fn facts(term: &Term) -> Read<NodeFacts> {
     }
     let mut applications = BTreeMap::new();
     for application in items(facts, "applications")? {
-        let Some([app, version, dir, running]) = as_tuple(application) else {
+        let Some([app, version, dir, running, start_module, environment]) = as_tuple(application) else {
             return Err(AnswerError::Malformed("an application"));
         };
         applications.insert(
@@ -245,6 +244,12 @@ pub fn facts(term: &Term) -> Read<NodeFacts> {
                 version: as_text(version).or_malformed("a version")?,
                 dir: as_text(dir).or_malformed("an application's directory")?,
                 running: as_bool(running).or_malformed("running")?,
+                start_module: Some(name(start_module)?).filter(|module| module != "undefined"),
+                environment: as_list(environment)
+                    .or_malformed("an environment")?
+                    .iter()
+                    .map(|key| as_text(key).or_malformed("a key of an environment"))
+                    .collect::<Read<_>>()?,
             },
         );
     }
@@ -514,10 +519,10 @@ pub fn disk(term: &Term) -> Read<Vec<DiskModule>> {
         .or_malformed("modules")?
         .iter()
         .map(|module| match as_tuple(module) {
-            Some([module, digest, listed]) => Ok(DiskModule {
+            Some([module, digest, running]) => Ok(DiskModule {
                 name: name(module)?,
                 md5: md5(digest)?,
-                listed: as_bool(listed).or_malformed("whether it is listed")?,
+                running: as_bool(running).or_malformed("whether the running code is to be had")?,
             }),
             _ => Err(AnswerError::Malformed("a module on disk")),
         })
@@ -574,12 +579,12 @@ pub fn modules(term: &Term) -> Read<Vec<LookedAt>> {
         .collect()
 }
 
-/// Reads the answer to [`Command::Libraries`](crate::Command::Libraries): by application, the md5 of each shared
+/// Reads the answer to [`Command::Private`](crate::Command::Private): by application, a digest of each file
 /// library by its path below `priv`.
 ///
 /// # Errors
 /// The agent's refusal, or a shape unknown here.
-pub fn libraries(term: &Term) -> Read<BTreeMap<String, BTreeMap<String, [u8; 16]>>> {
+pub fn private(term: &Term) -> Read<BTreeMap<String, BTreeMap<String, [u8; 16]>>> {
     as_list(ok(term)?)
         .or_malformed("applications")?
         .iter()
@@ -587,17 +592,17 @@ pub fn libraries(term: &Term) -> Read<BTreeMap<String, BTreeMap<String, [u8; 16]
             Some([application, files]) => {
                 let files =
                     as_list(files)
-                        .or_malformed("libraries")?
+                        .or_malformed("files below priv")?
                         .iter()
                         .map(|file| match as_tuple(file) {
                             Some([path, digest]) => {
-                                Ok((as_text(path).or_malformed("a library's path")?, md5(digest)?))
+                                Ok((as_text(path).or_malformed("a file's path")?, md5(digest)?))
                             }
-                            _ => Err(AnswerError::Malformed("a library")),
+                            _ => Err(AnswerError::Malformed("a file below priv")),
                         });
                 Ok((name(application)?, files.collect::<Read<_>>()?))
             }
-            _ => Err(AnswerError::Malformed("an application's libraries")),
+            _ => Err(AnswerError::Malformed("an application's files below priv")),
         })
         .collect()
 }

@@ -155,8 +155,8 @@ pub enum Command<'a> {
     Disk(Vec<String>),
     /// Asks for what only some loaded modules are asked: `(module, whether its running code is wanted too)`.
     Modules(Vec<(String, bool)>),
-    /// Asks for the digests of the shared libraries of some applications.
-    Libraries(Vec<String>),
+    /// Asks for the digests of the files below `priv` of some applications.
+    Private(Vec<String>),
     /// Asks where the node's configuration is not what applications were compiled with: their names, and the text of
     /// their `.app` files.
     Environment(Vec<(String, String)>),
@@ -281,7 +281,7 @@ impl Command<'_> {
                         .map(|(module, code)| tuple([atom(module), boolean(*code)])),
                 ),
             ]),
-            Command::Libraries(applications) => tuple([atom("libraries"), atoms(applications)]),
+            Command::Private(applications) => tuple([atom("private"), atoms(applications)]),
             Command::Environment(applications) => tuple([
                 atom("environment"),
                 list(

@@ -13,7 +13,7 @@ mod term;
 pub use answer::Started;
 pub use answer::{
     AnswerError, DiskModule, LookedAt, agent_error, census, copies_loaded, disk, drain, entry, environment,
-    facts, finished, held, knock, lacking, libraries, modules, persist, prepare, rehearsal, removed, started,
+    facts, finished, held, knock, lacking, modules, persist, prepare, private, rehearsal, removed, started,
     way_back, window,
 };
 pub use command::{

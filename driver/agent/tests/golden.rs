@@ -198,7 +198,7 @@ fn commands_have_the_bytes_the_agent_knows() {
         "modules",
         &Command::Modules(vec![("m".into(), true), ("n".into(), false)]).term(),
     );
-    check("libraries", &Command::Libraries(vec!["shop".into()]).term());
+    check("private", &Command::Private(vec!["shop".into()]).term());
     check(
         "environment",
         &Command::Environment(vec![("shop".into(), "{application,shop,[]}.".into())]).term(),
@@ -284,7 +284,13 @@ fn functions_that_are_not_there_are_read() {
 fn facts_are_read() {
     let facts = flyhot_agent::facts(&answer("facts")).unwrap();
     assert_eq!(facts.otp, "25");
-    assert!(facts.modules.contains_key("gen_server") && facts.applications["kernel"].running);
+    assert!(facts.modules.contains_key("gen_server"));
+    let [kernel, stdlib] = ["kernel", "stdlib"].map(|name| &facts.applications[name]);
+    assert!(kernel.running && kernel.environment.contains("port"));
+    assert_eq!(
+        (kernel.start_module.as_deref(), &stdlib.start_module),
+        (Some("kernel"), &None)
+    );
     assert!(facts.configuration.contains_key("sys.config"));
 }
 
@@ -304,8 +310,8 @@ fn a_closer_look_is_read() {
     // A module of the runtime system has no file.
     assert_eq!((&*erlang.name, &erlang.code), ("erlang", &None));
 
-    let libraries = flyhot_agent::libraries(&answer("libraries")).unwrap();
-    assert_eq!(libraries["crypto"]["lib/crypto.so"].len(), 16);
+    let private = flyhot_agent::private(&answer("private")).unwrap();
+    assert_eq!(private["crypto"]["lib/crypto.so"].len(), 16);
 
     let environment = flyhot_agent::environment(&answer("environment")).unwrap();
     assert_eq!(

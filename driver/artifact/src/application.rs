@@ -1,6 +1,6 @@
 //! Applications: whose they are, and what `.rel` and `.app` files say of them.
 //!
-//! Nothing here reads a file; bytes come in. Environments, start phases and registered names are not kept:
+//! Nothing here reads a file; bytes come in. Values of environments, start phases and registered names are not kept:
 //! only a running node knows their present values.
 //!
 //! Source: app(4) and rel(4) of OTP.
@@ -207,6 +207,8 @@ pub(crate) struct Resource {
     pub(crate) modules: Vec<ModuleName>,
     pub(crate) start_module: Option<ModuleName>,
     pub(crate) applications: Vec<String>,
+    /// The keys of `env`; values are the node's.
+    pub(crate) environment: Vec<String>,
     /// Whether it says what the code was compiled with (`compile_env`, which Mix writes).
     pub(crate) compile_env: bool,
 }
@@ -246,6 +248,11 @@ impl Resource {
                 list("applications").and_then(atoms),
                 "applications is not a list of atoms",
             )?,
+            environment: list("env")
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|pair| Some(pair.tuple()?.first()?.atom()?.to_owned()))
+                .collect(),
             compile_env: properties
                 .property("compile_env")
                 .and_then(Term::list)
@@ -345,6 +352,7 @@ mod tests {
                 modules: vec![name("Elixir.Tiny"), name("tiny")],
                 start_module: Some(name("Elixir.Tiny")),
                 applications: vec!["kernel".into(), "stdlib".into()],
+                environment: vec!["port".into(), "key".into()],
                 compile_env: false,
             }
         );

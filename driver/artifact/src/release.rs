@@ -7,11 +7,11 @@
 //! Source: release structure of OTP design principles, `mix release`, relx.
 
 mod architecture;
-mod libraries;
 mod modules;
+mod private;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -76,8 +76,12 @@ pub struct Release {
     pub configuration: BTreeMap<String, FileDigest>,
     /// md5 of the same files: what a node without crypto can tell of its own (`erlang:md5/1`).
     pub configuration_md5: BTreeMap<String, [u8; 16]>,
-    /// Of its own applications: the md5 of each shared library below `priv`, by its path there.
-    pub libraries: BTreeMap<String, BTreeMap<String, [u8; 16]>>,
+    /// Of its own applications: a digest of each file below `priv`, by its path there.
+    pub private: BTreeMap<String, BTreeMap<String, [u8; 16]>>,
+    /// Of its own applications: the keys that the `env` of their `.app` files sets.
+    pub environment: BTreeMap<String, Vec<String>>,
+    /// Modules that the `.app` file of their application names: those that an embedded node loads when it boots.
+    pub listed: BTreeSet<ModuleName>,
     /// Of its own applications that say what they were compiled with: the text of their `.app` files.
     pub compile_env: BTreeMap<String, String>,
 }
@@ -237,17 +241,19 @@ impl Release {
         }
         let mut apps = BTreeMap::new();
         let mut listed = BTreeMap::new();
-        let mut own_libraries = BTreeMap::new();
+        let mut own_private = BTreeMap::new();
+        let mut environment = BTreeMap::new();
         let mut compile_env = BTreeMap::new();
         for (name, version, start) in rel.apps {
             let (app, resource) = application(root, &name, &version, start)?;
             if let (Some(dir), Some((resource, text))) = (&app.dir, resource) {
                 listed.insert(name.clone(), resource.modules);
                 if app.origin == Origin::Own {
-                    own_libraries.insert(
+                    own_private.insert(
                         name.clone(),
-                        libraries::read(&root.join(dir.as_str()).join("priv"))?,
+                        private::read(&root.join(dir.as_str()).join("priv"))?,
                     );
+                    environment.insert(name.clone(), resource.environment);
                     if resource.compile_env {
                         compile_env.insert(name.clone(), text);
                     }
@@ -283,7 +289,9 @@ impl Release {
             modules,
             configuration,
             configuration_md5,
-            libraries: own_libraries,
+            private: own_private,
+            environment,
+            listed: listed.into_values().flatten().collect(),
             compile_env,
         })
     }

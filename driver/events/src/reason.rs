@@ -112,6 +112,8 @@ reason_codes! {
     NifChanged = "nif_changed", Refusal;
     /// A shared library of an application, a NIF or a port driver, differs from the node's, which keeps what it has loaded.
     LibraryChanged = "library_changed", Cold;
+    /// Another file below `priv` of an application differs from the node's; only modules are sent.
+    PrivChanged = "priv_changed", Warning;
     /// A changed module has an on_load function, which an atomic swap refuses.
     OnLoadChanged = "on_load_changed", Refusal;
     /// A changed module lies in a sticky directory of the node.
@@ -120,11 +122,11 @@ reason_codes! {
     TracedModule = "traced_module", Warning;
     /// A changed module is cover-compiled on the node.
     CoverCompiled = "cover_compiled", Cold;
-    /// The release has an application that the node does not run.
+    /// The release has an application, of its own or of OTP or Elixir, that the node has not loaded.
     ApplicationAdded = "application_added", Cold;
     /// The node runs an application that the release does not have.
     ApplicationRemoved = "application_removed", Cold;
-    /// The start function of an application changed, or may have; it is not run again.
+    /// The start function or the start module of an application changed, or may have; it is not run again.
     StartModuleChanged = "start_module_changed", Warning;
     /// The init/1 of a supervisor changed, or may have; child specs of running supervisors stay as they are.
     SupervisorChanged = "supervisor_changed", Warning;
@@ -163,7 +165,7 @@ reason_codes! {
     SupervisorSilent = "supervisor_silent", Warning;
     /// Code that the node has loaded for a module is neither on its disk nor in the release.
     Drift = "drift", Warning;
-    /// The boot configuration of the release differs from the node's; a running node does not read it again.
+    /// The boot configuration of the release, or a key in the env of an application, is not the node's.
     ConfigurationChanged = "configuration_changed", Warning;
     /// The code was compiled with another configuration than the node runs with.
     CompileConfigChanged = "compile_config_changed", Cold;

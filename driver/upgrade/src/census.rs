@@ -59,6 +59,10 @@ pub struct NodeApplication {
     pub dir: String,
     /// Whether it is started.
     pub running: bool,
+    /// The module of its `mod`.
+    pub start_module: Option<String>,
+    /// The keys of its environment (`application:get_all_env/1`).
+    pub environment: BTreeSet<String>,
 }
 
 /// How a process is driven (design §5 step 1).

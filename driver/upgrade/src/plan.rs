@@ -12,10 +12,12 @@ use flyhot_events::{
 
 use crate::held::{self, HeldReport, Removed};
 use crate::judge::process_name;
-use crate::target::{Calls, Closer, CodeChange, NodeFunction, Policy, Target, TargetModule};
+use crate::target::{
+    Calls, Closer, CodeChange, NodeFunction, Policy, Target, TargetApplication, TargetModule,
+};
 use crate::{
-    Behaviour, Census, EntryReport, Fate, Kind, NodeFacts, PrepareReport, Rehearsal, RehearsalReport, Script,
-    ScriptKind, ScriptModule, WayBackReport, entry,
+    Behaviour, Census, EntryReport, Fate, Kind, NodeApplication, NodeFacts, PrepareReport, Rehearsal,
+    RehearsalReport, Script, ScriptKind, ScriptModule, WayBackReport, entry,
 };
 
 /// How many processes or modules one reason names before it only counts.
@@ -138,8 +140,10 @@ pub struct PlanInput<'a> {
     pub code_changes: &'a BTreeMap<String, CodeChange>,
     /// What a closer look brought.
     pub closer: &'a Closer,
-    /// Changed modules whose loaded code is not what lies on the node's disk.
+    /// Changed modules whose loaded code is not what lies on the node's disk, where it would be booted from.
     pub drifted: &'a BTreeSet<String>,
+    /// Of these, those whose code is not to be had where it was loaded from either.
+    pub lost: &'a BTreeSet<String>,
     /// Who holds code by references that no stack shows.
     pub held: &'a HeldReport,
     /// How long was looked for them, milliseconds.
@@ -399,7 +403,10 @@ fn same_processor(release: &str, node: &str) -> bool {
 fn applications(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
     let (target, facts) = (input.target, input.facts);
     for (name, application) in &target.applications {
-        if application.own && !facts.applications.contains_key(name) {
+        let Some(node) = facts.applications.get(name) else {
+            if !application.loaded {
+                continue;
+            }
             reasons.push(Reason::new(
                 ReasonCode::ApplicationAdded,
                 name,
@@ -409,12 +416,16 @@ fn applications(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
                 ),
                 "Deploy it cold, or accept that it is not started (--accept application_added).",
             ));
+            continue;
+        };
+        if application.own {
+            resource(name, application, node, reasons);
         }
     }
     for (name, application) in &facts.applications {
         if application.running
             && !target.applications.contains_key(name)
-            && application.dir.starts_with(&facts.root_dir)
+            && below(&application.dir, &facts.root_dir)
         {
             reasons.push(Reason::new(
                 ReasonCode::ApplicationRemoved,
@@ -426,6 +437,47 @@ fn applications(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
                 "Deploy it cold, or accept that it keeps running (--accept application_removed).",
             ));
         }
+    }
+}
+
+fn below(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory.trim_end_matches('/'))
+        .is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// What its `.app` file says that the running application does not have. Values are the node's own: its configuration
+/// may set them.
+fn resource(name: &str, application: &TargetApplication, node: &NodeApplication, reasons: &mut Vec<Reason>) {
+    let missing: Vec<&str> = application
+        .environment
+        .iter()
+        .filter(|key| !node.environment.contains(*key))
+        .map(String::as_str)
+        .collect();
+    if let Some(first) = missing.first() {
+        reasons.push(Reason::new(
+            ReasonCode::ConfigurationChanged,
+            name,
+            format!(
+                "the .app file of {name} sets {} in its env that the node does not have, {first} the first",
+                counted(missing.len() as u64, "key")
+            ),
+            "Set them on the node first (application:set_env/3), or deploy it cold.",
+        ));
+    }
+    if application.start_module != node.start_module {
+        let shown =
+            |module: &Option<String>| module.as_deref().map_or_else(|| "none".to_owned(), elixir_name);
+        reasons.push(Reason::new(
+            ReasonCode::StartModuleChanged,
+            shown(&application.start_module),
+            format!(
+                "the start module of {name} is {} and was {} when the node started it; it is not run again",
+                shown(&application.start_module),
+                shown(&node.start_module)
+            ),
+            "Check that nothing new is started or attached there.",
+        ));
     }
 }
 
@@ -545,7 +597,7 @@ fn module_reasons(
             add(
                 ReasonCode::Drift,
                 format!("the code that the node has loaded for {shown} is not what lies on its disk"),
-                "Find out who loaded it; there is no way back to it.",
+                "Find out who loaded it.",
             );
         }
     }

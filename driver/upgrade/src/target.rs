@@ -19,8 +19,8 @@ pub struct Target {
     pub applications: BTreeMap<String, TargetApplication>,
     /// md5 of each configuration file, by name.
     pub configuration: BTreeMap<String, [u8; 16]>,
-    /// Of its own applications: the md5 of each shared library, by its path below `priv`.
-    pub libraries: BTreeMap<String, BTreeMap<String, [u8; 16]>>,
+    /// Of its own applications: a digest of each file below `priv`, by its path there.
+    pub private: BTreeMap<String, BTreeMap<String, [u8; 16]>>,
     /// Modules by name, as the code path would find them: a consolidated protocol before its source.
     pub modules: BTreeMap<String, TargetModule>,
 }
@@ -32,8 +32,12 @@ pub struct TargetApplication {
     pub version: String,
     /// Whether it belongs to the change set: neither OTP's nor Elixir's.
     pub own: bool,
+    /// Whether the release loads it: all but those of start type `none`.
+    pub loaded: bool,
     /// The module of its `mod`.
     pub start_module: Option<String>,
+    /// The keys that its `env` sets.
+    pub environment: Vec<String>,
 }
 
 /// One module of the target.
@@ -43,6 +47,8 @@ pub struct TargetModule {
     pub md5: [u8; 16],
     /// Whether it belongs to the change set.
     pub own: bool,
+    /// Whether the `.app` file of its application names it: an embedded node loads it when it boots.
+    pub listed: bool,
     /// Whether it has an on_load function.
     pub on_load: bool,
     /// Whether it loads a NIF.
@@ -68,8 +74,8 @@ pub struct TargetModule {
 pub struct Closer {
     /// Changed modules, and those of the processes that are affected.
     pub modules: BTreeMap<String, CloserModule>,
-    /// Of the target's own applications: the md5 of each shared library on the node, by its path below `priv`.
-    pub libraries: BTreeMap<String, BTreeMap<String, [u8; 16]>>,
+    /// Of the target's own applications: a digest of each file on the node, by its path below `priv`.
+    pub private: BTreeMap<String, BTreeMap<String, [u8; 16]>>,
     /// By application, where the node's configuration is not what its code was compiled with.
     pub environment: BTreeMap<String, String>,
 }

@@ -25,6 +25,7 @@ struct Case {
     code_changes: BTreeMap<String, CodeChange>,
     closer: Closer,
     drifted: BTreeSet<String>,
+    lost: BTreeSet<String>,
     on_disk: BTreeSet<String>,
     held: HeldReport,
     named_by: BTreeMap<String, String>,
@@ -41,6 +42,7 @@ fn module(md5: [u8; 16]) -> TargetModule {
     TargetModule {
         md5,
         own: true,
+        listed: true,
         on_load: false,
         loads_nif: false,
         supervisor: false,
@@ -84,12 +86,16 @@ impl Case {
         let application = |version: &str, own| TargetApplication {
             version: version.into(),
             own,
+            loaded: true,
             start_module: own.then(|| "Elixir.Shop.Application".to_owned()),
+            environment: Vec::new(),
         };
-        let running = |version: &str, dir: &str| NodeApplication {
+        let running = |version: &str, dir: &str, start_module: Option<&str>| NodeApplication {
             version: version.into(),
             dir: dir.into(),
             running: true,
+            start_module: start_module.map(ToOwned::to_owned),
+            environment: BTreeSet::new(),
         };
         Self {
             target: Target {
@@ -97,7 +103,7 @@ impl Case {
                 elixir: Some("1.14.0".into()),
                 architecture: Some("x86_64".into()),
                 configuration: [("sys.config".to_owned(), [1; 16])].into(),
-                libraries: BTreeMap::new(),
+                private: BTreeMap::new(),
                 applications: [
                     ("shop".to_owned(), application("1.1.0", true)),
                     ("stdlib".to_owned(), application("4.2", false)),
@@ -140,8 +146,11 @@ impl Case {
                 ]
                 .into(),
                 applications: [
-                    ("shop".to_owned(), running("1.0.0", "/app/lib/shop-1.0.0")),
-                    ("stdlib".to_owned(), running("4.2", "/app/lib/stdlib-4.2")),
+                    (
+                        "shop".to_owned(),
+                        running("1.0.0", "/app/lib/shop-1.0.0", Some("Elixir.Shop.Application")),
+                    ),
+                    ("stdlib".to_owned(), running("4.2", "/app/lib/stdlib-4.2", None)),
                 ]
                 .into(),
                 processes: 1000,
@@ -155,6 +164,7 @@ impl Case {
             code_changes: [(CART.to_owned(), CodeChange::Ends)].into(),
             closer: Closer::default(),
             drifted: BTreeSet::new(),
+            lost: BTreeSet::new(),
             on_disk: BTreeSet::new(),
             held: HeldReport {
                 asked: true,
@@ -230,6 +240,25 @@ impl Case {
         self.plan().reasons.iter().any(|reason| reason.code == code)
     }
 
+    /// The application starts with this module, in the release and on the node.
+    fn starts_in(&mut self, module: &str) {
+        let module = Some(module.to_owned());
+        self.target.applications.get_mut("shop").unwrap().start_module = module.clone();
+        self.facts.applications.get_mut("shop").unwrap().start_module = module;
+    }
+
+    /// The release has an application that the node has not loaded.
+    fn brings(&mut self, name: &str, own: bool) {
+        let application = TargetApplication {
+            version: "1".into(),
+            own,
+            loaded: true,
+            start_module: None,
+            environment: Vec::new(),
+        };
+        self.target.applications.insert(name.into(), application);
+    }
+
     fn plan(&self) -> Plan {
         let changes = changes(&self.target, &self.facts, &self.on_disk);
         plan(&PlanInput {
@@ -240,6 +269,7 @@ impl Case {
             code_changes: &self.code_changes,
             closer: &self.closer,
             drifted: &self.drifted,
+            lost: &self.lost,
             held: &self.held,
             held_limit_ms: 5000,
             named_by: &self.named_by,
@@ -403,7 +433,7 @@ fn a_drained_entry_puts_off_the_judgement_of_the_way_back() {
     assert_eq!(plan.drained(&case.way_back, &case.policy), []);
     assert_eq!((plan.way_back, plan.reasons.len()), (WayBack::Exact, 0));
 
-    case.drifted = [CART.to_owned()].into();
+    case.lost = [CART.to_owned()].into();
     let mut plan = case.plan();
     assert_eq!(plan.verdict(), Verdict::Cold);
     plan.drained(&case.way_back, &case.policy);
@@ -480,30 +510,51 @@ fn each_reason_comes_from_its_cause() {
             case.facts.modules.get_mut(CART).unwrap().cover = true
         }),
         (ReasonCode::ApplicationAdded, Verdict::Cold, |case| {
-            let new = TargetApplication {
-                version: "1".into(),
-                own: true,
-                start_module: None,
-            };
-            case.target.applications.insert("more".into(), new);
+            case.brings("more", true);
+        }),
+        // Of OTP too: what is not on the node is not called, it is undef.
+        (ReasonCode::ApplicationAdded, Verdict::Cold, |case| {
+            case.brings("xmerl", false);
         }),
         (ReasonCode::ApplicationRemoved, Verdict::Cold, |case| {
             let old = NodeApplication {
                 version: "1".into(),
                 dir: "/app/lib/gone-1".into(),
                 running: true,
+                start_module: None,
+                environment: BTreeSet::new(),
             };
             case.facts.applications.insert("gone".into(), old);
         }),
         (ReasonCode::StartModuleChanged, Verdict::HotWithWarnings, |case| {
-            case.target.applications.get_mut("shop").unwrap().start_module = Some(CART.into());
+            case.target.applications.get_mut("shop").unwrap().start_module = Some("Elixir.Shop.New".into());
+        }),
+        (
+            ReasonCode::ConfigurationChanged,
+            Verdict::HotWithWarnings,
+            |case| {
+                case.target.applications.get_mut("shop").unwrap().environment = vec!["port".into()];
+            },
+        ),
+        (ReasonCode::PrivChanged, Verdict::HotWithWarnings, |case| {
+            let files = |digest| [("shop".to_owned(), [("static/app.js".to_owned(), digest)].into())].into();
+            case.target.private = files(NEW);
+            case.closer.private = files(OLD);
+        }),
+        (ReasonCode::LibraryChanged, Verdict::Cold, |case| {
+            let libraries = |digest| [("shop".to_owned(), [("lib/x.so.1".to_owned(), digest)].into())].into();
+            case.target.private = libraries(NEW);
+            case.closer.private = libraries(OLD);
+        }),
+        (ReasonCode::StartModuleChanged, Verdict::HotWithWarnings, |case| {
+            case.starts_in(CART);
         }),
         (ReasonCode::SupervisorChanged, Verdict::HotWithWarnings, |case| {
             case.target.modules.get_mut(CART).unwrap().supervisor = true;
         }),
         // An Erlang application's start module is often its supervisor too.
         (ReasonCode::SupervisorChanged, Verdict::HotWithWarnings, |case| {
-            case.target.applications.get_mut("shop").unwrap().start_module = Some(CART.into());
+            case.starts_in(CART);
             case.target().supervisor = true;
             case.same("start", 2);
         }),
@@ -525,11 +576,11 @@ fn each_reason_comes_from_its_cause() {
         }),
         (ReasonCode::LibraryChanged, Verdict::Cold, |case| {
             let libraries = |md5| [("shop".to_owned(), [("nif.so".to_owned(), md5)].into())].into();
-            case.target.libraries = libraries(NEW);
-            case.closer.libraries = libraries(OLD);
+            case.target.private = libraries(NEW);
+            case.closer.private = libraries(OLD);
         }),
         (ReasonCode::StartModuleChanged, Verdict::HotWithWarnings, |case| {
-            case.target.applications.get_mut("shop").unwrap().start_module = Some(CART.into());
+            case.starts_in(CART);
             case.same("init", 1);
         }),
         (ReasonCode::SupervisorChanged, Verdict::HotWithWarnings, |case| {
@@ -589,7 +640,7 @@ fn each_reason_comes_from_its_cause() {
             case.drifted.insert(CART.into());
         }),
         (ReasonCode::WayBackNone, Verdict::HotWithWarnings, |case| {
-            case.drifted.insert(CART.into());
+            case.lost.insert(CART.into());
         }),
         (ReasonCode::WayBackAfterDrain, Verdict::HotWithWarnings, |case| {
             case.way_back.inside = 1
@@ -708,11 +759,47 @@ fn no_reason_comes_from_what_is_no_cause() {
         }),
         (ReasonCode::LibraryChanged, |case| {
             let libraries: BTreeMap<_, _> = [("shop".to_owned(), [("nif.so".to_owned(), OLD)].into())].into();
-            case.target.libraries = libraries.clone();
-            case.closer.libraries = libraries;
+            case.target.private = libraries.clone();
+            case.closer.private = libraries;
         }),
         (ReasonCode::LibraryChanged, |case| {
-            case.closer.libraries = [("shop".to_owned(), [("gone.so".to_owned(), OLD)].into())].into();
+            case.closer.private = [("shop".to_owned(), [("gone.so".to_owned(), OLD)].into())].into();
+        }),
+        (ReasonCode::PrivChanged, |case| {
+            let files = |digest| [("shop".to_owned(), [("static/app.js".to_owned(), digest)].into())].into();
+            case.target.private = files(OLD);
+            case.closer.private = files(OLD);
+        }),
+        // Its keys and its start module are those of the node; what only the release's disk has is not loaded there.
+        (ReasonCode::ConfigurationChanged, |case| {
+            let key = "port".to_owned();
+            case.target
+                .applications
+                .get_mut("shop")
+                .unwrap()
+                .environment
+                .push(key.clone());
+            case.facts
+                .applications
+                .get_mut("shop")
+                .unwrap()
+                .environment
+                .insert(key);
+        }),
+        (ReasonCode::StartModuleChanged, |_| {}),
+        (ReasonCode::ApplicationAdded, |case| {
+            case.brings("iex", false);
+            case.target.applications.get_mut("iex").unwrap().loaded = false;
+        }),
+        (ReasonCode::ApplicationRemoved, |case| {
+            let beside = NodeApplication {
+                version: "1".into(),
+                dir: "/app2/lib/gone-1".into(),
+                running: true,
+                start_module: None,
+                environment: BTreeSet::new(),
+            };
+            case.facts.applications.insert("gone".into(), beside);
         }),
         (ReasonCode::OnLoadChanged, |case| {
             case.target.modules.get_mut("Elixir.Shop.Same").unwrap().on_load = true;
@@ -725,7 +812,7 @@ fn no_reason_comes_from_what_is_no_cause() {
         }),
         // Another function of the start module.
         (ReasonCode::StartModuleChanged, |case| {
-            case.target.applications.get_mut("shop").unwrap().start_module = Some(CART.into());
+            case.starts_in(CART);
             case.same("start", 2);
         }),
         // Another function of the supervisor.
@@ -789,6 +876,8 @@ fn no_reason_comes_from_what_is_no_cause() {
                 version: "1".into(),
                 dir: "/usr/lib/erlang/lib/tool-1".into(),
                 running: true,
+                start_module: None,
+                environment: BTreeSet::new(),
             };
             case.facts.applications.insert("tool".into(), other);
         }),

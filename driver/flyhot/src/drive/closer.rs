@@ -1,4 +1,4 @@
-//! A closer look at what a change touches: the running code of some modules, shared libraries, and the configuration
+//! A closer look at what a change touches: the running code of some modules, files below priv, and the configuration
 //! that code was compiled with.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,7 +72,7 @@ pub(super) async fn look(
     }
     Ok(Closer {
         modules,
-        libraries: libraries(agent, target, facts).await?,
+        private: private(agent, target, facts).await?,
         environment: environment(agent, release, facts).await?,
     })
 }
@@ -124,13 +124,13 @@ fn compared<'a>(
     compared
 }
 
-async fn libraries(
+async fn private(
     agent: &Agent<'_>,
     target: &Target,
     facts: &NodeFacts,
 ) -> Result<BTreeMap<String, BTreeMap<String, [u8; 16]>>, AgentError> {
     let asked: Vec<String> = target
-        .libraries
+        .private
         .iter()
         .filter(|(name, files)| !files.is_empty() && facts.applications.contains_key(*name))
         .map(|(name, _)| name.clone())
@@ -143,9 +143,9 @@ async fn libraries(
     found.extend(
         agent
             .slow(
-                "looking at shared libraries",
-                &Command::Libraries(asked),
-                flyhot_agent::libraries,
+                "looking at files below priv",
+                &Command::Private(asked),
+                flyhot_agent::private,
             )
             .await?,
     );

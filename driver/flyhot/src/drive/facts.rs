@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use flyhot_artifact::{Behaviour, Origin, Release, code_id};
+use flyhot_artifact::{Behaviour, Origin, Release, StartType, code_id};
 use flyhot_upgrade::{NodeFacts, Target, TargetApplication, TargetModule};
 
 /// The release, seen from the plan.
@@ -11,7 +11,7 @@ pub(super) fn target(release: &Release) -> Target {
         erts: release.toolchain.erts.clone(),
         elixir: release.toolchain.elixir.clone(),
         architecture: release.toolchain.architecture.clone(),
-        libraries: release.libraries.clone(),
+        private: release.private.clone(),
         applications: release
             .apps
             .iter()
@@ -19,6 +19,8 @@ pub(super) fn target(release: &Release) -> Target {
                 let application = TargetApplication {
                     version: app.version.clone(),
                     own: app.origin == Origin::Own,
+                    loaded: app.start != StartType::None,
+                    environment: release.environment.get(name).cloned().unwrap_or_default(),
                     start_module: app.start_module.as_ref().map(|module| module.as_str().to_owned()),
                 };
                 (name.clone(), application)
@@ -33,6 +35,7 @@ pub(super) fn target(release: &Release) -> Target {
                 let target = TargetModule {
                     md5: facts.md5,
                     own: module.origin == Origin::Own,
+                    listed: release.listed.contains(name),
                     on_load: facts.on_load,
                     loads_nif: facts.loads_nif,
                     supervisor: facts.behaviours.contains(&Behaviour::Supervisor),

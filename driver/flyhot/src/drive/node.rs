@@ -1,6 +1,6 @@
 //! The steps of design §5, in order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flyhot_agent::{AnswerError, Command, DiskModule};
@@ -172,6 +172,7 @@ pub(super) struct Seen {
     pub(super) before: String,
     pub(super) after: String,
     pub(super) drifted: BTreeSet<String>,
+    pub(super) lost: BTreeSet<String>,
     pub(super) naming: Naming,
     pub(super) held: HeldReport,
     pub(super) closer: Closer,
@@ -274,17 +275,16 @@ impl Work<'_> {
             .await?
             .into_iter()
             .filter(|file| {
-                // One that an embedded node would have loaded was deleted, and does not come back by itself.
-                !(facts.embedded && file.listed)
-                    && target
-                        .modules
-                        .get(&file.name)
-                        .is_some_and(|module| module.md5 == file.md5)
+                // An embedded node has loaded what it loads: one that lies there since is not called, it is undef.
+                target
+                    .modules
+                    .get(&file.name)
+                    .is_some_and(|module| module.md5 == file.md5 && !(facts.embedded && module.listed))
             })
             .map(|file| file.name)
             .collect();
         let changes = changes(&target, &facts, &on_disk);
-        let drifted = self.drifted(&facts, &changes).await?;
+        let (drifted, lost) = self.drifted(&facts, &changes).await?;
         let census = self
             .agent
             .slow(
@@ -317,6 +317,7 @@ impl Work<'_> {
             before,
             after,
             drifted,
+            lost,
             naming: Naming::default(),
             held: HeldReport::default(),
             closer,
@@ -378,20 +379,33 @@ impl Work<'_> {
             .await
     }
 
-    /// Changed modules whose running code is not on the node's disk: there is no way back to it.
-    async fn drifted(&self, facts: &NodeFacts, changes: &Changes) -> Result<BTreeSet<String>, AgentError> {
-        let on_disk = self.disk(changes.changed.clone()).await?;
-        Ok(changes
+    /// Changed modules whose running code is not on the node's disk where it would be booted from, and of these those
+    /// whose code is not where it was loaded from either: there is no way back to them.
+    async fn drifted(
+        &self,
+        facts: &NodeFacts,
+        changes: &Changes,
+    ) -> Result<(BTreeSet<String>, BTreeSet<String>), AgentError> {
+        let on_disk: BTreeMap<String, DiskModule> = self
+            .disk(changes.changed.clone())
+            .await?
+            .into_iter()
+            .map(|file| (file.name.clone(), file))
+            .collect();
+        let loaded = |name: &String| facts.modules.get(name).map(|module| module.md5);
+        let there = |name: &&String| on_disk.get(*name).map(|file| file.md5) == loaded(name);
+        let drifted: BTreeSet<String> = changes
             .changed
             .iter()
-            .filter(|name| {
-                let loaded = facts.modules.get(*name).map(|module| module.md5);
-                !on_disk
-                    .iter()
-                    .any(|file| file.name == **name && Some(file.md5) == loaded)
-            })
+            .filter(|name| !there(name))
             .cloned()
-            .collect())
+            .collect();
+        let lost = drifted
+            .iter()
+            .filter(|name| !on_disk.get(*name).is_some_and(|file| file.running))
+            .cloned()
+            .collect();
+        Ok((drifted, lost))
     }
 
     pub(super) async fn way_back(&self, seen: &Seen) -> Result<WayBackReport, AgentError> {
@@ -432,6 +446,7 @@ impl Work<'_> {
             code_changes: &seen.copies.code_changes,
             closer: &seen.closer,
             drifted: &seen.drifted,
+            lost: &seen.lost,
             held: &seen.held,
             held_limit_ms: ms(HELD),
             named_by: &seen.naming.by,

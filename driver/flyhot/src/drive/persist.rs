@@ -11,8 +11,8 @@ use flyhot_upgrade::{Changes, NodeFacts};
 /// Below the release directory: where the files that were there first are kept.
 const BASE: &str = "flyhot/base";
 
-/// Where each swapped module's file is on the node: where it was loaded from, or for a new one beside its
-/// application's others.
+/// Where each swapped module's file is on the node: beside its application's others, or the other consolidated protocols;
+/// where the node says neither, where it was loaded from.
 pub(super) struct Places {
     /// `None`: the node names no directory that could be written below.
     root: Option<String>,
@@ -32,14 +32,17 @@ impl Places {
             .filter_map(|name| {
                 let loaded = facts.modules.get(name).map(|module| module.file.clone());
                 let module = release.modules.get(name.as_str())?;
-                let file = match loaded.filter(|file| file.ends_with(".beam")) {
-                    Some(file) => file,
-                    None if module.consolidated => format!("{}/{name}.beam", consolidated?),
-                    None => {
-                        let dir = &facts.applications.get(&module.app)?.dir;
-                        format!("{dir}/ebin/{name}.beam")
-                    }
+                // Not where somebody loaded it from by hand.
+                let home = if module.consolidated {
+                    consolidated.map(|dir| format!("{dir}/{name}.beam"))
+                } else {
+                    let app = facts
+                        .applications
+                        .get(&module.app)
+                        .filter(|app| !app.dir.is_empty());
+                    app.map(|app| format!("{}/ebin/{name}.beam", app.dir))
                 };
+                let file = home.or(loaded.filter(|file| file.ends_with(".beam")))?;
                 Some((name.clone(), file))
             })
             .collect();

@@ -1,4 +1,4 @@
-//! Reasons that come from a closer look: what the running code and the new code of a module differ in, shared libraries,
+//! Reasons that come from a closer look: what the running code and the new code of a module differ in, files below priv,
 //! and the configuration that code was compiled with.
 //!
 //! Only what is known is said. Where the running code is not to be had, the sentence says that.
@@ -33,7 +33,7 @@ pub(super) fn reasons(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut V
     exports(input, reasons);
     shape_unknown(kinds, input, &misshapen, reasons);
     timeouts(kinds, input, reasons);
-    libraries(input.target, input.closer, reasons);
+    private(input.target, input.closer, reasons);
     compile_environment(input, reasons);
 }
 
@@ -380,28 +380,47 @@ fn timeouts(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason>
     }
 }
 
-fn libraries(target: &Target, closer: &Closer, reasons: &mut Vec<Reason>) {
-    for (application, release) in &target.libraries {
-        let Some(node) = closer.libraries.get(application) else {
+fn private(target: &Target, closer: &Closer, reasons: &mut Vec<Reason>) {
+    for (application, release) in &target.private {
+        let Some(node) = closer.private.get(application) else {
             continue;
         };
-        let other: Vec<&str> = release
+        let other = release
             .iter()
-            .filter(|(path, md5)| node.get(*path) != Some(*md5))
-            .map(|(path, _)| path.as_str())
-            .collect();
-        if let Some(first) = other.first() {
+            .filter(|(path, digest)| node.get(*path) != Some(*digest))
+            .map(|(path, _)| path.as_str());
+        let (libraries, files): (Vec<&str>, Vec<&str>) = other.partition(|path| is_library(path));
+        if let Some(first) = libraries.first() {
             reasons.push(Reason::new(
                 ReasonCode::LibraryChanged,
                 application,
                 format!(
                     "{} of {application} not as on the node, priv/{first} the first; the node keeps what it has loaded",
-                    counted(other.len() as u64, "shared library")
+                    counted(libraries.len() as u64, "shared library")
                 ),
                 "Deploy it cold, or accept that the old library stays (--accept library_changed).",
             ));
         }
+        if let Some(first) = files.first() {
+            reasons.push(Reason::new(
+                ReasonCode::PrivChanged,
+                application,
+                format!(
+                    "{} of {application} not as on the node, priv/{first} the first; only modules are sent",
+                    counted(files.len() as u64, "file")
+                ),
+                "Deploy it cold where the new code reads them, or bring them to the node by other means first.",
+            ));
+        }
     }
+}
+
+/// `libx.so`, `libx.so.1`.
+fn is_library(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|name| {
+        name.split_once(".so")
+            .is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('.'))
+    })
 }
 
 fn compile_environment(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {

@@ -37,7 +37,7 @@ pub(super) fn revert(input: &PlanInput<'_>) -> (WayBack, u64) {
         measured => measured,
     };
     let revert_us = per_module * input.changes.changed.len() as u64;
-    let way_back = if !input.drifted.is_empty() {
+    let way_back = if !input.lost.is_empty() {
         WayBack::None
     } else if input.way_back.inside > 0 {
         WayBack::AfterDrain

@@ -1,6 +1,7 @@
-//! Shared libraries: the `.so` files below an application's `priv`, NIFs and port drivers.
+//! The files below an application's `priv`: NIFs, port drivers and programs, assets, templates.
 //!
-//! What a link leads to is read; a directory that a link leads to is not entered, so no circle is walked.
+//! What a link leads to is read; a directory that a link leads to is not entered, so no circle is walked. Names that begin
+//! with a dot are passed over, as `filelib:wildcard/2` does on the node.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +14,10 @@ use md5::{Digest as _, Md5};
 
 use super::{ReadReleaseError, list};
 
-/// Their md5s by path below `directory`; none where there is no such directory.
+/// Above this size a file's digest is that of its size: on the node each is read whole.
+const LARGE: u64 = 16 << 20;
+
+/// Their digests by path below `directory`; none where there is no such directory.
 pub(super) fn read(directory: &Path) -> Result<BTreeMap<String, [u8; 16]>, ReadReleaseError> {
     let mut found = BTreeMap::new();
     if !directory.is_dir() {
@@ -22,21 +26,33 @@ pub(super) fn read(directory: &Path) -> Result<BTreeMap<String, [u8; 16]>, ReadR
     let mut todo = vec![directory.to_owned()];
     while let Some(directory_now) = todo.pop() {
         for path in list(&directory_now)? {
+            let hidden = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             let Ok(kind) = fs::symlink_metadata(&path) else {
                 continue;
             };
+            if hidden {
+                continue;
+            }
             if kind.is_dir() {
                 todo.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "so") && path.is_file() {
+            } else if let Ok(file) = fs::metadata(&path)
+                && file.is_file()
+            {
                 let below = path.strip_prefix(directory).unwrap_or(&path);
-                found.insert(below.to_string_lossy().into_owned(), md5(&path)?);
+                let digest = if file.len() > LARGE {
+                    Md5::digest(format!("{} bytes", file.len())).into()
+                } else {
+                    md5(&path)?
+                };
+                found.insert(below.to_string_lossy().into_owned(), digest);
             }
         }
     }
     Ok(found)
 }
 
-/// They may be larger than what should be held at once.
 fn md5(path: &Path) -> Result<[u8; 16], ReadReleaseError> {
     let failed = |source| ReadReleaseError::Read {
         path: path.into(),
