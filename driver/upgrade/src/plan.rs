@@ -30,7 +30,7 @@ pub struct Changes {
     pub changed: Vec<String>,
     /// Not loaded, and the node's disk does not have them either.
     pub added: Vec<String>,
-    /// Loaded from one of the target's own applications and absent from it.
+    /// Loaded from one of the target's own applications, or as a consolidated protocol, and absent from it.
     pub removed: Vec<String>,
     /// Own modules that stay as they are.
     pub unchanged: u64,
@@ -63,11 +63,21 @@ pub fn changes(target: &Target, facts: &NodeFacts, on_disk: &BTreeSet<String>) -
         }
     }
     for (name, loaded) in &facts.modules {
-        if !target.modules.contains_key(name) && own_application(target, facts, &loaded.file).is_some() {
+        let own =
+            own_application(target, facts, &loaded.file).is_some() || is_consolidated(facts, &loaded.file);
+        if own && !target.modules.contains_key(name) {
             changes.removed.push(name.clone());
         }
     }
     changes
+}
+
+/// A protocol that Mix consolidated for the release, `releases/VSN/consolidated`.
+fn is_consolidated(facts: &NodeFacts, file: &str) -> bool {
+    below(file, &facts.root_dir)
+        && file
+            .rsplit_once('/')
+            .is_some_and(|(directory, _)| directory.ends_with("/consolidated"))
 }
 
 /// The target's own application that a file of the node belongs to.

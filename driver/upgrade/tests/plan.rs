@@ -1078,6 +1078,22 @@ fn nothing_changed_is_nothing_to_do() {
 }
 
 #[test]
+fn a_consolidated_protocol_that_the_release_no_longer_has_is_removed() {
+    let mut case = Case::new();
+    for (name, file) in [
+        (
+            "Elixir.Shop.Priced",
+            "/app/bin/../releases/1.0.0/consolidated/Elixir.Shop.Priced.beam",
+        ),
+        ("Elixir.Else", "/home/consolidated/Elixir.Else.beam"),
+    ] {
+        case.facts.modules.insert(name.into(), loaded(OLD, file));
+    }
+    let found = changes(&case.target, &case.facts, &case.on_disk);
+    assert_eq!(found.removed, ["Elixir.Shop.Priced"]);
+}
+
+#[test]
 fn each_behaviour_is_asked_by_its_own_code_change() {
     for (behaviour, three, four, system, asked) in [
         (Behaviour::GenServer, true, false, false, true),
