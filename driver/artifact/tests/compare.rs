@@ -20,7 +20,7 @@ use otp::{Otp, installations};
 /// init/1 calls a helper with a fun, a comprehension, a literal, strings, and a call of another module.
 const BASE: &str = "-module(m).
     -export([init/1, start/2, handle_info/2, code_change/3, other/1]).
-    start(_, _) -> m:other([]).
+    start(_, _) -> n:other([]).
     init(Args) -> {ok, {state, helper(Args, length(Args) + 3), [X || X <- Args, is_atom(X)]}}.
     helper(Args, N) when N > 5 ->
         F = fun(X) -> {child, X, #{restart => permanent}} end,
@@ -34,15 +34,22 @@ const BASE: &str = "-module(m).
 /// Replacements in the base that make another build of it.
 type Change<'a> = &'a [(&'a str, &'a str)];
 
-/// The base, and what each change makes of it, compiled at once: most of the time goes into starting a compiler.
+/// The base, and what each change makes of it.
 fn builds(otp: &Otp, changes: &[Change<'_>]) -> Vec<Beam> {
-    let mut dirs = vec![];
-    for (at, change) in [&[][..]].iter().chain(changes).enumerate() {
-        let mut source = BASE.to_owned();
-        for (from, to) in *change {
+    let source = |change: &Change<'_>| {
+        change.iter().fold(BASE.to_owned(), |source, (from, to)| {
             assert!(source.contains(from), "{from}");
-            source = source.replace(from, to);
-        }
+            source.replace(from, to)
+        })
+    };
+    let sources: Vec<String> = [&[][..]].iter().chain(changes).map(source).collect();
+    built(otp, &sources)
+}
+
+/// Compiled at once: most of the time goes into starting a compiler.
+fn built(otp: &Otp, sources: &[String]) -> Vec<Beam> {
+    let mut dirs = vec![];
+    for (at, source) in sources.iter().enumerate() {
         let dir = otp.dir(&at.to_string());
         fs::write(dir.join("m.erl"), source).unwrap();
         dirs.push(dir);
@@ -119,7 +126,7 @@ fn whatever_a_function_reaches_makes_it_another() {
         let others = differences(
             &otp,
             &[
-                &[("m:other([])", "m:other([a])")],
+                &[("n:other([])", "n:other([a])")],
                 &[(
                     "code_change(_, S, _) -> {ok, S}",
                     "code_change(_, S, _) -> {ok, [S]}",
@@ -132,6 +139,49 @@ fn whatever_a_function_reaches_makes_it_another() {
         assert_eq!(same(&others[2]), ["init/1", "start/2"]);
         let lost: Vec<String> = others[2].lost.iter().map(ToString::to_string).collect();
         assert_eq!(lost, ["code_change/3"]);
+    }
+}
+
+/// `?MODULE:kids()`, and `fun ?MODULE:kid/1`: alone, inside a literal, inside a tuple that is made.
+#[test]
+fn what_is_reached_by_the_own_name_of_the_module_counts() {
+    let of = |way: &str, kids: &str, kid: &str| {
+        format!(
+            "-module(m).
+             -export([init/1, code_change/3, kids/0, kid/1, other/0]).
+             init(Args) -> {{ok, {way}, Args}}.
+             code_change(_, S, _) -> m:init(S).
+             kids() -> {kids}.
+             kid(X) -> {kid}.
+             other() -> m:kids() ++ m:kid([]).\n"
+        )
+    };
+    let sources: Vec<String> = [
+        ("m:kids()", ["[b]", "X"]),
+        ("lists:map(fun m:kid/1, Args)", ["[a]", "[X]"]),
+        ("[{a, fun m:kid/1}, #{b => fun m:kid/1}]", ["[a]", "[X]"]),
+        ("{Args, [fun m:kid/1]}", ["[a]", "[X]"]),
+    ]
+    .iter()
+    .flat_map(|(way, [kids, kid])| [of(way, "[a]", "X"), of(way, kids, kid), of(way, "[a]", "X")])
+    .chain([
+        of("a", "[a]", "X"),
+        of("a", "[b]", "[X]"),
+        of("a", "[a]", "X").replace("other() ->", "other() -> a, "),
+    ])
+    .collect();
+    for otp in installations() {
+        for (at, builds) in built(&otp, &sources).chunks(3).enumerate() {
+            let same_as = |build| same(&Differences::between(&builds[0], build).unwrap());
+            let reached = at < sources.len() / 3 - 1;
+            let kept: &[&str] = if reached {
+                &[]
+            } else {
+                &["code_change/3", "init/1"]
+            };
+            assert_eq!(same_as(&builds[1]), kept, "{}", sources[at * 3]);
+            assert_eq!(same_as(&builds[2]), ["code_change/3", "init/1"]);
+        }
     }
 }
 

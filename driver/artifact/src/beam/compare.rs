@@ -1,12 +1,12 @@
 //! What two builds of one module differ in, as far as their code alone shows it: stripped files say as much as others.
 //!
 //! What is called equal is equal instruction by instruction, in everything that the function reaches within its
-//! module. What lies in other modules is not looked at.
+//! module, by the module's own name too. What lies in other modules is not looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::code::{Instruction, Operand, fun_entries, instructions};
-use super::literal::tagged_tuples;
+use super::literal::{exported_funs, tagged_tuples};
 use super::ops;
 use super::{Beam, BeamError};
 use crate::facts::Export;
@@ -109,7 +109,7 @@ enum Part {
     Label(usize),
     /// A function of the module.
     Function(Name),
-    /// A function of another module.
+    /// A function by its module's name, the own one among them.
     Import(String, Name),
     /// A literal in the External Term Format.
     Literal(Vec<u8>),
@@ -120,6 +120,7 @@ enum Part {
 
 /// A module's functions, each operand made free of its place.
 struct Code {
+    module: String,
     functions: BTreeMap<Name, Vec<(u8, Vec<Part>)>>,
     /// The strings that instructions refer to by their place.
     strings: Vec<u8>,
@@ -135,6 +136,7 @@ impl Code {
             .map(|(name, from, to)| Ok((name.clone(), names.body(beam, &all[*from..*to])?)))
             .collect::<Result<_, BeamError>>()?;
         Ok(Self {
+            module: beam.module().to_owned(),
             functions,
             strings: beam.chunk(b"StrT").unwrap_or_default().to_vec(),
         })
@@ -143,24 +145,36 @@ impl Code {
     /// The functions that one reaches within the module, itself among them.
     fn reach(&self, function: &str, arity: u32) -> BTreeSet<&Name> {
         let mut reached = BTreeSet::new();
-        let mut todo: Vec<&Name> = self
-            .functions
-            .get_key_value(&(function.to_owned(), arity))
-            .map(|(name, _)| name)
-            .into_iter()
-            .collect();
+        let mut todo: Vec<&Name> = self.named(&(function.to_owned(), arity)).into_iter().collect();
         while let Some(name) = todo.pop() {
             if reached.insert(name) {
                 let parts = self.functions.get(name).into_iter().flatten();
-                for (_, parts) in parts {
-                    todo.extend(parts.iter().filter_map(|part| match part {
-                        Part::Function(callee) => self.functions.get_key_value(callee).map(|(name, _)| name),
-                        _ => None,
-                    }));
+                for part in parts.flat_map(|(_, parts)| parts) {
+                    self.follow(part, &mut todo);
                 }
             }
         }
         reached
+    }
+
+    fn named(&self, name: &Name) -> Option<&Name> {
+        self.functions.get_key_value(name).map(|(name, _)| name)
+    }
+
+    /// Functions of the module that an operand leads to. A call through the module's own name runs the same code.
+    fn follow<'a>(&'a self, part: &Part, todo: &mut Vec<&'a Name>) {
+        match part {
+            Part::Function(callee) => todo.extend(self.named(callee)),
+            Part::Import(module, callee) if *module == self.module => todo.extend(self.named(callee)),
+            Part::Literal(literal) => todo.extend(
+                exported_funs(literal)
+                    .into_iter()
+                    .filter(|(module, ..)| *module == self.module)
+                    .filter_map(|(_, function, arity)| self.named(&(function, arity))),
+            ),
+            Part::List(parts) => parts.iter().for_each(|part| self.follow(part, todo)),
+            _ => {}
+        }
     }
 
     /// Whether a function is the same in another build, with everything that it reaches.
