@@ -649,3 +649,57 @@ fn a_supervisor_counts_restarts_again_however_long_its_children_take() {
     clean(&shop, &run);
     inside.leave();
 }
+
+/// A process that speaks sys by itself and shows sys the half of what it keeps.
+fn half_shown(version: u64) -> String {
+    format!(
+        "-module(half).
+         -export([start/0, init/1, loop/2, system_continue/3, system_terminate/4, system_code_change/4,
+                  system_get_state/1, system_replace_state/2]).
+         start() -> proc_lib:start(?MODULE, init, [self()]).
+         init(P) -> register(?MODULE, self()), proc_lib:init_ack(P, {{ok, self()}}), loop(P, {{half, {version}, {{inner, {version}}}}}).
+         loop(P, S) ->
+             receive
+                 {{system, F, R}} -> sys:handle_system_msg(R, F, P, ?MODULE, [], S);
+                 {{look, F}} -> F ! S, ?MODULE:loop(P, S)
+             end.
+         system_continue(P, _, {{half, {version}, {{inner, {version}}}}} = S) -> ?MODULE:loop(P, S).
+         system_terminate(R, _, _, _) -> exit(R).
+         system_get_state({{half, _, Inner}}) -> {{ok, Inner}}.
+         system_replace_state(Fun, {{half, V, Inner}}) -> New = Fun(Inner), {{ok, New, {{half, V, New}}}}.
+         system_code_change({{half, _, {{inner, _}}}}, _, _, _) -> {{ok, {{half, {version}, {{inner, {version}}}}}}}.\n"
+    )
+}
+
+#[test]
+fn what_sys_shows_in_part_is_neither_rehearsed_nor_taken_back() {
+    let with = |base: &Release, version| base.variant().erlang("half", &half_shown(version)).build();
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    for (bad, outcome, exit_code) in [(false, "upgraded", 0), (true, "degraded", 15)] {
+        let to = with(&v2, 2);
+        let to = if bad {
+            release(&to, "receive never -> ok after 1 -> error(bad) end")
+        } else {
+            to
+        };
+        let shop = Shop::of(&with(&v1, 1)).carts(10).pool(10).start();
+        shop.probe()
+            .eval("{module, half} = code:load_file(half), {ok, _} = half:start(), ok.");
+        let run = Flyhot::upgrade(&shop, &to).run();
+        run.expect(outcome, exit_code);
+        assert_eq!(run.node(0)["predicted"]["way_back"], "none", "{run}");
+        let sentence = reason(&run, "not_rehearsed", "half")["sentence"]
+            .as_str()
+            .unwrap();
+        assert!(sentence.contains("system_replace_state/2"), "{run}");
+        assert_eq!(
+            shop.probe().eval("half ! {look, self()}, receive S -> S end."),
+            "{half,2,{inner,2}}",
+            "{run}"
+        );
+        clean(&shop, &run);
+    }
+}

@@ -46,6 +46,21 @@ fn start(v1: &Release) -> Shop {
     shop
 }
 
+/// With a gen_server whose code_change fails.
+fn broken_plain(variant: Variant) -> Variant {
+    variant.erlang(
+        "shop_plain",
+        "-module(shop_plain).
+         -behaviour(gen_server).
+         -export([start_link/0, init/1, handle_call/3, handle_cast/2, code_change/3]).
+         start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+         init(_) -> {ok, fresh}.
+         handle_call(_, _, State) -> {reply, ok, State}.
+         handle_cast(_, State) -> {noreply, State}.
+         code_change(_, _, _) -> error(bad).\n",
+    )
+}
+
 /// What each machine says of its mode; null where it is gone.
 fn modes(shop: &Shop) -> serde_json::Value {
     shop.probe().json(
@@ -89,17 +104,7 @@ fn one_that_cannot_be_led_back_is_ended_and_named() {
     let to = "code_change(_, State, N, _) -> {ok, State, N}.";
     let never_down = format!("code_change({{down, _}}, _, _, _) -> error(never_down);\n{to}");
     let v1 = machine(base.variant(), "state_functions", &never_down).build();
-    let v2 = machine(base.variant(), "handle_event_function", to).erlang(
-        "shop_plain",
-        "-module(shop_plain).
-         -behaviour(gen_server).
-         -export([start_link/0, init/1, handle_call/3, handle_cast/2, code_change/3]).
-         start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
-         init(_) -> {ok, fresh}.
-         handle_call(_, _, State) -> {reply, ok, State}.
-         handle_cast(_, State) -> {noreply, State}.
-         code_change(_, _, _) -> error(bad).\n",
-    );
+    let v2 = broken_plain(machine(base.variant(), "handle_event_function", to));
     let shop = start(&v1);
     let run = Flyhot::upgrade(&shop, &v2.build())
         .args(["--no-rehearsal", "--revert-budget", "20s"])
@@ -114,6 +119,31 @@ fn one_that_cannot_be_led_back_is_ended_and_named() {
     assert_eq!(
         modes(&shop),
         serde_json::json!([null, null, null, null, null]),
+        "{run}"
+    );
+    clean(&shop, &run);
+}
+
+/// The running code has no code_change/4 that could be asked for the old mode: an undo would end every machine.
+#[test]
+fn machines_that_could_not_be_led_back_go_on_in_their_new_mode() {
+    let base = Release::shop(Otp::under_test(), "v1");
+    let v1 = machine(base.variant(), "state_functions", "").build();
+    let asked = "code_change(_, State, N, _) -> {ok, State, N}.";
+    let v2 = broken_plain(machine(base.variant(), "handle_event_function", asked)).build();
+    let shop = start(&v1);
+    let run = Flyhot::upgrade(&shop, &v2)
+        .args(["--no-rehearsal", "--require-way-back"])
+        .run();
+    run.expect("refused", 10);
+    assert!(run.reason_codes().contains(&"way_back_required"), "{run}");
+    let run = Flyhot::upgrade(&shop, &v2).args(["--no-rehearsal"]).run();
+    run.expect("degraded", 15);
+    assert_eq!(run.node(0)["predicted"]["way_back"], "none", "{run}");
+    assert_eq!(run.node(0)["processes"]["failed"], 1, "{run}");
+    assert_eq!(
+        modes(&shop),
+        serde_json::json!(vec!["handle_event_function"; 5]),
         "{run}"
     );
     clean(&shop, &run);

@@ -283,6 +283,50 @@ fn a_state_machine_that_changes_its_mode_needs_a_code_change_to_be_asked_for_it(
     assert_eq!(about(&run, "callback_mode_changed"), NONE, "{run}");
 }
 
+/// After `--no-persist` say: the running code is not on the disk, and cannot be compared with the new code.
+#[test]
+fn a_state_machine_of_code_that_is_not_on_the_disk_is_asked_for_its_mode() {
+    let door = |mode: &str, tag: &str| {
+        format!(
+            "-module(door).
+             -behaviour(gen_statem).
+             -export([start/0, init/1, callback_mode/0, open/3, handle_event/4, tag/0]).
+             start() -> gen_statem:start({{local, door}}, ?MODULE, [], []).
+             init([]) -> {{ok, open, []}}.
+             callback_mode() -> {mode}.
+             open(_, _, _) -> keep_state_and_data.
+             handle_event(_, _, _, _) -> keep_state_and_data.
+             tag() -> {tag}.\n"
+        )
+    };
+    let of = |mode: &str, tag: &str| with(&[("door", door(mode, tag))]);
+    let shop = small(&of("handle_event_function", "v1"));
+    let by_hand = of("state_functions", "by_hand");
+    shop.probe().eval(&format!(
+        "{{ok, Beam}} = file:read_file({:?}),
+         {{module, door}} = code:load_binary(door, \"by hand\", Beam), {{ok, _}} = door:start(), ok.",
+        by_hand.ebin("shop").join("door.beam")
+    ));
+    let run = Flyhot::upgrade(&shop, &of("handle_event_function", "v2")).run();
+    run.expect("refused", 10);
+    assert_eq!(about(&run, "drift"), ["door"], "{run}");
+    assert_eq!(about(&run, "callback_mode_changed"), ["door"], "{run}");
+    // Nobody can say what it will answer.
+    let run = plan(
+        &shop,
+        &of("application:get_env(shop, mode, state_functions)", "v2"),
+    );
+    run.expect("refused", 10);
+    let sentence = found(&run, "callback_mode_changed")[0]["sentence"]
+        .as_str()
+        .unwrap();
+    assert!(sentence.contains("cannot be known"), "{run}");
+    let run = plan(&shop, &of("state_functions", "v2"));
+    run.expect("planned", 0);
+    assert_eq!(about(&run, "callback_mode_changed"), NONE, "{run}");
+    clean(&shop);
+}
+
 /// What Mix writes of `Application.compile_env/3` against what the node's configuration has.
 #[test]
 fn code_compiled_with_another_configuration_is_cold_and_can_be_accepted() {

@@ -81,6 +81,8 @@
 %% A listener ends or starts its acceptors within milliseconds, a hundred of them too; one that needs as long as a thaw
 %% may hangs.
 -define(ENTRY_MS, 2000).
+%% What a module says of itself it says at once; one that waits for somebody says nothing worth waiting for.
+-define(CALLBACK_MS, 500).
 %% Between two tries to open a port again that something else holds for a moment.
 -define(ENTRY_PAUSE_MS, 50).
 %% A driver that has had the entry paused asks again within half a second; one that says nothing for so long has stopped
@@ -389,8 +391,29 @@ free_bytes() ->
 modules(Mods) ->
     Sessions = sessions(),
     [{M, lists:any(fun(Traced) -> traced(M, Traced) end, Sessions), erlang:get_module_info(M, nifs) =/= [],
-      M:module_info(exports), case With andalso running_beam(M) of {ok, Bin} -> plain(Bin); _ -> none end}
+      M:module_info(exports), callback_mode(M), states(M), case With andalso running_beam(M) of {ok, Bin} -> plain(Bin); _ -> none end}
      || {M, With} <- Mods, erlang:module_loaded(M)].
+
+%% none | unknown | what gen_statem would be told.
+callback_mode(M) ->
+    case exports(M, callback_mode, 0) andalso within(?CALLBACK_MS, [fun M:callback_mode/0]) of
+        false -> none;
+        [{ok, Mode}] when is_atom(Mode) -> mode_text(Mode);
+        [{ok, [_ | _] = Mode}] -> case lists:all(fun is_atom/1, Mode) of true -> mode_text(Mode); false -> unknown end;
+        _ -> unknown
+    end.
+
+mode_text(Mode) -> bin(io_lib:format("~w", [Mode])).
+
+%% Whether sys hands out the whole of what such a special process keeps: of less nothing can be put back as it was, and
+%% no system_code_change can be tried on it.
+states(M) ->
+    Any = make_ref(),
+    case exports(M, system_replace_state, 2) andalso within(?CALLBACK_MS, [fun() -> M:system_replace_state(fun(State) -> {State} end, Any) end]) of
+        false -> whole;
+        [{ok, {ok, {Any}, {Any}}}] -> whole;
+        _ -> part
+    end.
 
 %% How each session of tracing is asked: from OTP 27 on there are others beside the one of old, dbg's is among them.
 sessions() ->

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use erl_dist::term::Term;
 use flyhot_upgrade::{
-    AbandonCause, Behaviour, Census, DrainReport, Ended, EntryReport, Fault, Held, HeldCode, HeldReport,
-    Kind, KnockReport, Lingerer, LoadedModule, NodeApplication, NodeFacts, NodeFunction, PersistReport,
-    PhaseTimes, PrepareReport, ProcessRef, RehearsalReport, RemoveReport, StillPaused, Straggler, Unrendered,
-    WayBackReport, WindowEnd, WindowReport,
+    AbandonCause, Behaviour, CallbackMode, Census, DrainReport, Ended, EntryReport, Fault, Held, HeldCode,
+    HeldReport, Kind, KnockReport, Lingerer, LoadedModule, NodeApplication, NodeFacts, NodeFunction,
+    PersistReport, PhaseTimes, PrepareReport, ProcessRef, RehearsalReport, RemoveReport, StillPaused,
+    Straggler, Unrendered, WayBackReport, WindowEnd, WindowReport,
 };
 
 use crate::term::{as_atom, as_bool, as_bytes, as_list, as_text, as_tuple, as_u64, get};
@@ -57,6 +57,10 @@ pub struct LookedAt {
     pub nifs: bool,
     /// What it exports, `name/arity`.
     pub exports: Vec<String>,
+    /// What its callback_mode/0 answers; `None` where it has none.
+    pub mode: Option<CallbackMode>,
+    /// Whether its system_replace_state/2 hands out less than the whole of what its processes keep.
+    pub partial: bool,
     /// Its running code, where that was asked for and lies on the node's disk.
     pub code: Option<Vec<u8>>,
 }
@@ -556,7 +560,7 @@ pub fn modules(term: &Term) -> Read<Vec<LookedAt>> {
         .or_malformed("modules")?
         .iter()
         .map(|module| match as_tuple(module) {
-            Some([module, traced, nifs, exports, code]) => Ok(LookedAt {
+            Some([module, traced, nifs, exports, mode, states, code]) => Ok(LookedAt {
                 name: name(module)?,
                 traced: as_bool(traced).or_malformed("traced")?,
                 nifs: as_bool(nifs).or_malformed("nifs")?,
@@ -572,6 +576,12 @@ pub fn modules(term: &Term) -> Read<Vec<LookedAt>> {
                         _ => Err(AnswerError::Malformed("an export")),
                     })
                     .collect::<Read<_>>()?,
+                mode: callback_mode(mode)?,
+                partial: match as_atom(states) {
+                    Some("part") => true,
+                    Some("whole") => false,
+                    _ => return Err(AnswerError::Malformed("states")),
+                },
                 code: as_bytes(code).map(<[u8]>::to_vec),
             }),
             _ => Err(AnswerError::Malformed("a module")),
@@ -579,8 +589,16 @@ pub fn modules(term: &Term) -> Read<Vec<LookedAt>> {
         .collect()
 }
 
+fn callback_mode(term: &Term) -> Read<Option<CallbackMode>> {
+    Ok(match as_atom(term) {
+        Some("none") => None,
+        Some("unknown") => Some(CallbackMode::Unknown),
+        _ => Some(CallbackMode::Is(as_text(term).or_malformed("a callback_mode")?)),
+    })
+}
+
 /// Reads the answer to [`Command::Private`](crate::Command::Private): by application, a digest of each file
-/// library by its path below `priv`.
+/// by its path below `priv`.
 ///
 /// # Errors
 /// The agent's refusal, or a shape unknown here.

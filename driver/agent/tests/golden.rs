@@ -6,8 +6,8 @@
 use erl_dist::term::{Pid, Term};
 use flyhot_agent::{Command, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, start_options};
 use flyhot_upgrade::{
-    AbandonCause, Behaviour, Fate, Hosts, NodeFunction, Rehearsal, Script, ScriptKind, ScriptModule, WayBack,
-    WindowEnd,
+    AbandonCause, Behaviour, CallbackMode, Fate, Hosts, NodeFunction, Rehearsal, Script, ScriptKind,
+    ScriptModule, WayBack, WindowEnd,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -306,6 +306,15 @@ fn a_closer_look_is_read() {
     );
     assert_eq!((&*sv.name, sv.traced, sv.nifs), ("sv", true, false));
     assert_eq!(sv.exports, ["init/1", "code_change/3"]);
+    assert_eq!((&sv.mode, sv.partial), (&None, true));
+    assert_eq!(
+        crypto.mode,
+        Some(CallbackMode::Is("[state_functions,state_enter]".into()))
+    );
+    assert_eq!(
+        (&erlang.mode, erlang.partial),
+        (&Some(CallbackMode::Unknown), false)
+    );
     assert!(sv.code.as_ref().unwrap().starts_with(b"FOR1"));
     // A module of the runtime system has no file.
     assert_eq!((&*erlang.name, &erlang.code), ("erlang", &None));

@@ -14,7 +14,7 @@ mod otp;
 use std::fs;
 
 use flyhot_artifact::beam::Beam;
-use flyhot_artifact::beam::compare::{Differences, handles_timeout};
+use flyhot_artifact::beam::compare::{Differences, callback_mode, handles_timeout};
 use otp::{Otp, installations};
 
 /// init/1 calls a helper with a fun, a comprehension, a literal, strings, and a call of another module.
@@ -94,7 +94,7 @@ fn what_a_function_does_not_reach_changes_nothing_about_it() {
             ],
         ) {
             assert_eq!(same(&differences), ["code_change/3", "init/1", "start/2"]);
-            assert_eq!((differences.lost, differences.records), (vec![], vec![]));
+            assert_eq!(differences.records, vec![]);
         }
     }
 }
@@ -137,8 +137,6 @@ fn whatever_a_function_reaches_makes_it_another() {
         assert_eq!(same(&others[0]), ["code_change/3", "init/1"]);
         assert_eq!(same(&others[1]), ["init/1", "start/2"]);
         assert_eq!(same(&others[2]), ["init/1", "start/2"]);
-        let lost: Vec<String> = others[2].lost.iter().map(ToString::to_string).collect();
-        assert_eq!(lost, ["code_change/3"]);
     }
 }
 
@@ -216,6 +214,39 @@ fn records_that_init_makes_and_timeouts_that_are_waited_for_are_seen() {
 }
 
 #[test]
+fn a_callback_mode_that_is_a_constant_is_read_and_no_other() {
+    let modes = [
+        ("state_functions", Some("state_functions")),
+        (
+            "[handle_event_function, state_enter]",
+            Some("[handle_event_function,state_enter]"),
+        ),
+        ("[state_functions]", Some("[state_functions]")),
+        (
+            "case get(mode) of undefined -> state_functions; Mode -> Mode end",
+            None,
+        ),
+        ("n:callback_mode()", None),
+        ("[state_functions | state_enter]", None),
+        ("\"text\"", None),
+        ("{state_functions, state_enter}", None),
+    ];
+    let sources: Vec<String> = modes
+        .iter()
+        .map(|(mode, _)| format!("-module(m).\n-export([callback_mode/0]).\ncallback_mode() -> {mode}.\n"))
+        .chain(["-module(m).\n".to_owned()])
+        .collect();
+    let expected: Vec<Option<&str>> = modes.iter().map(|(_, mode)| *mode).chain([None]).collect();
+    for otp in installations() {
+        let read: Vec<Option<String>> = built(&otp, &sources)
+            .iter()
+            .map(|build| callback_mode(build).unwrap())
+            .collect();
+        assert_eq!(read.iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
 fn damaged_code_is_an_error_and_never_a_panic() {
     let otp = installations().remove(0);
     let base = builds(&otp, &[]).remove(0);
@@ -226,6 +257,7 @@ fn damaged_code_is_an_error_and_never_a_panic() {
         if let Ok(beam) = Beam::parse(&damaged) {
             let _ = Differences::between(&base, &beam);
             let _ = Differences::between(&beam, &base);
+            let _ = callback_mode(&beam);
         }
     }
 }

@@ -26,6 +26,6 @@ pub use report::{
 };
 pub use script::{Fate, Rehearsal, Script, ScriptKind, ScriptModule};
 pub use target::{
-    Calls, Closer, CloserModule, CodeChange, Hosts, NodeFunction, Policy, Target, TargetApplication,
-    TargetModule,
+    CallbackMode, Calls, Closer, CloserModule, CodeChange, Hosts, NodeFunction, Policy, Target,
+    TargetApplication, TargetModule,
 };

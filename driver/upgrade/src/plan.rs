@@ -195,8 +195,8 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     closer::reasons(&kinds, input, &mut reasons);
     wishes::hosts(input, &mut reasons);
     wishes::missing(input.missing, &mut reasons);
-    let (way_back, revert_us) = predict::revert(input);
-    way_back_reasons(way_back, revert_us, input, &mut reasons);
+    let (way_back, revert_us, no_way_back) = predict::revert(&kinds, input);
+    way_back_reasons(way_back, revert_us, no_way_back, input, &mut reasons);
     reasons.extend(input.entry.map(entry::planned).unwrap_or_default());
     accept(&mut reasons, &input.policy.accept);
     Plan {
@@ -295,6 +295,16 @@ fn rehearsal(kind: &Kind, asked: &[String], input: &PlanInput<'_>) -> (Rehearsal
     }
     let mut how = Rehearsal::InPlace;
     for module in asked {
+        let looked = input.closer.modules.get(module);
+        if kind.behaviour == Behaviour::Special && looked.is_some_and(|looked| looked.partial) {
+            return (
+                Rehearsal::No,
+                format!(
+                    "the system_replace_state/2 of {} shows a part of what its system_code_change/4 is asked for",
+                    elixir_name(module)
+                ),
+            );
+        }
         match input.code_changes.get(module) {
             Some(CodeChange::Ends) => {}
             // The processes of a manager with several handlers answer together: one that hangs would hold them all.
@@ -687,14 +697,17 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
     }
 }
 
-fn way_back_reasons(way_back: WayBack, revert_us: u64, input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
+fn way_back_reasons(
+    way_back: WayBack,
+    revert_us: u64,
+    no_way_back: Option<String>,
+    input: &PlanInput<'_>,
+    reasons: &mut Vec<Reason>,
+) {
     let sentence = match way_back {
         WayBack::Exact => None,
         WayBack::AfterDrain => Some((ReasonCode::WayBackAfterDrain, after_drain(input.way_back))),
-        WayBack::None => Some((
-            ReasonCode::WayBackNone,
-            "the running code cannot be loaded again: there is no way back after the swap".into(),
-        )),
+        WayBack::None => no_way_back.map(|sentence| (ReasonCode::WayBackNone, sentence)),
     };
     if let Some((code, sentence)) = sentence {
         // Those that are inside now may leave once nobody comes in any more: that is judged then.

@@ -89,11 +89,28 @@ pub struct CloserModule {
     pub nifs: bool,
     /// Whether its handle_info/2 knows the message `timeout`.
     pub timeouts: bool,
+    /// What the running code exports, `name/arity`.
+    pub exports: BTreeSet<String>,
+    /// What the callback_mode/0 of the running code answers; `None` where it has none.
+    pub mode: Option<CallbackMode>,
+    /// The same of the new code, where it is a constant.
+    pub new_mode: Option<String>,
+    /// Whether the system_replace_state/2 of the running code hands out less than what its processes keep.
+    pub partial: bool,
     /// Functions that the running code exports and the new code does not, `name/arity`.
     pub lost: Vec<String>,
     /// What the running code and the new code differ in; `None` where the running code is not to be had, or nobody
     /// asked.
     pub differences: Option<Differences>,
+}
+
+/// What a callback_mode/0 answered on the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallbackMode {
+    /// This, as Erlang writes it.
+    Is(String),
+    /// It raised, did not return in time, or answered what is no mode.
+    Unknown,
 }
 
 /// What the call graph says of a module's code_change, and of the copies it needs.

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use flyhot_artifact::beam::compare::{Differences, RecordChange};
 use flyhot_events::{ReasonCode, Severity, Verdict, WayBack};
 use flyhot_upgrade::{
-    Behaviour, Calls, Census, Closer, CloserModule, CodeChange, EntryReport, Fate, Held, HeldCode,
-    HeldReport, Hosts, Kind, LoadedModule, NodeApplication, NodeFacts, NodeFunction, Plan, PlanInput, Policy,
-    PrepareReport, ProcessRef, Rehearsal, RehearsalReport, Target, TargetApplication, TargetModule,
-    WayBackReport, changes, plan,
+    Behaviour, CallbackMode, Calls, Census, Closer, CloserModule, CodeChange, EntryReport, Fate, Held,
+    HeldCode, HeldReport, Hosts, Kind, LoadedModule, NodeApplication, NodeFacts, NodeFunction, Plan,
+    PlanInput, Policy, PrepareReport, ProcessRef, Rehearsal, RehearsalReport, Target, TargetApplication,
+    TargetModule, WayBackReport, changes, plan,
 };
 use proptest::prelude::*;
 
@@ -162,7 +162,17 @@ impl Case {
                 silent: vec![],
             },
             code_changes: [(CART.to_owned(), CodeChange::Ends)].into(),
-            closer: Closer::default(),
+            closer: Closer {
+                modules: [(
+                    CART.to_owned(),
+                    CloserModule {
+                        differences: Some(Differences::default()),
+                        ..CloserModule::default()
+                    },
+                )]
+                .into(),
+                ..Closer::default()
+            },
             drifted: BTreeSet::new(),
             lost: BTreeSet::new(),
             on_disk: BTreeSet::new(),
@@ -202,8 +212,22 @@ impl Case {
     }
 
     fn lost(&mut self, function: &str, arity: u32) {
-        let export = format!("{function}/{arity}").parse().unwrap();
-        self.differences().lost.push(export);
+        self.looked().lost.push(format!("{function}/{arity}"));
+    }
+
+    /// The running code is not on the node's disk: nothing can be compared with it.
+    fn drifts(&mut self) {
+        self.drifted.insert(CART.into());
+        self.looked().differences = None;
+    }
+
+    /// It is a state machine, of these modes: where they are known, that of the running code and that of the new one.
+    fn machine(&mut self, old: Option<&str>, new: Option<&str>) {
+        self.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
+        self.target().code_change_3 = false;
+        self.target().code_change_4 = false;
+        self.looked().mode = Some(old.map_or(CallbackMode::Unknown, |mode| CallbackMode::Is(mode.into())));
+        self.looked().new_mode = new.map(str::to_owned);
     }
 
     /// The state's record grew by one.
@@ -280,6 +304,13 @@ impl Case {
             policy: &self.policy,
         })
     }
+}
+
+/// A special process that shows sys a part of what it keeps.
+fn partial(case: &mut Case) {
+    case.census.kinds = vec![kind(Behaviour::Special, CART)];
+    case.target().system_code_change = true;
+    case.looked().partial = true;
 }
 
 fn held(code: HeldCode, module: &str) -> Held {
@@ -438,6 +469,19 @@ fn a_drained_entry_puts_off_the_judgement_of_the_way_back() {
     assert_eq!(plan.verdict(), Verdict::Cold);
     plan.drained(&case.way_back, &case.policy);
     assert_eq!(plan.way_back, WayBack::None);
+}
+
+#[test]
+fn what_cannot_be_known_of_a_mode_is_said() {
+    let mut case = Case::new();
+    case.machine(Some("state_functions"), None);
+    case.drifts();
+    let plan = case.plan();
+    let reason = plan
+        .reasons
+        .iter()
+        .find(|reason| reason.code == ReasonCode::CallbackModeChanged);
+    assert!(reason.unwrap().sentence.contains("cannot be known"));
 }
 
 #[test]
@@ -605,17 +649,45 @@ fn each_reason_comes_from_its_cause() {
             case.lost("handle_info", 2);
             case.same("code_change", 3);
         }),
+        // As far as its code tells.
         (ReasonCode::CallbackModeChanged, Verdict::Cold, |case| {
-            case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
-            case.target().code_change_3 = false;
-            case.differences();
+            case.machine(Some("state_functions"), None);
+        }),
+        (ReasonCode::CallbackModeChanged, Verdict::Cold, |case| {
+            case.machine(Some("state_functions"), Some("handle_event_function"));
+            case.drifts();
+        }),
+        (ReasonCode::CallbackModeChanged, Verdict::Cold, |case| {
+            case.machine(Some("state_functions"), None);
+            case.drifts();
+        }),
+        (ReasonCode::CallbackModeChanged, Verdict::Cold, |case| {
+            case.machine(None, Some("state_functions"));
+            case.drifts();
+        }),
+        (ReasonCode::ShapeUnknown, Verdict::HotWithWarnings, Case::drifts),
+        (ReasonCode::ShapeChanged, Verdict::HotWithWarnings, |case| {
+            case.structs();
+            case.drifts();
         }),
         (ReasonCode::CallbacksChanged, Verdict::HotWithWarnings, |case| {
-            case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
+            case.lost("handle_info", 2);
+            case.drifts();
+        }),
+        (ReasonCode::WayBackNone, Verdict::HotWithWarnings, |case| {
+            case.machine(Some("state_functions"), Some("handle_event_function"));
+            case.target().code_change_4 = true;
+        }),
+        (ReasonCode::WayBackNone, Verdict::HotWithWarnings, |case| {
+            partial(case);
+        }),
+        (ReasonCode::NotRehearsed, Verdict::HotWithWarnings, |case| {
+            partial(case);
+        }),
+        (ReasonCode::CallbacksChanged, Verdict::HotWithWarnings, |case| {
+            case.machine(Some("state_functions"), Some("state_functions"));
             case.target().code_change_4 = true;
             case.lost("open", 3);
-            case.same("callback_mode", 0);
-            case.same("code_change", 3);
             case.same("code_change", 4);
         }),
         (ReasonCode::CompileConfigChanged, Verdict::Cold, |case| {
@@ -850,16 +922,54 @@ fn no_reason_comes_from_what_is_no_cause() {
             case.target().code_change_3 = false;
         }),
         (ReasonCode::CallbackModeChanged, |case| {
-            case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
+            case.machine(Some("state_functions"), Some("handle_event_function"));
             case.target().code_change_4 = true;
-            case.differences();
+        }),
+        // Written otherwise, and the same; the code of both is the same, whatever the node says.
+        (ReasonCode::CallbackModeChanged, |case| {
+            case.machine(Some("state_functions"), Some("state_functions"));
+        }),
+        (ReasonCode::CallbackModeChanged, |case| {
+            case.machine(Some("state_functions"), Some("state_functions"));
+            case.drifts();
+        }),
+        (ReasonCode::CallbackModeChanged, |case| {
+            case.machine(None, None);
+            case.same("callback_mode", 0);
+        }),
+        // A module that its child spec names beside the machine's own.
+        (ReasonCode::CallbackModeChanged, |case| {
+            case.machine(None, None);
+            case.looked().mode = None;
+        }),
+        (ReasonCode::WayBackNone, |case| {
+            case.machine(Some("state_functions"), Some("handle_event_function"));
+            case.target().code_change_4 = true;
+            case.looked().exports.insert("code_change/4".into());
+        }),
+        // Accepted, it is not asked, and stays in the mode it is in.
+        (ReasonCode::WayBackNone, |case| {
+            case.machine(Some("state_functions"), Some("handle_event_function"));
+        }),
+        (ReasonCode::WayBackNone, |case| {
+            partial(case);
+            case.looked().partial = false;
+        }),
+        // It keeps its state.
+        (ReasonCode::WayBackNone, |case| {
+            partial(case);
+            case.target().system_code_change = false;
+        }),
+        (ReasonCode::WayBackNone, |case| case.looked().partial = true),
+        (ReasonCode::CallbacksChanged, |case| {
+            case.lost("helper", 2);
+            case.drifts();
         }),
         // It is in another mode, which its code_change asks for.
         (ReasonCode::CallbacksChanged, |case| {
-            case.census.kinds = vec![kind(Behaviour::GenStatem, CART)];
+            case.machine(Some("state_functions"), Some("handle_event_function"));
             case.target().code_change_4 = true;
             case.lost("open", 3);
-            case.same("code_change", 3);
             case.same("code_change", 4);
         }),
         (ReasonCode::CompileConfigChanged, |_| {}),

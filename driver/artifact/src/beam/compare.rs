@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::code::{Instruction, Operand, fun_entries, instructions};
-use super::literal::{exported_funs, tagged_tuples};
+use super::literal::{atoms, exported_funs, tagged_tuples};
 use super::ops;
 use super::{Beam, BeamError};
 use crate::facts::Export;
@@ -16,8 +16,6 @@ use crate::facts::Export;
 pub struct Differences {
     /// Functions of both whose code is the same, with all that it reaches within the module: of [`ENTRIES`].
     pub same: BTreeSet<Export>,
-    /// What the old build exports and the new one does not.
-    pub lost: Vec<Export>,
     /// Tagged tuples that init/1 makes, of one size in the old build and of another in the new one.
     pub records: Vec<RecordChange>,
     /// Whether the old build's handle_info/2 knows the message `timeout`.
@@ -57,12 +55,6 @@ impl Differences {
     /// # Errors
     /// The code of one is damaged.
     pub fn between(old: &Beam, new: &Beam) -> Result<Self, BeamError> {
-        let lost = old
-            .exports()
-            .iter()
-            .filter(|export| !new.is_exported(&export.function, export.arity))
-            .map(|export| exported(&export.function, export.arity))
-            .collect();
         let (old, new) = (Code::read(old)?, Code::read(new)?);
         let same = ENTRIES
             .into_iter()
@@ -71,7 +63,6 @@ impl Differences {
             .collect();
         Ok(Self {
             same,
-            lost,
             records: records(&old, &new),
             timeouts: old.timeouts(),
         })
@@ -89,6 +80,30 @@ impl Differences {
 /// The code is damaged.
 pub fn handles_timeout(beam: &Beam) -> Result<bool, BeamError> {
     Ok(Code::read(beam)?.timeouts())
+}
+
+/// What the callback_mode/0 of a module answers, as Erlang writes it; `None` where it has none, or one that does more
+/// than answer a constant.
+///
+/// # Errors
+/// The code is damaged.
+pub fn callback_mode(beam: &Beam) -> Result<Option<String>, BeamError> {
+    let code = Code::read(beam)?;
+    let Some(body) = code.functions.get(&("callback_mode".to_owned(), 0)) else {
+        return Ok(None);
+    };
+    let does: Vec<_> = body
+        .iter()
+        .filter(|(op, _)| !matches!(*op, ops::LABEL | ops::FUNC_INFO))
+        .map(|(op, parts)| (*op, &parts[..]))
+        .collect();
+    Ok(match does[..] {
+        [(ops::MOVE, [Part::Atom(mode), _]), (ops::RETURN, _)] => Some(mode.clone()),
+        [(ops::MOVE, [Part::Literal(literal), _]), (ops::RETURN, _)] => {
+            atoms(literal).map(|modes| format!("[{}]", modes.join(",")))
+        }
+        _ => None,
+    })
 }
 
 fn exported(function: &str, arity: u32) -> Export {

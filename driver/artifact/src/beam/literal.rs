@@ -1,6 +1,10 @@
-//! What a literal hides: functions of other modules, and tuples with a tag.
+//! What a literal hides: functions of other modules, tuples with a tag, and lists of atoms.
 //!
 //! Source: External Term Format, ERTS user's guide.
+
+/// Tag of a list, and of the empty one that ends it.
+const LIST: usize = 108;
+const NIL: usize = 106;
 
 /// One step through a term.
 enum Step<'a> {
@@ -51,7 +55,7 @@ impl<'a> Reader<'a> {
                 self.take(8)?;
                 Step::Inside(0)
             }
-            106 => Step::Inside(0),
+            NIL => Step::Inside(0),
             tag @ (110 | 111) => {
                 let length = self.number(if tag == 110 { 1 } else { 4 })?;
                 self.take(length.checked_add(1)?)?;
@@ -78,7 +82,7 @@ impl<'a> Reader<'a> {
             }
             104 => Step::Tuple(self.number(1)?),
             105 => Step::Tuple(self.number(4)?),
-            108 => Step::Inside(self.number(4)?.checked_add(1)?),
+            LIST => Step::Inside(self.number(4)?.checked_add(1)?),
             116 => Step::Map(self.number(4)?),
             113 => Step::Export,
             _ => return None,
@@ -111,6 +115,28 @@ pub(super) fn exported_funs(literal: &[u8]) -> Vec<(String, String, u32)> {
         }
     }
     funs
+}
+
+/// The atoms of a literal that is a proper list of atoms, and nothing else.
+pub(super) fn atoms(literal: &[u8]) -> Option<Vec<&str>> {
+    let mut reader = Reader {
+        bytes: literal,
+        at: 1,
+    };
+    // `Inside` does not tell a list from other containers.
+    if literal.get(1).copied().map(usize::from) != Some(LIST) {
+        return None;
+    }
+    let Step::Inside(with_tail) = reader.step()? else {
+        return None;
+    };
+    let atoms = (1..with_tail)
+        .map(|_| match reader.step()? {
+            Step::Atom(name) => Some(name),
+            _ => None,
+        })
+        .collect::<Option<_>>()?;
+    matches!(reader.step()?, Step::Inside(0)).then_some(atoms)
 }
 
 /// Every tuple in a literal whose first element is an atom, with its size. What follows a fun of another module is not

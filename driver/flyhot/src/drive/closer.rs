@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flyhot_agent::Command;
 use flyhot_artifact::Release;
 use flyhot_artifact::beam::Beam;
-use flyhot_artifact::beam::compare::{Differences, handles_timeout};
+use flyhot_artifact::beam::compare::{Differences, callback_mode, handles_timeout};
 use flyhot_upgrade::{Behaviour, Changes, Closer, CloserModule, Kind, NodeFacts, Target};
 
 use super::agent::{Agent, AgentError};
@@ -42,10 +42,11 @@ pub(super) async fn look(
             )
             .await?;
         for answer in answers {
-            let lost = lost(release, &answer.name, answer.exports);
+            let lost = lost(release, &answer.name, &answer.exports);
             let old = answer.code.and_then(|code| Beam::parse(&code).ok());
             let new = beam(release, &answer.name);
             // Code that cannot be followed is not known, which the plan says.
+            let new_mode = new.as_ref().and_then(|new| callback_mode(new).ok().flatten());
             let differences = old
                 .zip(new)
                 .and_then(|(old, new)| Differences::between(&old, &new).ok());
@@ -53,6 +54,10 @@ pub(super) async fn look(
                 traced: answer.traced,
                 nifs: answer.nifs,
                 lost,
+                exports: answer.exports.into_iter().collect(),
+                mode: answer.mode,
+                new_mode,
+                partial: answer.partial,
                 timeouts: differences.as_ref().is_some_and(|found| found.timeouts),
                 differences,
             };
@@ -78,14 +83,15 @@ pub(super) async fn look(
 }
 
 /// Of what a module exports on the node: what it does not in the release.
-fn lost(release: &Release, module: &str, exports: Vec<String>) -> Vec<String> {
+fn lost(release: &Release, module: &str, exports: &[String]) -> Vec<String> {
     let Some(new) = release.modules.get(module) else {
         return Vec::new();
     };
     let kept: BTreeSet<String> = new.facts.exports.iter().map(ToString::to_string).collect();
     exports
-        .into_iter()
-        .filter(|export| !kept.contains(export))
+        .iter()
+        .filter(|export| !kept.contains(*export))
+        .cloned()
         .collect()
 }
 

@@ -9,7 +9,7 @@ use flyhot_artifact::beam::compare::Differences;
 use flyhot_events::{Reason, ReasonCode};
 
 use super::{KindPlan, NAMED, PlanInput, counted, elixir_name};
-use crate::{Behaviour, Closer, Fate, Target};
+use crate::{Behaviour, CallbackMode, Closer, CloserModule, Fate, Target};
 
 /// Callbacks without which a behaviour goes on as before.
 const OPTIONAL: [(&str, u32); 5] = [
@@ -54,23 +54,61 @@ fn running(kinds: &[KindPlan]) -> BTreeSet<&String> {
         .collect()
 }
 
-/// Whether no code_change of a module leads from the running code to the new one: it has none, or the one it had. What is
-/// not known counts as one that does.
-fn takes_nothing_over(input: &PlanInput<'_>, module: &str) -> bool {
+/// What becomes of the states that a module keeps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TakesOver {
+    /// Its code_change is another one than it had.
+    Yes,
+    /// It has no code_change, or the one it had.
+    No,
+    /// It has one, and the running code is not to be had.
+    Unknown,
+}
+
+/// Whether a code_change of a module leads from the running code to the new one.
+fn takes_over(input: &PlanInput<'_>, module: &str) -> TakesOver {
     let Some(target) = input.target.modules.get(module) else {
-        return false;
+        return TakesOver::Yes;
     };
     let asked = [
         (target.code_change_3, "code_change", 3),
         (target.code_change_4, "code_change", 4),
         (target.system_code_change, "system_code_change", 4),
     ];
-    asked
-        .into_iter()
-        .filter(|(exported, ..)| *exported)
-        .all(|(_, function, arity)| {
-            differences(input, module).is_some_and(|differences| differences.is_same(function, arity))
-        })
+    let mut exported = asked.into_iter().filter(|(exported, ..)| *exported).peekable();
+    match (exported.peek(), differences(input, module)) {
+        (None, _) => TakesOver::No,
+        (Some(_), None) => TakesOver::Unknown,
+        (Some(_), Some(differences)) => {
+            if exported.all(|(_, function, arity)| differences.is_same(function, arity)) {
+                TakesOver::No
+            } else {
+                TakesOver::Yes
+            }
+        }
+    }
+}
+
+/// Whether a module turns its state machines into those of another mode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turns {
+    /// It has the mode that it had, or none.
+    No,
+    /// It has another one.
+    Yes,
+    /// The modes of both are not known, nor the running code.
+    Unknown,
+}
+
+/// Whether the callback_mode/0 of a changed module answers otherwise than it did.
+pub(super) fn turns(looked: &CloserModule) -> Turns {
+    match (&looked.mode, &looked.new_mode, &looked.differences) {
+        (None, ..) => Turns::No,
+        (_, _, Some(differences)) if differences.is_same("callback_mode", 0) => Turns::No,
+        (Some(CallbackMode::Is(old)), Some(new), _) if old == new => Turns::No,
+        (Some(CallbackMode::Is(_)), Some(_), _) | (_, _, Some(_)) => Turns::Yes,
+        _ => Turns::Unknown,
+    }
 }
 
 fn start_functions(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
@@ -152,7 +190,7 @@ fn structs(input: &PlanInput<'_>, misshapen: &mut BTreeSet<String>, reasons: &mu
             continue;
         };
         // A module with a code_change that changed is where its struct is taken over.
-        if old == new || !takes_nothing_over(input, name) {
+        if old == new || takes_over(input, name) == TakesOver::Yes {
             continue;
         }
         let keys = |keys: Vec<&String>| match keys.as_slice() {
@@ -178,7 +216,7 @@ fn records(module: &str, input: &PlanInput<'_>, misshapen: &mut BTreeSet<String>
     let Some(differences) = differences(input, module) else {
         return;
     };
-    if differences.records.is_empty() || !takes_nothing_over(input, module) {
+    if differences.records.is_empty() || takes_over(input, module) == TakesOver::Yes {
         return;
     }
     let shown = elixir_name(module);
@@ -216,7 +254,7 @@ fn callbacks(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
             .iter()
             .filter(|module| is_changed(input, module))
         {
-            let Some(differences) = differences(input, module) else {
+            let Some(looked) = input.closer.modules.get(module) else {
                 continue;
             };
             if !seen.insert((behaviour, module)) {
@@ -224,31 +262,19 @@ fn callbacks(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
             }
             let shown = elixir_name(module);
             let asks_again = matches!(plan.fate, Some(Fate::Migrate { .. }));
-            if behaviour == Behaviour::GenStatem && !asks_again && !differences.is_same("callback_mode", 0) {
-                reasons.push(Reason::new(
-                    ReasonCode::CallbackModeChanged,
-                    &shown,
-                    format!(
-                        "the callback_mode/0 of {shown} changed and it has no code_change/4: its processes would run \
-                         the new code in the old mode"
-                    ),
-                    "Export code_change/4: the mode is asked for when it is called.",
-                ));
+            let turns = match behaviour {
+                Behaviour::GenStatem => turns(looked),
+                _ => Turns::No,
+            };
+            if !asks_again {
+                reasons.extend(not_asked_again(&shown, turns));
             }
             // A machine that is in another mode now has other callbacks.
-            if behaviour == Behaviour::GenStatem && !differences.is_same("callback_mode", 0) {
+            if turns == Turns::Yes {
                 continue;
             }
-            let lost: Vec<String> = differences
-                .lost
-                .iter()
-                .filter(|export| {
-                    is_callback(behaviour, &export.function, export.arity)
-                        && !OPTIONAL.contains(&(&export.function, export.arity))
-                })
-                .map(ToString::to_string)
-                .collect();
-            if !lost.is_empty() && takes_nothing_over(input, module) {
+            let lost = lost_callbacks(behaviour, looked);
+            if !lost.is_empty() && takes_over(input, module) != TakesOver::Yes {
                 reasons.push(Reason::new(
                     ReasonCode::CallbacksChanged,
                     &shown,
@@ -262,6 +288,44 @@ fn callbacks(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
             }
         }
     }
+}
+
+/// A state machine is asked for its mode again in code_change alone.
+fn not_asked_again(shown: &str, turns: Turns) -> Option<Reason> {
+    let sentence = match turns {
+        Turns::No => return None,
+        Turns::Yes => format!(
+            "the callback_mode/0 of {shown} changed and it has no code_change/4: its processes would run the new code in \
+             the old mode"
+        ),
+        Turns::Unknown => format!(
+            "whether the callback_mode/0 of {shown} changed cannot be known, and it has no code_change/4: its processes \
+             would run the new code in the mode they are in"
+        ),
+    };
+    Some(Reason::new(
+        ReasonCode::CallbackModeChanged,
+        shown,
+        sentence,
+        "Export code_change/4: the mode is asked for when it is called.",
+    ))
+}
+
+/// Callbacks that processes may still be asked for and the new code does not have.
+fn lost_callbacks(behaviour: Behaviour, looked: &CloserModule) -> Vec<&str> {
+    looked
+        .lost
+        .iter()
+        .filter(|export| {
+            let parts = export.rsplit_once('/');
+            parts
+                .and_then(|(function, arity)| Some((function, arity.parse().ok()?)))
+                .is_some_and(|(function, arity)| {
+                    is_callback(behaviour, function, arity) && !OPTIONAL.contains(&(function, arity))
+                })
+        })
+        .map(String::as_str)
+        .collect()
 }
 
 /// Functions that the running code exports and the new code does not: a process that was in the old code of another
@@ -314,45 +378,58 @@ fn is_callback(behaviour: Behaviour, function: &str, arity: u32) -> bool {
     }
 }
 
-/// Said once for all: states that no changed code_change takes over, but for those whose change is known.
+/// Said once for all: states that no changed code_change takes over, but for those whose change is known, and those of
+/// which nobody can tell.
 fn shape_unknown(
     kinds: &[KindPlan],
     input: &PlanInput<'_>,
     misshapen: &BTreeSet<String>,
     reasons: &mut Vec<Reason>,
 ) {
-    let mut hosts: BTreeSet<String> = BTreeSet::new();
+    let mut hosts: BTreeSet<&String> = BTreeSet::new();
     for plan in kinds {
-        let of: Vec<&String> = match &plan.fate {
+        hosts.extend(match &plan.fate {
             None => continue,
-            Some(Fate::Keep) => plan.kind.modules.iter().collect(),
-            Some(Fate::Migrate { modules }) => modules.iter().collect(),
-        };
-        hosts.extend(
-            of.into_iter()
-                .filter(|module| is_changed(input, module))
-                .filter(|module| takes_nothing_over(input, module) && !misshapen.contains(*module))
-                .map(|module| elixir_name(module)),
-        );
+            Some(Fate::Keep) => &plan.kind.modules,
+            Some(Fate::Migrate { modules }) => modules,
+        });
     }
-    if hosts.is_empty() {
-        return;
-    }
-    let named: Vec<&str> = hosts.iter().take(NAMED).map(String::as_str).collect();
-    let more = match hosts.len() - named.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
+    hosts.retain(|module| is_changed(input, module) && !misshapen.contains(*module));
+    let named = |wanted: TakesOver| {
+        let hosts: Vec<String> = hosts
+            .iter()
+            .filter(|module| takes_over(input, module) == wanted)
+            .map(|module| elixir_name(module))
+            .collect();
+        let first = hosts.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        match hosts.len().saturating_sub(NAMED) {
+            _ if hosts.is_empty() => None,
+            0 => Some(first),
+            more => Some(format!("{first} and {more} more")),
+        }
     };
-    reasons.push(Reason::new(
-        ReasonCode::ShapeUnknown,
-        "states",
-        format!(
-            "the states of {}{more} are kept as they are, without a code_change or by one that did not change; whether \
-             the new code expects another shape cannot be known from its code",
-            named.join(", ")
-        ),
-        "Change the code_change where the state's shape changed.",
-    ));
+    reasons.extend(named(TakesOver::No).map(|hosts| {
+        Reason::new(
+            ReasonCode::ShapeUnknown,
+            "states",
+            format!(
+                "the states of {hosts} are kept as they are, without a code_change or by one that did not change; whether \
+                 the new code expects another shape cannot be known from its code"
+            ),
+            "Change the code_change where the state's shape changed.",
+        )
+    }));
+    reasons.extend(named(TakesOver::Unknown).map(|hosts| {
+        Reason::new(
+            ReasonCode::ShapeUnknown,
+            "states",
+            format!(
+                "whether the code_change of {hosts} is another one than the running code has, and takes its states over, \
+                 cannot be known: the running code is not on the node's disk"
+            ),
+            "See that it takes over the states of the code that runs.",
+        )
+    }));
 }
 
 fn timeouts(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {

@@ -6,8 +6,9 @@
 
 use flyhot_events::WayBack;
 
-use super::{KindPlan, PlanInput};
-use crate::{Fate, RehearsalReport};
+use super::closer::{Turns, turns};
+use super::{KindPlan, PlanInput, elixir_name};
+use crate::{Behaviour, Fate, RehearsalReport};
 
 /// What a revert takes per process and changed module, microseconds: nearly all of it is purging the new code, which
 /// looks at every process for each module. Measured whole: 1.8 to 2.3 with 200 modules, 2.6 to 3.6 with 10.
@@ -30,21 +31,61 @@ const PROCESS_NS: u64 = 3_500;
 /// What a rehearsal takes per process, nanoseconds, where none was measured yet.
 const REHEARSAL_NS: u64 = 1_800;
 
-/// What a revert would be, and how long it would take in microseconds.
-pub(super) fn revert(input: &PlanInput<'_>) -> (WayBack, u64) {
+/// What a revert would be, and how long it would take in microseconds; why, where there is none.
+pub(super) fn revert(kinds: &[KindPlan], input: &PlanInput<'_>) -> (WayBack, u64, Option<String>) {
     let per_module = match input.way_back.purge_us {
         0 => PURGE_US_PER_PROCESS * input.facts.processes,
         measured => measured,
     };
     let revert_us = per_module * input.changes.changed.len() as u64;
-    let way_back = if !input.lost.is_empty() {
+    let why = no_way_back(kinds, input);
+    let way_back = if why.is_some() {
         WayBack::None
     } else if input.way_back.inside > 0 {
         WayBack::AfterDrain
     } else {
         WayBack::Exact
     };
-    (way_back, revert_us)
+    (way_back, revert_us, why)
+}
+
+/// Why the old code, or the states that belong to it, could not come back.
+fn no_way_back(kinds: &[KindPlan], input: &PlanInput<'_>) -> Option<String> {
+    if !input.lost.is_empty() {
+        return Some("the running code cannot be loaded again: there is no way back after the swap".into());
+    }
+    let migrated = kinds
+        .iter()
+        .filter(|plan| matches!(plan.fate, Some(Fate::Migrate { .. })));
+    migrated
+        .map(|plan| stays(plan, input))
+        .find(Option::is_some)
+        .flatten()
+}
+
+/// Why processes of a kind, once migrated, could not be what they were.
+fn stays(plan: &KindPlan, input: &PlanInput<'_>) -> Option<String> {
+    let host = &plan.kind.host;
+    let looked = input.closer.modules.get(host)?;
+    let shown = elixir_name(host);
+    match plan.kind.behaviour {
+        // The mode is set by the code_change of the code that is led back to.
+        Behaviour::GenStatem if turns(looked) != Turns::No && !looked.exports.contains("code_change/4") => {
+            Some(format!(
+                "the callback_mode/0 of {shown} {}, and its running code has no code_change/4 that could be asked to go \
+                 back: there is no way back after the swap",
+                match turns(looked) {
+                    Turns::Unknown => "may have changed",
+                    _ => "changed",
+                }
+            ))
+        }
+        Behaviour::Special if looked.partial => Some(format!(
+            "the system_replace_state/2 of {shown} shows a part of what its processes keep, and the rest cannot be put back: \
+             there is no way back after the swap"
+        )),
+        _ => None,
+    }
 }
 
 /// How long processes would be suspended, microseconds; `rehearsal` is what was measured on the node, once it was.
