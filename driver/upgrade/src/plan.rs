@@ -809,6 +809,26 @@ impl Plan {
         }
     }
 
+    /// Takes in what a look at the node says that was taken for a further attempt. What was said before stays said, but
+    /// for the way back, which is judged anew.
+    pub fn renew(&mut self, again: Plan) {
+        self.kinds = again.kinds;
+        self.way_back = again.way_back;
+        self.revert_us = again.revert_us;
+        self.freeze_us = again.freeze_us;
+        self.reasons.retain(|reason| {
+            !matches!(
+                reason.code,
+                ReasonCode::WayBackAfterDrain | ReasonCode::WayBackNone | ReasonCode::RevertSlow
+            )
+        });
+        for reason in again.reasons {
+            if !self.reasons.contains(&reason) {
+                self.reasons.push(reason);
+            }
+        }
+    }
+
     /// Takes in what the rehearsal took: it is done once more in the window, and code_change after it.
     pub fn rehearsed(&mut self, report: &RehearsalReport) {
         self.freeze_us = predict::freeze(&self.kinds, self.changes.swapped().count(), Some(report));

@@ -471,6 +471,29 @@ fn a_drained_entry_puts_off_the_judgement_of_the_way_back() {
     assert_eq!(plan.way_back, WayBack::None);
 }
 
+/// Between two attempts the node moves on: what the first look said of the way back is no longer so.
+#[test]
+fn a_further_attempt_goes_by_the_way_back_of_its_own_look() {
+    let mut case = Case::new();
+    let mut plan = case.plan();
+    assert_eq!(plan.way_back, WayBack::Exact);
+    case.way_back.inside = 1;
+    case.facts.processes = 2_000_000;
+    plan.renew(case.plan());
+    assert_eq!(
+        (plan.way_back, plan.predicted().way_back),
+        (WayBack::AfterDrain, WayBack::AfterDrain)
+    );
+    assert_eq!(plan.revert_us, case.plan().revert_us);
+    let codes = |plan: &Plan| plan.reasons.iter().map(|reason| reason.code).collect::<Vec<_>>();
+    assert_eq!(
+        codes(&plan),
+        [ReasonCode::WayBackAfterDrain, ReasonCode::RevertSlow]
+    );
+    plan.renew(Case::new().plan());
+    assert_eq!((plan.way_back, codes(&plan)), (WayBack::Exact, vec![]));
+}
+
 #[test]
 fn what_cannot_be_known_of_a_mode_is_said() {
     let mut case = Case::new();

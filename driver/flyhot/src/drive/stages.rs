@@ -221,13 +221,7 @@ impl Work<'_> {
                 seen.census = fresh.census;
                 seen.copies = fresh.copies;
                 seen.closer = fresh.closer;
-                let again = self.plan(seen).await?;
-                plan.kinds = again.kinds;
-                for reason in again.reasons {
-                    if !plan.reasons.contains(&reason) {
-                        plan.reasons.push(reason);
-                    }
-                }
+                plan.renew(self.plan(seen).await?);
                 if plan.verdict() == Verdict::Cold {
                     let reasons = plan.reasons.clone();
                     return Ok(judge::untouched(
