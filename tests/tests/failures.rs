@@ -703,3 +703,117 @@ fn what_sys_shows_in_part_is_neither_rehearsed_nor_taken_back() {
         clean(&shop, &run);
     }
 }
+
+/// In `a_request`, whose stack shows it outermost only, under more frames of a library than the VM tells.
+#[test]
+fn a_request_deep_in_a_library_counts_as_inside_and_costs_no_fun_of_others() {
+    let below = "-module(below).
+         -export([there/1, back/1]).
+         there(0) -> receive leave -> ok end;
+         there(N) -> {ok, ok} = {back(N), ok}.
+         back(N) -> {ok, ok} = {ok(there(N - 1)), ok}, ok.
+         ok({ok, ok}) -> ok;
+         ok(ok) -> ok.\n";
+    let a_request = |tag: &str| {
+        format!(
+            "-module(a_request).
+             -export([serve/0, tag/0]).
+             serve() -> {{ok, ok}} = below:there(7), served.
+             tag() -> {tag}.\n"
+        )
+    };
+    // The first in the alphabet is the first to be purged.
+    let a_fun = |tag: &str| {
+        format!(
+            "-module(a_fun).
+             -export([make/0, tag/0]).
+             make() -> fun(X) -> {{made, X}} end.
+             tag() -> {tag}.\n"
+        )
+    };
+    let with = |base: &Release, tag: &str| {
+        base.variant()
+            .erlang("a_fun", &a_fun(tag))
+            .erlang("a_request", &a_request(tag))
+            .erlang("below", below)
+            .build()
+    };
+    let v1 = with(&Release::shop(Otp::under_test(), "v1"), "v1");
+    let bad = release(&with(&Release::shop(Otp::under_test(), "v2"), "v2"), "error(bad)");
+    let shop = Shop::of(&v1).carts(10).pool(10).start();
+    shop.probe().eval(
+        "[{module, M} = code:load_file(M) || M <- [a_fun, a_request, below]],
+         register(deep, spawn(a_request, serve, [])),
+         register(holder, spawn(fun() ->
+             F = a_fun:make(),
+             Loop = fun(Loop) -> receive {call, P} -> P ! (catch F(1)), Loop(Loop) end end,
+             Loop(Loop)
+         end)), ok.",
+    );
+    wait_until("it is deep inside", SOON, || {
+        shop.probe().eval("process_info(whereis(deep), status).") == "{status,waiting}"
+    });
+    let stack = shop
+        .probe()
+        .eval("element(2, process_info(whereis(deep), current_stacktrace)).");
+    assert!(!stack.contains("a_request"), "its stack is not deep: {stack}");
+    let run = Flyhot::upgrade(&shop, &bad)
+        .args(["--no-rehearsal", "--require-way-back"])
+        .run();
+    run.expect("refused", 10);
+    reason(&run, "way_back_required", "way back");
+    let run = Flyhot::upgrade(&shop, &bad)
+        .args(["--no-rehearsal", "--revert-budget", "300ms"])
+        .run();
+    run.expect("degraded", 15);
+    assert_eq!(run.node(0)["predicted"]["way_back"], "after_drain", "{run}");
+    assert_eq!(
+        shop.probe()
+            .eval("holder ! {call, self()}, receive Answer -> Answer end."),
+        "{made,1}",
+        "{run}"
+    );
+    clean(&shop, &run);
+}
+
+/// Whoever comes into a changed module behind the look of the plan is waited for before anything is purged, too.
+#[test]
+fn an_undo_that_was_to_be_exact_purges_nothing_while_somebody_is_inside() {
+    let a_fun = |tag: &str| {
+        format!(
+            "-module(a_fun).
+             -export([make/0, tag/0]).
+             make() -> fun(X) -> {{made, X}} end.
+             tag() -> {tag}.\n"
+        )
+    };
+    let with = |base: &Release, tag: &str| base.variant().erlang("a_fun", &a_fun(tag)).build();
+    let v1 = with(&Release::shop(Otp::under_test(), "v1"), "v1");
+    let bad = release(&with(&Release::shop(Otp::under_test(), "v2"), "v2"), "error(bad)");
+    let shop = Shop::of(&v1).carts(10).pool(10).start();
+    shop.probe().eval(
+        "{module, a_fun} = code:load_file(a_fun),
+         register(holder, spawn(fun() ->
+             F = a_fun:make(),
+             Loop = fun(Loop) -> receive {call, P} -> P ! (catch F(1)), Loop(Loop) end end,
+             Loop(Loop)
+         end)),
+         register(flyhot_trace, spawn(fun Spy() ->
+             receive {told, worker, {phase, freezing}} -> spawn('Elixir.Shop.Hold', hold, [1000000000]); _ -> ok end, Spy()
+         end)), ok.",
+    );
+    let run = Flyhot::upgrade(&shop, &bad)
+        .args(["--no-rehearsal", "--revert-budget", "300ms"])
+        .faulty()
+        .run();
+    run.expect("degraded", 15);
+    assert_eq!(run.node(0)["predicted"]["way_back"], "exact", "{run}");
+    assert_eq!(
+        shop.probe()
+            .eval("holder ! {call, self()}, receive Answer -> Answer end."),
+        "{made,1}",
+        "{run}"
+    );
+    shop.probe().eval("exit(whereis(flyhot_trace), kill), ok.");
+    clean(&shop, &run);
+}

@@ -1343,15 +1343,53 @@ way_back(Ids, Mods, S) ->
     %% Whoever serves a request is among the youngest, and these come last.
     Others = [P || P <- processes(), not is_map_key(P, Affected), P =/= self()],
     Sample = lists:nthtail(max(0, length(Others) - ?SAMPLE), Others),
-    Inside = length([P || P <- Sample, executed(P, Set) =/= []]),
+    Depth = depth(),
+    Printed = [printed(M) || M <- Mods],
+    Inside = length([P || P <- Sample, is_inside(P, Set, Depth, Printed)]),
     #{sampled => length(Sample), inside => Inside, purge_us => 0}.
 
-%% Those of Set that its stack shows.
-executed(P, Set) ->
-    case process_info(P, current_stacktrace) of
-        {_, St} -> lists:usort([M || {M, _, _, _} <- St, is_map_key(M, Set)]);
-        undefined -> []
+is_inside(P, Set, Depth, Printed) ->
+    case executed(P, Set, Depth) of
+        {[_ | _], _} -> true;
+        {[], whole} -> false;
+        {[], cut} -> below(P, Printed)
     end.
+
+%% {Those of Set that its stack shows, whole | cut}.
+executed(P, Set, Depth) ->
+    case process_info(P, current_stacktrace) of
+        {_, St} -> {lists:usort([M || {M, _, _, _} <- St, is_map_key(M, Set)]), case length(St) < Depth of true -> whole; false -> cut end};
+        undefined -> {[], whole}
+    end.
+
+%% Whether any of them is among the return addresses of a deep stack. One too large to be printed may have any.
+below(P, Printed) ->
+    case process_info(P, memory) of
+        {memory, Bytes} when Bytes > ?STACK -> true;
+        {memory, _} ->
+            case process_info(P, backtrace) of
+                {backtrace, Text} ->
+                    Frames = lists:usort(return_addresses(Text)),
+                    lists:any(fun(Pattern) -> re:run(Frames, Pattern, [{capture, none}]) =:= match end, Printed);
+                undefined -> false
+            end;
+        undefined -> false
+    end.
+
+return_addresses(Text) ->
+    case re:run(Text, "Return addr \\w+ (\\(.*):", [global, {capture, all_but_first, binary}]) of
+        {match, Frames} -> Frames;
+        nomatch -> []
+    end.
+
+%% Frames that a stack is told with at most (backtrace_depth of system_flag/2, which cannot be asked for): 64 are the most that
+%% there may be, and one return address after itself is told once.
+depth() -> there(64).
+
+there(0) -> {_, St} = process_info(self(), current_stacktrace), length(St);
+there(N) -> case back_and_forth(N) of Depth when Depth >= 0 -> Depth end.
+
+back_and_forth(N) -> case there(N - 1) of Depth when Depth >= 0 -> Depth end.
 
 knock(Ids, Ms, Limit, S) ->
     Targets = [{P, Id} || Id <- Ids, P <- (maps:get(Id, S#s.kinds))#kind.pids],
@@ -2413,23 +2451,28 @@ undo(Changed, W) ->
     end.
 
 %% Purged one after the other, the first would be gone while somebody in the last makes it all impossible, and funs of it that
-%% others hold with it. Where somebody was inside before, all whose stack shows it have to have left the old code of each before
-%% the first is touched.
-left(Mods, #w{script = #{way_back := after_drain}, targets = Targets}, Deadline) ->
-    left(maps:from_list([{M, []} || M <- Mods]), maps:from_list([{P, []} || {P, _} <- Targets]), Deadline, 1);
-left(_, _, _) -> true.
+%% others hold with it. All who are not frozen have to have left the old code of each before the first is touched.
+left(Mods, #w{targets = Targets}, Deadline) ->
+    left(maps:from_keys(Mods, []), maps:from_keys([P || {P, _} <- Targets], []), depth(), Deadline, 1).
 
-left(Set, Frozen, Deadline, Pause) ->
-    case lists:any(fun(P) -> not is_map_key(P, Frozen) andalso in_old_code(P, Set) end, processes()) of
+left(Set, Frozen, Depth, Deadline, Pause) ->
+    Inside = fun(P) -> not is_map_key(P, Frozen) andalso (now_us() > Deadline orelse in_old_code(P, Set, Depth)) end,
+    case lists:any(Inside, processes()) of
         false -> true;
         true ->
             case now_us() > Deadline of
                 true -> false;
-                false -> receive after Pause -> left(Set, Frozen, Deadline, min(Pause * 2, 50)) end
+                false -> receive after Pause -> left(Set, Frozen, Depth, Deadline, min(Pause * 2, 50)) end
             end
     end.
 
-in_old_code(P, Set) -> lists:any(fun(M) -> uses(P, M) end, executed(P, Set)).
+%% Nearly nobody shows one of them, and nearly no stack is deep: only these are asked.
+in_old_code(P, Set, Depth) ->
+    Mods = case executed(P, Set, Depth) of
+               {Shown, whole} -> Shown;
+               {_, cut} -> maps:keys(Set)
+           end,
+    lists:any(fun(M) -> uses(P, M) end, Mods).
 
 purged(Mods, Deadline, Pause) ->
     case purge_within(Mods, Deadline) of
