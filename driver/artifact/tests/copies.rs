@@ -1,6 +1,7 @@
 //! Renamed copies, held by golden files and by real nodes.
 //!
-//! The golden copies beside this file were written once by a prototype that shares no code with this crate.
+//! The golden copies beside this file were written once by a prototype that shares no code with this crate. It left
+//! literals as they are.
 
 #![allow(
     clippy::unwrap_used,
@@ -49,6 +50,23 @@ fn aliases<'a>(beams: impl IntoIterator<Item = &'a Beam>) -> BTreeMap<String, St
     beams.into_iter().map(alias).collect()
 }
 
+/// The literals, each fun of a module of the set pointing at its copy.
+fn pointed(beam: &Beam, aliases: &BTreeMap<String, String>) -> Vec<Vec<u8>> {
+    let mut literals = beam.literals().unwrap();
+    for literal in &mut literals {
+        for (name, alias) in aliases {
+            let fun = |tag: &[u8], name: &str| [&[113], tag, &[name.len() as u8], name.as_bytes()].concat();
+            // OTP 26 and later write every atom in UTF-8.
+            for old in [fun(&[119], name), fun(&[100, 0], name)] {
+                while let Some(at) = literal.windows(old.len()).position(|part| part == old) {
+                    literal.splice(at..at + old.len(), fun(&[119], alias));
+                }
+            }
+        }
+    }
+    literals
+}
+
 #[test]
 fn golden_copies_are_written_byte_for_byte() {
     for otp in ["otp-25", "otp-29"] {
@@ -57,8 +75,9 @@ fn golden_copies_are_written_byte_for_byte() {
         for beam in &beams {
             let expected = fs::read(fixtures().join(otp).join(format!("{}.copy", beam.module()))).unwrap();
             let copy = rename(beam, &aliases).expect("it has a copy");
+            let without = |file: &[u8]| with_chunk(file, b"LitT", &[]);
             assert!(
-                copy == expected,
+                without(&copy) == without(&expected),
                 "{otp} {}: the copy differs from the golden one",
                 beam.module()
             );
@@ -94,7 +113,7 @@ fn a_copy_is_a_beam_that_names_the_alias_and_keeps_the_rest() {
             let copy = Beam::parse(&rename(beam, &aliases).unwrap()).unwrap();
             assert_eq!(copy.module(), format!("flyhot${}", beam.module()));
             assert_eq!(copy.exports().len(), beam.exports().len());
-            assert_eq!(copy.literals().unwrap(), beam.literals().unwrap());
+            assert_eq!(copy.literals().unwrap(), pointed(beam, &aliases));
             assert_eq!(
                 copy.atoms().iter().filter(|atom| *atom == beam.module()).count(),
                 1

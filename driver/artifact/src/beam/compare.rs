@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::code::{Instruction, Operand, fun_entries, instructions};
-use super::literal::{atoms, exported_funs, tagged_tuples};
+use super::literal::{atom_list, exported_funs, tagged_tuples};
 use super::ops;
 use super::{Beam, BeamError};
 use crate::facts::Export;
@@ -100,7 +100,7 @@ pub fn callback_mode(beam: &Beam) -> Result<Option<String>, BeamError> {
     Ok(match does[..] {
         [(ops::MOVE, [Part::Atom(mode), _]), (ops::RETURN, _)] => Some(mode.clone()),
         [(ops::MOVE, [Part::Literal(literal), _]), (ops::RETURN, _)] => {
-            atoms(literal).map(|modes| format!("[{}]", modes.join(",")))
+            atom_list(literal).map(|modes| format!("[{}]", modes.join(",")))
         }
         _ => None,
     })
@@ -183,9 +183,10 @@ impl Code {
             Part::Import(module, callee) if *module == self.module => todo.extend(self.named(callee)),
             Part::Literal(literal) => todo.extend(
                 exported_funs(literal)
+                    .unwrap_or_default()
                     .into_iter()
-                    .filter(|(module, ..)| *module == self.module)
-                    .filter_map(|(_, function, arity)| self.named(&(function, arity))),
+                    .filter(|fun| fun.module == self.module)
+                    .filter_map(|fun| self.named(&(fun.function.to_owned(), fun.arity))),
             ),
             Part::List(parts) => parts.iter().for_each(|part| self.follow(part, todo)),
             _ => {}

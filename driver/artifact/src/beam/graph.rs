@@ -233,11 +233,16 @@ impl Walk<'_> {
                     .ok()
                     .and_then(|index| code.literals.get(index));
                 match literal {
-                    Some(literal) => {
-                        for function in exported_funs(literal) {
-                            self.external(function, path, called)?;
+                    Some(literal) => match exported_funs(literal) {
+                        Some(funs) => {
+                            for fun in funs {
+                                let function = (fun.module.to_owned(), fun.function.to_owned(), fun.arity);
+                                self.external(function, path, called)?;
+                            }
                         }
-                    }
+                        // It is not renamed either: a fun in it would be the running module's.
+                        None => self.found(path, "a literal that cannot be read"),
+                    },
                     None => self.found(path, "a literal that does not exist"),
                 }
             }

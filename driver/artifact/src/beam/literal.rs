@@ -2,6 +2,9 @@
 //!
 //! Source: External Term Format, ERTS user's guide.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 /// Tag of a list, and of the empty one that ends it.
 const LIST: usize = 108;
 const NIL: usize = 106;
@@ -90,9 +93,61 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Every `fun M:F/A` in a literal.
-pub(super) fn exported_funs(literal: &[u8]) -> Vec<(String, String, u32)> {
+/// A `fun M:F/A` in a literal.
+pub(super) struct Exported<'a> {
+    pub(super) module: &'a str,
+    pub(super) function: &'a str,
+    pub(super) arity: u32,
+    /// Where the name of its module is, its tag and length with it.
+    at: Range<usize>,
+}
+
+/// Every `fun M:F/A` in a literal; `None` where it cannot be read to its end.
+pub(super) fn exported_funs(literal: &[u8]) -> Option<Vec<Exported<'_>>> {
     let mut funs = Vec::new();
+    walk(literal, &mut |step, reader| {
+        if let Step::Export = step {
+            let from = reader.at;
+            let Step::Atom(module) = reader.step()? else {
+                return None;
+            };
+            let at = from..reader.at;
+            let (Step::Atom(function), Step::Number(arity)) = (reader.step()?, reader.step()?) else {
+                return None;
+            };
+            funs.push(Exported {
+                module,
+                function,
+                arity,
+                at,
+            });
+        }
+        Some(())
+    })?;
+    Some(funs)
+}
+
+/// The literal with its funs of modules that have another name pointing at that name; `None` where there are none, or
+/// it cannot be read to its end.
+pub(super) fn renamed(literal: &[u8], aliases: &BTreeMap<String, String>) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(literal.len());
+    let mut from = 0;
+    for fun in exported_funs(literal)? {
+        let Some(alias) = aliases.get(fun.module) else {
+            continue;
+        };
+        out.extend(&literal[from..fun.at.start]);
+        // A small atom in UTF-8.
+        out.extend([119, u8::try_from(alias.len()).ok()?]);
+        out.extend(alias.as_bytes());
+        from = fun.at.end;
+    }
+    out.extend(&literal[from..]);
+    (from > 0).then_some(out)
+}
+
+/// Goes through a term, what is inside it included; `None` where it cannot be read to its end.
+fn walk<'a>(literal: &'a [u8], seen: &mut dyn FnMut(&Step<'a>, &mut Reader<'a>) -> Option<()>) -> Option<()> {
     let mut reader = Reader {
         bytes: literal,
         at: 1,
@@ -100,25 +155,19 @@ pub(super) fn exported_funs(literal: &[u8]) -> Vec<(String, String, u32)> {
     let mut left = 1usize;
     while left > 0 {
         left -= 1;
-        let Some(step) = reader.step() else { return funs };
-        match step {
-            Step::Inside(count) | Step::Tuple(count) => left = left.saturating_add(count),
-            Step::Map(pairs) => left = left.saturating_add(pairs.saturating_mul(2)),
-            Step::Export => {
-                if let (Some(Step::Atom(module)), Some(Step::Atom(function)), Some(Step::Number(arity))) =
-                    (reader.step(), reader.step(), reader.step())
-                {
-                    funs.push((module.into(), function.into(), arity));
-                }
-            }
-            Step::Atom(_) | Step::Number(_) => {}
-        }
+        let step = reader.step()?;
+        seen(&step, &mut reader)?;
+        left = left.saturating_add(match step {
+            Step::Inside(count) | Step::Tuple(count) => count,
+            Step::Map(pairs) => pairs.saturating_mul(2),
+            Step::Export | Step::Atom(_) | Step::Number(_) => 0,
+        });
     }
-    funs
+    Some(())
 }
 
 /// The atoms of a literal that is a proper list of atoms, and nothing else.
-pub(super) fn atoms(literal: &[u8]) -> Option<Vec<&str>> {
+pub(super) fn atom_list(literal: &[u8]) -> Option<Vec<&str>> {
     let mut reader = Reader {
         bytes: literal,
         at: 1,

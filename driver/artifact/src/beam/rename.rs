@@ -1,13 +1,17 @@
 //! Renamed copies: a module's beam under another name, loadable beside the running one.
 //!
 //! A copy treats every name as data exactly as the original does; only its own name and the modules it calls
-//! differ. Its literals stay as they are.
+//! differ, those of `fun M:F/A` in its literals among them. Whatever else its literals hold stays as it is.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 
 use super::code::{arity, operand, start};
 use super::ops::{FUNC_INFO, INT_CODE_END};
-use super::{Beam, BeamError, FUN_ENTRY, damaged, word, write_atoms};
+use super::{Beam, BeamError, FUN_ENTRY, damaged, length, literal, word, write_atoms};
 
 /// Chunks that only tools read.
 const TOOLS: [&[u8; 4]; 4] = [b"Dbgi", b"Docs", b"ExCk", b"Abst"];
@@ -122,6 +126,9 @@ pub fn rename(beam: &Beam, aliases: &BTreeMap<String, String>) -> Result<Vec<u8>
         copy.table(id, width, &mut |row| patch(row, 0, name))?;
     }
     copy.replace(b"Code", code(beam, data)?);
+    if let Some(literals) = literals(beam, aliases)? {
+        copy.replace(b"LitT", literals);
+    }
     Ok(copy.to_bytes())
 }
 
@@ -154,6 +161,42 @@ impl Beam {
         self.replace(id, table);
         Ok(())
     }
+}
+
+/// The literals with their funs pointing at the copies; `None` where nothing changes. One that cannot be read stays: the
+/// call graph does not let it be run.
+fn literals(beam: &Beam, aliases: &BTreeMap<String, String>) -> Result<Option<Vec<u8>>, BeamError> {
+    let mut literals = beam.literals()?;
+    let mut changed = false;
+    for literal in &mut literals {
+        if let Some(renamed) = literal::renamed(literal, aliases) {
+            *literal = renamed;
+            changed = true;
+        }
+    }
+    if !changed {
+        return Ok(None);
+    }
+    let mut table = length(literals.len()).to_vec();
+    for literal in &literals {
+        table.extend(length(literal.len()));
+        table.extend(literal);
+    }
+    let plain = word(beam.chunk(b"LitT").unwrap_or_default(), 0, "LitT")? == 0;
+    let (size, table) = if plain {
+        (length(0), table)
+    } else {
+        (length(table.len()), deflate(&table)?)
+    };
+    Ok(Some([size.as_slice(), &table].concat()))
+}
+
+fn deflate(table: &[u8]) -> Result<Vec<u8>, BeamError> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    encoder
+        .write_all(table)
+        .and_then(|()| encoder.finish())
+        .map_err(|_| damaged("LitT", "it cannot be written"))
 }
 
 /// Every atom operand that is the module's own name becomes the atom of the original name: it is data there. The
