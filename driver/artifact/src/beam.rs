@@ -8,9 +8,11 @@
 mod allow;
 mod code;
 pub mod compare;
+mod funs;
 pub mod graph;
 mod literal;
 mod ops;
+mod registers;
 pub mod rename;
 
 use std::io::Read;

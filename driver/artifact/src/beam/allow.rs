@@ -1,7 +1,8 @@
 //! Functions outside the change set that a rehearsal may run: they compute, and leave nothing behind.
 //!
 //! A rehearsal runs them twice more than the upgrade does, on the live state, and throws the result away. Logging is
-//! let through (design §5 step 3). What is not here rules a kind's rehearsal out and is named.
+//! let through (design §5 step 3). What is not here rules a kind's rehearsal out and is named. So does a call of what is
+//! here that would run a fun of the data: [`super::funs`] says which arguments that can be.
 
 /// Modules all of whose functions compute only.
 const MODULES: &[&str] = &[
@@ -216,7 +217,7 @@ const FUNCTIONS: &[(&str, &[&str])] = &[
     ("os", &["system_time", "timestamp"]),
     // What `value.field` is compiled to since Elixir 1.15, for a value that is no map.
     ("elixir_erl_pass", &["no_parens_remote"]),
-    ("re", &["run", "replace", "split", "compile"]),
+    ("re", &["run", "replace", "split", "compile", "import"]),
     ("rand", &["uniform_s", "seed_s", "normal_s"]),
     (
         "Elixir.Kernel",
@@ -273,6 +274,54 @@ pub(super) fn is_allowed(module: &str, function: &str, arity: u32) -> bool {
     }
     MODULES.contains(&module)
         || FUNCTIONS
+            .iter()
+            .any(|(name, functions)| *name == module && functions.contains(&function))
+}
+
+/// Modules whose functions answer text and numbers, and never a fun that they were given.
+const ANSWER_TEXT: &[&str] = &[
+    "Elixir.Atom",
+    "Elixir.Base",
+    "Elixir.Float",
+    "Elixir.Integer",
+    "Elixir.String.Chars",
+    "io_lib",
+    "unicode",
+];
+
+/// Functions of other modules that answer text, or a fun whose doing is their own.
+const ANSWER_SEEN: &[(&str, &[&str])] = &[
+    (
+        "Elixir.Access",
+        &[
+            "all", "at", "at!", "elem", "filter", "find", "key", "key!", "slice", "values",
+        ],
+    ),
+    ("Elixir.Enum", &["join", "map_join"]),
+    ("Elixir.Exception", &["format", "format_banner", "message"]),
+    ("Elixir.Kernel", &["inspect", "to_string"]),
+    (
+        "Elixir.String",
+        &["capitalize", "downcase", "replace", "slice", "trim", "upcase"],
+    ),
+    (
+        "erlang",
+        &[
+            "atom_to_binary",
+            "atom_to_list",
+            "float_to_binary",
+            "integer_to_binary",
+            "integer_to_list",
+            "iolist_to_binary",
+            "list_to_binary",
+        ],
+    ),
+];
+
+/// Whether what a function answers holds no fun that it was given.
+pub(super) fn answers_seen((module, function, _): (&str, &str, u32)) -> bool {
+    ANSWER_TEXT.contains(&module)
+        || ANSWER_SEEN
             .iter()
             .any(|(name, functions)| *name == module && functions.contains(&function))
 }

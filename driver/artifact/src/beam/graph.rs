@@ -1,15 +1,16 @@
 //! The call graph of a code_change: whether it only computes, whether it ends, and which modules it runs.
 //!
-//! Judged from the instructions alone; what cannot be seen counts against it.
+//! Judged from the instructions alone; what cannot be seen counts against it. A fun that the data holds is not seen,
+//! whoever calls it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::allow::is_allowed;
 use super::code::{Instruction, Operand, fun_entries, instructions};
-use super::literal::exported_funs;
-use super::ops;
-use super::{Beam, BeamError};
+use super::literal::{atoms, exported_funs};
+use super::registers::{Naming, Registers};
+use super::{Beam, BeamError, funs, ops};
 
 /// What the graph shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,9 @@ const WAITS: [(&str, &str); 2] = [("timer", "sleep"), ("Elixir.Process", "sleep"
 
 /// The function that answers which process runs it.
 const OWN_PROCESS: (&str, &str) = ("erlang", "self");
+
+const BY_DATA: &str = "a call of a module that the data names";
+const FUN_OF_DATA: &str = "a call of a fun that the data holds";
 
 /// Judges `module:function/arity` within a set of modules: those for which `beam` answers one.
 ///
@@ -117,6 +121,7 @@ impl Code {
                     // The label before a func_info is only jumped to on a failed match: whose it is does not matter.
                     if let Some(function) = &current {
                         labels.insert(*label, function.clone());
+                        functions.entry(function.clone()).or_default().push(instruction);
                     }
                 }
                 _ => {
@@ -136,6 +141,11 @@ impl Code {
             literals,
         })
     }
+
+    fn literal(&self, index: u64) -> Option<&[u8]> {
+        let literal = self.literals.get(usize::try_from(index).ok()?)?;
+        Some(literal)
+    }
 }
 
 impl Walk<'_> {
@@ -152,10 +162,18 @@ impl Walk<'_> {
         let mut called = Vec::new();
         match code.functions.get(&(name.clone(), *arity)) {
             Some(body) => {
-                let fields = field_reads(body);
+                let registers = self.registers(&code, body, *arity)?;
                 for (at, instruction) in body.iter().enumerate() {
-                    if !is_field_read(body, at, &fields) {
-                        self.instruction(&code, instruction, module, path, &mut called)?;
+                    let registers = registers.as_ref();
+                    if is_apply_without_arguments(instruction)
+                        && registers.is_some_and(|registers| registers.is_field_read(at))
+                    {
+                        continue;
+                    }
+                    self.instruction(&code, instruction, module, path, &mut called)?;
+                    let given = called_import(&code, instruction);
+                    if let Some(what) = given.and_then(|function| runs_data(function, at, registers)) {
+                        self.found(path, what);
                     }
                 }
             }
@@ -171,6 +189,59 @@ impl Walk<'_> {
         let code = (self.beam)(module).map(Code::read).transpose()?.map(Rc::new);
         self.modules.insert(module.to_owned(), code.clone());
         Ok(code)
+    }
+
+    /// The registers of a function, where it depends on them what a call runs.
+    fn registers<'code>(
+        &mut self,
+        code: &'code Code,
+        body: &[Instruction],
+        arity: u32,
+    ) -> Result<Option<Registers<'code>>, BeamError> {
+        let matters = body.iter().any(|instruction| {
+            is_apply_without_arguments(instruction)
+                || called_import(code, instruction).is_some_and(takes_code)
+        });
+        if !matters {
+            return Ok(None);
+        }
+        let mut naming = Naming::default();
+        for instruction in body {
+            for operand in &instruction.operands {
+                self.naming(code, operand, &mut naming)?;
+            }
+        }
+        Ok(Some(Registers::of(&code.beam, body, arity, naming)))
+    }
+
+    /// Notes an operand that names modules of the set.
+    fn naming(&mut self, code: &Code, operand: &Operand, naming: &mut Naming) -> Result<(), BeamError> {
+        match operand {
+            Operand::Atom(index) => {
+                let name = usize::try_from(*index)
+                    .ok()
+                    .and_then(|index| code.beam.atoms().get(index.checked_sub(1)?));
+                if let Some(name) = name
+                    && self.read(name)?.is_some()
+                {
+                    naming.atoms.insert(*index);
+                }
+            }
+            Operand::Literal(index) => {
+                for name in code.literal(*index).and_then(atoms).unwrap_or_default() {
+                    if self.read(name)?.is_some() {
+                        naming.literals.insert(*index);
+                    }
+                }
+            }
+            Operand::List(list) => {
+                for operand in list {
+                    self.naming(code, operand, naming)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn instruction(
@@ -209,8 +280,8 @@ impl Walk<'_> {
                     .copied();
                 self.local(code, label, module, path, called);
             }
-            ops::APPLY | ops::APPLY_LAST => self.found(path, "a call of a module that the data names"),
-            ops::CALL_FUN | ops::CALL_FUN2 => self.found(path, "a call of a fun that the data holds"),
+            ops::APPLY | ops::APPLY_LAST => self.found(path, BY_DATA),
+            ops::CALL_FUN | ops::CALL_FUN2 => self.found(path, FUN_OF_DATA),
             ops::SEND => self.found(path, "a send"),
             ops::REMOVE_MESSAGE | ops::LOOP_REC | ops::LOOP_REC_END => self.found(path, "a receive"),
             // A receive that looks at no message only takes time.
@@ -229,21 +300,21 @@ impl Walk<'_> {
     ) -> Result<(), BeamError> {
         match operand {
             Operand::Literal(index) => {
-                let literal = usize::try_from(*index)
-                    .ok()
-                    .and_then(|index| code.literals.get(index));
-                match literal {
-                    Some(literal) => match exported_funs(literal) {
-                        Some(funs) => {
-                            for fun in funs {
-                                let function = (fun.module.to_owned(), fun.function.to_owned(), fun.arity);
-                                self.external(function, path, called)?;
-                            }
-                        }
-                        // It is not renamed either: a fun in it would be the running module's.
-                        None => self.found(path, "a literal that cannot be read"),
-                    },
-                    None => self.found(path, "a literal that does not exist"),
+                let Some(literal) = code.literal(*index) else {
+                    self.found(path, "a literal that does not exist");
+                    return Ok(());
+                };
+                // One that is not read to its end is not renamed either: a fun in it would be the running module's.
+                let Some(funs) = exported_funs(literal) else {
+                    self.found(path, "a literal that cannot be read");
+                    return Ok(());
+                };
+                for fun in funs {
+                    let (module, function) = (fun.module.to_owned(), fun.function.to_owned());
+                    if takes_code((fun.module, fun.function, fun.arity)) {
+                        self.found(path, FUN_OF_DATA);
+                    }
+                    self.external((module, function, fun.arity), path, called)?;
                 }
             }
             Operand::List(list) => {
@@ -307,40 +378,44 @@ impl Walk<'_> {
     }
 }
 
-/// Keys that a function reads from maps.
-fn field_reads(body: &[Instruction]) -> BTreeSet<u64> {
-    let mut keys = BTreeSet::new();
-    for instruction in body
-        .iter()
-        .filter(|instruction| instruction.op == ops::GET_MAP_ELEMENTS)
-    {
-        if let Some(Operand::List(pairs)) = instruction.operands.last() {
-            keys.extend(pairs.iter().filter_map(|operand| match operand {
-                Operand::Atom(key) => Some(*key),
-                _ => None,
-            }));
-        }
-    }
-    keys
+fn is_apply_without_arguments(instruction: &Instruction) -> bool {
+    matches!(
+        (instruction.op, instruction.operands.first()),
+        (ops::APPLY | ops::APPLY_LAST, Some(Operand::Number(0)))
+    )
 }
 
-/// Whether an instruction is the second half of Elixir's `map.field`: the compiler reads the key where the value is a
-/// map and calls the function of that name where it is a module. A state that holds a module there would have been
-/// called by the old code as well.
-fn is_field_read(body: &[Instruction], at: usize, fields: &BTreeSet<u64>) -> bool {
-    let without_arguments = matches!(
-        (body[at].op, body[at].operands.first()),
-        (ops::APPLY | ops::APPLY_LAST, Some(Operand::Number(0)))
-    );
-    without_arguments
-        && body[..at]
-            .iter()
-            .rev()
-            .find_map(|before| match (before.op, before.operands.first()) {
-                (ops::MOVE, Some(Operand::Atom(name))) => Some(fields.contains(name)),
-                _ => None,
-            })
-            == Some(true)
+/// The function of another module that an instruction calls.
+fn called_import<'code>(
+    code: &'code Code,
+    instruction: &Instruction,
+) -> Option<(&'code str, &'code str, u32)> {
+    let (ops::CALL_EXT | ops::CALL_EXT_LAST | ops::CALL_EXT_ONLY, Some(Operand::Number(index))) =
+        (instruction.op, instruction.operands.get(1))
+    else {
+        return None;
+    };
+    let import = code.beam.imports().get(usize::try_from(*index).ok()?)?;
+    Some((&import.module, &import.function, import.arity))
+}
+
+/// Whether a function runs what it is given.
+fn takes_code((module, function, arity): (&str, &str, u32)) -> bool {
+    let mut given = funs::called(module, function, arity).chain(funs::looked_into(module, function, arity));
+    given.next().is_some()
+}
+
+/// What a call of a function runs that is not seen.
+fn runs_data(
+    (module, function, arity): (&str, &str, u32),
+    at: usize,
+    registers: Option<&Registers<'_>>,
+) -> Option<&'static str> {
+    let fun = funs::called(module, function, arity)
+        .all(|argument| registers.is_some_and(|registers| registers.is_fun_seen(at, argument)));
+    let inside = funs::looked_into(module, function, arity)
+        .all(|argument| registers.is_some_and(|registers| registers.is_seen(at, argument)));
+    (!fun || !inside).then_some(FUN_OF_DATA)
 }
 
 /// Whether a call is a step of the loops that one comprehension was compiled to: they end with its list. A generator

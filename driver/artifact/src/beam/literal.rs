@@ -127,6 +127,24 @@ pub(super) fn exported_funs(literal: &[u8]) -> Option<Vec<Exported<'_>>> {
     Some(funs)
 }
 
+/// Every atom in a literal, but for those of funs; `None` where it cannot be read to its end.
+pub(super) fn atoms(literal: &[u8]) -> Option<Vec<&str>> {
+    let mut atoms = Vec::new();
+    walk(literal, &mut |step, reader| {
+        match step {
+            Step::Atom(atom) => atoms.push(*atom),
+            Step::Export => {
+                for _ in 0..3 {
+                    reader.step()?;
+                }
+            }
+            _ => {}
+        }
+        Some(())
+    })?;
+    Some(atoms)
+}
+
 /// The literal with its funs of modules that have another name pointing at that name; `None` where there are none, or
 /// it cannot be read to its end.
 pub(super) fn renamed(literal: &[u8], aliases: &BTreeMap<String, String>) -> Option<Vec<u8>> {

@@ -41,10 +41,62 @@ pub(super) const LINE: u8 = 153;
 pub(super) const EXECUTABLE_LINE: u8 = 183;
 pub(super) const DEBUG_LINE: u8 = 184;
 pub(super) const PUT_TUPLE2: u8 = 164;
+pub(super) const PUT_LIST: u8 = 69;
+pub(super) const PUT_MAP_ASSOC: u8 = 154;
+pub(super) const PUT_MAP_EXACT: u8 = 155;
+pub(super) const GET_LIST: u8 = 65;
+pub(super) const GET_TUPLE_ELEMENT: u8 = 66;
+pub(super) const GET_HD: u8 = 162;
+pub(super) const GET_TL: u8 = 163;
+pub(super) const IS_MAP: u8 = 156;
+pub(super) const SELECT_VAL: u8 = 59;
+pub(super) const SELECT_TUPLE_ARITY: u8 = 60;
+pub(super) const SWAP: u8 = 169;
+pub(super) const TRIM: u8 = 136;
+pub(super) const CATCH: u8 = 62;
+pub(super) const TRY: u8 = 104;
 pub(super) const BS_PUT_STRING: u8 = 92;
 pub(super) const BS_MATCH_STRING: u8 = 132;
 pub(super) const BS_CREATE_BIN: u8 = 177;
 pub(super) const BS_MATCH: u8 = 182;
+
+/// Whether it only looks at its operands and goes to its first where they are not what it asks for: `is_lt` to
+/// `test_arity`, `is_function`, `is_boolean`, `is_function2`, `is_bitstr`, `has_map_fields`, `is_tagged_tuple`.
+pub(super) fn is_test(op: u8) -> bool {
+    matches!(op, 39..=58 | 77 | 114 | 115 | 129 | 157 | 159)
+}
+
+/// Whether it makes a stack frame or takes it away: `allocate` and the like, `deallocate`.
+pub(super) fn is_frame(op: u8) -> bool {
+    matches!(op, 12..=15 | 18)
+}
+
+/// Whether nothing comes behind it: a return, a last call, `jump`, and what raises or goes back to a receive.
+pub(super) fn is_end(op: u8) -> bool {
+    matches!(
+        op,
+        CALL_LAST
+            | CALL_ONLY
+            | CALL_EXT_LAST
+            | CALL_EXT_ONLY
+            | APPLY_LAST
+            | RETURN
+            | LOOP_REC_END
+            | WAIT
+            | 61
+            | 72
+            | 73
+            | 74
+            | 107
+            | 108
+            | 180
+    )
+}
+
+/// Whether it writes x registers that it does not mention: `catch_end`, `try_case`, `build_stacktrace`, `raw_raise`.
+pub(super) fn forgets_x(op: u8) -> bool {
+    matches!(op, 63 | 106 | 160 | 161)
+}
 
 /// No such instruction.
 const NONE: u8 = u8::MAX;
