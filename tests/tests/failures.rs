@@ -776,6 +776,22 @@ fn a_request_deep_in_a_library_counts_as_inside_and_costs_no_fun_of_others() {
     clean(&shop, &run);
 }
 
+/// On a large node not everybody is looked at; whoever began in a changed module is, however old.
+#[test]
+fn one_that_has_looped_in_a_changed_module_since_long_ago_counts_as_inside() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let shop = Shop::of(&v1).carts(10).pool(10).start();
+    lingers(&shop);
+    shop.probe()
+        .eval("[spawn(timer, sleep, [infinity]) || _ <- lists:seq(1, 6000)], ok.");
+    let run = Flyhot::plan(&shop, &v2).args(["--require-way-back"]).run();
+    run.expect("refused", 10);
+    reason(&run, "way_back_required", "way back");
+}
+
 /// Whoever comes into a changed module behind the look of the plan is waited for before anything is purged, too.
 #[test]
 fn an_undo_that_was_to_be_exact_purges_nothing_while_somebody_is_inside() {

@@ -1340,9 +1340,11 @@ disk(Mods) ->
 way_back(Ids, Mods, S) ->
     Set = maps:from_list([{M, []} || M <- Mods]),
     Affected = maps:from_list([{P, []} || Id <- Ids, P <- pids(Id, S)]),
-    %% Whoever serves a request is among the youngest, and these come last.
+    %% Whoever serves a request is among the youngest, and these come last; one that began in a changed module may be the oldest.
     Others = [P || P <- processes(), not is_map_key(P, Affected), P =/= self()],
-    Sample = lists:nthtail(max(0, length(Others) - ?SAMPLE), Others),
+    Began = lists:append([everyone(K) || #kind{behaviour = B, modules = Ms} = K <- maps:values(S#s.kinds),
+                                         lists:member(B, [raw, proc_lib, task]), lists:any(fun(M) -> is_map_key(M, Set) end, Ms)]),
+    Sample = lists:usort(lists:nthtail(max(0, length(Others) - ?SAMPLE), Others) ++ take(Began, ?SAMPLE)),
     Depth = depth(),
     Printed = [printed(M) || M <- Mods],
     Inside = length([P || P <- Sample, is_inside(P, Set, Depth, Printed)]),
