@@ -1218,7 +1218,7 @@ fn a_consolidated_protocol_that_the_release_no_longer_has_is_removed() {
             "Elixir.Shop.Priced",
             "/app/bin/../releases/1.0.0/consolidated/Elixir.Shop.Priced.beam",
         ),
-        ("Elixir.Else", "/home/consolidated/Elixir.Else.beam"),
+        ("Elixir.Else", "/srv/consolidated/Elixir.Else.beam"),
     ] {
         case.facts.modules.insert(name.into(), loaded(OLD, file));
     }
