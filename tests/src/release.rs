@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::otp::Otp;
 use crate::scratch::{Scratch, workspace};
-use crate::variant::Variant;
+use crate::variant::{Variant, copy};
 
 /// A release directory on disk; never written to: a node runs a copy of its own.
 #[derive(Debug, Clone)]
@@ -64,6 +64,12 @@ impl Release {
             .next()
             .unwrap_or_else(|| panic!("no {application} in {self:?}"));
         library.path().join("ebin")
+    }
+
+    /// A copy of this one, to be changed in `directory`.
+    pub fn copied(&self, directory: &Path) -> Self {
+        copy(&self.directory, directory);
+        Self::at(self.otp, directory.to_owned())
     }
 
     /// A release like this one but for some modules.

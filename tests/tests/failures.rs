@@ -704,6 +704,35 @@ fn what_sys_shows_in_part_is_neither_rehearsed_nor_taken_back() {
     }
 }
 
+/// A module that makes a fun; the first in the alphabet is the first to be purged.
+fn a_fun(tag: &str) -> String {
+    format!(
+        "-module(a_fun).
+         -export([make/0, tag/0]).
+         make() -> fun(X) -> {{made, X}} end.
+         tag() -> {tag}.\n"
+    )
+}
+
+/// Has a process keep a fun of `a_fun` where only its stack shows it.
+fn hold_a_fun(shop: &Shop) {
+    shop.probe().eval(
+        "{module, a_fun} = code:load_file(a_fun),
+         register(holder, spawn(fun() ->
+             F = a_fun:make(),
+             Loop = fun(Loop) -> receive {call, P} -> P ! (catch F(1)), Loop(Loop) end end,
+             Loop(Loop)
+         end)), ok.",
+    );
+}
+
+fn the_held_fun_works(shop: &Shop, run: &Run) {
+    let answer = shop
+        .probe()
+        .eval("holder ! {call, self()}, receive Answer -> Answer end.");
+    assert_eq!(answer, "{made,1}", "{run}");
+}
+
 /// In `a_request`, whose stack shows it outermost only, under more frames of a library than the VM tells.
 #[test]
 fn a_request_deep_in_a_library_counts_as_inside_and_costs_no_fun_of_others() {
@@ -722,15 +751,6 @@ fn a_request_deep_in_a_library_counts_as_inside_and_costs_no_fun_of_others() {
              tag() -> {tag}.\n"
         )
     };
-    // The first in the alphabet is the first to be purged.
-    let a_fun = |tag: &str| {
-        format!(
-            "-module(a_fun).
-             -export([make/0, tag/0]).
-             make() -> fun(X) -> {{made, X}} end.
-             tag() -> {tag}.\n"
-        )
-    };
     let with = |base: &Release, tag: &str| {
         base.variant()
             .erlang("a_fun", &a_fun(tag))
@@ -741,14 +761,9 @@ fn a_request_deep_in_a_library_counts_as_inside_and_costs_no_fun_of_others() {
     let v1 = with(&Release::shop(Otp::under_test(), "v1"), "v1");
     let bad = release(&with(&Release::shop(Otp::under_test(), "v2"), "v2"), "error(bad)");
     let shop = Shop::of(&v1).carts(10).pool(10).start();
+    hold_a_fun(&shop);
     shop.probe().eval(
-        "[{module, M} = code:load_file(M) || M <- [a_fun, a_request, below]],
-         register(deep, spawn(a_request, serve, [])),
-         register(holder, spawn(fun() ->
-             F = a_fun:make(),
-             Loop = fun(Loop) -> receive {call, P} -> P ! (catch F(1)), Loop(Loop) end end,
-             Loop(Loop)
-         end)), ok.",
+        "[{module, M} = code:load_file(M) || M <- [a_request, below]], register(deep, spawn(a_request, serve, [])), ok.",
     );
     wait_until("it is deep inside", SOON, || {
         shop.probe().eval("process_info(whereis(deep), status).") == "{status,waiting}"
@@ -767,12 +782,7 @@ fn a_request_deep_in_a_library_counts_as_inside_and_costs_no_fun_of_others() {
         .run();
     run.expect("degraded", 15);
     assert_eq!(run.node(0)["predicted"]["way_back"], "after_drain", "{run}");
-    assert_eq!(
-        shop.probe()
-            .eval("holder ! {call, self()}, receive Answer -> Answer end."),
-        "{made,1}",
-        "{run}"
-    );
+    the_held_fun_works(&shop, &run);
     clean(&shop, &run);
 }
 
@@ -795,26 +805,13 @@ fn one_that_has_looped_in_a_changed_module_since_long_ago_counts_as_inside() {
 /// Whoever comes into a changed module behind the look of the plan is waited for before anything is purged, too.
 #[test]
 fn an_undo_that_was_to_be_exact_purges_nothing_while_somebody_is_inside() {
-    let a_fun = |tag: &str| {
-        format!(
-            "-module(a_fun).
-             -export([make/0, tag/0]).
-             make() -> fun(X) -> {{made, X}} end.
-             tag() -> {tag}.\n"
-        )
-    };
     let with = |base: &Release, tag: &str| base.variant().erlang("a_fun", &a_fun(tag)).build();
     let v1 = with(&Release::shop(Otp::under_test(), "v1"), "v1");
     let bad = release(&with(&Release::shop(Otp::under_test(), "v2"), "v2"), "error(bad)");
     let shop = Shop::of(&v1).carts(10).pool(10).start();
+    hold_a_fun(&shop);
     shop.probe().eval(
-        "{module, a_fun} = code:load_file(a_fun),
-         register(holder, spawn(fun() ->
-             F = a_fun:make(),
-             Loop = fun(Loop) -> receive {call, P} -> P ! (catch F(1)), Loop(Loop) end end,
-             Loop(Loop)
-         end)),
-         register(flyhot_trace, spawn(fun Spy() ->
+        "register(flyhot_trace, spawn(fun Spy() ->
              receive {told, worker, {phase, freezing}} -> spawn('Elixir.Shop.Hold', hold, [1000000000]); _ -> ok end, Spy()
          end)), ok.",
     );
@@ -824,12 +821,7 @@ fn an_undo_that_was_to_be_exact_purges_nothing_while_somebody_is_inside() {
         .run();
     run.expect("degraded", 15);
     assert_eq!(run.node(0)["predicted"]["way_back"], "exact", "{run}");
-    assert_eq!(
-        shop.probe()
-            .eval("holder ! {call, self()}, receive Answer -> Answer end."),
-        "{made,1}",
-        "{run}"
-    );
+    the_held_fun_works(&shop, &run);
     shop.probe().eval("exit(whereis(flyhot_trace), kill), ok.");
     clean(&shop, &run);
 }

@@ -146,18 +146,9 @@ fn a_release_of_another_toolchain_is_cold() {
     untouched(&shop, &before, &run);
 }
 
-fn copy(release: &Release, into: &Path) {
-    let copied = std::process::Command::new("cp")
-        .arg("-a")
-        .arg(release.directory().join("."))
-        .arg(into)
-        .status();
-    assert!(copied.unwrap().success());
-}
-
 /// A copy of `release` that has the application `name`, as the release file and the libraries say.
-fn with_application(release: &Release, into: &Path, name: &str) {
-    copy(release, into);
+fn with_application(release: &Release, into: &Path, name: &str) -> Release {
+    let copied = release.copied(into);
     let ebin = into.join(format!("lib/{name}-1.0.0/ebin"));
     fs::create_dir_all(&ebin).unwrap();
     let application = format!(
@@ -173,6 +164,16 @@ fn with_application(release: &Release, into: &Path, name: &str) {
     );
     assert_ne!(text, more, "the release file names kernel: {text}");
     fs::write(file, more).unwrap();
+    copied
+}
+
+/// A copy of `release` whose sys.config has this line more.
+fn with_configuration(release: &Release, into: &Path, line: &str) -> Release {
+    let copied = release.copied(into);
+    let file = into.join("releases").join(release.version()).join("sys.config");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}{line}\n")).unwrap();
+    copied
 }
 
 #[test]
@@ -181,11 +182,8 @@ fn an_application_that_is_new_is_cold() {
     let shop = small(&Release::shop(Otp::under_test(), "v1"));
     let before = look(&shop);
     let scratch = Scratch::new("application");
-    with_application(&v2, scratch.path(), "extra");
-    let run = Flyhot::new(["upgrade", "--output", "json", "--node", shop.name(), "--release"])
-        .args([scratch.path().to_str().unwrap()])
-        .of(&shop)
-        .run();
+    let more = with_application(&v2, scratch.path(), "extra");
+    let run = Flyhot::upgrade(&shop, &more).run();
     run.expect("refused", 10);
     assert_eq!(reason(&run, "application_added")["subject"], "extra", "{run}");
     untouched(&shop, &before, &run);
@@ -197,13 +195,6 @@ fn a_release_of_the_same_code_is_judged_by_the_rest_of_it() {
     let v1 = Release::shop(Otp::under_test(), "v1");
     let shop = small(&v1);
     let before = look(&shop);
-    let by = |command: &str, release: &Path, more: &[&str]| {
-        Flyhot::new([command, "--output", "json", "--node", shop.name(), "--release"])
-            .args([release.to_str().unwrap()])
-            .args(more.iter().copied())
-            .of(&shop)
-            .run()
-    };
     let verdict = |run: &Run| run.events_named("plan").next().unwrap().json["verdict"].clone();
 
     let scratch = Scratch::new("same-code");
@@ -211,27 +202,26 @@ fn a_release_of_the_same_code_is_judged_by_the_rest_of_it() {
     for directory in [&more, &configured] {
         fs::create_dir(directory).unwrap();
     }
-    with_application(&v1, &more, "extra");
-    for command in ["plan", "upgrade"] {
-        let run = by(command, &more, &[]);
+    let more = with_application(&v1, &more, "extra");
+    for command in [Flyhot::plan, Flyhot::upgrade] {
+        let run = command(&shop, &more).run();
         run.expect("refused", 10);
         assert_eq!(verdict(&run), "cold", "{run}");
         assert_eq!(run.reason_codes(), ["application_added"], "{run}");
-        let run = by(command, &more, &["--accept", "application_added"]);
+        let run = command(&shop, &more)
+            .args(["--accept", "application_added"])
+            .run();
         run.expect("nothing_to_do", 0);
         assert_eq!(verdict(&run), "hot_with_warnings", "{run}");
         assert_eq!(reason(&run, "application_added")["severity"], "warning", "{run}");
     }
-    copy(&v1, &configured);
-    let file = configured.join("releases").join(v1.version()).join("sys.config");
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format!("{text}%% changed\n")).unwrap();
-    let run = by("upgrade", &configured, &[]);
+    let configured = with_configuration(&v1, &configured, "%% changed");
+    let run = Flyhot::upgrade(&shop, &configured).run();
     run.expect("nothing_to_do", 0);
     assert_eq!(run.reason_codes(), ["configuration_changed"], "{run}");
     untouched(&shop, &before, &run);
 
-    let run = by("upgrade", v1.directory(), &[]);
+    let run = Flyhot::upgrade(&shop, &v1).run();
     run.expect("nothing_to_do", 0);
     assert_eq!(verdict(&run), "hot", "{run}");
     assert_eq!(run.reason_codes(), NONE, "{run}");
@@ -260,22 +250,15 @@ fn what_else_a_release_has_is_compared_with_the_node() {
 
     let scratch = Scratch::new("else");
     let with_asset = v2.variant().file("priv/static/app.js", "new").build();
-    with_application(&with_asset, scratch.path(), "xmerl");
-    let ebin = with_asset.ebin("shop");
-    let app = scratch
-        .path()
-        .join(ebin.strip_prefix(with_asset.directory()).unwrap())
-        .join("shop.app");
+    let other = with_application(&with_asset, scratch.path(), "xmerl");
+    let app = other.ebin("shop").join("shop.app");
     let text = fs::read_to_string(&app).unwrap();
-    let other = text
+    let changed = text
         .replace("{registered,[]}", "{registered,[]}, {env, [{new_key, 1}]}")
         .replace("{mod,{'Elixir.Shop.Application'", "{mod,{'Elixir.Shop.Checkout'");
-    assert_ne!(text, other);
-    fs::write(&app, other).unwrap();
-    let run = Flyhot::new(["plan", "--output", "json", "--node", shop.name(), "--release"])
-        .args([scratch.path().to_str().unwrap()])
-        .of(&shop)
-        .run();
+    assert_ne!(text, changed);
+    fs::write(&app, changed).unwrap();
+    let run = Flyhot::plan(&shop, &other).run();
     run.expect("refused", 10);
     for (code, subject, word) in [
         ("application_added", "xmerl", "xmerl"),
@@ -390,7 +373,7 @@ fn a_disk_that_cannot_be_written_is_a_warning_that_names_the_path() {
     // What is replaced cannot be kept, so nothing is replaced.
     let place = shop.directory().join("flyhot");
     fs::write(&place, "in the way").unwrap();
-    let disk = shop.probe().beam_md5s(&shop.ebin_on_disk());
+    let disk = shop.probe().beam_md5s(&shop.disk().ebin("shop"));
     let run = Flyhot::upgrade(&shop, &v2).run();
     run.expect("upgraded", 0);
     let warning = reason(&run, "not_persisted");
@@ -403,7 +386,7 @@ fn a_disk_that_cannot_be_written_is_a_warning_that_names_the_path() {
             .contains(directory.to_str().unwrap()),
         "no path is named: {run}"
     );
-    let after = shop.probe().beam_md5s(&shop.ebin_on_disk());
+    let after = shop.probe().beam_md5s(&shop.disk().ebin("shop"));
     for (module, md5) in &disk {
         assert_eq!(
             after.get(module),
@@ -477,36 +460,12 @@ fn a_configuration_that_differs_is_named_and_one_that_does_not_is_not() {
     assert!(!run.reason_codes().contains(&"configuration_changed"), "{run}");
 
     let scratch = Scratch::new("configured");
-    copy(&v2, scratch.path());
-    let file = scratch
-        .path()
-        .join("releases")
-        .join(v2.version())
-        .join("sys.config");
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format!("{text}%% a secret is changed\n")).unwrap();
-    let run = Flyhot::new(["plan", "--output", "json", "--node", shop.name(), "--release"])
-        .args([scratch.path().to_str().unwrap()])
-        .of(&shop)
-        .run();
+    let configured = with_configuration(&v2, scratch.path(), "%% a secret is changed");
+    let run = Flyhot::plan(&shop, &configured).run();
     run.expect("planned", 0);
     let warning = reason(&run, "configuration_changed");
     assert_eq!(warning["subject"], "sys.config", "{run}");
     assert!(!run.stdout.contains("secret"), "{run}");
-}
-
-/// Where a shop's own beams lie.
-trait EbinOnDisk {
-    fn ebin_on_disk(&self) -> std::path::PathBuf;
-}
-
-impl EbinOnDisk for Shop {
-    fn ebin_on_disk(&self) -> std::path::PathBuf {
-        let path = self
-            .probe()
-            .json("list_to_binary(filename:dirname(code:which(shop_plain))).");
-        path.as_str().unwrap().into()
-    }
 }
 
 #[test]

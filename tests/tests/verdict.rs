@@ -496,12 +496,7 @@ fn a_release_for_another_processor_is_cold() {
     let (shop, v2) = (small(&v1()), Release::shop(Otp::under_test(), "v2"));
     assert_eq!(about(&plan(&shop, &v2), "toolchain_differs"), NONE);
     let scratch = Scratch::new("processor");
-    let copied = std::process::Command::new("cp")
-        .arg("-a")
-        .arg(v2.directory().join("."))
-        .arg(scratch.path())
-        .status();
-    assert!(copied.unwrap().success());
+    let other = v2.copied(scratch.path());
     let erts = fs::read_dir(scratch.path()).unwrap().flatten();
     let erts = erts
         .map(|entry| entry.path())
@@ -510,13 +505,9 @@ fn a_release_for_another_processor_is_cold() {
     let mut bytes = fs::read(&emulator).unwrap();
     // e_machine of the ELF header: SPARC, which no test runs on and no ERTS of OTP 25 or later is built for.
     assert_eq!(&bytes[..4], b"\x7fELF");
-    let other = if bytes[18] == 22 { 62 } else { 22 };
-    bytes[18] = other;
+    bytes[18] = if bytes[18] == 22 { 62 } else { 22 };
     fs::write(&emulator, bytes).unwrap();
-    let run = Flyhot::new(["plan", "--output", "json", "--node", shop.name(), "--release"])
-        .args([scratch.path().to_str().unwrap()])
-        .of(&shop)
-        .run();
+    let run = plan(&shop, &other);
     run.expect("refused", 10);
     assert_eq!(about(&run, "toolchain_differs"), ["the architecture"], "{run}");
 }

@@ -327,10 +327,11 @@ facts() ->
     Loaded = code:all_loaded(),
     Apps = application:loaded_applications(),
     Running = [A || {A, _, _} <- application:which_applications(5000)],
+    Root = release_root(),
     #{otp => bin(erlang:system_info(otp_release)), erts => bin(erlang:system_info(version)),
       elixir => case lists:keyfind(elixir, 1, Apps) of {_, _, V} -> bin(V); false -> none end,
-      architecture => bin(erlang:system_info(system_architecture)), root_dir => bin(release_root()),
-      embedded => code:get_mode() =:= embedded, configuration => configuration(), processes => erlang:system_info(process_count),
+      architecture => bin(erlang:system_info(system_architecture)), root_dir => bin(Root),
+      embedded => code:get_mode() =:= embedded, configuration => configuration(Root), processes => erlang:system_info(process_count),
       memory_bytes => erlang:memory(total), free_bytes => free_bytes(),
       modules => [module_facts(M, F) || {M, F} <- Loaded, erlang:module_loaded(M)],
       applications => [{A, bin(V), dir(code:lib_dir(A)), lists:member(A, Running), start_module(A),
@@ -350,8 +351,8 @@ release_root() ->
     end.
 
 %% What the release was booted with, and only as digests: it may hold secrets.
-configuration() ->
-    Releases = filename:join(release_root(), "releases"),
+configuration(Root) ->
+    Releases = filename:join(Root, "releases"),
     Version = case {os:getenv("RELEASE_VSN"), file:read_file(filename:join(Releases, "start_erl.data"))} of
                   {V, _} when is_list(V) -> V;
                   {false, {ok, Data}} -> lists:last(["" | string:lexemes(binary_to_list(Data), " \n")]);

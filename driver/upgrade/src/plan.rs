@@ -88,12 +88,10 @@ fn own_application<'a>(target: &'a Target, facts: &NodeFacts, file: &str) -> Opt
         .filter(|(_, application)| application.own)
         .map(|(name, _)| name)
         .find(|name| {
-            facts.applications.get(*name).is_some_and(|application| {
-                !application.dir.is_empty()
-                    && file
-                        .strip_prefix(&application.dir)
-                        .is_some_and(|rest| rest.starts_with('/'))
-            })
+            facts
+                .applications
+                .get(*name)
+                .is_some_and(|application| !application.dir.is_empty() && below(file, &application.dir))
         })
 }
 
@@ -186,12 +184,16 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     toolchain(input, &mut reasons);
     applications(input, &mut reasons);
     modules(input, &mut reasons);
-    if !input.changes.is_nothing() {
+    let nothing = input.changes.is_nothing();
+    if !nothing {
+        disk(input, &mut reasons);
         held::closures(input.held, input.held_limit_ms, &mut reasons);
     }
     let removed = Removed::new(input);
     reasons.extend(removed.reason());
-    processes(&kinds, input, &mut reasons);
+    if !nothing {
+        processes(&kinds, input, &mut reasons);
+    }
     closer::reasons(&kinds, input, &mut reasons);
     wishes::hosts(input, &mut reasons);
     wishes::missing(input.missing, &mut reasons);
@@ -520,9 +522,10 @@ fn modules(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             "Deploy it cold where the change matters.",
         ));
     }
-    if input.changes.is_nothing() {
-        return;
-    }
+}
+
+/// What a restart would boot.
+fn disk(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
     if !input.policy.persist {
         reasons.push(Reason::new(
             ReasonCode::PersistOff,
@@ -636,12 +639,7 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
             "Leave out --no-rehearsal.",
         ));
     }
-    if let Some(first) = input
-        .census
-        .silent
-        .first()
-        .filter(|_| !input.changes.is_nothing())
-    {
+    if let Some(first) = input.census.silent.first() {
         reasons.push(Reason::new(
             ReasonCode::SupervisorSilent,
             process_name(first),
