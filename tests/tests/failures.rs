@@ -667,7 +667,7 @@ fn half_shown(version: u64) -> String {
          system_terminate(R, _, _, _) -> exit(R).
          system_get_state({{half, _, Inner}}) -> {{ok, Inner}}.
          system_replace_state(Fun, {{half, V, Inner}}) -> New = Fun(Inner), {{ok, New, {{half, V, New}}}}.
-         system_code_change({{half, _, {{inner, _}}}}, _, _, _) -> {{ok, {{half, {version}, {{inner, {version}}}}}}}.\n"
+         system_code_change({{half, V, {{inner, V}}}}, _, _, _) -> {{ok, {{half, {version}, {{inner, {version}}}}}}}.\n"
     )
 }
 
@@ -695,6 +695,32 @@ fn what_sys_shows_in_part_is_neither_rehearsed_nor_taken_back() {
             .as_str()
             .unwrap();
         assert!(sentence.contains("system_replace_state/2"), "{run}");
+        assert_eq!(
+            shop.probe().eval("half ! {look, self()}, receive S -> S end."),
+            "{half,2,{inner,2}}",
+            "{run}"
+        );
+        clean(&shop, &run);
+    }
+}
+
+/// Its state cannot be given back to it before it is asked again, so the guard has to know whether it was.
+#[test]
+fn what_sys_shows_in_part_is_asked_once_whoever_ends() {
+    let with = |name, version| {
+        let base = Release::shop(Otp::under_test(), name);
+        base.variant().erlang("half", &half_shown(version)).build()
+    };
+    let (v1, v2) = (with("v1", 1), with("v2", 2));
+    for point in ["after_swap", "proving"] {
+        let shop = Shop::of(&v1).carts(10).pool(10).start();
+        shop.probe()
+            .eval("{module, half} = code:load_file(half), {ok, _} = half:start(), ok.");
+        shop.probe().plan_faults(&[befalls_the_worker(point, 1, "die")]);
+        shop.probe().start_trace();
+        let run = Flyhot::upgrade(&shop, &v2).faulty().run();
+        run.expect("upgraded", 0);
+        model_admits(&shop, &run, Some("swapping"));
         assert_eq!(
             shop.probe().eval("half ! {look, self()}, receive S -> S end."),
             "{half,2,{inner,2}}",

@@ -20,6 +20,7 @@ const MIGRATED: Role = Role::Target { asks: 1 };
 const KEPT: Role = Role::Target { asks: 0 };
 const NEWBORN: Role = Role::Newborn { asks: 1 };
 const SUPERVISOR: Role = Role::Supervisor;
+const IN_PART: Role = Role::InPart;
 const STARTER: Role = Role::Starter;
 
 fn explored(what: &str, setup: &Setup) -> Explored {
@@ -93,6 +94,8 @@ fn newborns_and_supervisors_come_through_every_order_of_steps() {
     holds(&Setup::new(&[MIGRATED, NEWBORN]));
     holds(&Setup::new(&[STARTER, NEWBORN]));
     holds(&Setup::new(&[Role::Target { asks: 2 }]));
+    holds(&Setup::new(&[IN_PART]));
+    holds(&Setup::new(&[IN_PART, MIGRATED]));
 }
 
 #[test]
@@ -279,6 +282,20 @@ fn those_behind_a_full_flight_of_silent_ones_are_asked() {
     assert!(asked("invariant_old_code_has_old_states", "migrate 1"));
     assert!(!asked("invariant_old_code_has_old_states", "put_back 1"));
     assert_eq!(explored.found.len(), 2, "{:?}", explored.broken_invariants());
+}
+
+#[test]
+fn what_sys_shows_in_part_is_not_asked_again_for_what_it_answered() {
+    let found = counterexample(
+        "asks again",
+        "invariant_nobody_migrates_twice",
+        &mutant_among(&[IN_PART], Mutant::AsksAgain),
+    );
+    assert!(has(&found, "guard: take_over swapping"), "{found}");
+    assert!(
+        position(&found, "process 0: migrates") < position(&found, "process 0: gets a part of its state back"),
+        "{found}"
+    );
 }
 
 #[test]

@@ -110,7 +110,8 @@
 %% What is asked of the processes of one kind in the window.
 %% told: the module whose old vsn its code_change is told, where that is one for all.
 %% view: the LiveView whose pages the processes are.
--record(job, {behaviour, fate, how, host, told, mode = same, calls_back = true, view = none}).
+%% shown: whole | part, what sys hands out of their states.
+-record(job, {behaviour, fate, how, host, told, mode = same, calls_back = true, view = none, shown = whole}).
 %% entry: the listeners that are paused.
 -record(s, {driver, pid, guard, gmon, dead, staged = #{}, kinds = #{}, by_key = #{}, seen = #{},
             sups = #{}, silent = [], rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined,
@@ -120,7 +121,7 @@
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
             ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
             born = #{}, modes = #{}, unproven = [], bereft = #{}, late = [], unproved = false, meanwhile = [],
-            hosts = #{}, seen_by_world = false, unrendered = [], not_rendered = []}).
+            hosts = #{}, seen_by_world = false, unrendered = [], not_rendered = [], answered = #{}}).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Called by the driver, each in a process of rex
@@ -1845,14 +1846,11 @@ job(Id, Fate, How, Changed, S) ->
                {V, mount, 3} when H =:= 'Elixir.Phoenix.LiveView.Channel' -> V;
                _ -> none
            end,
-    #job{behaviour = B, fate = Fate, how = How, host = H, told = Told, mode = case B of gen_statem -> mode(H); _ -> same end, calls_back = exports(H, code_change, 4),
-         view = View}.
+    #job{behaviour = B, fate = Fate, how = How, host = H, told = Told, mode = case B of gen_statem -> callback_mode(H); _ -> same end,
+         calls_back = exports(H, code_change, 4), view = View, shown = case B of special -> states(H); _ -> whole end}.
 
 told(Asked, #job{behaviour = gen_event}) -> Asked;
 told(_, #job{told = Told}) -> Told.
-
-%% A documented pure callback; a module that breaks that is migrated without its mode being known.
-mode(M) -> try M:callback_mode() catch _:_ -> unknown end.
 
 to_swap(W0, S) ->
     code_server_rests(W0),
@@ -2196,11 +2194,12 @@ aftermath(W) ->
 migrate(W0, Mode) ->
     %% A gen_event is asked once per changed handler module.
     Todo = [{P, Id, M} || {P, Id} <- W0#w.targets, not is_map_key(P, W0#w.died), M <- asked((maps:get(Id, W0#w.jobs))#job.fate)],
-    Mode =:= again andalso [restore(P, (maps:get(Id, W0#w.jobs))#job.behaviour, W0) || {P, Id, _} <- Todo],
+    {InPart, Whole} = lists:partition(fun(T) -> shown(T, W0) =:= part end, Todo),
+    Mode =:= again andalso [restore(P, (maps:get(Id, W0#w.jobs))#job.behaviour, W0) || {P, Id, _} <- Whole],
     Ref = erlang:unique_integer([positive]),
     Down = maps:get(down, W0#w.script),
     Apart = maps:from_list([{Id, B} || {Id, #job{how = apart, behaviour = B, host = H, mode = Old}} <- maps:to_list(W0#w.jobs),
-                                       B =/= gen_statem orelse Old =:= mode(H)]),
+                                       B =/= gen_statem orelse Old =:= callback_mode(H)]),
     Worker = self(),
     Send = fun({Pid, Id, M} = T) ->
         Vsn = vsn_arg(Down, maps:get(told(M, maps:get(Id, W0#w.jobs)), W0#w.vsns)),
@@ -2208,7 +2207,7 @@ migrate(W0, Mode) ->
         ?TELL({migrate, Pid}),
         case Apart of
             #{Id := B} -> sys(Pid, {W0#w.dead, ok}, {replace_state, fun(State) -> change_apart(Worker, {Ref, T}, B, M, Vsn, State) end});
-            _ -> sys(Pid, {Worker, {Ref, T}}, {change_code, M, Vsn, []})
+            _ -> sys(Pid, {answered_to(T, W0), {Ref, T}}, {change_code, M, Vsn, []})
         end
     end,
     Take = fun({Pid, _, _}, ok, {_, W}) -> ?TELL({migrated, Pid, ok}), {now_us(), W};
@@ -2226,13 +2225,50 @@ migrate(W0, Mode) ->
             false -> {without, [], {Last, W1}}
         end
     end,
-    {_, W} = flow(Todo, Ref, Send, Take, Idle, W0#w.limit, {now_us(), stranded(W0)}),
+    {Again, Acc} = case Mode of
+                       first -> {Todo, {now_us(), stranded(W0)}};
+                       again -> {Asked, A} = asked_before(InPart, Take, Idle, {now_us(), stranded(W0)}), {Todo -- Asked, A}
+                   end,
+    {_, W} = flow(Again, Ref, Send, Take, Idle, W0#w.limit, Acc),
     W.
+
+shown({_, Id, _}, #w{jobs = Jobs}) -> (maps:get(Id, Jobs))#job.shown.
+
+%% What sys shows in part cannot be given back before it is asked again, so whether it was asked must not be lost with
+%% the worker: the guard is answered, and hands on. One that loses the guard now is ended as one that did not return.
+answered_to(T, #w{by = worker, guard = Guard} = W) ->
+    case shown(T, W) =:= part andalso is_process_alive(Guard) of true -> Guard; false -> self() end;
+answered_to(_, _) -> self().
+
+%% By the guard: what was asked is answered once what is queued behind it is.
+asked_before(InPart, Take, Idle, {_, W0}) ->
+    Ref = erlang:unique_integer([positive]),
+    Knock = fun({P, _, _} = T) ->
+        ?TELL({asked_before, P}),
+        sys(P, {self(), {Ref, T}}, flyhot_knock)
+    end,
+    Knocked = fun(T, _, {Asked, A}) ->
+        case answer_of(T, W0) of
+            {ok, Answer} -> {[T | Asked], Take(T, Answer, A)};
+            none -> {Asked, A}
+        end
+    end,
+    Silent = fun(Pending, Dead, {Asked, A}) ->
+        {without, Left, A1} = Idle(Pending, Dead, A),
+        {without, Left, {Left ++ Dead ++ Asked, A1}}
+    end,
+    flow(InPart, Ref, Knock, Knocked, Silent, W0#w.limit, {[], {now_us(), W0}}).
+
+answer_of(T, #w{answered = Answered}) ->
+    case Answered of
+        #{T := Answer} -> {ok, Answer};
+        _ -> receive {{_, T}, Answer} -> {ok, Answer} after 0 -> none end
+    end.
 
 %% gen_statem takes a new callback_mode over in code_change alone.
 stranded(#w{jobs = Jobs} = W) ->
     Turned = maps:filter(fun(_, #job{behaviour = B, fate = F, host = H, mode = Old}) ->
-        B =:= gen_statem andalso F =:= keep andalso Old =/= mode(H)
+        B =:= gen_statem andalso F =:= keep andalso Old =/= callback_mode(H)
     end, Jobs),
     lists:foldl(fun({P, Id}, A) -> failed(P, Id, <<"its callback_mode changed, and it has no code_change to take that over">>, A) end,
                 W, [T || {P, Id} = T <- W#w.targets, is_map_key(Id, Turned), not is_map_key(P, W#w.died)]).
@@ -2432,7 +2468,7 @@ undo(#w{seen_by_world = true} = W) ->
     degrade(W#w{detail = <<"a process handled a message in the instant of its proof, and the world may have its answer">>});
 undo(W) ->
     Changed = [M || {M, Md5, _} <- W#w.mods, Md5 =/= none],
-    Modes = maps:from_list([{Id, mode(H)} || {Id, #job{behaviour = gen_statem, host = H}} <- maps:to_list(W#w.jobs)]),
+    Modes = maps:from_list([{Id, callback_mode(H)} || {Id, #job{behaviour = gen_statem, host = H}} <- maps:to_list(W#w.jobs)]),
     NewVsns = maps:map(fun(M, _) -> vsn(M) end, W#w.vsns),
     W1 = W#w{new_vsns = NewVsns, modes = Modes},
     tell_guard(undoing, W1),
@@ -2701,7 +2737,7 @@ limit(S, Limit) -> setelement(6, S, Limit).
 %% ---------------------------------------------------------------------------------------------------------------
 
 -record(g, {worker, mon, driver, w = none, phase = idle, timer, reductions = 0, result = none, waiting = [], gone = false,
-            entry = []}).
+            entry = [], answered = #{}}).
 
 guard(Worker, Driver, _) ->
     register(flyhot_guard, self()),
@@ -2720,9 +2756,12 @@ guard_loop(#g{worker = Worker, mon = Mon} = G) ->
         {entry, From, Entry} ->
             answer(From, noted),
             guard_loop(G#g{entry = Entry});
+        {{_, {_, _, _} = Asked} = Tag, Answer} ->
+            Worker ! {Tag, Answer},
+            guard_loop(G#g{answered = (G#g.answered)#{Asked => Answer}});
         {done, Report} ->
             disarm(G),
-            guard_loop(G#g{w = none, phase = idle, result = Report, timer = undefined});
+            guard_loop(G#g{w = none, phase = idle, result = Report, timer = undefined, answered = #{}});
         {deadline, T0} when G#g.phase =/= idle ->
             %% One that still gets on would only be made to begin again.
             case reductions(Worker) of
@@ -2775,7 +2814,7 @@ take_over(#g{w = W, phase = Phase} = G) ->
     ?TELL({take_over, Phase}),
     %% Only the worker knew who was frozen since when: everyone is let go.
     Frozen = [{P, Id, unknown} || {P, Id} <- W#w.targets ++ W#w.sups],
-    W1 = W#w{by = guard, pid = self(), frozen = Frozen, deadline = now_us() + W#w.budget},
+    W1 = W#w{by = guard, pid = self(), frozen = Frozen, deadline = now_us() + W#w.budget, answered = G#g.answered},
     %% The swap runs in the code server, which goes on with it when the worker is dead: this is answered after it.
     Phase =:= freezing orelse code:get_path(),
     OnTarget = lists:all(fun({M, _, Target}) -> loaded_md5(M) =:= Target end, W#w.mods),

@@ -21,6 +21,8 @@ pub enum Role {
         /// Requests to migrate that it gets.
         asks: u8,
     },
+    /// Asked once, and shows sys a part of what it keeps: nothing of it can be given back.
+    InPart,
     /// Frozen first, released last, never asked; its children are the others.
     Supervisor,
     /// Starts the newborn; held by the VM, not by sys.
@@ -69,6 +71,8 @@ pub enum Mutant {
     GuardOverlooksTheBorn,
     /// Nobody asks whether a process went on in the instant of its proof.
     ProvesUnasked,
+    /// A guard gives what shows a part its part back and asks it again, whether it was asked or not.
+    AsksAgain,
 }
 
 impl Setup {
@@ -93,6 +97,7 @@ impl Setup {
     pub(super) fn asks(&self, at: usize) -> u8 {
         match self.roles[at] {
             Role::Target { asks } | Role::Newborn { asks } => asks,
+            Role::InPart => 1,
             Role::Supervisor | Role::Starter => 0,
         }
     }
@@ -102,7 +107,7 @@ impl Setup {
     }
 
     pub(super) fn target(&self, at: usize) -> bool {
-        matches!(self.roles[at], Role::Target { .. } | Role::Newborn { .. })
+        matches!(self.roles[at], Role::Target { .. } | Role::Newborn { .. } | Role::InPart)
     }
 
     pub(super) fn has(&self, mutant: Mutant) -> bool {
@@ -168,6 +173,10 @@ pub(super) const TWICE: u32 = 1 << 4;
 pub(super) const FORGIVES: u32 = 1 << 5;
 /// Held by erlang:suspend_process.
 pub(super) const HELD_BY_VM: u32 = 1 << 6;
+/// The guard was answered for its code_change.
+pub(super) const ANSWERED: u32 = 1 << 28;
+/// That was an error.
+pub(super) const REFUSED: u32 = 1 << 29;
 // What who runs the window knows of it.
 pub(super) const IN: u32 = 1 << 8;
 pub(super) const FROZEN: u32 = 1 << 9;
@@ -321,6 +330,8 @@ pub(super) enum At {
     Swapping,
     Swapped,
     Going,
+    /// The guard asks those that show a part whether they were asked.
+    AskedBefore,
     Migrate,
     /// Whoever did not return is named.
     Silent,
@@ -594,7 +605,11 @@ impl State {
         self.requests(At::Freeze(group), |at, process| {
             match (group, setup.roles.get(at)) {
                 (Group::Sups, Some(Role::Supervisor)) => 1,
-                (Group::Targets, Some(Role::Target { .. } | Role::Newborn { .. })) if process.has(IN) => 1,
+                (Group::Targets, Some(Role::Target { .. } | Role::Newborn { .. } | Role::InPart))
+                    if process.has(IN) =>
+                {
+                    1
+                }
                 (Group::Born, Some(Role::Newborn { .. }))
                     if process.has(IN) && !process.has(FROZEN | DIED) =>
                 {
@@ -618,8 +633,19 @@ impl State {
     }
 
     pub(super) fn migrate(&mut self, setup: &Setup) {
+        if self.by_guard && setup.roles.contains(&Role::InPart) && !setup.has(Mutant::AsksAgain) {
+            self.requests(At::AskedBefore, |at, process| {
+                u8::from(setup.roles.get(at) == Some(&Role::InPart) && process.has(IN) && !process.has(DIED))
+            });
+        } else {
+            self.ask(setup);
+        }
+    }
+
+    /// Whoever has not answered the guard.
+    pub(super) fn ask(&mut self, setup: &Setup) {
         self.requests(At::Migrate, |at, process| {
-            if process.has(IN) && !process.has(DIED) {
+            if process.has(IN) && !process.has(DIED | FAILED | ANSWERED) {
                 setup.asks(at)
             } else {
                 0
@@ -795,8 +821,22 @@ impl State {
             }),
             5 => {
                 let asks = setup.asks(at);
+                let in_part = setup.is(at, Role::InPart);
+                let answer = |one: &mut Process, ok| {
+                    read(one, ok);
+                    if in_part {
+                        one.set(if ok { ANSWERED } else { ANSWERED | REFUSED });
+                    }
+                };
+                if in_part && reply && !self.by_guard && self.guard != Actor::Alive {
+                    hidden("migrates, and its answer is lost with the guard", &|_, one| {
+                        one.mail >>= 4;
+                        one.shape = Shape::New;
+                        one.asked += 1;
+                    });
+                }
                 hidden("migrates", &|next, one| {
-                    read(one, true);
+                    answer(one, true);
                     one.asked += 1;
                     if one.asked > asks {
                         one.set(TWICE);
@@ -808,9 +848,15 @@ impl State {
                         one.shape = Shape::New;
                     }
                 });
-                hidden("fails to migrate", &|_, one| read(one, false));
+                hidden("fails to migrate", &|_, one| answer(one, false));
                 hidden("never returns from its code_change", &|_, one| one.set(STUCK));
             }
+            6 if setup.is(at, Role::InPart) => hidden("gets a part of its state back", &|_, one| {
+                read(one, true);
+                if one.stash.is_some_and(|kept| kept != one.shape) {
+                    one.shape = Shape::Other;
+                }
+            }),
             6 => hidden("gets its state back", &|_, one| {
                 read(one, true);
                 if let Some(kept) = one.stash {

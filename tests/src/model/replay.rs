@@ -110,7 +110,7 @@ fn part_admitted(part: &Part, process: bool) -> Result<(), String> {
         let asked = part.count(|event| matches!(event, Event::Migrate(_))) as u8;
         let asks = 0..=asked.max(1);
         asks.flat_map(|asks| [vec![Role::Target { asks }], vec![Role::Newborn { asks }]])
-            .chain([vec![Role::Supervisor]])
+            .chain([vec![Role::Supervisor], vec![Role::InPart]])
             .collect()
     };
     let mut furthest = (0, 0);

@@ -94,6 +94,8 @@ pub enum Event<P> {
     Swap,
     /// The answer: whether it was done.
     Swapped(bool),
+    /// About to ask whether the worker's request was answered.
+    AskedBefore(P),
     /// About to ask for a code_change.
     Migrate(P),
     /// The answer, or that there was none in time.
@@ -135,6 +137,7 @@ impl<P: Copy> Event<P> {
             Self::Swap,
             Self::Swapped(true),
             Self::Swapped(false),
+            Self::AskedBefore(process),
             Self::Migrate(process),
             Self::Migrated(process, true),
             Self::Migrated(process, false),
@@ -164,6 +167,7 @@ impl<P> Event<P> {
             | Self::Frozen(p)
             | Self::Resume(p)
             | Self::Thawed(p)
+            | Self::AskedBefore(p)
             | Self::Migrate(p)
             | Self::Migrated(p, _)
             | Self::Prove(p)
@@ -191,6 +195,7 @@ impl<P> Event<P> {
             Self::Frozen(p) => Event::Frozen(to(p)),
             Self::Resume(p) => Event::Resume(to(p)),
             Self::Thawed(p) => Event::Thawed(to(p)),
+            Self::AskedBefore(p) => Event::AskedBefore(to(p)),
             Self::Migrate(p) => Event::Migrate(to(p)),
             Self::Migrated(p, ok) => Event::Migrated(to(p), ok),
             Self::Prove(p) => Event::Prove(to(p)),
@@ -231,6 +236,7 @@ impl<P: fmt::Display> fmt::Display for Event<P> {
             Self::Thawed(p) => write!(f, "thawed {p}"),
             Self::Swap => f.write_str("swap"),
             Self::Swapped(ok) => write!(f, "swapped {}", if *ok { "ok" } else { "refused" }),
+            Self::AskedBefore(p) => write!(f, "asked_before {p}"),
             Self::Migrate(p) => write!(f, "migrate {p}"),
             Self::Migrated(p, ok) => write!(f, "migrated {p} {}", done(ok)),
             Self::Prove(p) => write!(f, "prove {p}"),

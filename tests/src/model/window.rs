@@ -1,8 +1,8 @@
 //! The window, run by the worker, or by the guard in its place: the functions of flyhot_agent.erl from to_swap on.
 
 use super::machine::{
-    Actor, Ask, At, DIED, ENDED, End, FAILED, FORGIVES, FROZEN, Group, HELD, HELD_BY_VM, IN, Label, Life,
-    Link, MEMBER, Mutant, NO, NOBODY_WAITS, OUT, Process, Role, Setup, State, Steps, Swap, UNRESUMED, WINDOW,
+    ANSWERED, Actor, Ask, At, DIED, ENDED, End, FAILED, FORGIVES, FROZEN, Group, HELD, HELD_BY_VM, IN, Label, Life,
+    Link, MEMBER, Mutant, NO, NOBODY_WAITS, OUT, Process, REFUSED, Role, Setup, State, Steps, Swap, UNRESUMED, WINDOW,
     Who,
 };
 use super::trace::{Cause, Event, Phase};
@@ -167,6 +167,7 @@ impl Run<'_> {
                     self.hidden("to migrate", |next| next.migrate(setup));
                 }
             }
+            At::AskedBefore => self.asked_before(),
             At::Migrate => self.migrating(),
             At::Silent => match from.processes.iter().position(|process| process.has(OUT)) {
                 Some(at) => self.event(Event::Migrated(at as u8, false), |next| {
@@ -182,7 +183,7 @@ impl Run<'_> {
             At::Asking(at) => self.asking(at as usize),
             At::Judge => {
                 if from.faults {
-                    if !from.seen {
+                    if !from.seen && !setup.roles.contains(&Role::InPart) {
                         self.hidden("to undo, if there is a way back", |next| {
                             next.at = if next.by_guard {
                                 At::Undo
@@ -297,7 +298,7 @@ impl Run<'_> {
                 (next.faults, next.seen, next.bereft, next.scans) = (false, false, 0, 0);
                 (next.new_used, next.old_used) = (false, false);
                 for at in 0..setup.roles.len() {
-                    next.processes[at].clear(WINDOW);
+                    next.processes[at].clear(WINDOW | ANSWERED | REFUSED);
                     if setup.target(at) && next.processes[at].life != Life::Unborn {
                         next.processes[at].set(IN);
                     }
@@ -514,10 +515,53 @@ impl Run<'_> {
         }
     }
 
+    /// Who was asked has answered the guard before it answers a knock.
+    fn asked_before(&mut self) {
+        let (from, setup) = (self.from, self.setup);
+        if let Some(at) = self.unsent() {
+            self.send(at, Event::AskedBefore(at as u8), &[Ask::Knock], true, |next| {
+                next.processes[at].todo -= 1;
+                next.processes[at].sent += 1;
+            });
+        }
+        for at in 0..setup.roles.len() {
+            let process = from.processes[at];
+            let failed = |next: &mut State| {
+                next.faults = true;
+                next.processes[at].set(FAILED);
+            };
+            let over = |next: &mut State| {
+                next.processes[at].mail &= NOBODY_WAITS;
+                (next.processes[at].sent, next.processes[at].ok, next.processes[at].bad) = (0, 0, 0);
+            };
+            if process.ok + process.bad > 0 {
+                match (process.has(ANSWERED), process.has(REFUSED)) {
+                    (false, _) => self.hidden("it was not asked", over),
+                    (true, refused) => self.event(Event::Migrated(at as u8, !refused), |next| {
+                        over(next);
+                        if refused {
+                            failed(next);
+                        }
+                    }),
+                }
+            } else if process.alive() && process.pending() {
+                self.event(Event::Migrated(at as u8, false), |next| {
+                    over(next);
+                    failed(next);
+                });
+            }
+        }
+        self.bury();
+        if self.finished() {
+            self.hidden("the others are asked", |next| next.ask(setup));
+        }
+    }
+
     fn migrating(&mut self) {
         let (from, setup) = (self.from, self.setup);
         if let Some(at) = self.unsent() {
-            let first = from.by_guard && from.processes[at].todo == setup.asks(at);
+            let given_back = !setup.is(at, Role::InPart) || setup.has(Mutant::AsksAgain);
+            let first = from.by_guard && given_back && from.processes[at].todo == setup.asks(at);
             let asks: &[Ask] = if first {
                 &[Ask::Restore, Ask::Change]
             } else {
