@@ -97,6 +97,26 @@ fn one_that_is_not_asked_is_not_left_on_code_of_another_mode() {
     clean(&shop, &run);
 }
 
+/// Nobody is frozen for as long as that takes.
+#[test]
+fn a_callback_mode_that_does_not_return_is_not_waited_for() {
+    let base = Release::shop(Otp::under_test(), "v1");
+    let v1 = machine(base.variant(), "state_functions", "").build();
+    let v2 = machine(base.variant(), "receive never -> state_functions end", "").build();
+    let shop = start(&v1);
+    let run = Flyhot::upgrade(&shop, &v2)
+        .args(["--accept", "callback_mode_changed", "--revert-budget", "20s"])
+        .run();
+    run.expect("reverted", 11);
+    assert!(!run.reason_codes().contains(&"guard_finished"), "{run}");
+    assert_eq!(
+        modes(&shop),
+        serde_json::json!(vec!["state_functions"; 5]),
+        "{run}"
+    );
+    clean(&shop, &run);
+}
+
 /// The old code refuses to be led back to: reverted, and whoever cannot go on is ended and named.
 #[test]
 fn one_that_cannot_be_led_back_is_ended_and_named() {
