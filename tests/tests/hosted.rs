@@ -146,3 +146,58 @@ fn guests_that_are_born_meanwhile_are_not_left_behind() {
         assert_eq!(shop.probe().traces(), NONE, "{run}");
     }
 }
+
+/// Who was started meanwhile by a supervisor that does not say so is not taken for one of nobody's.
+#[test]
+fn a_guest_whose_supervisor_is_silent_meanwhile_is_not_left_behind() {
+    let (from, to) = (release("v1", "v1"), release("v1", "v2"));
+    let shop = Shop::of(&from).carts(10).pool(10).start();
+    // Nobody sees it before somebody asks the first guest something: the rehearsal.
+    shop.probe().eval(
+        "[{module, M} = code:load_file(M) || M <- [hosting, guest, hotel]],
+         {ok, Inn} = 'Elixir.DynamicSupervisor':start_link([{name, inn}, {strategy, one_for_one}]), unlink(Inn),
+         Guest = fun(N) -> {ok, P} = 'Elixir.DynamicSupervisor':start_child(inn, #{id => N, start => {guest, start_link, [N]}}), P end,
+         First = Guest(1),
+         Asked = fun(Asked) ->
+             case process_info(First, message_queue_len) of
+                 {_, 0} -> receive after 1 -> Asked(Asked) end;
+                 _ -> ok
+             end
+         end,
+         UntilFrozen = fun(UntilFrozen, Starter) ->
+             Starter ! starting,
+             {_, Queue} = process_info(self(), messages),
+             case [x || {system, _, suspend} <- Queue] of
+                 [] -> receive after 1 -> UntilFrozen(UntilFrozen, Starter) end;
+                 _ -> ignore
+             end
+         end,
+         Test = self(),
+         spawn(fun() ->
+             Starter = self(),
+             erlang:suspend_process(First),
+             Test ! held,
+             Asked(Asked),
+             Guest(2),
+             spawn(fun() -> 'Elixir.DynamicSupervisor':start_child(inn, #{id => slow, start => {erlang, apply, [UntilFrozen, [UntilFrozen, Starter]]}}) end),
+             receive starting -> ok end,
+             erlang:resume_process(First)
+         end),
+         receive held -> ok end.",
+    );
+    let run = Flyhot::upgrade(&shop, &to).run();
+    let attempt = run.events_named("attempt").next();
+    let attempt = attempt.unwrap_or_else(|| panic!("the first attempt was not given up: {run}"));
+    assert_eq!(attempt.json["reasons"][0]["code"], "newborn", "{run}");
+    let states = shop.probe().eval(
+        "lists:sort([S || {_, P, _, _} <- 'Elixir.DynamicSupervisor':which_children(inn), {_, _, S} <- [sys:get_state(P)]]).",
+    );
+    let expected = match run.exit_code {
+        Some(0) => "[{v2,1,guest_v1},{v2,2,guest_v1}]",
+        Some(14) => "[{v1,1,none},{v1,2,none}]",
+        _ => panic!("{run}"),
+    };
+    assert_eq!(states, expected, "{run}");
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    assert_eq!(shop.probe().traces(), NONE, "{run}");
+}
