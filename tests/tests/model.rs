@@ -293,7 +293,8 @@ fn what_sys_shows_in_part_is_not_asked_again_for_what_it_answered() {
     );
     assert!(has(&found, "guard: take_over swapping"), "{found}");
     assert!(
-        position(&found, "process 0: migrates") < position(&found, "process 0: gets a part of its state back"),
+        position(&found, "process 0: migrates")
+            < position(&found, "process 0: gets a part of its state back"),
         "{found}"
     );
 }

@@ -107,7 +107,10 @@ impl Setup {
     }
 
     pub(super) fn target(&self, at: usize) -> bool {
-        matches!(self.roles[at], Role::Target { .. } | Role::Newborn { .. } | Role::InPart)
+        matches!(
+            self.roles[at],
+            Role::Target { .. } | Role::Newborn { .. } | Role::InPart
+        )
     }
 
     pub(super) fn has(&self, mutant: Mutant) -> bool {

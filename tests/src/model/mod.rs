@@ -207,8 +207,7 @@ fn invariant_old_code_has_old_states(setup: &Setup, state: &State) -> bool {
 
 fn of_one_version(setup: &Setup, state: &State, new: bool) -> bool {
     let shape = if new { Shape::New } else { Shape::Old };
-    let asked =
-        |at: usize| setup.asks(at) > 0;
+    let asked = |at: usize| setup.asks(at) > 0;
     state.new_code == new
         && (0..setup.roles.len()).all(|at| {
             let process = &state.processes[at];

@@ -1,9 +1,9 @@
 //! The window, run by the worker, or by the guard in its place: the functions of flyhot_agent.erl from to_swap on.
 
 use super::machine::{
-    ANSWERED, Actor, Ask, At, DIED, ENDED, End, FAILED, FORGIVES, FROZEN, Group, HELD, HELD_BY_VM, IN, Label, Life,
-    Link, MEMBER, Mutant, NO, NOBODY_WAITS, OUT, Process, REFUSED, Role, Setup, State, Steps, Swap, UNRESUMED, WINDOW,
-    Who,
+    ANSWERED, Actor, Ask, At, DIED, ENDED, End, FAILED, FORGIVES, FROZEN, Group, HELD, HELD_BY_VM, IN, Label,
+    Life, Link, MEMBER, Mutant, NO, NOBODY_WAITS, OUT, Process, REFUSED, Role, Setup, State, Steps, Swap,
+    UNRESUMED, WINDOW, Who,
 };
 use super::trace::{Cause, Event, Phase};
 
@@ -532,7 +532,11 @@ impl Run<'_> {
             };
             let over = |next: &mut State| {
                 next.processes[at].mail &= NOBODY_WAITS;
-                (next.processes[at].sent, next.processes[at].ok, next.processes[at].bad) = (0, 0, 0);
+                (
+                    next.processes[at].sent,
+                    next.processes[at].ok,
+                    next.processes[at].bad,
+                ) = (0, 0, 0);
             };
             if process.ok + process.bad > 0 {
                 match (process.has(ANSWERED), process.has(REFUSED)) {
