@@ -24,6 +24,7 @@ pub struct ShopBuild {
     code: String,
     version: Option<String>,
     again: bool,
+    erts: bool,
     stamp: Option<(String, u32)>,
 }
 
@@ -86,6 +87,7 @@ impl ShopBuild {
             code: code.to_owned(),
             version: None,
             again: false,
+            erts: true,
             stamp: None,
         }
     }
@@ -102,6 +104,12 @@ impl ShopBuild {
         self
     }
 
+    /// With neither runtime nor applications of OTP inside: both are taken from the machine.
+    pub fn without_erts(mut self) -> Self {
+        self.erts = false;
+        self
+    }
+
     /// With `extra` more modules: two builds of v1 that differ in `stamp` alone differ in these and in `Shop.Cart`.
     pub fn stamp(mut self, stamp: &str, extra: u32) -> Self {
         self.stamp = Some((stamp.to_owned(), extra));
@@ -112,7 +120,7 @@ impl ShopBuild {
     pub fn build(&self) -> Release {
         let sources = workspace().join("tests/fixtures/shop");
         let name = format!(
-            "shop-{}{}{}{}",
+            "shop-{}{}{}{}{}",
             self.code,
             self.stamp
                 .as_ref()
@@ -122,7 +130,8 @@ impl ShopBuild {
                 .as_ref()
                 .map(|version| format!("-as-{version}"))
                 .unwrap_or_default(),
-            if self.again { "-again" } else { "" }
+            if self.again { "-again" } else { "" },
+            if self.erts { "" } else { "-without-erts" }
         );
         let directory = build_once(&name, self.otp, &[sources], "", |otp, sources, into| {
             let scratch = Scratch::new("mix");
@@ -134,6 +143,9 @@ impl ShopBuild {
                 .env("MIX_ENV", "prod")
                 .env("MIX_BUILD_PATH", scratch.path().join("build"))
                 .env("SHOP_CODE", &self.code);
+            if !self.erts {
+                command.env("SHOP_ERTS", "machine");
+            }
             if let Some(version) = &self.version {
                 command.env("SHOP_VSN", version);
             }

@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use flyhot_tests::{Cart, Counts, Flyhot, Otp, Release, Run, Shop, ShopBuild, rounds};
@@ -284,6 +286,28 @@ fn every_kind_of_process_keeps_its_count_both_ways() {
         assert_eq!(ask(&shop), answer(version, n), "{run}");
         assert_eq!(tree(&shop), processes, "{run}");
         clean(&shop);
+    }
+}
+
+/// What changed is written into the release, not into the machine's OTP.
+#[test]
+fn a_release_that_takes_otp_from_the_machine() {
+    let build = |code| ShopBuild::new(Otp::under_test(), code).without_erts().build();
+    let (v1, v2) = (build("v1"), build("v2"));
+    let shop = small(&v1);
+    assert_eq!(ask(&shop), answer("v1", 1));
+    for (n, release, version) in [(2, &v2, "v2"), (3, &v1, "v1"), (4, &v2, "v2")] {
+        let run = Flyhot::upgrade(&shop, release).run();
+        upgraded(&run);
+        assert_eq!(ask(&shop), answer(version, n), "{run}");
+        clean(&shop);
+        Flyhot::upgrade(&shop, release).run().expect("nothing_to_do", 0);
+        let disk = shop.disk().ebin("shop").join("Elixir.Shop.Cart.beam");
+        let beam = |path: PathBuf| fs::read(path).unwrap();
+        assert!(
+            beam(disk) == beam(release.ebin("shop").join("Elixir.Shop.Cart.beam")),
+            "{run}"
+        );
     }
 }
 
