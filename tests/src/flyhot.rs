@@ -26,6 +26,7 @@ pub struct Flyhot {
     binary: &'static Path,
     args: Vec<String>,
     environment: Vec<(String, String)>,
+    memory: Option<u64>,
 }
 
 /// A flyhot command that runs; killed when dropped.
@@ -76,7 +77,14 @@ impl Flyhot {
             binary: Self::binary(),
             args: args.into_iter().map(str::to_owned).collect(),
             environment: Vec::new(),
+            memory: None,
         }
+    }
+
+    /// It dies if it asks for more memory, bytes of address space.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
     }
 
     /// The same with an agent that does what [`crate::Probe::plan_faults`] says and tells what
@@ -196,7 +204,14 @@ impl Flyhot {
     }
 
     fn command(&self, home: &Scratch) -> Command {
-        let mut command = mortal(self.binary);
+        let mut command = match self.memory {
+            None => mortal(self.binary),
+            Some(bytes) => {
+                let mut command = mortal(Path::new("prlimit"));
+                command.arg(format!("--as={bytes}")).arg(self.binary);
+                command
+            }
+        };
         command
             .args(&self.args)
             .env_clear()

@@ -28,6 +28,7 @@ mod flyhot;
 pub mod model;
 mod node;
 mod otp;
+pub mod peer;
 mod probe;
 mod process;
 mod release;

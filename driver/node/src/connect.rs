@@ -7,12 +7,17 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use erl_dist::DistributionFlags;
 use erl_dist::epmd::EpmdClient;
 use erl_dist::handshake::{ClientSideHandshake, HandshakeError, HandshakeStatus};
 use erl_dist::node::{Creation, LocalNode};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::compat::TokioAsyncReadCompatExt;
@@ -296,6 +301,11 @@ async fn shake_hands(options: &ConnectOptions, stream: TcpStream) -> Result<Sess
     let mut local = LocalNode::new(name, Creation::random());
     local.flags = DistributionFlags::from_bits_truncate(FLAGS);
 
+    let overheard = Overheard::default();
+    let stream = Wire {
+        stream,
+        overheard: overheard.clone(),
+    };
     let mut handshake = ClientSideHandshake::new(stream.compat(), local, options.cookie.text());
     let status = within(
         options,
@@ -312,6 +322,7 @@ async fn shake_hands(options: &ConnectOptions, stream: TcpStream) -> Result<Sess
             return Err(failed(HandshakeStep::SendName, "the node gave us no name".into()));
         }
     };
+    overheard.forget();
     let (stream, found) = within(options, HandshakeStep::Challenge, handshake.execute_rest(true))
         .await?
         .map_err(|error| {
@@ -319,12 +330,13 @@ async fn shake_hands(options: &ConnectOptions, stream: TcpStream) -> Result<Sess
                 // A node that does not like our digest closes the connection without a word.
                 HandshakeError::CookieMismatch => ConnectError::CookieRefused { peer: peer.clone() },
                 HandshakeError::Io(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::UnexpectedEof
-                            | io::ErrorKind::ConnectionReset
-                            | io::ErrorKind::BrokenPipe
-                    ) =>
+                    if overheard.no_word_since_ours()
+                        && matches!(
+                            error.kind(),
+                            io::ErrorKind::UnexpectedEof
+                                | io::ErrorKind::ConnectionReset
+                                | io::ErrorKind::BrokenPipe
+                        ) =>
                 {
                     ConnectError::CookieRefused { peer: peer.clone() }
                 }
@@ -337,7 +349,7 @@ async fn shake_hands(options: &ConnectOptions, stream: TcpStream) -> Result<Sess
             found: found.name.to_string(),
         });
     }
-    let (read, write) = stream.into_inner().into_split();
+    let (read, write) = stream.into_inner().stream.into_split();
     tracing::debug!(%peer, own, "connected");
     Ok(Session::new(
         read,
@@ -348,4 +360,63 @@ async fn shake_hands(options: &ConnectOptions, stream: TcpStream) -> Result<Sess
             creation: creation.get(),
         },
     ))
+}
+
+/// What went over a wire, as far as it tells a refused cookie from a connection that broke.
+#[derive(Debug, Clone, Default)]
+struct Overheard(Arc<AtomicU8>);
+
+const NOTHING: u8 = 0;
+const OURS: u8 = 1;
+const THEIRS_AFTER_OURS: u8 = 2;
+
+impl Overheard {
+    fn forget(&self) {
+        self.0.store(NOTHING, Ordering::Relaxed);
+    }
+
+    /// Whether we spoke, and the peer said not one byte after that.
+    fn no_word_since_ours(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == OURS
+    }
+}
+
+/// The connection during the handshake.
+struct Wire {
+    stream: TcpStream,
+    overheard: Overheard,
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, into);
+        if into.filled().len() > before && self.overheard.no_word_since_ours() {
+            self.overheard.0.store(THEIRS_AFTER_OURS, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.overheard.0.store(OURS, Ordering::Relaxed);
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
