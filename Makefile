@@ -5,7 +5,7 @@ OTP = $(abspath $(or $(FLYHOT_OTP_PREFIX),target/otp))
 export FLYHOT_OTP_BIN = $(OTP)/otp-25/bin
 export FLYHOT_OTP_BINS = $(OTP)/otp-25/bin:$(OTP)/otp-27/bin:$(OTP)/otp-29/bin
 
-.PHONY: help setup demo test matrix soak bench lint fmt docs agent clean
+.PHONY: help setup demo test matrix soak fuzz bench lint fmt docs agent clean
 
 help: ## Show these explanations
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -26,6 +26,20 @@ matrix: setup ## The tests of the matrix group on OTP 27 and 29
 
 soak: setup ## Every scenario with many more rounds and fresh seeds on every OTP; resumes, result in target/soak.json
 	cargo run -p flyhot-tests --bin soak
+
+# Each has its own words on what it is fed; seconds for each of them.
+FUZZED = frame handshake term answer manifest beam resource policy
+FUZZ_SECONDS = 60
+
+fuzz: setup ## Feed every parser of outside bytes for FUZZ_SECONDS each; what breaks one is kept in target/fuzz
+	cd tests/fuzz && cargo build --release
+	$(MAKE) $(FUZZED:%=fuzz-%)
+
+fuzz-%:
+	mkdir -p target/fuzz/$*
+	cd tests/fuzz && cargo run --release --bin $* -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=10 \
+		-rss_limit_mb=1024 -verbosity=0 -print_final_stats=1 -artifact_prefix=../../target/fuzz/$*- \
+		../../target/fuzz/$* corpus/$*
 
 bench: setup ## Measure the window, the rehearsal, the revert and the command; keep the figures under docs/
 	cargo run --release -p flyhot-tests --bin bench

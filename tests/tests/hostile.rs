@@ -417,7 +417,7 @@ fn whatever_else_a_node_says_an_upgrade_goes_on() {
         ))
         .parse()
         .unwrap();
-    let peer = Peer::between(port, 5, |name, creation| aimed_at_us(name, creation));
+    let peer = Peer::between(port, 5, aimed_at_us);
     for (release, version) in [(&v2, "v2"), (&v1, "v1")] {
         let run = Flyhot::upgrade(&shop, release)
             .args(["--dist-port", &peer.port().to_string()])

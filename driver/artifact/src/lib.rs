@@ -25,3 +25,14 @@ pub use manifest::{FORMAT, FileDigest, Format, Manifest, ManifestError, Module, 
 pub use name::{ModuleName, ModuleNameError, ReleasePath, ReleasePathError};
 pub use release::{Naming, ReadModuleError, ReadReleaseError, Release};
 pub use text::TermError;
+
+/// What the fuzz targets call of this room's own parsers.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use crate::application::{Rel, Resource};
+
+    /// The text of a `.rel` and of an `.app` file.
+    pub fn resource(bytes: &[u8]) {
+        let _ = (Rel::read(bytes), Resource::read(bytes));
+    }
+}

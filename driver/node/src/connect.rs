@@ -194,7 +194,9 @@ pub async fn connect(options: &ConnectOptions) -> Result<Session, ConnectError> 
             address: address(options, port),
             source,
         })?;
-    shake_hands(options, stream).await
+    let (stream, own) = shake_hands(options, stream).await?;
+    let (read, write) = stream.into_split();
+    Ok(Session::new(read, write, options.peer.clone(), own))
 }
 
 async fn ask_epmd(options: &ConnectOptions) -> Result<u16, ConnectError> {
@@ -288,7 +290,11 @@ fn timed_out(options: &ConnectOptions, step: HandshakeStep) -> ConnectError {
     }
 }
 
-async fn shake_hands(options: &ConnectOptions, stream: TcpStream) -> Result<Session, ConnectError> {
+/// The stream again, and who we are on it.
+pub(crate) async fn shake_hands<S>(options: &ConnectOptions, stream: S) -> Result<(S, Own), ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let peer = options.peer.clone();
     let failed = |step, what: String| ConnectError::Handshake {
         peer: peer.clone(),
@@ -349,17 +355,12 @@ async fn shake_hands(options: &ConnectOptions, stream: TcpStream) -> Result<Sess
             found: found.name.to_string(),
         });
     }
-    let (read, write) = stream.into_inner().stream.into_split();
     tracing::debug!(%peer, own, "connected");
-    Ok(Session::new(
-        read,
-        write,
-        peer,
-        Own {
-            name: own,
-            creation: creation.get(),
-        },
-    ))
+    let own = Own {
+        name: own,
+        creation: creation.get(),
+    };
+    Ok((stream.into_inner().stream, own))
 }
 
 /// What went over a wire, as far as it tells a refused cookie from a connection that broke.
@@ -382,12 +383,12 @@ impl Overheard {
 }
 
 /// The connection during the handshake.
-struct Wire {
-    stream: TcpStream,
+struct Wire<S> {
+    stream: S,
     overheard: Overheard,
 }
 
-impl AsyncRead for Wire {
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -402,7 +403,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -99,7 +99,7 @@ fn write_term(term: &Term, out: &mut Bounded) -> fmt::Result {
             out.write_str(">>")
         }
         Term::ByteList(list) => {
-            if list.bytes.iter().all(|byte| printable(char::from(*byte))) {
+            if !list.bytes.is_empty() && list.bytes.iter().all(|byte| printable(char::from(*byte))) {
                 quoted('"', list.bytes.iter().map(|byte| char::from(*byte)), out)
             } else {
                 out.write_char('[')?;
@@ -117,6 +117,7 @@ fn write_term(term: &Term, out: &mut Bounded) -> fmt::Result {
             separated(&list.elements, out, write_term)?;
             out.write_char(']')
         }
+        Term::ImproperList(list) if list.elements.is_empty() => write_term(&list.last, out),
         Term::ImproperList(list) => {
             out.write_char('[')?;
             separated(&list.elements, out, write_term)?;
@@ -354,6 +355,16 @@ mod tests {
                 }
                 .into(),
                 "fun 'Elixir.A':f/2",
+            ),
+            // Nobody writes these so; a peer may.
+            (Term::ByteList(Vec::new().into()), "[]"),
+            (
+                ImproperList {
+                    elements: Vec::new(),
+                    last: Box::new(atom("b")),
+                }
+                .into(),
+                "b",
             ),
         ] {
             assert_eq!(display(&term).to_string(), text);

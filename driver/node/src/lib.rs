@@ -14,6 +14,8 @@ mod control;
 mod display;
 mod encode;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod name;
 mod scan;
 mod session;
