@@ -344,7 +344,7 @@ fn no_file_says_what_it_may_not() {
     ];
     for (file, text) in texts() {
         // Cargo writes where it got things from; that is its business.
-        if file == "Cargo.lock" {
+        if file.ends_with("Cargo.lock") {
             continue;
         }
         for (number, line) in text.lines().enumerate() {
