@@ -184,7 +184,7 @@ fn kill_while_paused(victim: &str) {
     }
     shapes.probe().eval("killer:crowd(5000).");
     let mut random = Random::new(victim);
-    let quota = rounds(1, 8);
+    let quota = rounds(1, 3);
     let mut fallen: BTreeMap<String, usize> = BTreeMap::new();
     let mut to = &v2;
     for step in STEPS {

@@ -608,7 +608,7 @@ fn a_worker_that_dies_while_the_old_code_comes_back_leaves_it_wholly_back() {
     let mut by_guard = 0;
     for _ in 0..rounds(15, 60) {
         let run = Flyhot::upgrade(&shop, &bad)
-            .args(["--no-rehearsal"])
+            .args(["--no-rehearsal", "--revert-budget", "20s"])
             .faulty()
             .run();
         run.expect("reverted", 11);
@@ -667,7 +667,7 @@ fn half_shown(version: u64) -> String {
          system_terminate(R, _, _, _) -> exit(R).
          system_get_state({{half, _, Inner}}) -> {{ok, Inner}}.
          system_replace_state(Fun, {{half, V, Inner}}) -> New = Fun(Inner), {{ok, New, {{half, V, New}}}}.
-         system_code_change({{half, V, {{inner, V}}}}, _, _, _) -> {{ok, {{half, {version}, {{inner, {version}}}}}}}.\n"
+         system_code_change({{half, V, {{inner, V}}}}, _, _, _) -> timer:sleep(100), {{ok, {{half, {version}, {{inner, {version}}}}}}}.\n"
     )
 }
 
@@ -712,20 +712,55 @@ fn what_sys_shows_in_part_is_asked_once_whoever_ends() {
         base.variant().erlang("half", &half_shown(version)).build()
     };
     let (v1, v2) = (with("v1", 1), with("v2", 2));
-    for point in ["after_swap", "proving"] {
+    for (fault, outcome, exit_code, taken_over) in [
+        // Nobody was asked; it was, and answers when the worker is gone; all have answered.
+        (
+            befalls_the_worker("after_swap", 1, "die"),
+            "upgraded",
+            0,
+            Some("swapping"),
+        ),
+        (
+            befalls_the_worker("migrating", 3, "die"),
+            "upgraded",
+            0,
+            Some("swapping"),
+        ),
+        (
+            befalls_the_worker("proving", 1, "die"),
+            "upgraded",
+            0,
+            Some("swapping"),
+        ),
+        // Its answer is lost, and nobody knows what it was.
+        (
+            Fault {
+                actor: "guard".to_owned(),
+                ..befalls_the_worker("handing_on", 1, "die")
+            },
+            "degraded",
+            15,
+            None,
+        ),
+    ] {
         let shop = Shop::of(&v1).carts(10).pool(10).start();
+        // The youngest, so the first to be asked.
         shop.probe()
             .eval("{module, half} = code:load_file(half), {ok, _} = half:start(), ok.");
-        shop.probe().plan_faults(&[befalls_the_worker(point, 1, "die")]);
+        shop.probe().plan_faults(std::slice::from_ref(&fault));
         shop.probe().start_trace();
         let run = Flyhot::upgrade(&shop, &v2).faulty().run();
-        run.expect("upgraded", 0);
-        model_admits(&shop, &run, Some("swapping"));
-        assert_eq!(
-            shop.probe().eval("half ! {look, self()}, receive S -> S end."),
-            "{half,2,{inner,2}}",
-            "{run}"
+        run.expect(outcome, exit_code);
+        model_admits(&shop, &run, taken_over);
+        let state = shop.probe().eval(
+            "case whereis(half) of undefined -> gone; Half -> Half ! {look, self()}, receive S -> S end end.",
         );
+        if exit_code == 0 {
+            assert_eq!(state, "{half,2,{inner,2}}", "{fault:?}: {run}");
+        } else {
+            assert_eq!(state, "gone", "{fault:?}: {run}");
+            reason(&run, "process_ended", "half");
+        }
         clean(&shop, &run);
     }
 }

@@ -96,6 +96,11 @@ fn newborns_and_supervisors_come_through_every_order_of_steps() {
     holds(&Setup::new(&[Role::Target { asks: 2 }]));
     holds(&Setup::new(&[IN_PART]));
     holds(&Setup::new(&[IN_PART, MIGRATED]));
+    holds(&Setup {
+        limit: 1,
+        ..Setup::new(&[IN_PART, IN_PART])
+    });
+    holds(&Setup::new(&[SUPERVISOR, IN_PART]));
 }
 
 #[test]

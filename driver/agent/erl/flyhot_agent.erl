@@ -67,8 +67,12 @@
 -define(ROUNDS, 4).
 %% One code_change that runs apart may take this long; the window's default budget is twice that.
 -define(APART_MS, 1000).
-%% A process proven must come back within this; it runs a main loop once, which takes microseconds.
+%% A process proven must come back within this; it runs a main loop once, which takes microseconds. Counted in turns of
+%% the worker of a millisecond each, not by the clock: where the machine stands still, or has more to run than it can,
+%% neither has had its turn.
 -define(PROVE_MS, 500).
+%% Who waits for answers looks at least every 16 ms; three times that is a scheduler's bad moment.
+-define(PAUSE_US, 50000).
 %% A resume is answered from the head of a mailbox by an idle process.
 -define(THAW_MS, 2000).
 %% Reductions in that time that show a worker at work: one that is stuck in a call spends none, and whatever else it
@@ -121,7 +125,7 @@
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
             ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
             born = #{}, modes = #{}, unproven = [], bereft = #{}, late = [], unproved = false, meanwhile = [],
-            hosts = #{}, seen_by_world = false, unrendered = [], not_rendered = [], answered = #{}}).
+            hosts = #{}, seen_by_world = false, unrendered = [], not_rendered = [], answered = #{}, starters = []}).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Called by the driver, each in a process of rex
@@ -397,13 +401,19 @@ modules(Mods) ->
      || {M, With} <- Mods, erlang:module_loaded(M)].
 
 %% none | unknown | what gen_statem would be told.
-callback_mode(M) ->
-    case exports(M, callback_mode, 0) andalso within(?CALLBACK_MS, [fun M:callback_mode/0]) of
-        false -> none;
-        [{ok, Mode}] when is_atom(Mode) -> mode_text(Mode);
-        [{ok, [_ | _] = Mode}] -> case lists:all(fun is_atom/1, Mode) of true -> mode_text(Mode); false -> unknown end;
-        _ -> unknown
-    end.
+callback_mode(M) -> maps:get(M, callback_modes([M])).
+
+%% All asked at once, and who took its time once more: it may have been the machine that stood still.
+callback_modes(Mods) ->
+    Ask = fun(Ms) -> lists:zip(Ms, within(?CALLBACK_MS, [fun M:callback_mode/0 || M <- Ms])) end,
+    {With, Without} = lists:partition(fun(M) -> exports(M, callback_mode, 0) end, Mods),
+    First = Ask(With),
+    Said = maps:merge(maps:from_list(First), maps:from_list(Ask([M || {M, late} <- First]))),
+    maps:merge(maps:map(fun(_, Answer) -> mode(Answer) end, Said), maps:from_keys(Without, none)).
+
+mode({ok, Mode}) when is_atom(Mode) -> mode_text(Mode);
+mode({ok, [_ | _] = Mode}) -> case lists:all(fun is_atom/1, Mode) of true -> mode_text(Mode); false -> unknown end;
+mode(_) -> unknown.
 
 mode_text(Mode) -> bin(io_lib:format("~w", [Mode])).
 
@@ -1825,14 +1835,17 @@ affected(Mods, Changed) -> lists:any(fun(M) -> M =:= unknown orelse is_map_key(M
 migrates(B) -> lists:member(B, [gen_server, gen_statem, gen_event, special]).
 
 new_window(#{modules := Mods, kinds := Kinds, budget_us := Budget, revert_us := Revert, in_flight := Limit} = Script, S) ->
-    Jobs = maps:from_list([{Id, job(Id, Fate, How, [M || {M, _, _} <- Mods], S)} || {Id, Fate, How} <- Kinds]),
-    Parents = lists:usort([P || {Id, _, _} <- Kinds, P <- maps:keys((maps:get(Id, S#s.kinds))#kind.parents),
-                                is_map_key(P, S#s.sups)]),
+    Changed = [M || {M, _, _} <- Mods],
+    Bare = maps:from_list([{Id, job(Id, Fate, How, Changed, S)} || {Id, Fate, How} <- Kinds]),
+    Modes = modes(Bare, Changed),
+    Jobs = maps:map(fun(Id, J) -> J#job{mode = maps:get(Id, Modes, same)} end, Bare),
+    {Parents, Starters} = lists:partition(fun(P) -> is_map_key(P, S#s.sups) end,
+                                          lists:usort([P || {Id, _, _} <- Kinds, P <- maps:keys((maps:get(Id, S#s.kinds))#kind.parents)])),
     Targets = [{P, Id} || {Id, _, _} <- Kinds, P <- (maps:get(Id, S#s.kinds))#kind.pids]
         ++ [{P, Id} || {Id, _, _} <- Kinds, P <- (maps:get(Id, S#s.kinds))#kind.hib],
     Asked = lists:usort([M || #job{fate = {migrate, Ms}} = J <- maps:values(Jobs), Asked <- Ms, M <- [told(Asked, J)]]),
     #w{pid = self(), hosts = S#s.hosts, dead = S#s.dead, guard = S#s.guard, script = Script, jobs = Jobs, mods = Mods, old = S#s.old,
-       new = S#s.new, limit = Limit, budget = Budget, revert = Revert, targets = Targets, sups = [{P, sup} || P <- Parents],
+       new = S#s.new, limit = Limit, budget = Budget, revert = Revert, targets = Targets, sups = [{P, sup} || P <- Parents], starters = Starters,
        vsns = maps:from_list([{M, vsn(M)} || M <- Asked])}.
 
 job(Id, Fate, How, Changed, S) ->
@@ -1846,8 +1859,14 @@ job(Id, Fate, How, Changed, S) ->
                {V, mount, 3} when H =:= 'Elixir.Phoenix.LiveView.Channel' -> V;
                _ -> none
            end,
-    #job{behaviour = B, fate = Fate, how = How, host = H, told = Told, mode = case B of gen_statem -> callback_mode(H); _ -> same end,
-         calls_back = exports(H, code_change, 4), view = View, shown = case B of special -> states(H); _ -> whole end}.
+    Shown = case B =:= special andalso Fate =/= keep andalso lists:member(H, Changed) of true -> states(H); false -> whole end,
+    #job{behaviour = B, fate = Fate, how = How, host = H, told = Told, calls_back = exports(H, code_change, 4), view = View, shown = Shown}.
+
+%% What each kind of machine whose module changes is in now, by kind.
+modes(Jobs, Changed) ->
+    Machines = [{Id, H} || {Id, #job{behaviour = gen_statem, host = H}} <- maps:to_list(Jobs), lists:member(H, Changed)],
+    Said = callback_modes(lists:usort([H || {_, H} <- Machines])),
+    maps:from_list([{Id, maps:get(H, Said)} || {Id, H} <- Machines]).
 
 told(Asked, #job{behaviour = gen_event}) -> Asked;
 told(_, #job{told = Told}) -> Told.
@@ -1879,6 +1898,8 @@ to_swap(W0, S) ->
     driver_gone() andalso throw({abandon, driver_gone, [], W5}),
     code_server_rests(W5),
     case tell_guard(swapping, W5) of ok -> ok; dead -> throw({abandon, guard_died, [], W5}) end,
+    %% Who has started one of them may start another now.
+    stop(W5#w.starters, W5),
     %% Whoever was born since the freeze ended, by one who had started nobody before.
     [throw({abandon, newborn, [], W5#w{detail = bin(io_lib:format("~p of ~p", [P, Host]))}}) || {P, _, Host} <- unforeseen(W5, S)],
     ?AT(before_swap),
@@ -2098,10 +2119,12 @@ born_meanwhile(W, _) -> W.
 
 %% Who starts children now would start one between the last look and the swap, and no supervisor may be there to be
 %% frozen: it does not run for these milliseconds, whatever it is. Should this process end, the VM lets it run.
-starters_stop(Born, W) ->
+starters_stop(Born, W) -> stop(lists:usort([Q || P <- Born, {parent, Q} <- [process_info(P, parent)], is_pid(Q)]), W).
+
+stop([], _) -> ok;
+stop(Starters, W) ->
     Known = maps:from_list([{P, []} || {P, _} <- W#w.targets ++ W#w.sups] ++ [{P, []} || P <- [self(), W#w.guard | starters()]]),
-    Starters = lists:usort([Q || P <- Born, {parent, Q} <- [process_info(P, parent)], is_pid(Q), not is_map_key(Q, Known)]),
-    put('$flyhot_starters', [Q || Q <- Starters, hold(Q)] ++ starters()).
+    put('$flyhot_starters', [Q || Q <- Starters, not is_map_key(Q, Known), node(Q) =:= node(), hold(Q)] ++ starters()).
 
 hold(Pid) ->
     ?AT(holding),
@@ -2191,15 +2214,17 @@ aftermath(W) ->
     receive after ?AFTERMATH_MS -> ok end,
     died([T || {P, _} = T <- W#w.targets, not is_map_key(P, W#w.ended), not is_process_alive(P)], W).
 
-migrate(W0, Mode) ->
+migrate(#w{jobs = Jobs, mods = Mods} = Told, Mode) ->
+    W0 = Told#w{modes = modes(Jobs, [M || {M, _, _} <- Mods])},
     %% A gen_event is asked once per changed handler module.
     Todo = [{P, Id, M} || {P, Id} <- W0#w.targets, not is_map_key(P, W0#w.died), M <- asked((maps:get(Id, W0#w.jobs))#job.fate)],
     {InPart, Whole} = lists:partition(fun(T) -> shown(T, W0) =:= part end, Todo),
-    Mode =:= again andalso [restore(P, (maps:get(Id, W0#w.jobs))#job.behaviour, W0) || {P, Id, _} <- Whole],
+    %% The new code may show less than the old one did.
+    Doubtful = [T || Mode =:= again, {_, Id, _} = T <- Whole, doubtful(maps:get(Id, Jobs))],
+    Mode =:= again andalso [restore(P, (maps:get(Id, W0#w.jobs))#job.behaviour, W0) || {P, Id, _} <- Whole -- Doubtful],
     Ref = erlang:unique_integer([positive]),
     Down = maps:get(down, W0#w.script),
-    Apart = maps:from_list([{Id, B} || {Id, #job{how = apart, behaviour = B, host = H, mode = Old}} <- maps:to_list(W0#w.jobs),
-                                       B =/= gen_statem orelse Old =:= callback_mode(H)]),
+    Apart = maps:from_list([{Id, B} || {Id, #job{how = apart, behaviour = B}} <- maps:to_list(Jobs), not turned(Id, W0)]),
     Worker = self(),
     Send = fun({Pid, Id, M} = T) ->
         Vsn = vsn_arg(Down, maps:get(told(M, maps:get(Id, W0#w.jobs)), W0#w.vsns)),
@@ -2210,27 +2235,31 @@ migrate(W0, Mode) ->
             _ -> sys(Pid, {answered_to(T, W0), {Ref, T}}, {change_code, M, Vsn, []})
         end
     end,
-    Take = fun({Pid, _, _}, ok, {_, W}) -> ?TELL({migrated, Pid, ok}), {now_us(), W};
-              ({Pid, Id, _}, {error, Why}, {_, W}) -> {now_us(), not_migrated(Pid, Id, text(without_arguments(Why)), W)};
-              ({Pid, Id, _}, {fault, Text}, {_, W}) -> {now_us(), not_migrated(Pid, Id, Text, W)};
-              ({Pid, Id, _}, Other, {_, W}) -> {now_us(), not_migrated(Pid, Id, text(without_arguments(Other)), W)}
+    Take = fun({Pid, _, _}, ok, {_, W}) -> ?TELL({migrated, Pid, ok}), {unheard(), W};
+              ({Pid, Id, _}, {error, Why}, {_, W}) -> {unheard(), not_migrated(Pid, Id, text(without_arguments(Why)), W)};
+              ({Pid, Id, _}, {fault, Text}, {_, W}) -> {unheard(), not_migrated(Pid, Id, Text, W)};
+              ({Pid, Id, _}, Other, {_, W}) -> {unheard(), not_migrated(Pid, Id, text(without_arguments(Other)), W)}
            end,
     Idle = fun(Pending, Dead, {Last, W}) ->
         W1 = died(Dead, W),
-        Now = now_us(),
+        Unheard = unheard(Last),
         %% Past the budget only while answers still come in: giving up on a migration that gets on would cost more.
-        case Now > W#w.deadline andalso Now - Last > patience(250, W) * 1000 of
+        case now_us() > W#w.deadline andalso too_long(Unheard, patience(250, W)) of
             %% Whoever waited behind these has still to be asked, or would be left on the old state.
-            true -> {without, Pending, {Now, lists:foldl(fun({P, Id, _}, A) -> not_migrated(P, Id, <<"code_change did not return">>, A) end, W1, Pending)}};
-            false -> {without, [], {Last, W1}}
+            true -> {without, Pending, {unheard(), lists:foldl(fun({P, Id, _}, A) -> not_migrated(P, Id, <<"code_change did not return">>, A) end, W1, Pending)}};
+            false -> {without, [], {Unheard, W1}}
         end
     end,
+    W1 = lists:foldl(fun({P, Id, _}, A) -> not_migrated(P, Id, <<"whether it was asked before is not known">>, A) end, stranded(W0), Doubtful),
     {Again, Acc} = case Mode of
-                       first -> {Todo, {now_us(), stranded(W0)}};
-                       again -> {Asked, A} = asked_before(InPart, Take, Idle, {now_us(), stranded(W0)}), {Todo -- Asked, A}
+                       first -> {Todo, {unheard(), W1}};
+                       again -> {Asked, A} = asked_before(InPart, Take, Idle, {unheard(), W1}), {Todo -- (Asked ++ Doubtful), A}
                    end,
     {_, W} = flow(Again, Ref, Send, Take, Idle, W0#w.limit, Acc),
     W.
+
+doubtful(#job{behaviour = special, shown = whole, host = H}) -> states(H) =:= part;
+doubtful(_) -> false.
 
 shown({_, Id, _}, #w{jobs = Jobs}) -> (maps:get(Id, Jobs))#job.shown.
 
@@ -2241,35 +2270,31 @@ answered_to(T, #w{by = worker, guard = Guard} = W) ->
 answered_to(_, _) -> self().
 
 %% By the guard: what was asked is answered once what is queued behind it is.
-asked_before(InPart, Take, Idle, {_, W0}) ->
+asked_before(InPart, Take, Idle, {_, #w{answered = Answered} = W0} = Acc) ->
+    {Known, Unknown} = lists:partition(fun(T) -> is_map_key(T, Answered) end, InPart),
+    {_, W1} = lists:foldl(fun(T, A) -> Take(T, maps:get(T, Answered), A) end, Acc, Known),
     Ref = erlang:unique_integer([positive]),
     Knock = fun({P, _, _} = T) ->
         ?TELL({asked_before, P}),
         sys(P, {self(), {Ref, T}}, flyhot_knock)
     end,
-    Knocked = fun(T, _, {Asked, A}) ->
-        case answer_of(T, W0) of
-            {ok, Answer} -> {[T | Asked], Take(T, Answer, A)};
-            none -> {Asked, A}
+    Late = fun(T, {Asked, {_, W} = A}) ->
+        receive {{_, T}, Answer} -> {[T | Asked], Take(T, Answer, A)}
+        after 0 -> {Asked, {unheard(), W}}
         end
     end,
-    Silent = fun(Pending, Dead, {Asked, A}) ->
-        {without, Left, A1} = Idle(Pending, Dead, A),
-        {without, Left, {Left ++ Dead ++ Asked, A1}}
+    Knocked = fun(T, _, A) -> Late(T, A) end,
+    Silent = fun(Pending, Dead, {Asked, {Last, _}} = A0) ->
+        {AskedNow, {_, W}} = lists:foldl(Late, A0, Pending),
+        Got = lists:sublist(AskedNow, length(AskedNow) - length(Asked)),
+        {without, Left, A1} = Idle(Pending -- Got, Dead, {case Got of [] -> Last; _ -> unheard() end, W}),
+        {without, Got ++ Left, {Left ++ Dead ++ AskedNow, A1}}
     end,
-    flow(InPart, Ref, Knock, Knocked, Silent, W0#w.limit, {[], {now_us(), W0}}).
-
-answer_of(T, #w{answered = Answered}) ->
-    case Answered of
-        #{T := Answer} -> {ok, Answer};
-        _ -> receive {{_, T}, Answer} -> {ok, Answer} after 0 -> none end
-    end.
+    flow(Unknown, Ref, Knock, Knocked, Silent, W0#w.limit, {Known, {unheard(), W1}}).
 
 %% gen_statem takes a new callback_mode over in code_change alone.
 stranded(#w{jobs = Jobs} = W) ->
-    Turned = maps:filter(fun(_, #job{behaviour = B, fate = F, host = H, mode = Old}) ->
-        B =:= gen_statem andalso F =:= keep andalso Old =/= callback_mode(H)
-    end, Jobs),
+    Turned = maps:filter(fun(Id, #job{fate = F}) -> F =:= keep andalso turned(Id, W) end, Jobs),
     lists:foldl(fun({P, Id}, A) -> failed(P, Id, <<"its callback_mode changed, and it has no code_change to take that over">>, A) end,
                 W, [T || {P, Id} = T <- W#w.targets, is_map_key(Id, Turned), not is_map_key(P, W#w.died)]).
 
@@ -2278,6 +2303,16 @@ asked({migrate, Ms}) -> Ms.
 
 restore(Pid, gen_event, W) -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:restore_handler/1});
 restore(Pid, _, W) -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:restore/1}).
+
+%% Since when nobody has answered, and for how long: where the machine stands still nobody could, and of such a time no more
+%% than ?PAUSE_US counts.
+unheard() -> {now_us(), 0}.
+
+unheard({Looked, Unheard}) ->
+    Now = now_us(),
+    {Now, Unheard + min(Now - Looked, ?PAUSE_US)}.
+
+too_long({_, Unheard}, Ms) -> Unheard > Ms * 1000.
 
 %% A process that waits for a helper is silent for as long as the helper may take.
 patience(Ms, W) ->
@@ -2344,7 +2379,7 @@ prove_kind(Id, Pids, W) ->
             Marks andalso sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:mark/1}),
             sys(P, {W#w.dead, ok}, resume),
             sys(P, {self(), {Ref, P}}, suspend),
-            W1 = proven(P, Id, Ref, 0, now_us() + ?PROVE_MS * 1000, W),
+            W1 = proven(P, Id, Ref, ?PROVE_MS, W),
             WentOn = Marks andalso W1#w.nfaults =:= W#w.nfaults andalso went_on(P, W#w.dead),
             Marks andalso sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unmark/1}),
             case WentOn of
@@ -2363,12 +2398,12 @@ went_on(P, Dead) ->
     after ?PROVE_MS -> true
     end.
 
-proven(P, Id, Ref, Pause, Deadline, W) ->
+proven(P, Id, Ref, Turns, W) ->
     receive {{Ref, P}, _} -> ?TELL({proven, P, ok}), W
-    after Pause ->
-        case {is_process_alive(P), now_us() > Deadline} of
-            {true, false} -> proven(P, Id, Ref, 1, Deadline, W);
-            {true, true} -> not_proven(P, Id, <<"did not come back after it was let run for an instant">>, W);
+    after case Turns of ?PROVE_MS -> 0; _ -> 1 end ->
+        case {is_process_alive(P), Turns} of
+            {true, N} when N > 0 -> proven(P, Id, Ref, N - 1, W);
+            {true, 0} -> not_proven(P, Id, <<"did not come back after it was let run for an instant">>, W);
             {false, _} -> not_proven(P, Id, <<"died when it was let run for an instant">>, W)
         end
     end.
@@ -2468,9 +2503,8 @@ undo(#w{seen_by_world = true} = W) ->
     degrade(W#w{detail = <<"a process handled a message in the instant of its proof, and the world may have its answer">>});
 undo(W) ->
     Changed = [M || {M, Md5, _} <- W#w.mods, Md5 =/= none],
-    Modes = maps:from_list([{Id, callback_mode(H)} || {Id, #job{behaviour = gen_statem, host = H}} <- maps:to_list(W#w.jobs)]),
     NewVsns = maps:map(fun(M, _) -> vsn(M) end, W#w.vsns),
-    W1 = W#w{new_vsns = NewVsns, modes = Modes},
+    W1 = W#w{new_vsns = NewVsns},
     tell_guard(undoing, W1),
     undo(Changed, W1).
 
@@ -2544,20 +2578,20 @@ put_back(W0) ->
     %% One that cannot be led back to its callback_mode would run code that is written for the other one. Who failed on
     %% the way there is still in the old one.
     Take = fun({P, Id}, {error, _}, {_, A}) when not is_map_key(P, W0#w.failed) ->
-                  {now_us(), case turned(Id, W0) of true -> end_processes([P], undoing, A); false -> A end};
-              (_, _, {_, A}) -> {now_us(), A}
+                  {unheard(), case turned(Id, W0) of true -> end_processes([P], undoing, A); false -> A end};
+              (_, _, {_, A}) -> {unheard(), A}
            end,
     Idle = fun(Pending, Dead, {Last, W}) ->
         W1 = died(Dead, W),
-        Now = now_us(),
-        case Now - Last > patience(?PROVE_MS, W) * 1000 of
+        Unheard = unheard(Last),
+        case too_long(Unheard, patience(?PROVE_MS, W)) of
             %% One that never returned from its code_change cannot be called back from it; whoever waited behind it can.
-            true -> {without, Pending, {Now, end_processes([P || {P, _} <- Pending], undoing, W1)}};
-            false -> {without, [], {Last, W1}}
+            true -> {without, Pending, {unheard(), end_processes([P || {P, _} <- Pending], undoing, W1)}};
+            false -> {without, [], {Unheard, W1}}
         end
     end,
     W1 = end_processes([P || {P, _} <- Lost], undoing, W0),
-    {_, W} = flow(Back, Ref, Send, Take, Idle, W0#w.limit, {now_us(), W1}),
+    {_, W} = flow(Back, Ref, Send, Take, Idle, W0#w.limit, {unheard(), W1}),
     Died = maps:from_list([{P, {ref(P), []}} || P <- maps:keys(W#w.failed), not is_process_alive(P)]),
     W#w{swapped = reverted, ended = maps:merge(Died, W#w.ended)}.
 
@@ -2756,7 +2790,8 @@ guard_loop(#g{worker = Worker, mon = Mon} = G) ->
         {entry, From, Entry} ->
             answer(From, noted),
             guard_loop(G#g{entry = Entry});
-        {{_, {_, _, _} = Asked} = Tag, Answer} ->
+        {{_, {_, _, _} = Asked} = Tag, Answer} when G#g.w =/= none ->
+            ?AT(handing_on),
             Worker ! {Tag, Answer},
             guard_loop(G#g{answered = (G#g.answered)#{Asked => Answer}});
         {done, Report} ->

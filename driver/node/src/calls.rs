@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use erl_dist::term::{Atom, Pid, Reference, Term, Tuple};
@@ -20,8 +21,9 @@ use crate::scan::{ScanError, bare, scan};
 /// of a window at most.
 pub(crate) const INCOMING: usize = 1024;
 
-/// The longest send taken, in bytes: with [`INCOMING`] of them waiting 256 MiB. Bulk comes as answers to calls.
-pub(crate) const MAX_INCOMING: usize = 256 * 1024;
+/// The longest send taken, in bytes. A byte may become a term of 56: with [`INCOMING`] of them waiting 235 MB, as much as
+/// one answer may have. Bulk comes as answers to calls.
+pub(crate) const MAX_INCOMING: usize = 4 * 1024;
 
 /// Bits of a reference's first word that every release takes (`MAX_REFERENCE`, `erl_term.h`).
 const FIRST_WORD: u32 = 18;
@@ -69,6 +71,8 @@ pub(crate) struct Calls {
     state: Mutex<State>,
     ended: watch::Sender<Option<CallError>>,
     incoming: mpsc::Sender<Term>,
+    /// Whether somebody reads what is sent to us.
+    listening: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +115,7 @@ impl Calls {
             state: Mutex::default(),
             ended: watch::Sender::new(None),
             incoming,
+            listening: AtomicBool::new(false),
         };
         (calls, read)
     }
@@ -181,51 +186,47 @@ impl Calls {
             })
     }
 
+    /// From now on what is sent to us is kept, within bounds.
+    pub(crate) fn listen(&self) {
+        self.listening.store(true, Ordering::Relaxed);
+    }
+
     /// Takes a message to our pid, with its version byte. A malformed one is the end of its call only: the stream
-    /// is still in step.
+    /// is still in step. Nothing is decoded that nobody waits for.
     pub(crate) fn deliver(&self, message: &[u8]) {
-        match read(message) {
-            Ok(Term::Tuple(tuple)) => self.tuple(tuple, message.len()),
-            Ok(term) => self.incoming(term, message.len()),
-            Err(what) => match self.answered(message) {
-                Some(call) => self.answer(call, Err(CallError::MalformedTerm { what })),
-                None => self.drop_one(&what),
-            },
-        }
-    }
-
-    fn tuple(&self, mut tuple: Tuple, size: usize) {
-        match &tuple.elements[..] {
-            [Term::Reference(reference), _] => {
-                if let Some(call) = self.own.call(reference) {
-                    if let Some(answer) = tuple.elements.pop() {
-                        self.answer(call, Ok(answer));
-                    }
-                    return;
+        if let Some(call) = self.answered(message) {
+            self.answer(call, message);
+        } else if !self.listening.load(Ordering::Relaxed) {
+            self.drop_one("nobody reads it");
+        } else if message.len() > MAX_INCOMING {
+            self.drop_one("longer than is taken");
+        } else {
+            match read(message) {
+                // Nobody has us as group leader: calls run under `user`.
+                Ok(Term::Tuple(tuple)) if is_io_request(&tuple) => {
+                    tracing::debug!("an io_request passed over")
                 }
+                Ok(term) => self.incoming(term),
+                Err(what) => self.drop_one(&what),
             }
-            // Nobody has us as group leader: calls run under `user`.
-            [Term::Atom(tag), _, _, _] if tag.name == "io_request" => {
-                tracing::debug!("an io_request passed over");
-                return;
-            }
-            _ => {}
         }
-        self.incoming(Term::Tuple(tuple), size);
     }
 
-    fn answer(&self, call: u32, answer: Answer) {
+    fn answer(&self, call: u32, message: &[u8]) {
         let waiting = self.lock().pending.remove(&call);
-        if waiting.is_none_or(|waiting| waiting.send(answer).is_err()) {
+        let answer = || {
+            read(message)
+                .and_then(second)
+                .map_err(|what| CallError::MalformedTerm { what })
+        };
+        if waiting.is_none_or(|waiting| waiting.send(answer()).is_err()) {
             tracing::debug!(call, "an answer came too late");
         }
     }
 
-    fn incoming(&self, message: Term, size: usize) {
-        if size > MAX_INCOMING {
-            self.drop_one("longer than is taken");
-        } else if self.incoming.try_send(message).is_err() {
-            self.drop_one("nobody reads it");
+    fn incoming(&self, message: Term) {
+        if self.incoming.try_send(message).is_err() {
+            self.drop_one("nobody reads it in time");
         }
     }
 
@@ -238,15 +239,31 @@ impl Calls {
         tracing::debug!(dropped, why, "a send was dropped");
     }
 
-    /// The call that a message nobody can decode would have answered: `{Reference, _}`.
+    /// The call that a message answers, or would if it could be decoded: `{Reference, _}`.
     fn answered(&self, message: &[u8]) -> Option<u32> {
-        let pair = message.strip_prefix(&[131, 104, 2])?;
+        // A reference, or nothing that is worth a look.
+        let pair = message
+            .strip_prefix(&[131, 104, 2])
+            .filter(|pair| matches!(pair.first(), Some(90 | 114)))?;
         let reference = [&[131], pair.get(..bare(pair).ok()?)?].concat();
         match decode(&reference) {
             Ok(Term::Reference(reference)) => self.own.call(&reference),
             _ => None,
         }
     }
+}
+
+fn is_io_request(tuple: &Tuple) -> bool {
+    matches!(&tuple.elements[..], [Term::Atom(tag), _, _, _] if tag.name == "io_request")
+}
+
+/// What stands beside the reference.
+fn second(pair: Term) -> Result<Term, String> {
+    let answer = match pair {
+        Term::Tuple(mut tuple) => tuple.elements.pop(),
+        _ => None,
+    };
+    answer.ok_or_else(|| "an answer that is no pair".to_owned())
 }
 
 fn read(message: &[u8]) -> Result<Term, String> {
@@ -265,10 +282,12 @@ mod tests {
     use crate::encode::encode;
 
     fn calls() -> (Calls, mpsc::Receiver<Term>) {
-        Calls::new(Own {
+        let (calls, incoming) = Calls::new(Own {
             name: "1T9F@host".into(),
             creation: 77,
-        })
+        });
+        calls.listen();
+        (calls, incoming)
     }
 
     fn bytes(term: impl Into<Term>) -> Vec<u8> {
@@ -369,6 +388,16 @@ mod tests {
             bytes: vec![0; MAX_INCOMING],
         }));
         assert_eq!((calls.dropped(), incoming.try_recv().is_err()), (4, true));
+    }
+
+    #[test]
+    fn nothing_is_kept_before_somebody_listens() {
+        let (calls, mut incoming) = Calls::new(Own {
+            name: "1T9F@host".into(),
+            creation: 77,
+        });
+        calls.deliver(&bytes(Atom::from("tick")));
+        assert_eq!((calls.dropped(), incoming.try_recv().is_err()), (1, true));
     }
 
     #[test]

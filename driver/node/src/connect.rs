@@ -339,9 +339,7 @@ where
                     if overheard.no_word_since_ours()
                         && matches!(
                             error.kind(),
-                            io::ErrorKind::UnexpectedEof
-                                | io::ErrorKind::ConnectionReset
-                                | io::ErrorKind::BrokenPipe
+                            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
                         ) =>
                 {
                     ConnectError::CookieRefused { peer: peer.clone() }
@@ -409,8 +407,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.overheard.0.store(OURS, Ordering::Relaxed);
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(1..)) = written {
+            self.overheard.0.store(OURS, Ordering::Relaxed);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

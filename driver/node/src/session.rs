@@ -165,9 +165,10 @@ impl Session {
         self.inner.calls.own().pid()
     }
 
-    /// What is sent to [`Self::pid`] besides answers to calls and io_requests; `None` when it was taken already.
-    /// At most 1024 wait; more, and any longer than 256 KiB, are dropped and counted.
+    /// What is sent to [`Self::pid`] from now on besides answers to calls and io_requests; `None` when it was taken
+    /// already. At most 1024 wait; more, any longer than 4 KiB, and what came before, are dropped and counted.
     pub fn incoming(&self) -> Option<mpsc::Receiver<Term>> {
+        self.inner.calls.listen();
         self.inner
             .incoming
             .lock()

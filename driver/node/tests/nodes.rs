@@ -222,8 +222,9 @@ async fn a_session_outlives_a_long_reply_that_leaves_no_room_for_ticks() {
             _ -> P ! {data, binary:copy(<<0>>, 1000)}, timer:sleep(50), F()
         end end, F()";
     let pid = session.pid().into();
+    let mut incoming = session.incoming().unwrap();
     assert_eq!(eval(&session, &[("P", pid)], busy).await, atom("done"));
-    assert!(session.incoming().unwrap().recv().await.is_some());
+    assert!(incoming.recv().await.is_some());
 }
 
 #[tokio::test]
@@ -370,6 +371,7 @@ async fn a_late_answer_is_dropped_and_the_next_call_works() {
     let node = Node::start(&epmd, &[]);
     let session = node.connect().await;
     let after = Duration::from_millis(100);
+    let mut incoming = session.incoming().unwrap();
     // Waits for a message that is sent below, so that the answer is late for certain.
     let wait = "register(waiting, self()), receive go -> late end";
     let parsed = parse(&session, wait).await;
@@ -386,7 +388,7 @@ async fn a_late_answer_is_dropped_and_the_next_call_works() {
     .await;
     call(&session, "erlang", "node", []).await;
     assert_eq!(session.dropped(), 0);
-    assert!(session.incoming().unwrap().try_recv().is_err());
+    assert!(incoming.try_recv().is_err());
 }
 
 #[tokio::test]
@@ -463,8 +465,8 @@ async fn a_flood_of_sends_is_cut_and_counted() {
     let node = Node::start(&epmd, &[]);
     let session = node.connect().await;
     let flood = "[P ! X || X <- lists:seq(1, 3000)], ok";
-    eval(&session, &[("P", session.pid().into())], flood).await;
     let mut incoming = session.incoming().unwrap();
+    eval(&session, &[("P", session.pid().into())], flood).await;
     let mut taken = 0;
     while let Ok(message) = incoming.try_recv() {
         taken += 1;
@@ -487,8 +489,9 @@ async fn links_monitors_io_and_traces_aimed_at_us_do_no_harm() {
         spawn(fun() -> link(P), exit(boom) end), seq_trace:set_token(label, 17),
         P ! traced, seq_trace:set_token([]), ok";
     let bindings = [("P", session.pid().into()), ("Q", stranger.into())];
+    let mut incoming = session.incoming().unwrap();
     assert_eq!(eval(&session, &bindings, text).await, atom("ok"));
-    assert_eq!(session.incoming().unwrap().recv().await, Some(atom("traced")));
+    assert_eq!(incoming.recv().await, Some(atom("traced")));
     call(&session, "erlang", "node", []).await;
 }
 

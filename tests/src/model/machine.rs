@@ -265,7 +265,7 @@ impl Process {
 
     fn end(&mut self, life: Life) {
         // The worker lets go of dead starters too.
-        let keep = self.flags & (WINDOW | TOLD | LOST | TWICE | HELD_BY_VM);
+        let keep = self.flags & (WINDOW | TOLD | LOST | TWICE | HELD_BY_VM | ANSWERED | REFUSED);
         *self = Self {
             life,
             flags: keep,
@@ -638,8 +638,12 @@ impl State {
     pub(super) fn migrate(&mut self, setup: &Setup) {
         if self.by_guard && setup.roles.contains(&Role::InPart) && !setup.has(Mutant::AsksAgain) {
             self.requests(At::AskedBefore, |at, process| {
-                u8::from(setup.roles.get(at) == Some(&Role::InPart) && process.has(IN) && !process.has(DIED))
+                let in_part = setup.roles.get(at) == Some(&Role::InPart);
+                u8::from(in_part && process.has(IN) && !process.has(DIED | ANSWERED))
             });
+            for process in self.processes.iter_mut().filter(|process| process.has(ANSWERED)) {
+                (process.ok, process.bad) = (u8::from(!process.has(REFUSED)), u8::from(process.has(REFUSED)));
+            }
         } else {
             self.ask(setup);
         }
@@ -648,7 +652,8 @@ impl State {
     /// Whoever has not answered the guard.
     pub(super) fn ask(&mut self, setup: &Setup) {
         self.requests(At::Migrate, |at, process| {
-            if process.has(IN) && !process.has(DIED | FAILED | ANSWERED) {
+            let forgotten = setup.has(Mutant::AsksAgain);
+            if process.has(IN) && !process.has(DIED | FAILED) && (forgotten || !process.has(ANSWERED)) {
                 setup.asks(at)
             } else {
                 0

@@ -131,6 +131,15 @@ impl Run<'_> {
                 self.hidden("ready to swap", |next| next.at = At::Tell(Phase::Swapping));
             }
             At::LastLook => {
+                // Only who had started one of them before.
+                for at in 0..setup.roles.len() {
+                    if setup.is(at, Role::Starter)
+                        && from.processes[at].alive()
+                        && !from.processes[at].has(HELD_BY_VM)
+                    {
+                        self.event(Event::Hold(at as u8), |next| next.processes[at].set(HELD_BY_VM));
+                    }
+                }
                 let born = self.unforeseen().next().is_some();
                 if born || setup.others {
                     self.hidden("somebody was born", |next| next.abandon(Cause::Newborn));
