@@ -619,6 +619,47 @@ fn a_worker_that_dies_while_the_old_code_comes_back_leaves_it_wholly_back() {
     assert!(by_guard > 0, "the worker was never killed in time");
 }
 
+/// For three seconds in the middle of a migration, as a machine does that is moved: longer than any budget.
+#[test]
+fn a_machine_that_stands_still_is_no_reason_to_give_anybody_up() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    // Busy for a while, and still so when the machine goes on.
+    let busy =
+        "lists:foldl(fun(X, A) -> (X * A) rem 7919 end, 1, lists:seq(1, 400000)), {ok, {migrated, N, Casts}}";
+    let to = release(&v2, busy);
+    let shop = Shop::of(&v1).carts(10).pool(20).start();
+    shop.probe().eval(&format!(
+        "Self = self(),
+         spawn(fun() ->
+             Port = open_port({{spawn, \"sh -c 'read x; kill -STOP {pid}; sleep 3; kill -CONT {pid}'\"}}, []),
+             register(flyhot_trace, self()),
+             Self ! ready,
+             Busy = list_to_binary(pid_to_list(whereis(pool_{BAD}))),
+             (fun Spy() ->
+                 receive
+                     {{told, worker, {{migrate, P}}}} -> list_to_binary(pid_to_list(P)) =:= Busy andalso (Port ! {{self(), {{command, \"\\n\"}}}});
+                     _ -> ok
+                 end,
+                 Spy()
+             end)()
+         end),
+         receive ready -> ok end.",
+        pid = shop.pid()
+    ));
+    let run = Flyhot::upgrade(&shop, &to)
+        .args(["--no-rehearsal"])
+        .faulty()
+        .run();
+    run.expect("upgraded", 0);
+    let took = run.node(0)["phases_us"]["migrate"].as_u64().unwrap();
+    assert!(took > 2_000_000, "it did not stand still: {run}");
+    assert_eq!(run.node(0)["processes"]["failed"], 0, "{run}");
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+}
+
 /// Its children take their time to start again, and the agent is long gone when all of them have.
 #[test]
 fn a_supervisor_counts_restarts_again_however_long_its_children_take() {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use flyhot_tests::workspace;
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 22] = [
+const SCENARIOS: [&str; 23] = [
     "upgrade",
     "refused",
     "code_change",
@@ -39,6 +39,7 @@ const SCENARIOS: [&str; 22] = [
     "predicted",
     "shapes",
     "entry",
+    "hostile",
     "faults",
     "model",
     "kills",
