@@ -842,9 +842,12 @@ impl State {
                         one.shape = Shape::New;
                         one.asked += 1;
                     });
-                    hidden("fails to migrate, and its answer is lost with the guard", &|_, one| {
-                        one.mail >>= 4;
-                    });
+                    hidden(
+                        "fails to migrate, and its answer is lost with the guard",
+                        &|_, one| {
+                            one.mail >>= 4;
+                        },
+                    );
                 }
                 hidden("migrates", &|next, one| {
                     answer(one, true);
