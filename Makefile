@@ -46,11 +46,13 @@ bench: setup ## Measure the window, the rehearsal, the revert and the command; k
 
 lint: setup ## Check formatting and lints, warnings are errors
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cd tests/fixtures/shop && PATH=$(OTP)/otp-27/bin:$$PATH mix format --check-formatted
 
 fmt: setup ## Format Rust and Elixir
 	cargo fmt --all
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml
 	cd tests/fixtures/shop && PATH=$(OTP)/otp-27/bin:$$PATH mix format
 
 docs: ## Build the pages of the Rust code under target/doc, warnings are errors
