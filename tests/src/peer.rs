@@ -16,7 +16,8 @@ const ABANDONED: Duration = Duration::from_secs(120);
 /// What a peer gives whoever connects to it for a name.
 pub const GIVEN: &str = "1T9F5SZ1Z7LZ9@127.0.0.1";
 
-const CREATION: u32 = 77;
+/// The creation that goes with it.
+pub const CREATION: u32 = 77;
 
 /// What a node of OTP 25 offers (`erts_internal:get_dflags/0`), measured.
 const FLAGS: u64 = 0xD_07DF_7FBC;

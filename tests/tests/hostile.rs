@@ -12,12 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use flyhot_tests::peer::{Connection, GIVEN, Peer, challenge, etf, framed, pass_through, status};
+use flyhot_tests::peer::{CREATION, Connection, GIVEN, Peer, challenge, etf, framed, pass_through, status};
 use flyhot_tests::{Flyhot, Otp, Release, Run, Shop};
 
 const NAME: &str = "shop@127.0.0.1";
 const COOKIE: &str = "a_cookie";
-const CREATION: u32 = 77;
 
 /// Messages to our pid that come with each five frames of a node.
 const SENDS: usize = 10_000;

@@ -281,11 +281,16 @@ mod tests {
     use super::*;
     use crate::encode::encode;
 
-    fn calls() -> (Calls, mpsc::Receiver<Term>) {
-        let (calls, incoming) = Calls::new(Own {
+    /// Nobody listens to what is sent.
+    fn unheard() -> (Calls, mpsc::Receiver<Term>) {
+        Calls::new(Own {
             name: "1T9F@host".into(),
             creation: 77,
-        });
+        })
+    }
+
+    fn calls() -> (Calls, mpsc::Receiver<Term>) {
+        let (calls, incoming) = unheard();
         calls.listen();
         (calls, incoming)
     }
@@ -392,10 +397,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_before_somebody_listens() {
-        let (calls, mut incoming) = Calls::new(Own {
-            name: "1T9F@host".into(),
-            creation: 77,
-        });
+        let (calls, mut incoming) = unheard();
         calls.deliver(&bytes(Atom::from("tick")));
         assert_eq!((calls.dropped(), incoming.try_recv().is_err()), (1, true));
     }
