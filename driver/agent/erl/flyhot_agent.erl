@@ -2160,7 +2160,7 @@ abandon(Cause, Out, W) ->
     step(thaw),
     [let_go(P, Id, {W#w.dead, ok}, W) || {P, Id} <- Out],
     W1 = thaw(W#w.frozen, W),
-    (finish_times(W1))#w{swapped = {abandoned, Cause}}.
+    (aftermath(finish_times(W1)))#w{swapped = {abandoned, Cause}}.
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% After the swap: by the worker, or by the guard in its place
@@ -2200,17 +2200,18 @@ thaw_swapped(W) ->
 
 %% A supervisor ends, and all its children with it, when it is told of more ended ones than it restarts in its time:
 %% those that were ended here do not count. It hears of all of them before it is asked to count again. What ends all
-%% the same, by a strategy that ends siblings say, is looked for once it has had time to.
-aftermath(#w{ended = Ended, bereft = Bereft} = W) when map_size(Ended) =:= 0, map_size(Bereft) =:= 0 -> W;
+%% the same, by a strategy that ends siblings say, is looked for once it has had time to: also where nobody was ended
+%% here and somebody died. Whose child that was nothing tells any more, so every supervisor that was held is waited for.
+aftermath(#w{ended = Ended, bereft = Bereft, died = Died} = W)
+  when map_size(Ended) =:= 0, map_size(Bereft) =:= 0, map_size(Died) =:= 0 -> W;
 aftermath(W) ->
     Ref = erlang:unique_integer([positive]),
-    Sups = maps:keys(W#w.bereft),
     CountAgain = count_again(),
-    [sys(Sup, {W#w.dead, ok}, {replace_state, CountAgain}) || Sup <- Sups],
+    [sys(Sup, {W#w.dead, ok}, {replace_state, CountAgain}) || Sup <- maps:keys(W#w.bereft)],
     Again = fun({Sup, _} = T) -> sys(Sup, {self(), {Ref, T}}, flyhot_knock) end,
     Deadline = now_us() + ?THAW_MS * 1000,
     Idle = fun(_, _, ok) -> case now_us() > Deadline of true -> {stop, ok}; false -> {without, [], ok} end end,
-    ok = flow([{Sup, sup} || Sup <- Sups], Ref, Again, fun(_, _, ok) -> ok end, Idle, W#w.limit, ok),
+    ok = flow(W#w.sups, Ref, Again, fun(_, _, ok) -> ok end, Idle, W#w.limit, ok),
     receive after ?AFTERMATH_MS -> ok end,
     died([T || {P, _} = T <- W#w.targets, not is_map_key(P, W#w.ended), not is_process_alive(P)], W).
 
@@ -2868,7 +2869,7 @@ take_over(#g{w = W, phase = Phase} = G) ->
              {undoing, false} -> thaw_swapped(put_back(Undoing#w{meanwhile = processes()}));
              {degrading, _} -> thaw_swapped(degrade(Undoing));
              {thawing, _} -> thaw_swapped(W1);
-             _ -> (finish_times(thaw(W1#w.frozen, W1)))#w{swapped = {abandoned, worker_died}}
+             _ -> (aftermath(finish_times(thaw(W1#w.frozen, W1))))#w{swapped = {abandoned, worker_died}}
          end,
     forget_added(W2),
     ?TELL(done),

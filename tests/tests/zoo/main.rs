@@ -27,7 +27,7 @@ use flyhot_tests::{Flyhot, Otp, Random, Release, Run, Shop, rounds, wait_until};
 use model::{INVARIANTS, Seen, animals, versions};
 
 /// Seeds and rounds that failed once; they run first.
-const CASES: [(u64, u64); 4] = [
+const CASES: [(u64, u64); 5] = [
     // A guard that took over an undo let supervisors end their children.
     (14_863_832_712_131_203_659, 51),
     // Somebody was born on new code that was taken back.
@@ -36,6 +36,8 @@ const CASES: [(u64, u64); 4] = [
     (4_711, 141),
     // Whom a dead driver had left was not gone within a second, on a node that had no time.
     (14_863_832_712_131_203_659, 130),
+    // One died in its migration, its sibling with it: one was counted.
+    (1_795_682_802_465_598, 450),
 ];
 
 const NONE: [&str; 0] = [];
