@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use flyhot_tests::{Flyhot, Otp, Release, Run, Shop, rounds, wait_until};
+use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, rounds, wait_until};
 
 const NONE: [&str; 0] = [];
 
@@ -148,14 +148,23 @@ fn twenty_with_full_queues_that_call_one() {
     for _ in 0..rounds(1, 5) {
         let (shop, _, v2) = start(20);
         let before = pids(&shop);
+        // What is before them takes 2.4 s on a machine that does nothing else.
+        let mut running = Flyhot::upgrade(&shop, &v2)
+            .args(["--quiesce-timeout", "60s"])
+            .spawn();
+        running.wait_for_step("census");
         shop.probe().eval(
             "[gen_server:cast(list_to_atom(\"caller_\" ++ integer_to_list(N)), {do, {server, shared}})
               || _ <- lists:seq(1, 60), N <- lists:seq(1, 20)], ok.",
         );
-        // What is before them takes 2.4 s on a machine that does nothing else.
-        let run = Flyhot::upgrade(&shop, &v2)
-            .args(["--quiesce-timeout", "60s"])
-            .run();
+        // The first that is asked of everybody who is affected.
+        running.wait_for_step("rehearse");
+        let shortest = shop.probe().json(
+            "lists:min([element(2, process_info(whereis(list_to_atom(\"caller_\" ++ integer_to_list(N))), message_queue_len))
+                        || N <- lists:seq(1, 20)]).",
+        );
+        let run = running.wait();
+        assert!(shortest.as_u64().unwrap() > 0, "a queue was empty already: {run}");
         run.expect("upgraded", 0);
         judged(&shop, &before, &run);
         wait_until("all jobs are done", SOON, || jobs_done(&shop) == 1_200);
@@ -182,23 +191,84 @@ fn every_way_to_wait_for_another() {
     }
 }
 
-/// Calls through ten servers of a module that does not change, from ten callers to the two ends of the chain.
+/// A call through ten servers of a module that does not change.
+fn chain_of_ten(end: &str) -> String {
+    (1..=10)
+        .rev()
+        .fold(end.to_owned(), |to, n| format!("{{through, hop{n}, {to}}}"))
+}
+
+/// Ten callers call through the whole chain again and again.
 #[test]
 fn chains_of_ten_through_servers_outside_the_set() {
-    let chain = (1..=10).rev().fold("{server, shared}".to_owned(), |to, n| {
-        format!("{{through, hop{n}, {to}}}")
-    });
     for _ in 0..rounds(1, 5) {
         let (shop, _, v2) = start(10);
         let before = pids(&shop);
         shop.probe().eval(&format!(
-            "[gen_server:cast(list_to_atom(\"caller_\" ++ integer_to_list(N)), {{do, {chain}}})
-              || _ <- lists:seq(1, 20), N <- lists:seq(1, 10)], ok."
+            "[gen_server:cast(list_to_atom(\"caller_\" ++ integer_to_list(N)), {{for_ever, {}}})
+              || N <- lists:seq(1, 10)], ok.",
+            chain_of_ten("{server, shared}")
         ));
         let run = Flyhot::upgrade(&shop, &v2).run();
-        run.expect("upgraded", 0);
         judged(&shop, &before, &run);
-        wait_until("all jobs are done", SOON, || jobs_done(&shop) == 200);
+        let done = jobs_done(&shop);
+        wait_until("it goes on", SOON, || jobs_done(&shop) > done + 20);
+    }
+}
+
+/// `caller_1` gets `job` when the freeze has begun, and the freeze goes on when it is at it. A spy keeps what becomes of
+/// `shared` until the swap.
+fn meanwhile(shop: &Shop, job: &str) {
+    shop.probe().plan_faults(&[Fault {
+        actor: "guard".to_owned(),
+        point: "{noted, freezing}".to_owned(),
+        nth: 1,
+        what: "{delay, 300}".to_owned(),
+    }]);
+    shop.probe().eval(&format!(
+        "Shared = whereis(shared),
+         register(flyhot_trace, spawn(fun() ->
+             (fun Spy(Given, Told) ->
+                 receive
+                     {{told, worker, {{phase, freezing}}}} when not Given -> gen_server:cast(caller_1, {{do, {job}}}), Spy(true, Told);
+                     {{told, worker, {{What, Shared}}}} -> Spy(Given, [What | Told]);
+                     {{told, worker, swap}} -> Spy(Given, [swap | Told]);
+                     {{tell, To}} -> To ! {{told, lists:reverse(Told)}}, Spy(Given, Told);
+                     _ -> Spy(Given, Told)
+                 end
+             end)(false, [])
+         end)), ok."
+    ));
+}
+
+/// What the spy of [`meanwhile`] kept.
+fn told_of_shared(shop: &Shop) -> String {
+    let told = shop
+        .probe()
+        .eval("flyhot_trace ! {tell, self()}, receive {told, T} -> T end.");
+    shop.probe().eval("exit(whereis(flyhot_trace), kill), ok.");
+    told
+}
+
+/// A call that begins when the called one is frozen already: that one is let go until the caller has come to rest, and
+/// frozen again, within one attempt.
+#[test]
+fn whoever_is_called_by_one_that_is_not_at_rest_is_let_go_and_frozen_again() {
+    let call = "{when_frozen, shared, {server, shared}}";
+    for job in [call, &chain_of_ten(call)] {
+        let (shop, _, v2) = start(3);
+        let before = pids(&shop);
+        meanwhile(&shop, job);
+        let run = Flyhot::upgrade(&shop, &v2).faulty().run();
+        run.expect("upgraded", 0);
+        assert_eq!(run.events_named("attempt").count(), 0, "{run}");
+        let told = told_of_shared(&shop);
+        assert!(
+            told.starts_with("[suspend,frozen,resume,suspend,frozen,swap,"),
+            "{told}: {run}"
+        );
+        judged(&shop, &before, &run);
+        assert_eq!(jobs_done(&shop), 1, "{run}");
     }
 }
 
@@ -296,6 +366,33 @@ fn a_wait_that_no_monitor_shows_ends_the_attempt_and_nothing_else() {
         let done = jobs_done(&shop);
         wait_until("it goes on", SOON, || jobs_done(&shop) > done + 100);
     }
+}
+
+/// The same by one whose wait begins in the freeze, so that it meets it each time: the attempt is given up, the next one
+/// finds it at rest; where there is no next one, it is named with where it waited.
+#[test]
+fn a_wait_that_no_monitor_shows_is_thawed_and_tried_again() {
+    let (shop, _, v2) = start(3);
+    let before = pids(&shop);
+    let args = ["--window-budget", "800ms", "--freeze-attempts"];
+    meanwhile(&shop, "{when_frozen, shared, {bare, shared}}");
+    let run = Flyhot::upgrade(&shop, &v2).args(args).args(["1"]).faulty().run();
+    run.expect("not_quiesced", 14);
+    assert!(
+        run.node(0)["reasons"].to_string().contains("busy:do/1"),
+        "who waited is not named with where: {run}"
+    );
+    told_of_shared(&shop);
+    judged(&shop, &before, &run);
+    assert_eq!(jobs_done(&shop), 1, "{run}");
+
+    meanwhile(&shop, "{when_frozen, shared, {bare, shared}}");
+    let run = Flyhot::upgrade(&shop, &v2).args(args).args(["3"]).faulty().run();
+    run.expect("upgraded", 0);
+    assert_eq!(run.events_named("attempt").count(), 1, "{run}");
+    told_of_shared(&shop);
+    judged(&shop, &before, &run);
+    assert_eq!(jobs_done(&shop), 2, "{run}");
 }
 
 /// One that is in a callback for fifteen seconds, with messages in its queue, and calls among the others all the time.
@@ -419,30 +516,42 @@ fn children_that_are_born_all_the_time() {
              {ok, _} = nursery:start_link(),
              {ok, _} = 'Elixir.DynamicSupervisor':start_link([{name, nursery_of_elixir}, {strategy, one_for_one}]),
              Spec = fun(Arg) -> #{id => child, start => {busy, start_link, [Arg]}, restart => temporary} end,
-             Born = fun(Born, N) ->
-                 Arg = case N rem 2 of 0 -> none; 1 -> {asks, shared} end,
-                 {ok, _} = supervisor:start_child(nursery, [Arg]),
-                 {ok, _} = 'Elixir.DynamicSupervisor':start_child(nursery_of_elixir, Spec(Arg)),
-                 {ok, _} = busy:start_alone(Arg),
-                 receive {count, To} -> To ! {count, N} after 2 -> ok end,
-                 Born(Born, N + 3)
+             Ways = [{nursery, fun(Arg) -> supervisor:start_child(nursery, [Arg]) end},
+                     {nursery_of_elixir, fun(Arg) -> 'Elixir.DynamicSupervisor':start_child(nursery_of_elixir, Spec(Arg)) end},
+                     {nobody, fun busy:start_alone/1}],
+             Ms = fun() -> erlang:monotonic_time(millisecond) end,
+             %% As many as milliseconds have passed since it began.
+             Midwife = fun(Start) ->
+                 T0 = Ms(),
+                 (fun Born(N) ->
+                     case Ms() - T0 of
+                         Due when Due > N -> {ok, _} = Start(case N rem 2 of 0 -> none; 1 -> {asks, shared} end), Born(N + 1);
+                         _ -> receive {count, To} -> To ! {count, N} after 1 -> ok end, Born(N)
+                     end
+                 end)(0)
              end,
              Test = self(),
-             register(midwife, spawn(fun() -> unlink(Test), Born(Born, 0) end)),
+             [register(list_to_atom(\"midwife_\" ++ atom_to_list(Way)), spawn(fun() -> unlink(Test), Midwife(Start) end))
+              || {Way, Start} <- Ways],
              unlink(whereis(nursery)), unlink(whereis(nursery_of_elixir)), ok.",
         );
+        // The fewest that one of the three bore; each answers only when it has kept up.
         let born = |shop: &Shop| {
             shop.probe()
-                .json("midwife ! {count, self()}, receive {count, N} -> N end.")
+                .json(
+                    "lists:min([begin M ! {count, self()}, receive {count, N} -> N end end
+                                || M <- [midwife_nursery, midwife_nursery_of_elixir, midwife_nobody]]).",
+                )
                 .as_u64()
                 .unwrap()
         };
-        let first = born(&shop);
-        wait_until("children are born", SOON, || born(&shop) > first + 100);
+        wait_until("each bears a thousand a second", SOON, || born(&shop) > 1_000);
         let run = Flyhot::upgrade(&shop, &v2).run();
         let later = born(&shop);
         wait_until("children are born after it", SOON, || born(&shop) > later + 100);
-        shop.probe().eval("exit(whereis(midwife), kill), ok.");
+        shop.probe().eval(
+            "[exit(whereis(M), kill) || M <- [midwife_nursery, midwife_nursery_of_elixir, midwife_nobody]], ok.",
+        );
         assert_eq!(shop.probe().suspended(), NONE, "{run}");
         assert_eq!(shop.probe().traces(), NONE, "{run}");
         let expected = match run.exit_code {

@@ -257,13 +257,113 @@ fn a_worker_that_dies_when_it_has_ended_processes_leaves_their_supervisor_forgiv
     }
 }
 
+/// Where a failure cannot be undone: whatever befalls worker or guard on the way, that one process is ended, and no other.
+#[test]
+fn whatever_befalls_them_where_it_is_degraded_costs_one_process() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let bad = release(&v2, "error(bad)");
+    let befalls_the_guard = |point: &str, what: &str| Fault {
+        actor: "guard".to_owned(),
+        ..befalls_the_worker(point, 1, what)
+    };
+    for (faults, taken_over) in [
+        (vec![befalls_the_worker("degrading", 1, "die")], Some("undoing")),
+        (vec![befalls_the_worker("degrading", 1, "fail")], Some("undoing")),
+        (vec![befalls_the_worker("degrading", 1, "{delay, 100}")], None),
+        (vec![befalls_the_guard("{noted, degrading}", "die")], None),
+        (vec![befalls_the_guard("{noted, degrading}", "fail")], None),
+        (
+            vec![befalls_the_guard("{noted, degrading}", "{delay, 100}")],
+            None,
+        ),
+        (
+            vec![
+                befalls_the_worker("thawing", 1, "die"),
+                befalls_the_guard("take_over", "{delay, 100}"),
+            ],
+            Some("degrading"),
+        ),
+    ] {
+        let shop = Shop::of(&v1).carts(10).pool(20).start();
+        let pids = shop.pool_pids();
+        lingers(&shop);
+        shop.probe().plan_faults(&faults);
+        shop.probe().start_trace();
+        let run = Flyhot::upgrade(&shop, &bad)
+            .args(["--no-rehearsal", "--revert-budget", "100ms"])
+            .faulty()
+            .run();
+        run.expect("degraded", 15);
+        assert_eq!(run.node(0)["processes"]["failed"], 1, "{faults:?}: {run}");
+        model_admits(&shop, &run, taken_over);
+        wait_until("it was started again", SOON, || {
+            let pool = shop.pool();
+            pool.len() == 20 && (1..=20).all(|n| pool[n - 1].starts_with("{fresh,") == (n == BAD))
+        });
+        let after = shop.pool_pids();
+        for n in 1..=20 {
+            assert_eq!(
+                pids[n - 1] == after[n - 1],
+                n != BAD,
+                "worker {n}: {faults:?}: {run}"
+            );
+        }
+        clean(&shop, &run);
+    }
+}
+
+/// One is killed by its own code_change, and its supervisor ends the other one for it.
+#[test]
+fn whoever_ends_with_one_that_died_in_the_window_is_counted() {
+    let with = |version: u64| {
+        let twin = format!(
+            "-module(twin).
+             -behaviour(gen_server).
+             -export([start_link/1, init/1, handle_call/3, handle_cast/2, code_change/3]).
+             start_link(Name) -> gen_server:start_link({{local, Name}}, ?MODULE, Name, []).
+             init(Name) -> {{ok, {{{version}, Name}}}}.
+             handle_call(_, _, S) -> {{reply, S, S}}.
+             handle_cast(_, S) -> {{noreply, S}}.
+             code_change(_, {{_, left}}, _) -> exit(self(), kill);
+             code_change(_, {{_, Name}}, _) -> {{ok, {{{version}, Name}}}}.\n"
+        );
+        let v1 = Release::shop(Otp::under_test(), "v1");
+        v1.variant().erlang("twin", &twin).build()
+    };
+    let shop = Shop::of(&with(1)).carts(10).pool(10).start();
+    shop.probe().eval(
+        "{module, twin} = code:load_file(twin),
+         {ok, Twins} = 'Elixir.Supervisor':start_link([#{id => N, start => {twin, start_link, [N]}} || N <- [left, right]],
+                                                      [{strategy, one_for_all}]),
+         unlink(Twins), ok.",
+    );
+    let before = shop.probe().eval("[whereis(left), whereis(right)].");
+    let run = Flyhot::upgrade(&shop, &with(2)).run();
+    run.expect("upgraded", 0);
+    assert_eq!(run.node(0)["processes"]["died"], 2, "{run}");
+    reason(&run, "process_died", "processes");
+    wait_until("both were started again", SOON, || {
+        let after = shop.probe().eval("[whereis(left), whereis(right)].");
+        after != before && !after.contains("undefined")
+    });
+    assert_eq!(
+        shop.probe().eval("[sys:get_state(N) || N <- [left, right]]."),
+        "[{2,left},{2,right}]",
+        "{run}"
+    );
+    clean(&shop, &run);
+}
+
 /// Whoever starts processes is held until the swap, and a failure found after it is undone later: in between they start
 /// on the new code.
 #[test]
 fn who_was_born_on_new_code_that_was_taken_back_is_named() {
     let v1 = Release::shop(Otp::under_test(), "v1");
     let bad = release(&Release::shop(Otp::under_test(), "v2"), "error(bad)");
-    let late = befalls_the_worker("migrate", 1, "{delay, 150}");
+    let late = befalls_the_worker("migrate", 1, "{delay, 800}");
     // By the worker that took it back, and by a guard that finds it taken back.
     for faults in [
         vec![late.clone()],

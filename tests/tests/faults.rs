@@ -64,17 +64,36 @@ fn the_shipped_agent_knows_no_faults_and_tells_nothing() {
 #[test]
 fn each_thing_that_can_befall_it() {
     let (shop, v1, v2) = shop();
-    for (faults, outcome, exit_code) in [
-        (fault("worker", "suspending", 5, "die"), "not_quiesced", 14),
-        (fault("worker", "newborns", 1, "fail"), "not_quiesced", 14),
-        (fault("worker", "census", 1, "fail"), "failed", 1),
-        (fault("guard", "{noted, swapping}", 1, "die"), "not_quiesced", 14),
-        (fault("worker", "migrating", 3, "{delay, 100}"), "upgraded", 0),
-        (fault("guard", "{noted, thawing}", 1, "fail"), "upgraded", 0),
+    for (faults, outcome, exit_code, reason) in [
+        (
+            fault("worker", "suspending", 5, "die"),
+            "not_quiesced",
+            14,
+            "worker_died",
+        ),
+        (
+            fault("worker", "newborns", 1, "fail"),
+            "not_quiesced",
+            14,
+            "worker_died",
+        ),
+        (fault("worker", "census", 1, "fail"), "failed", 1, ""),
+        (fault("worker", "closures", 1, "fail"), "failed", 1, ""),
+        (fault("worker", "closures", 1, "die"), "not_quiesced", 14, ""),
+        (fault("worker", "closures", 1, "{delay, 100}"), "upgraded", 0, ""),
+        (
+            fault("guard", "{noted, swapping}", 1, "die"),
+            "not_quiesced",
+            14,
+            "guard_died",
+        ),
+        (fault("worker", "migrating", 3, "{delay, 100}"), "upgraded", 0, ""),
+        (fault("guard", "{noted, thawing}", 1, "fail"), "upgraded", 0, ""),
     ] {
         shop.probe().plan_faults(std::slice::from_ref(&faults));
         let (run, trace) = upgrade(&shop, Flyhot::upgrade(&shop, &v2).faulty());
         run.expect(outcome, exit_code);
+        assert!(reason.is_empty() || run.reason_codes().contains(&reason), "{run}");
         assert_eq!(trace.struck.len(), 1, "{faults:?}: {run}");
         if exit_code == 0 {
             shop.probe().plan_faults(&[]);

@@ -188,7 +188,6 @@ fn kill_in_every_step(victim: &str) {
     assert_eq!(first.carts, on_v1.carts);
 
     let mut random = Random::new(victim);
-    // In each of twenty steps, by three killers: more than two hundred.
     let quota = rounds(4, 4);
     let mut fallen: BTreeMap<String, usize> = BTreeMap::new();
     let mut is_v2 = false;

@@ -98,6 +98,57 @@ fn a_raw_loop_is_named_by_the_upgrade_that_would_kill_it() {
     clean(&shop, &run);
 }
 
+/// One that leaves the old code before `--drain-timeout` is waited for, and no longer.
+#[test]
+fn one_that_leaves_in_time_is_waited_for() {
+    let [v1, v2, v3] = ["v1", "v2", "v3"].map(release);
+    let shop = start(&v1);
+    shop.probe()
+        .eval("register(leaver, spawn(keeper, stay, [])), ok.");
+    Flyhot::upgrade(&shop, &v2).run().expect("upgraded", 0);
+    let mut running = Flyhot::upgrade(&shop, &v3)
+        .args(["--drain-timeout", "60s"])
+        .spawn();
+    running.wait_for_step("drain");
+    shop.probe()
+        .eval("leaver ! {leave, self()}, receive left -> ok end.");
+    let run = running.wait();
+    run.expect("upgraded", 0);
+    assert_eq!(sentences(&run, "lingerers"), NONE, "{run}");
+    assert_eq!(shop.probe().eval("keeper:version()."), "{v3,captured}");
+    let (begun, done) = run.step("drain").unwrap();
+    assert!(done - begun < SOON, "{run}");
+    clean(&shop, &run);
+}
+
+/// More than are named are ended, and counted.
+#[test]
+fn lingerers_that_are_not_named_are_counted() {
+    let [v1, v2, v3] = ["v1", "v2", "v3"].map(release);
+    let shop = start(&v1);
+    shop.probe()
+        .eval("[register(list_to_atom(\"loop_\" ++ integer_to_list(N)), spawn(keeper, loop, [])) || N <- lists:seq(1, 25)], ok.");
+    let left = "length([N || N <- registered(), lists:prefix(\"loop_\", atom_to_list(N))]).";
+    Flyhot::upgrade(&shop, &v2).run().expect("upgraded", 0);
+    let run = Flyhot::upgrade(&shop, &v3)
+        .args(["--drain-timeout", "100ms"])
+        .run();
+    run.expect("refused", 10);
+    let said = sentences(&run, "lingerers");
+    assert_eq!(said.len(), 21, "{run}");
+    assert!(said[20].starts_with("5 more processes"), "{run}");
+    assert_eq!(shop.probe().eval(left), "25");
+    let run = Flyhot::upgrade(&shop, &v3)
+        .args(["--drain-timeout", "100ms", "--kill-lingerers"])
+        .run();
+    run.expect("upgraded", 0);
+    let said = sentences(&run, "lingerers_killed");
+    assert_eq!(said.len(), 21, "{run}");
+    assert!(said[20].starts_with("5 more processes"), "{run}");
+    assert_eq!(shop.probe().eval(left), "0");
+    clean(&shop, &run);
+}
+
 /// Where a fun may be kept: how it gets there (`F`), how it is taken away again, and what the reason calls the place.
 const PLACES: [(&str, &str, &str, &str); 13] = [
     (
@@ -363,7 +414,12 @@ fn what_was_not_looked_at_is_said() {
     );
     let run = Flyhot::upgrade(&shop, &v2).run();
     run.expect("upgraded", 0);
-    one(&run, "closures_sampled");
+    let said = one(&run, "closures_sampled");
+    let numbers: Vec<u64> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(
+        said.contains("for at most 5000 ms") && numbers[0] < numbers[1] && numbers[1] >= 50,
+        "{run}"
+    );
 }
 
 /// A release with the modules `gone` and `other`, and one without `gone`: whether `other` names it before and after.
@@ -648,8 +704,10 @@ fn thousands_that_hibernate_do_not_hold_up_the_look_for_who_needs_a_module() {
     );
     let run = Flyhot::upgrade(&shop, &v1).run();
     run.expect("upgraded", 0);
+    // From OTP 28 on the stack of one that hibernates is seen, but its state is not asked for.
+    let said = one(&run, "module_removed");
     assert!(
-        one(&run, "module_removed").contains("whose stack cannot be looked at"),
+        said.contains("whose stack cannot be looked at") || said.contains("not every state and table"),
         "{run}"
     );
     // docs/upgrade.md promises five seconds.

@@ -324,6 +324,7 @@ fn hooks_run_before_on_the_old_code_and_after_on_the_new() {
 
     let run = upgrade(&shop, &v2, policy);
     run.expect("upgraded", 0);
+    assert!(!run.reason_codes().contains(&"hooks_not_undone"), "{run}");
     assert_eq!(
         called(&shop),
         "[{ok,v1,true},{yes,v1,true},{with,v2,true},{ok,v2,true},{yes,v2,true}]",

@@ -130,7 +130,7 @@ fn a_corrupt_beam_in_the_batch_is_refused_before_the_freeze() {
     let damaged = v2.variant().bytes("shop_plain", damaged).build();
     let run = Flyhot::upgrade(&shop, &damaged).run();
     run.expect("refused", 2);
-    assert!(run.stdout.contains("shop_plain"), "it is not named: {run}");
+    assert_eq!(reason(&run, "broken_file")["subject"], "shop_plain", "{run}");
     untouched(&shop, &before, &run);
 
     Flyhot::upgrade(&shop, &sound).run().expect("upgraded", 0);

@@ -35,9 +35,11 @@ fn listen(shapes: &Shapes) {
          Pools = [P || {_, P} <- ets:tab2list('Elixir.Web.UserSocket'), is_pid(P)],
          Of = [\"ranch\", \"cowboy\", \"Elixir.ThousandIsland\", \"Elixir.Bandit\", \"Elixir.DBConnection\", \"Elixir.Phoenix\", \"Elixir.Web\",
                \"Elixir.Supervisor.Default\"],
-         Never = [P || P <- processes(), {M, F, A} <- [Start(P)], lists:any(fun(O) -> lists:prefix(O, atom_to_list(M)) end, Of),
-                       M =:= 'Elixir.Web.Mounter' orelse A =/= 3, F =/= none, not lists:member(P, Pools)],
-         true = length(Never) > 20,
+         Known = [{P, M} || P <- processes(), {M, F, _} <- [Start(P)], lists:any(fun(O) -> lists:prefix(O, atom_to_list(M)) end, Of),
+                            M =:= 'Elixir.Web.Mounter' orelse not lists:member(F, [mount, join]), not lists:member(P, Pools)],
+         Never = [P || {P, _} <- Known],
+         [] = [ranch_conns_sup, ranch_acceptor, cowboy_clear, 'Elixir.ThousandIsland.Acceptor', 'Elixir.Bandit.DelegatingHandler',
+               'Elixir.DBConnection.ConnectionPool', 'Elixir.DBConnection.Connection'] -- [M || {_, M} <- Known],
          Asleep = fun(P) -> case process_info(P, [status, current_function]) of
                                 [{_, suspended}, _] -> true;
                                 [_, {_, {sys, suspend_loop, _}}] -> true;

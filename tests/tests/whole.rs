@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use flyhot_tests::{Flyhot, Otp, Release, Run, Shop, wait_or_tell, wait_until};
+use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, wait_or_tell, wait_until};
 
 const NONE: [&str; 0] = [];
 const SOON: Duration = Duration::from_secs(30);
@@ -238,4 +238,75 @@ fn those_that_end_meanwhile_are_deaths_and_no_failures() {
     assert_eq!(left, "[v2]", "{run}");
     assert_eq!(shop.probe().suspended(), NONE, "{run}");
     assert_eq!(shop.probe().traces(), NONE, "{run}");
+}
+
+/// When all are frozen one is killed, one ends with its parent and one is stopped by `gen_server:stop/1`: three deaths, before
+/// the swap.
+#[test]
+fn those_that_end_in_the_freeze_are_deaths() {
+    let (shop, v2) = start(
+        "[{ok, _} = holder:start(list_to_atom(\"holder_\" ++ integer_to_list(N)), <<>>) || N <- lists:seq(1, 10)],
+         register(parent, spawn(fun() -> receive stop -> exit(gone) end end)),
+         sys:replace_state(holder_2, fun(S) -> process_flag(trap_exit, false), link(whereis(parent)), S end),
+         register(flyhot_trace, spawn(fun Spy() ->
+             receive
+                 {told, worker, {phase, swapping}} ->
+                     exit(whereis(holder_1), kill),
+                     parent ! stop,
+                     spawn(fun() -> gen_server:stop(holder_3) end);
+                 _ -> ok
+             end,
+             Spy()
+         end)), ok.",
+    );
+    // Time for them to end before the worker goes on.
+    shop.probe().plan_faults(&[Fault {
+        actor: "guard".to_owned(),
+        point: "{noted, swapping}".to_owned(),
+        nth: 1,
+        what: "{delay, 300}".to_owned(),
+    }]);
+    let run = Flyhot::upgrade(&shop, &v2).faulty().run();
+    run.expect("upgraded", 0);
+    let processes = &run.node(0)["processes"];
+    assert_eq!(processes["died"], 3, "{run}");
+    assert_eq!(processes["failed"], 0, "{run}");
+    assert!(run.reason_codes().contains(&"process_died"), "{run}");
+    let left = shop.probe().eval(
+        "[{N, element(1, sys:get_state(N))} || N <- lists:sort(registered()), lists:prefix(\"holder_\", atom_to_list(N))].",
+    );
+    let expected: Vec<_> = ["10", "4", "5", "6", "7", "8", "9"]
+        .map(|n| format!("{{holder_{n},v2}}"))
+        .into();
+    assert_eq!(left, format!("[{}]", expected.join(",")), "{run}");
+    shop.probe().eval("exit(whereis(flyhot_trace), kill), ok.");
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    assert_eq!(shop.probe().traces(), NONE, "{run}");
+}
+
+/// A state timeout, a generic one and an event timeout that were set before the upgrade: each comes once, and no later than
+/// the freeze made it. Whatever is asked of the machine on the way is no event to it.
+#[test]
+fn timeouts_of_a_state_machine_go_on() {
+    let (shop, v2) = start("{ok, _} = patient:start(patient), gen_statem:call(patient, {timeouts, 4000}).");
+    let run = upgraded(&shop, &v2);
+    let mut came = serde_json::Value::Null;
+    wait_until("all three came", SOON, || {
+        came = shop
+            .probe()
+            // A call would be an event.
+            .json("[[W, L] || {_, {_, Came}} <- [sys:get_state(patient, 60000)], {late, W, L} <- Came].");
+        came.as_array().unwrap().len() >= 3
+    });
+    let came = came.as_array().unwrap();
+    assert_eq!(came.len(), 3, "{came:?}: {run}");
+    let freeze = run.node(0)["longest_freeze_us"].as_i64().unwrap() / 1000;
+    for timeout in came {
+        let late = timeout[1].as_i64().unwrap();
+        // What a loaded machine adds to a timer of its own; one that began anew would be as late as the upgrade took.
+        assert!(
+            (0..=freeze + 500).contains(&late),
+            "{timeout}, frozen for {freeze} ms: {run}"
+        );
+    }
 }

@@ -969,19 +969,21 @@ drain(Mods, Ms, Kill) ->
 
 drain(Mods, Begun, Deadline, Kill, Pause) ->
     case [M || M <- Mods, not code:soft_purge(M)] of
-        [] -> #{modules => [], lingerers => [], killed => []};
+        [] -> #{modules => [], lingerers => [], killed => [], unnamed => 0};
         Left ->
             case now_us() > Deadline of
                 false ->
                     receive after Pause -> ok end,
                     drain(Left, Begun, Deadline, Kill, min(Pause * 2, 500));
                 true ->
-                    Who = take([{straggler(P, M, Begun), Age} || M <- Left, Age <- [age(M)], P <- users(M)], ?NAMED),
+                    All = [{P, M, Age} || M <- Left, Age <- [age(M)], P <- users(M)],
+                    Who = [{straggler(P, M, Begun), Age} || {P, M, Age} <- take(All, ?NAMED)],
+                    Report = #{modules => [], lingerers => [], killed => [], unnamed => length(All) - length(Who)},
                     case Kill of
                         true ->
                             [code:purge(M) || M <- Left],
-                            #{modules => [], lingerers => [], killed => Who};
-                        false -> #{modules => Left, lingerers => Who, killed => []}
+                            Report#{killed := Who};
+                        false -> Report#{modules := Left, lingerers := Who}
                     end
             end
     end.

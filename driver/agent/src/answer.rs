@@ -428,6 +428,7 @@ pub fn drain(term: &Term) -> Read<DrainReport> {
         modules: names(report, "modules")?,
         lingerers: lingerers("lingerers")?,
         killed: lingerers("killed")?,
+        unnamed: count(report, "unnamed")?,
     })
 }
 

@@ -208,6 +208,24 @@ pub fn drain(report: &DrainReport) -> Vec<Reason> {
         reason.hint = String::new();
         reason
     }));
+    if report.unnamed > 0 {
+        let more = counted(report.unnamed, "more process");
+        reasons.push(if report.killed.is_empty() {
+            Reason::new(
+                ReasonCode::Lingerers,
+                "processes",
+                format!("{more} still execute the version before the running one"),
+                "Wait for them (--drain-timeout), or end them (--kill-lingerers).",
+            )
+        } else {
+            Reason::new(
+                ReasonCode::LingerersKilled,
+                "processes",
+                format!("{more} that executed the version before the running one were ended"),
+                "",
+            )
+        });
+    }
     reasons
 }
 

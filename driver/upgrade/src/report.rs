@@ -65,6 +65,8 @@ pub struct DrainReport {
     pub lingerers: Vec<Lingerer>,
     /// Processes ended for `--kill-lingerers`.
     pub killed: Vec<Lingerer>,
+    /// How many more there were of either; one that uses several modules counts for each.
+    pub unnamed: u64,
 }
 
 /// What came of preparing.

@@ -278,7 +278,12 @@ fn a_process_without_its_resume_is_named_whatever_else_happened() {
             panic!("{end:?} is tried again")
         };
         assert_eq!(judge::error_kind(&outcome), Some(ErrorKind::MaybeSuspended));
-        assert!(outcome.reasons.iter().any(|reason| reason.subject == "<0.9.0>"));
+        assert!(
+            outcome
+                .reasons
+                .iter()
+                .any(|reason| reason.code == ReasonCode::StillSuspended && reason.subject == "<0.9.0>")
+        );
     }
 }
 

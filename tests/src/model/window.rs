@@ -250,7 +250,7 @@ impl Run<'_> {
                 next.thaw(setup, Who::Sups);
             }),
             At::Aftermath => self.hidden("the aftermath is looked at", |next| {
-                let any = next.processes.iter().any(|process| process.has(ENDED)) || next.bereft > 0;
+                let any = next.processes.iter().any(|process| process.has(ENDED | DIED)) || next.bereft > 0;
                 for at in 0..setup.roles.len() {
                     if any && setup.is(at, Role::Supervisor) && next.bereft > 0 {
                         next.processes[at].push(Ask::Drop, false);
@@ -829,7 +829,7 @@ impl Run<'_> {
             self.hidden("thawed", |next| {
                 next.unanswered();
                 next.at = match who {
-                    Who::All => At::Done,
+                    Who::All => At::Aftermath,
                     Who::Others => At::Forgive,
                     Who::Sups => At::Aftermath,
                 };

@@ -74,10 +74,22 @@ fn main() {
                 "census" => users::census(),
                 _ => command(),
             };
+            figures["measured_on"][name] = json!(commit());
             let text = serde_json::to_string_pretty(&figures).expect("figures are JSON");
             fs::write(&path, text + "\n").expect("docs can be written");
         }
     }
+}
+
+/// The commit that the tree is on.
+fn commit() -> String {
+    let told = std::process::Command::new("git")
+        .args(["rev-parse", "--short", "HEAD"])
+        .output();
+    told.map_or_else(
+        |_| String::new(),
+        |told| String::from_utf8_lossy(&told.stdout).trim().to_owned(),
+    )
 }
 
 /// The window against the floor; at most 1.5 times as long.
