@@ -79,7 +79,7 @@ fn each_thing_that_can_befall_it() {
         ),
         (fault("worker", "census", 1, "fail"), "failed", 1, ""),
         (fault("worker", "closures", 1, "fail"), "failed", 1, ""),
-        (fault("worker", "closures", 1, "die"), "not_quiesced", 14, ""),
+        (fault("worker", "closures", 1, "die"), "failed", 1, ""),
         (fault("worker", "closures", 1, "{delay, 100}"), "upgraded", 0, ""),
         (
             fault("guard", "{noted, swapping}", 1, "die"),
