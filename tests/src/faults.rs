@@ -22,6 +22,18 @@ pub struct Fault {
     pub what: String,
 }
 
+impl Fault {
+    /// `what` befalls `actor` when it passes `point` for the `nth` time.
+    pub fn new(actor: &str, point: &str, nth: u64, what: &str) -> Self {
+        Self {
+            actor: actor.to_owned(),
+            point: point.to_owned(),
+            nth,
+            what: what.to_owned(),
+        }
+    }
+}
+
 /// What the agent told, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {

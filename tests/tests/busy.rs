@@ -198,17 +198,27 @@ fn chain_of_ten(end: &str) -> String {
         .fold(end.to_owned(), |to, n| format!("{{through, hop{n}, {to}}}"))
 }
 
-/// Ten callers call through the whole chain again and again.
+/// Ten callers call through the whole chain, twenty times each, and then again and again.
 #[test]
 fn chains_of_ten_through_servers_outside_the_set() {
-    for _ in 0..rounds(1, 5) {
-        let (shop, _, v2) = start(10);
-        let before = pids(&shop);
+    let chain = chain_of_ten("{server, shared}");
+    let all_call = |shop: &Shop, how: &str, times: u32| {
         shop.probe().eval(&format!(
-            "[gen_server:cast(list_to_atom(\"caller_\" ++ integer_to_list(N)), {{for_ever, {}}})
-              || N <- lists:seq(1, 10)], ok.",
-            chain_of_ten("{server, shared}")
+            "[gen_server:cast(list_to_atom(\"caller_\" ++ integer_to_list(N)), {{{how}, {chain}}})
+              || _ <- lists:seq(1, {times}), N <- lists:seq(1, 10)], ok."
         ));
+    };
+    for _ in 0..rounds(1, 5) {
+        let (shop, v1, v2) = start(10);
+        let before = pids(&shop);
+        all_call(&shop, "do", 20);
+        let run = Flyhot::upgrade(&shop, &v2).run();
+        run.expect("upgraded", 0);
+        judged(&shop, &before, &run);
+        wait_until("all jobs are done", SOON, || jobs_done(&shop) == 200);
+        Flyhot::upgrade(&shop, &v1).run().expect("upgraded", 0);
+
+        all_call(&shop, "for_ever", 1);
         let run = Flyhot::upgrade(&shop, &v2).run();
         judged(&shop, &before, &run);
         let done = jobs_done(&shop);
@@ -219,12 +229,8 @@ fn chains_of_ten_through_servers_outside_the_set() {
 /// `caller_1` gets `job` when the freeze has begun, and the freeze goes on when it is at it. A spy keeps what becomes of
 /// `shared` until the swap.
 fn meanwhile(shop: &Shop, job: &str) {
-    shop.probe().plan_faults(&[Fault {
-        actor: "guard".to_owned(),
-        point: "{noted, freezing}".to_owned(),
-        nth: 1,
-        what: "{delay, 300}".to_owned(),
-    }]);
+    shop.probe()
+        .plan_faults(&[Fault::new("guard", "{noted, freezing}", 1, "{delay, 300}")]);
     shop.probe().eval(&format!(
         "Shared = whereis(shared),
          register(flyhot_trace, spawn(fun() ->

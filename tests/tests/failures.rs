@@ -195,12 +195,20 @@ fn lingers(shop: &Shop) {
 }
 
 fn befalls_the_worker(point: &str, nth: u64, what: &str) -> Fault {
-    Fault {
-        actor: "worker".to_owned(),
-        point: point.to_owned(),
-        nth,
-        what: what.to_owned(),
-    }
+    Fault::new("worker", point, nth, what)
+}
+
+/// An upgrade to `bad` that cannot be undone, while `faults` befall the agent; its trace is kept.
+fn degraded_with(shop: &Shop, bad: &Release, faults: &[Fault]) -> Run {
+    lingers(shop);
+    shop.probe().plan_faults(faults);
+    shop.probe().start_trace();
+    let run = Flyhot::upgrade(shop, bad)
+        .args(["--no-rehearsal", "--revert-budget", "100ms"])
+        .faulty()
+        .run();
+    run.expect("degraded", 15);
+    run
 }
 
 /// What was told, the model can do; and the guard took over in this phase, if in any.
@@ -232,14 +240,7 @@ fn a_worker_that_dies_when_it_has_ended_processes_leaves_their_supervisor_forgiv
             .node(|node| node.env("SHOP_POOL_RESTARTS", "2"))
             .start();
         let pids = shop.pool_pids();
-        lingers(&shop);
-        shop.probe().plan_faults(&[fault]);
-        shop.probe().start_trace();
-        let run = Flyhot::upgrade(&shop, &bad)
-            .args(["--no-rehearsal", "--revert-budget", "100ms"])
-            .faulty()
-            .run();
-        run.expect("degraded", 15);
+        let run = degraded_with(&shop, &bad, &[fault]);
         assert_eq!(run.node(0)["processes"]["failed"], 10, "{run}");
         let codes = run.reason_codes();
         let ended = codes.iter().filter(|code| **code == "process_ended");
@@ -265,10 +266,7 @@ fn whatever_befalls_them_where_it_is_degraded_costs_one_process() {
         Release::shop(Otp::under_test(), "v2"),
     );
     let bad = release(&v2, "error(bad)");
-    let befalls_the_guard = |point: &str, what: &str| Fault {
-        actor: "guard".to_owned(),
-        ..befalls_the_worker(point, 1, what)
-    };
+    let befalls_the_guard = |point: &str, what: &str| Fault::new("guard", point, 1, what);
     for (faults, taken_over) in [
         (vec![befalls_the_worker("degrading", 1, "die")], Some("undoing")),
         (vec![befalls_the_worker("degrading", 1, "fail")], Some("undoing")),
@@ -289,14 +287,7 @@ fn whatever_befalls_them_where_it_is_degraded_costs_one_process() {
     ] {
         let shop = Shop::of(&v1).carts(10).pool(20).start();
         let pids = shop.pool_pids();
-        lingers(&shop);
-        shop.probe().plan_faults(&faults);
-        shop.probe().start_trace();
-        let run = Flyhot::upgrade(&shop, &bad)
-            .args(["--no-rehearsal", "--revert-budget", "100ms"])
-            .faulty()
-            .run();
-        run.expect("degraded", 15);
+        let run = degraded_with(&shop, &bad, &faults);
         assert_eq!(run.node(0)["processes"]["failed"], 1, "{faults:?}: {run}");
         model_admits(&shop, &run, taken_over);
         wait_until("it was started again", SOON, || {
@@ -874,15 +865,7 @@ fn what_sys_shows_in_part_is_asked_once_whoever_ends() {
             Some("swapping"),
         ),
         // Its answer is lost, and nobody knows what it was.
-        (
-            Fault {
-                actor: "guard".to_owned(),
-                ..befalls_the_worker("handing_on", 1, "die")
-            },
-            "degraded",
-            15,
-            None,
-        ),
+        (Fault::new("guard", "handing_on", 1, "die"), "degraded", 15, None),
     ] {
         let shop = Shop::of(&v1).carts(10).pool(10).start();
         // The youngest, so the first to be asked.

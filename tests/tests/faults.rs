@@ -19,15 +19,6 @@ fn shop() -> (Shop, Release, Release) {
     (shop, v1, v2)
 }
 
-fn fault(actor: &str, point: &str, nth: u64, what: &str) -> Fault {
-    Fault {
-        actor: actor.to_owned(),
-        point: point.to_owned(),
-        nth,
-        what: what.to_owned(),
-    }
-}
-
 fn upgrade(shop: &Shop, command: Flyhot) -> (flyhot_tests::Run, Trace) {
     shop.probe().start_trace();
     let run = command.run();
@@ -40,7 +31,7 @@ fn upgrade(shop: &Shop, command: Flyhot) -> (flyhot_tests::Run, Trace) {
 fn the_shipped_agent_knows_no_faults_and_tells_nothing() {
     let (shop, v1, v2) = shop();
     shop.probe()
-        .plan_faults(&[fault("worker", "after_swap", 1, "die")]);
+        .plan_faults(&[Fault::new("worker", "after_swap", 1, "die")]);
     let (run, trace) = upgrade(&shop, Flyhot::upgrade(&shop, &v2));
     run.expect("upgraded", 0);
     assert!(trace.events.is_empty() && trace.struck.is_empty(), "{trace}");
@@ -66,29 +57,44 @@ fn each_thing_that_can_befall_it() {
     let (shop, v1, v2) = shop();
     for (faults, outcome, exit_code, reason) in [
         (
-            fault("worker", "suspending", 5, "die"),
+            Fault::new("worker", "suspending", 5, "die"),
             "not_quiesced",
             14,
             "worker_died",
         ),
         (
-            fault("worker", "newborns", 1, "fail"),
+            Fault::new("worker", "newborns", 1, "fail"),
             "not_quiesced",
             14,
             "worker_died",
         ),
-        (fault("worker", "census", 1, "fail"), "failed", 1, ""),
-        (fault("worker", "closures", 1, "fail"), "failed", 1, ""),
-        (fault("worker", "closures", 1, "die"), "failed", 1, ""),
-        (fault("worker", "closures", 1, "{delay, 100}"), "upgraded", 0, ""),
+        (Fault::new("worker", "census", 1, "fail"), "failed", 1, ""),
+        (Fault::new("worker", "closures", 1, "fail"), "failed", 1, ""),
+        (Fault::new("worker", "closures", 1, "die"), "failed", 1, ""),
         (
-            fault("guard", "{noted, swapping}", 1, "die"),
+            Fault::new("worker", "closures", 1, "{delay, 100}"),
+            "upgraded",
+            0,
+            "",
+        ),
+        (
+            Fault::new("guard", "{noted, swapping}", 1, "die"),
             "not_quiesced",
             14,
             "guard_died",
         ),
-        (fault("worker", "migrating", 3, "{delay, 100}"), "upgraded", 0, ""),
-        (fault("guard", "{noted, thawing}", 1, "fail"), "upgraded", 0, ""),
+        (
+            Fault::new("worker", "migrating", 3, "{delay, 100}"),
+            "upgraded",
+            0,
+            "",
+        ),
+        (
+            Fault::new("guard", "{noted, thawing}", 1, "fail"),
+            "upgraded",
+            0,
+            "",
+        ),
     ] {
         shop.probe().plan_faults(std::slice::from_ref(&faults));
         let (run, trace) = upgrade(&shop, Flyhot::upgrade(&shop, &v2).faulty());
@@ -110,7 +116,7 @@ fn each_thing_that_can_befall_it() {
 fn a_worker_that_ends_in_the_proof_leaves_it_unproven() {
     let (shop, _, v2) = shop();
     shop.probe()
-        .plan_faults(&[fault("worker", "proving_one", 2, "die")]);
+        .plan_faults(&[Fault::new("worker", "proving_one", 2, "die")]);
     let (run, trace) = upgrade(&shop, Flyhot::upgrade(&shop, &v2).faulty());
     run.expect("upgraded", 0);
     assert_eq!(trace.struck.len(), 1, "{run}");

@@ -705,11 +705,11 @@ fn thousands_that_hibernate_do_not_hold_up_the_look_for_who_needs_a_module() {
     let run = Flyhot::upgrade(&shop, &v1).run();
     run.expect("upgraded", 0);
     // From OTP 28 on the stack of one that hibernates is seen, but its state is not asked for.
-    let said = one(&run, "module_removed");
-    assert!(
-        said.contains("whose stack cannot be looked at") || said.contains("not every state and table"),
-        "{run}"
-    );
+    let why = match Otp::under_test().major() {
+        ..28 => "whose stack cannot be looked at",
+        _ => "not every state and table could be looked at",
+    };
+    assert!(one(&run, "module_removed").contains(why), "{run}");
     // docs/upgrade.md promises five seconds.
     let (begun, done) = run.step("closures").unwrap();
     assert!(done - begun < Duration::from_secs(15), "{run}");
@@ -753,12 +753,7 @@ fn a_deletion_that_is_cut_short_loses_nothing() {
     let [v1, v2] = ["v1", "v2"].map(|code| Release::shop(Otp::under_test(), code));
     for point in ["remove", "deleting", "deleted"] {
         let shop = Shop::of(&v2).carts(10).pool(10).start();
-        shop.probe().plan_faults(&[Fault {
-            actor: "worker".into(),
-            point: point.into(),
-            nth: 1,
-            what: "die".into(),
-        }]);
+        shop.probe().plan_faults(&[Fault::new("worker", point, 1, "die")]);
         // A process that is busy for a moment keeps the module.
         let run = (0..10)
             .map(|_| {

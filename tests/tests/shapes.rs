@@ -38,6 +38,7 @@ fn listen(shapes: &Shapes) {
          Known = [{P, M} || P <- processes(), {M, F, _} <- [Start(P)], lists:any(fun(O) -> lists:prefix(O, atom_to_list(M)) end, Of),
                             M =:= 'Elixir.Web.Mounter' orelse not lists:member(F, [mount, join]), not lists:member(P, Pools)],
          Never = [P || {P, _} <- Known],
+         true = length(Never) > 20,
          [] = [ranch_conns_sup, ranch_acceptor, cowboy_clear, 'Elixir.ThousandIsland.Acceptor', 'Elixir.Bandit.DelegatingHandler',
                'Elixir.DBConnection.ConnectionPool', 'Elixir.DBConnection.Connection'] -- [M || {_, M} <- Known],
          Asleep = fun(P) -> case process_info(P, [status, current_function]) of

@@ -260,12 +260,8 @@ fn those_that_end_in_the_freeze_are_deaths() {
          end)), ok.",
     );
     // Time for them to end before the worker goes on.
-    shop.probe().plan_faults(&[Fault {
-        actor: "guard".to_owned(),
-        point: "{noted, swapping}".to_owned(),
-        nth: 1,
-        what: "{delay, 300}".to_owned(),
-    }]);
+    shop.probe()
+        .plan_faults(&[Fault::new("guard", "{noted, swapping}", 1, "{delay, 300}")]);
     let run = Flyhot::upgrade(&shop, &v2).faulty().run();
     run.expect("upgraded", 0);
     let processes = &run.node(0)["processes"];

@@ -2161,8 +2161,9 @@ abandon(Cause, Out, W) ->
     ?TELL({abandon, Cause}),
     step(thaw),
     [let_go(P, Id, {W#w.dead, ok}, W) || {P, Id} <- Out],
-    W1 = thaw(W#w.frozen, W),
-    (aftermath(finish_times(W1)))#w{swapped = {abandoned, Cause}}.
+    abandoned(Cause, W).
+
+abandoned(Cause, W) -> (aftermath(finish_times(thaw(W#w.frozen, W))))#w{swapped = {abandoned, Cause}}.
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% After the swap: by the worker, or by the guard in its place
@@ -2871,7 +2872,7 @@ take_over(#g{w = W, phase = Phase} = G) ->
              {undoing, false} -> thaw_swapped(put_back(Undoing#w{meanwhile = processes()}));
              {degrading, _} -> thaw_swapped(degrade(Undoing));
              {thawing, _} -> thaw_swapped(W1);
-             _ -> (aftermath(finish_times(thaw(W1#w.frozen, W1))))#w{swapped = {abandoned, worker_died}}
+             _ -> abandoned(worker_died, W1)
          end,
     forget_added(W2),
     ?TELL(done),

@@ -829,9 +829,8 @@ impl Run<'_> {
             self.hidden("thawed", |next| {
                 next.unanswered();
                 next.at = match who {
-                    Who::All => At::Aftermath,
                     Who::Others => At::Forgive,
-                    Who::Sups => At::Aftermath,
+                    Who::All | Who::Sups => At::Aftermath,
                 };
             });
         }

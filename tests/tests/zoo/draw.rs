@@ -410,12 +410,7 @@ fn draw_fault(random: &mut Random, processes: u64, undoes: bool) -> Fault {
     if one_in(random, 4) {
         let phases = ["freezing", "swapping", "proving", "thawing", "undoing"];
         let phase = phases[random.below(if undoes { 5 } else { 4 }) as usize];
-        return Fault {
-            actor: "guard".to_owned(),
-            point: format!("{{noted, {phase}}}"),
-            nth: 1,
-            what,
-        };
+        return Fault::new("guard", &format!("{{noted, {phase}}}"), 1, &what);
     }
     let point = match random.below(3) {
         _ if undoes && !one_in(random, 4) => pick(random, &UNDOING),
@@ -431,12 +426,7 @@ fn worker_fault(random: &mut Random, point: &str, processes: u64, what: String) 
         false if point == "ending" => 1 + random.below(3),
         false => 1,
     };
-    Fault {
-        actor: "worker".to_owned(),
-        point: point.to_owned(),
-        nth,
-        what,
-    }
+    Fault::new("worker", point, nth, &what)
 }
 
 fn draw_kill(random: &mut Random, processes: u64) -> Mishap {

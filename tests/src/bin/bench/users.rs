@@ -72,9 +72,10 @@ pub(super) fn callers() -> Value {
             number(&met) as f64 / 1000.0 / f64::from(SERVERS)
         };
         let wanted = f64::from(percent) / 100.0;
+        let loaded = |measured: f64| (measured - wanted).abs() <= NEAR;
         let mut measured = busy();
         for _ in 0..TRIES {
-            if (measured - wanted).abs() <= NEAR {
+            if loaded(measured) {
                 break;
             }
             think = ((f64::from(think) * measured / wanted) as u32).max(1);
@@ -85,7 +86,6 @@ pub(super) fn callers() -> Value {
             std::thread::sleep(Duration::from_secs(1));
             measured = busy();
         }
-        let loaded = (measured - wanted).abs() <= NEAR;
         let (mut longest, mut gave_up) = (Vec::new(), 0);
         for at in 0..rounds(20, 60) {
             let to = if at % 2 == 0 { &b } else { &a };
@@ -109,7 +109,7 @@ pub(super) fn callers() -> Value {
         told(json!({
             "load_percent": percent, "load_measured": measured, "longest_freeze_us": spread(&longest), "gave_up": gave_up,
             "callers_alive": alive, "target": format!("median <= {} ms, max <= {} ms", 2.0 * median_ms, 2.0 * max_ms),
-            "met": met && gave_up == 0 && loaded,
+            "met": met && gave_up == 0 && loaded(measured),
         }))
     };
     LOADS.map(cell).into_iter().collect()
@@ -161,21 +161,16 @@ pub(super) fn census() -> Value {
         .pool(0)
         .node(|node| node.flags(["+S", "1"]))
         .start();
-    let node_core = |core: &str| {
+    let runs_on = |cores: &str, pid: u32| {
         let done = std::process::Command::new("taskset")
-            .args(["-a", "-p", "-c", core, &shop.pid().to_string()])
+            .args(["-a", "-p", "-c", cores, &pid.to_string()])
             .output();
         assert!(done.expect("taskset is there").status.success());
     };
-    node_core("0");
-    // Who asks runs on the other.
-    let own_core = |cores: &str| {
-        let done = std::process::Command::new("taskset")
-            .args(["-a", "-p", "-c", cores, &std::process::id().to_string()])
-            .output();
-        assert!(done.expect("taskset is there").status.success());
-    };
-    own_core("1");
+    let own = std::process::id();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    runs_on("0", shop.pid());
+    runs_on("1", own);
     let b = pair(10).1;
     let (mut times, mut shares) = (Vec::new(), Vec::new());
     for _ in 0..rounds(7, 21) {
@@ -196,10 +191,7 @@ pub(super) fn census() -> Value {
         times.push(u64::try_from((to - from).as_micros()).unwrap_or(u64::MAX));
         shares.push((100.0 * served(from, to) / idle) as u64);
     }
-    own_core(&format!(
-        "0-{}",
-        std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1)
-    ));
+    runs_on(&format!("0-{}", cores - 1), own);
     told(json!({
         "processes": 100_000, "census_us": spread(&times), "served_meanwhile_percent": spread(&shares),
         "target": "median >= 80 percent", "met": median(&shares) >= 80.0,
