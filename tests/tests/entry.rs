@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use flyhot_tests::{Comers, Flyhot, Line, Otp, Random, Release, Run, Shapes, rounds, wait_until};
+use flyhot_tests::{Comers, Fault, Flyhot, Line, Otp, Random, Release, Run, Shapes, rounds, wait_until};
 use serde_json::Value;
 
 const NONE: [&str; 0] = [];
@@ -238,6 +238,40 @@ fn the_worker_is_killed() {
 #[test]
 fn the_guard_is_killed() {
     kill_while_paused("flyhot_guard");
+}
+
+/// Where it looks for listeners and where it pauses them.
+#[test]
+fn whatever_befalls_it_at_the_entry_leaves_that_open() {
+    let (shapes, v1, v2) = start();
+    for (point, what, outcome, exit_code) in [
+        ("entry", "fail", "failed", 1),
+        ("entry", "die", "failed", 1),
+        ("entry", "{delay, 100}", "upgraded", 0),
+        ("pause", "fail", "failed", 1),
+        ("pause", "die", "failed", 1),
+        ("pause", "{delay, 100}", "upgraded", 0),
+    ] {
+        shapes
+            .probe()
+            .plan_faults(&[Fault::new("worker", point, 1, what)]);
+        shapes.probe().start_trace();
+        let run = upgrade(&shapes, &v2).faulty().run();
+        let trace = shapes.probe().end_trace();
+        let what = format!("{what} at {point}: {run}");
+        assert_eq!(trace.struck.len(), 1, "{what}");
+        run.expect(outcome, exit_code);
+        wait_until(&format!("all is settled: {what}"), SETTLED, || settled(&shapes));
+        all_is_well(&shapes, &what);
+        shapes.probe().plan_faults(&[]);
+        let serves = if exit_code == 0 { "v2" } else { "v1" };
+        for (_, port) in shapes.ports() {
+            assert_eq!(Line::open(port).unwrap().get("/").unwrap(), serves, "{what}");
+        }
+        if exit_code == 0 {
+            upgrade(&shapes, &v1).run().expect("upgraded", 0);
+        }
+    }
 }
 
 /// A driver that stands still with the entry paused is not waited for.

@@ -397,6 +397,47 @@ fn who_was_born_on_new_code_that_was_taken_back_is_named() {
     }
 }
 
+/// Whoever starts processes is held until the swap; it starts more whatever befalls the one that holds it.
+#[test]
+fn whatever_befalls_it_where_it_holds_a_starter_lets_that_go_on() {
+    let v1 = Release::shop(Otp::under_test(), "v1");
+    let v2 = release_bad_when(&Release::shop(Otp::under_test(), "v2"), "N < 0", "bad");
+    for (what, outcome, exit_code) in [
+        ("die", "not_quiesced", 14),
+        ("fail", "not_quiesced", 14),
+        ("{delay, 100}", "upgraded", 0),
+    ] {
+        let shop = Shop::of(&v1).carts(10).pool(10).start();
+        shop.probe().eval(
+            "register(midwife, spawn(fun() ->
+                 Born = fun Born(0) -> receive stop -> ok end;
+                            Born(More) -> {ok, _} = gen_server:start(pool_worker, 1000, []), timer:sleep(20), Born(More - 1)
+                        end,
+                 Born(2000)
+             end)), ok.",
+        );
+        let states = || {
+            shop.probe().eval(
+                "[element(1, sys:get_state(P)) || P <- processes(), {_, D} <- [process_info(P, dictionary)],
+                     lists:keyfind('$initial_call', 1, D) =:= {'$initial_call', {pool_worker, init, 1}}].",
+            )
+        };
+        shop.probe().plan_faults(&[befalls_the_worker("holding", 1, what)]);
+        shop.probe().start_trace();
+        let run = Flyhot::upgrade(&shop, &v2)
+            .args(["--freeze-attempts", "1"])
+            .faulty()
+            .run();
+        run.expect(outcome, exit_code);
+        model_admits(&shop, &run, (what != "{delay, 100}").then_some("freezing"));
+        let born = states();
+        assert_eq!(!born.contains("migrated"), exit_code != 0, "{what}: {run}");
+        wait_until("more are born", SOON, || states().len() > born.len());
+        shop.probe().eval("exit(whereis(midwife), kill), ok.");
+        clean(&shop, &run);
+    }
+}
+
 /// A process that speaks sys by itself and does this when it is resumed.
 fn resumed(module: &str, version: u64, continues: &str, asked: bool) -> String {
     let (export, code_change) = match asked {
@@ -866,6 +907,13 @@ fn what_sys_shows_in_part_is_asked_once_whoever_ends() {
         ),
         // Its answer is lost, and nobody knows what it was.
         (Fault::new("guard", "handing_on", 1, "die"), "degraded", 15, None),
+        (Fault::new("guard", "handing_on", 1, "fail"), "degraded", 15, None),
+        (
+            Fault::new("guard", "handing_on", 1, "{delay, 100}"),
+            "upgraded",
+            0,
+            None,
+        ),
     ] {
         let shop = Shop::of(&v1).carts(10).pool(10).start();
         // The youngest, so the first to be asked.

@@ -152,6 +152,35 @@ fn a_supervisor_whose_init_changed_is_named_and_one_whose_other_function_changed
     assert_eq!(about(&run, "supervisor_changed"), ["warden"], "{run}");
 }
 
+/// It would fail if it was called again, by anybody.
+#[test]
+fn an_init_of_a_supervisor_that_has_effects_is_not_called_again() {
+    let warden = |intensity: u8| {
+        format!(
+            "-module(warden).
+             -behaviour(supervisor).
+             -export([start/0, init/1]).
+             start() -> {{ok, Pid}} = supervisor:start_link({{local, warden}}, ?MODULE, []), unlink(Pid), {{ok, Pid}}.
+             init([]) ->
+                 application:set_env(shop, inits, application:get_env(shop, inits, 0) + 1),
+                 warden = ets:new(warden, [named_table, public]),
+                 ets:insert(warden, {{kept, 1}}),
+                 {{ok, {{{{one_for_one, {intensity}, 5}}, []}}}}.\n"
+        )
+    };
+    let of = |intensity| with(&[("warden", warden(intensity))]);
+    let shop = small(&of(1));
+    start(&shop, &["warden"]);
+    let look = "{whereis(warden), ets:info(warden, owner) =:= whereis(warden), ets:lookup(warden, kept), application:get_env(shop, inits)}.";
+    let before = shop.probe().eval(look);
+    assert!(before.ends_with(",true,[{kept,1}],{ok,1}}"), "{before}");
+    let run = Flyhot::upgrade(&shop, &of(2)).run();
+    run.expect("upgraded", 0);
+    assert_eq!(about(&run, "supervisor_changed"), ["warden"], "{run}");
+    assert_eq!(shop.probe().eval(look), before, "{run}");
+    clean(&shop);
+}
+
 #[test]
 fn a_start_function_that_changed_is_named_and_another_of_its_module_is_not() {
     let source = fs::read_to_string(workspace().join("tests/fixtures/shop/lib/shop/application.ex")).unwrap();
