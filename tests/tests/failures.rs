@@ -376,8 +376,9 @@ fn who_was_born_on_new_code_that_was_taken_back_is_named() {
         );
         shop.probe().plan_faults(&faults);
         shop.probe().start_trace();
+        // One that is born while they are frozen ends that attempt.
         let run = Flyhot::upgrade(&shop, &bad)
-            .args(["--no-rehearsal", "--revert-budget", "20s"])
+            .args(["--no-rehearsal", "--revert-budget", "20s", "--freeze-attempts", "50"])
             .faulty()
             .run();
         shop.probe().eval("exit(whereis(midwife), kill), ok.");
@@ -424,8 +425,9 @@ fn whatever_befalls_it_where_it_holds_a_starter_lets_that_go_on() {
         };
         shop.probe().plan_faults(&[befalls_the_worker("holding", 1, what)]);
         shop.probe().start_trace();
+        // One that is born while they are frozen ends that attempt, and nobody is held in it.
         let run = Flyhot::upgrade(&shop, &v2)
-            .args(["--freeze-attempts", "1"])
+            .args(["--freeze-attempts", "50"])
             .faulty()
             .run();
         run.expect(outcome, exit_code);
