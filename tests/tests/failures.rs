@@ -378,7 +378,13 @@ fn who_was_born_on_new_code_that_was_taken_back_is_named() {
         shop.probe().start_trace();
         // One that is born while they are frozen ends that attempt.
         let run = Flyhot::upgrade(&shop, &bad)
-            .args(["--no-rehearsal", "--revert-budget", "20s", "--freeze-attempts", "50"])
+            .args([
+                "--no-rehearsal",
+                "--revert-budget",
+                "20s",
+                "--freeze-attempts",
+                "50",
+            ])
             .faulty()
             .run();
         shop.probe().eval("exit(whereis(midwife), kill), ok.");
@@ -423,7 +429,8 @@ fn whatever_befalls_it_where_it_holds_a_starter_lets_that_go_on() {
                      lists:keyfind('$initial_call', 1, D) =:= {'$initial_call', {pool_worker, init, 1}}].",
             )
         };
-        shop.probe().plan_faults(&[befalls_the_worker("holding", 1, what)]);
+        shop.probe()
+            .plan_faults(&[befalls_the_worker("holding", 1, what)]);
         shop.probe().start_trace();
         // One that is born while they are frozen ends that attempt, and nobody is held in it.
         let run = Flyhot::upgrade(&shop, &v2)
@@ -504,6 +511,65 @@ fn what_went_on_during_its_proof_is_not_taken_back() {
         assert_eq!(shop.probe().eval("whereis(dying)."), "undefined", "{run}");
         clean(&shop, &run);
     }
+}
+
+/// A message that comes when its mailbox was just seen to be empty makes it call one that is frozen: it does not come back before
+/// the thaw, and nothing is wrong with it.
+#[test]
+fn one_that_calls_a_frozen_one_in_the_instant_of_its_proof_is_no_failure() {
+    let server = |name: &str, tag: &str| {
+        format!(
+            "-module({name}).
+             -behaviour(gen_server).
+             -export([start/1, init/1, handle_call/3, handle_cast/2, code_change/3]).
+             start(N) -> gen_server:start({{local, list_to_atom(\"{name}_\" ++ integer_to_list(N))}}, ?MODULE, 0, []).
+             init(N) -> {{ok, {{{tag}, N}}}}.
+             handle_call(ping, _, S) -> {{reply, {tag}, S}}.
+             handle_cast(ask, {{_, N}}) -> {tag} = gen_server:call(called_1, ping, infinity), {{noreply, {{{tag}, N + 1}}}}.
+             code_change(_, {{_, N}}, _) -> {{ok, {{{tag}, N}}}}.\n"
+        )
+    };
+    let with = |tag: &str| {
+        let base = Release::shop(Otp::under_test(), "v1").variant();
+        base.erlang("calling", &server("calling", tag))
+            .erlang("called", &server("called", tag))
+            .build()
+    };
+    let (v1, v2) = (with("v1"), with("v2"));
+    let mut proven = 0;
+    // Which of the two kinds is proven first is the node's to choose.
+    for nth in [1, 2] {
+        let shop = Shop::of(&v1).carts(10).pool(10).start();
+        shop.probe().eval(
+            "[{module, M} = code:load_file(M) || M <- [calling, called]], {ok, _} = called:start(1),
+             [{ok, _} = calling:start(N) || N <- [1, 2]],
+             register(flyhot_trace, spawn(fun Spy() ->
+                 receive
+                     {struck, _, _, _} -> gen_server:cast(calling_1, ask), gen_server:cast(calling_2, ask);
+                     _ -> ok
+                 end,
+                 Spy()
+             end)), ok.",
+        );
+        shop.probe()
+            .plan_faults(&[befalls_the_worker("proving_one", nth, "{delay, 300}")]);
+        let run = Flyhot::upgrade(&shop, &v2).faulty().run();
+        run.expect("upgraded", 0);
+        // Their messages may have come before they were looked at: then they are not let run at all.
+        let reasons = run.node(0)["reasons"].as_array().unwrap();
+        let unproven = reasons
+            .iter()
+            .any(|reason| reason["code"] == "not_proven" && reason["subject"] == "calling");
+        proven += usize::from(!unproven);
+        wait_until("both have their answer", SOON, || {
+            shop.probe()
+                .eval("[sys:get_state(P) || P <- [calling_1, calling_2]].")
+                == "[{v2,1},{v2,1}]"
+        });
+        shop.probe().eval("unregister(flyhot_trace).");
+        clean(&shop, &run);
+    }
+    assert!(proven > 0, "they were never let run");
 }
 
 #[test]

@@ -771,7 +771,11 @@ fn a_deletion_that_is_cut_short_loses_nothing() {
             .expect("it comes to the deletion");
         run.expect("upgraded", 0);
         shop.probe().plan_faults(&[]);
-        assert_eq!(sentences(&run, "module_deleted").is_empty(), cut, "{point}: {run}");
+        assert_eq!(
+            sentences(&run, "module_deleted").is_empty(),
+            cut,
+            "{point}: {run}"
+        );
         clean(&shop, &run);
         let back = Flyhot::upgrade(&shop, &v2).run();
         back.expect("upgraded", 0);

@@ -71,6 +71,8 @@
 %% the worker of a millisecond each, not by the clock: where the machine stands still, or has more to run than it can,
 %% neither has had its turn.
 -define(PROVE_MS, 500).
+%% After so many of them it is looked at whether it waits for somebody who is frozen.
+-define(LOOK_TURNS, 20).
 %% Who waits for answers looks at least every 16 ms; three times that is a scheduler's bad moment.
 -define(PAUSE_US, 50000).
 %% A resume is answered from the head of a mailbox by an idle process.
@@ -2384,7 +2386,7 @@ prove_kind(Id, Pids, W) ->
             sys(P, {W#w.dead, ok}, resume),
             sys(P, {self(), {Ref, P}}, suspend),
             W1 = proven(P, Id, Ref, ?PROVE_MS, W),
-            WentOn = Marks andalso W1#w.nfaults =:= W#w.nfaults andalso went_on(P, W#w.dead),
+            WentOn = Marks andalso W1#w.nfaults =:= W#w.nfaults andalso not W1#w.seen_by_world andalso went_on(P, W#w.dead),
             Marks andalso sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unmark/1}),
             case WentOn of
                 true -> W1#w{seen_by_world = true};
@@ -2405,12 +2407,23 @@ went_on(P, Dead) ->
 proven(P, Id, Ref, Turns, W) ->
     receive {{Ref, P}, _} -> ?TELL({proven, P, ok}), W
     after case Turns of ?PROVE_MS -> 0; _ -> 1 end ->
-        case {is_process_alive(P), Turns} of
-            {true, N} when N > 0 -> proven(P, Id, Ref, N - 1, W);
-            {true, 0} -> not_proven(P, Id, <<"did not come back after it was let run for an instant">>, W);
-            {false, _} -> not_proven(P, Id, <<"died when it was let run for an instant">>, W)
+        case is_process_alive(P) of
+            false -> not_proven(P, Id, <<"died when it was let run for an instant">>, W);
+            true when Turns rem ?LOOK_TURNS =:= 0 ->
+                case waits_for_frozen(P, W) of
+                    true -> ?TELL({proven, P, ok}), W#w{seen_by_world = true};
+                    false when Turns =:= 0 -> not_proven(P, Id, <<"did not come back after it was let run for an instant">>, W);
+                    false -> proven(P, Id, Ref, Turns - 1, W)
+                end;
+            true -> proven(P, Id, Ref, Turns - 1, W)
         end
     end.
+
+%% A message may have come after its mailbox was seen empty, and what it does with it is to call somebody who is frozen. It has
+%% gone on, then; its suspend and what is behind it are handled when the other one answers, after the thaw.
+waits_for_frozen(P, W) ->
+    process_info(P, status) =:= {status, waiting}
+        andalso callees([P], maps:from_list([{Q, []} || {Q, _, _} <- W#w.frozen, Q =/= P])) =/= [].
 
 not_proven(P, Id, Text, W) ->
     ?TELL({proven, P, failed}),
