@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, model, rounds, wait_until};
+use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, Trace, model, rounds, wait_until};
 
 const NONE: [&str; 0] = [];
 
@@ -213,16 +213,18 @@ fn degraded_with(shop: &Shop, bad: &Release, faults: &[Fault]) -> Run {
 
 /// What was told, the model can do; and the guard took over in this phase, if in any.
 fn model_admits(shop: &Shop, run: &Run, taken_over: Option<&str>) {
-    assert_eq!(admitted(shop, run).as_deref(), taken_over, "{run}");
+    let (phase, told) = admitted(shop, run);
+    assert_eq!(phase.as_deref(), taken_over, "{run}\n{told}");
 }
 
-/// The phase in which the guard took over.
-fn admitted(shop: &Shop, run: &Run) -> Option<String> {
+/// The phase in which the guard took over, and what was told.
+fn admitted(shop: &Shop, run: &Run) -> (Option<String>, Trace) {
     let told = shop.probe().end_trace();
     let trace = model::Trace::parse(&told.to_string()).unwrap();
     model::admits(&trace).unwrap_or_else(|rejected| panic!("{rejected}\n{run}\n{told}"));
     let phase = told.events.iter().find(|event| event[1] == "take_over");
-    phase.map(|event| event[2].as_str().unwrap().to_owned())
+    let phase = phase.map(|event| event[2].as_str().unwrap().to_owned());
+    (phase, told)
 }
 
 /// The guard knows whom the worker had ended, but not by whom they were supervised.
@@ -456,9 +458,10 @@ fn whatever_befalls_it_where_it_holds_a_starter_lets_that_go_on() {
         }
         let is_new = run.exit_code != Some(14);
         // It holds whoever has started a newborn, and right before the swap whoever has started one before.
-        match (admitted(&shop, &run).as_deref(), is_new) {
+        let (phase, told) = admitted(&shop, &run);
+        match (phase.as_deref(), is_new) {
             (Some("freezing" | "swapping"), false) | (None, true) => {}
-            (phase, _) => panic!("taken over in {phase:?}: {run}"),
+            (phase, _) => panic!("taken over in {phase:?}: {run}\n{told}"),
         }
         let born = states();
         assert_eq!(born.contains("migrated"), is_new, "{what}: {run}");

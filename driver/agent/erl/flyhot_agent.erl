@@ -2417,7 +2417,10 @@ proven(P, Id, Ref, Turns, W) ->
             false -> not_proven(P, Id, <<"died when it was let run for an instant">>, W);
             true when Turns rem ?LOOK_TURNS =:= 0 ->
                 case waits_for_frozen(P, W) of
-                    true -> ?TELL({proven, P, ok}), W#w{seen_by_world = true};
+                    %% It may have come back meanwhile, and wait for its resume: its answer is here then.
+                    true ->
+                        ?TELL({proven, P, ok}),
+                        receive {{Ref, P}, _} -> W after 0 -> W#w{seen_by_world = true} end;
                     false when Turns =:= 0 -> not_proven(P, Id, <<"did not come back after it was let run for an instant">>, W);
                     false -> proven(P, Id, Ref, Turns - 1, W)
                 end;
