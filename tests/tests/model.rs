@@ -21,7 +21,6 @@ const KEPT: Role = Role::Target { asks: 0 };
 const NEWBORN: Role = Role::Newborn { asks: 1 };
 const SUPERVISOR: Role = Role::Supervisor;
 const IN_PART: Role = Role::InPart;
-const STARTER: Role = Role::Starter;
 
 fn explored(what: &str, setup: &Setup) -> Explored {
     let begun = Instant::now();
@@ -92,7 +91,7 @@ fn two_migrated_processes_come_through_every_order_of_steps() {
 fn newborns_and_supervisors_come_through_every_order_of_steps() {
     holds(&Setup::new(&[SUPERVISOR, MIGRATED]));
     holds(&Setup::new(&[MIGRATED, NEWBORN]));
-    holds(&Setup::new(&[STARTER, NEWBORN]));
+    holds(&Setup::new(&[SUPERVISOR, NEWBORN]));
     holds(&Setup::new(&[Role::Target { asks: 2 }]));
     holds(&Setup::new(&[IN_PART]));
     holds(&Setup::new(&[IN_PART, MIGRATED]));
@@ -116,7 +115,7 @@ fn several_windows_come_through_every_order_of_steps() {
     // Ten times the states each.
     let soak: &[&[Role]] = &[
         &[SUPERVISOR, MIGRATED, KEPT],
-        &[SUPERVISOR, STARTER, NEWBORN],
+        &[SUPERVISOR, MIGRATED, NEWBORN],
         &[SUPERVISOR, MIGRATED, MIGRATED],
     ];
     for roles in &soak[..rounds(0, soak.len()).min(soak.len())] {
@@ -579,18 +578,16 @@ fn attempts_that_are_given_up_are_admitted() {
 }
 
 #[test]
-fn a_newborn_and_who_starts_it_are_admitted() {
+fn a_newborn_is_admitted() {
     let born = "
         W phase freezing
         G noted freezing
-        W hold starter
         W suspend born
         W frozen born
         W phase swapping
         G noted swapping
         W swap
         W swapped ok
-        W go starter
         W migrate a
         W migrate born
     ";
@@ -599,11 +596,6 @@ fn a_newborn_and_who_starts_it_are_admitted() {
     rejected(
         Some("born"),
         &[FROZEN, born, "W migrated born ok", PROVEN, THAWED],
-    );
-    let held = born.replace("W go starter", "");
-    rejected(
-        Some("starter"),
-        &[FROZEN, &held, "W migrated born ok", PROVEN, &thawed],
     );
 }
 

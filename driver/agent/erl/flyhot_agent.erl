@@ -65,6 +65,9 @@
 -define(QUIET_MS, 1).
 %% The freeze may hold back callees this often (measured: converged in at most 3).
 -define(ROUNDS, 4).
+%% Children that are born outside what can be frozen, a second: the last look and the swap take one to five milliseconds, tens
+%% of them among a hundred thousand processes, so that of these one is born in it in one of twenty windows at the worst.
+-define(BIRTHS, 10).
 %% One code_change that runs apart may take this long; the window's default budget is twice that.
 -define(APART_MS, 1000).
 %% A process proven must come back within this; it runs a main loop once, which takes microseconds. Counted in turns of
@@ -118,16 +121,16 @@
 %% view: the LiveView whose pages the processes are.
 %% shown: whole | part, what sys hands out of their states.
 -record(job, {behaviour, fate, how, host, told, mode = same, calls_back = true, view = none, shown = whole}).
-%% entry: the listeners that are paused.
+%% entry: the listeners that are paused. looked: when all processes were listed last, us.
 -record(s, {driver, pid, guard, gmon, dead, staged = #{}, kinds = #{}, by_key = #{}, seen = #{},
             sups = #{}, silent = [], rehearsals = #{}, new = undefined, old = [], orphan = false, result = undefined,
-            hosts = #{}, entry = []}).
+            hosts = #{}, entry = [], looked = 0}).
 %% A window: targets are {Pid, KindId}.
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
             ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
             born = #{}, modes = #{}, unproven = [], bereft = #{}, late = [], unproved = false, meanwhile = [],
-            hosts = #{}, seen_by_world = false, unrendered = [], not_rendered = [], answered = #{}, starters = []}).
+            hosts = #{}, seen_by_world = false, unrendered = [], not_rendered = [], answered = #{}}).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Called by the driver, each in a process of rex
@@ -486,7 +489,8 @@ census(S) ->
     Self = self(),
     Pids = [P || P <- processes(), P =/= Self, P =/= S#s.guard],
     %% A kind keeps its number for the whole session: plans and rehearsals name it by that.
-    S1 = by_specs(look(Pids, ?SLICE, now_us(), S#s{kinds = #{}, seen = #{}, sups = #{}})),
+    Looked = now_us(),
+    S1 = by_specs(look(Pids, ?SLICE, Looked, S#s{kinds = #{}, seen = #{}, sups = #{}, looked = Looked})),
     process_flag(priority, Old),
     Kinds = [K || #kind{n = N} = K <- maps:values(S1#s.kinds), N > 0],
     {{ok, #{kinds => [kind_term(K, S1) || K <- Kinds], silent => [ref(P) || P <- S1#s.silent]}}, S1#s{seen = (S1#s.seen)#{Self => [], S#s.guard => []}}}.
@@ -1749,14 +1753,12 @@ window(Script, S0) ->
     {Joining, S2} = joining(maps:get(modules, Script), S1),
     W0 = new_window(Script#{kinds := [K || {Id, _, _} = K <- maps:get(kinds, Script), not lists:keymember(Id, 1, Joining)] ++ Joining}, S2),
     S = not_yet_known(S0, S2, W0),
-    W = try unplanned(S, W0), to_swap(W0, S) of
-            W1 ->
-                W2 = W1#w{late = unforeseen(W1, S)},
-                starters_go(),
-                born_meanwhile(after_swap(W2, first), S)
-        catch throw:{abandon, Cause, Out, W1} ->
-            starters_go(),
-            abandon(Cause, Out, W1)
+    W = try
+            unplanned(S, W0),
+            few_born([P || {P, _} <- W0#w.targets, not is_map_key(P, S0#s.seen)], S0#s.looked, W0),
+            to_swap(W0, S)
+        of W1 -> born_meanwhile(after_swap(W1#w{late = unforeseen(W1, S)}, first), S)
+        catch throw:{abandon, Cause, Out, W1} -> abandon(Cause, Out, W1)
         end,
     forget_added(W),
     {Still, S3} = entry_back(S),
@@ -1770,7 +1772,7 @@ window(Script, S0) ->
 newcomers(S0) ->
     Again = [P || K <- maps:values(S0#s.kinds), unsettled(K), P <- everyone(K)],
     Kinds = maps:map(fun(_, K) -> case unsettled(K) of true -> K#kind{pids = [], hib = [], n = 0, hibernated = 0, memory = 0}; false -> K end end, S0#s.kinds),
-    S = S0#s{seen = maps:without(Again, S0#s.seen), kinds = Kinds},
+    S = S0#s{seen = maps:without(Again, S0#s.seen), kinds = Kinds, looked = now_us()},
     Ours = #{self() => [], S#s.guard => []},
     New = [P || P <- processes(), not is_map_key(P, S#s.seen), not is_map_key(P, Ours)],
     by_specs(lists:foldl(fun note/2, S, New)).
@@ -1843,13 +1845,12 @@ new_window(#{modules := Mods, kinds := Kinds, budget_us := Budget, revert_us := 
     Bare = maps:from_list([{Id, job(Id, Fate, How, Changed, S)} || {Id, Fate, How} <- Kinds]),
     Modes = modes(Bare, Changed),
     Jobs = maps:map(fun(Id, J) -> J#job{mode = maps:get(Id, Modes, same)} end, Bare),
-    {Parents, Starters} = lists:partition(fun(P) -> is_map_key(P, S#s.sups) end,
-                                          lists:usort([P || {Id, _, _} <- Kinds, P <- maps:keys((maps:get(Id, S#s.kinds))#kind.parents)])),
+    Parents = lists:usort([P || {Id, _, _} <- Kinds, P <- maps:keys((maps:get(Id, S#s.kinds))#kind.parents), is_map_key(P, S#s.sups)]),
     Targets = [{P, Id} || {Id, _, _} <- Kinds, P <- (maps:get(Id, S#s.kinds))#kind.pids]
         ++ [{P, Id} || {Id, _, _} <- Kinds, P <- (maps:get(Id, S#s.kinds))#kind.hib],
     Asked = lists:usort([M || #job{fate = {migrate, Ms}} = J <- maps:values(Jobs), Asked <- Ms, M <- [told(Asked, J)]]),
     #w{pid = self(), hosts = S#s.hosts, dead = S#s.dead, guard = S#s.guard, script = Script, jobs = Jobs, mods = Mods, old = S#s.old,
-       new = S#s.new, limit = Limit, budget = Budget, revert = Revert, targets = Targets, sups = [{P, sup} || P <- Parents], starters = Starters,
+       new = S#s.new, limit = Limit, budget = Budget, revert = Revert, targets = Targets, sups = [{P, sup} || P <- Parents],
        vsns = maps:from_list([{M, vsn(M)} || M <- Asked])}.
 
 job(Id, Fate, How, Changed, S) ->
@@ -1902,9 +1903,7 @@ to_swap(W0, S) ->
     driver_gone() andalso throw({abandon, driver_gone, [], W5}),
     code_server_rests(W5),
     case tell_guard(swapping, W5) of ok -> ok; dead -> throw({abandon, guard_died, [], W5}) end,
-    %% Who has started one of them may start another now.
-    stop(W5#w.starters, W5),
-    %% Whoever was born since the freeze ended, by one who had started nobody before.
+    %% Whoever was born since the freeze ended.
     [throw({abandon, newborn, [], W5#w{detail = bin(io_lib:format("~p of ~p", [P, Host]))}}) || {P, _, Host} <- unforeseen(W5, S)],
     ?AT(before_swap),
     ?TELL(swap),
@@ -2072,10 +2071,12 @@ newborns(Left, Rows, Deadline, S, W) ->
         [] -> W;
         _ when Left =:= 0 -> throw({abandon, newborn, [], W#w{detail = <<"processes of affected kinds keep being started">>}});
         Born ->
-            W1 = W#w{targets = W#w.targets ++ Born, born = maps:merge(W#w.born, maps:from_list(Born))},
+            %% A supervisor that had none of them before.
+            Sups = [{Q, sup} || Q <- lists:usort(parents([P || {P, _} <- Born])), is_map_key(Q, S#s.sups)] -- W#w.sups,
+            W1 = W#w{targets = W#w.targets ++ Born, born = maps:merge(W#w.born, maps:from_list(Born)), sups = W#w.sups ++ Sups},
+            few_born(maps:keys(W1#w.born), W1#w.t0, W1),
             ok = watched(W1),
-            starters_stop([P || {P, _} <- Born], W1),
-            newborns(Left - 1, Rows, Deadline, S, freeze(Born, Rows, Deadline, W1))
+            newborns(Left - 1, Rows, Deadline, S, freeze(Born, Rows, Deadline, freeze(Sups, Rows, Deadline, W1)))
     end.
 
 %% Processes of affected kinds that nobody knew: {Pid, KindId | unknown, Host}. What their specs name is not asked for
@@ -2121,34 +2122,19 @@ born_meanwhile(#w{swapped = reverted, meanwhile = There} = W, S) ->
     W#w{late = [T || {P, _, _} = T <- Unknown, is_map_key(P, Set)]};
 born_meanwhile(W, _) -> W.
 
-%% Who starts children now would start one between the last look and the swap, and no supervisor may be there to be
-%% frozen: it does not run for these milliseconds, whatever it is. Should this process end, the VM lets it run.
-starters_stop(Born, W) -> stop(lists:usort([Q || P <- Born, {parent, Q} <- [process_info(P, parent)], is_pid(Q)]), W).
+%% Whoever starts children and is not frozen may start one between the last look and the swap, and cannot be held up:
+%% erlang:suspend_process/2 kills the VM of OTP 25 where it meets one that prim_eval:'receive'/2 has look at a message, and
+%% that of OTP 29 never wakes one that was to wake meanwhile. Where that is likely the attempt is given up.
+few_born(Born, Since, W) ->
+    Frozen = maps:from_list(W#w.targets ++ W#w.sups),
+    By = [Q || Q <- parents(Born), not is_map_key(Q, Frozen)],
+    Ms = (now_us() - Since) div 1000,
+    length(By) * 1000 > ?BIRTHS * Ms andalso
+        throw({abandon, newborn, [], W#w{detail = bin(io_lib:format("~w in ~w ms, by ~w that is no supervisor", [length(By), Ms, hd(By)]))}}),
+    ok.
 
-stop([], _) -> ok;
-stop(Starters, W) ->
-    Known = maps:from_list([{P, []} || {P, _} <- W#w.targets ++ W#w.sups] ++ [{P, []} || P <- [self(), W#w.guard | starters()]]),
-    put('$flyhot_starters', [Q || Q <- Starters, not is_map_key(Q, Known), node(Q) =:= node(), hold(Q)] ++ starters()).
-
-hold(Pid) ->
-    can_hold() andalso begin
-        ?AT(holding),
-        ?TELL({hold, Pid}),
-        try erlang:suspend_process(Pid, [asynchronous]) catch error:_ -> false end
-    end.
-
-%% ERTS 17.1 loses a timeout that is due while its process is suspended: whoever sleeps then never wakes again. Those of OTP 25
-%% and 27 do not; no other was looked at.
-can_hold() -> list_to_integer(erlang:system_info(otp_release)) < 28.
-
-starters() -> case get('$flyhot_starters') of undefined -> []; L -> L end.
-
-starters_go() ->
-    [begin
-         ?TELL({go, Q}),
-         try erlang:resume_process(Q) catch error:_ -> gone end
-     end || Q <- starters()],
-    erase('$flyhot_starters').
+%% One for each that has one.
+parents(Pids) -> [Q || P <- Pids, {parent, Q} <- [process_info(P, parent)], is_pid(Q)].
 
 %% What was not tried behind the suspend, because it might not have ended.
 rehearse_frozen(Rows, Deadline, W) ->

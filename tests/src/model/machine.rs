@@ -25,8 +25,6 @@ pub enum Role {
     InPart,
     /// Frozen first, released last, never asked; its children are the others.
     Supervisor,
-    /// Starts the newborn; held by the VM, not by sys.
-    Starter,
 }
 
 /// What is explored: who is there, what the agent does, and what may befall it.
@@ -98,7 +96,7 @@ impl Setup {
         match self.roles[at] {
             Role::Target { asks } | Role::Newborn { asks } => asks,
             Role::InPart => 1,
-            Role::Supervisor | Role::Starter => 0,
+            Role::Supervisor => 0,
         }
     }
 
@@ -174,8 +172,6 @@ pub(super) const LOST: u32 = 1 << 3;
 pub(super) const TWICE: u32 = 1 << 4;
 /// A supervisor that does not count the restarts of ended children.
 pub(super) const FORGIVES: u32 = 1 << 5;
-/// Held by erlang:suspend_process.
-pub(super) const HELD_BY_VM: u32 = 1 << 6;
 /// The guard was answered for its code_change.
 pub(super) const ANSWERED: u32 = 1 << 28;
 /// That was an error.
@@ -264,8 +260,7 @@ impl Process {
     }
 
     fn end(&mut self, life: Life) {
-        // The worker lets go of dead starters too.
-        let keep = self.flags & (WINDOW | TOLD | LOST | TWICE | HELD_BY_VM | ANSWERED | REFUSED);
+        let keep = self.flags & (WINDOW | TOLD | LOST | TWICE | ANSWERED | REFUSED);
         *self = Self {
             life,
             flags: keep,
@@ -327,12 +322,10 @@ pub(super) enum At {
     Noting(Phase),
     Freeze(Group),
     Scan,
-    Hold,
     Ready,
     LastLook,
     Swapping,
     Swapped,
-    Going,
     /// The guard asks those that show a part whether they were asked.
     AskedBefore,
     Migrate,
@@ -536,7 +529,6 @@ impl State {
             next.swap = Swap::Idle;
         }
         for process in &mut next.processes {
-            process.clear(HELD_BY_VM);
             if in_window && self.inbox_phase.is_none() {
                 let told = (process.flags & TOLD) >> GUARDS;
                 process.clear(WINDOW);
@@ -759,16 +751,10 @@ impl State {
                 out.push((label(what, at as u8), next));
             };
         if process.life == Life::Unborn {
-            let held = |other: usize| {
-                let starter = &self.processes[other];
-                setup.is(other, Role::Starter) && starter.alive() && starter.has(HELD_BY_VM)
-            };
-            if !(0..setup.roles.len()).any(held) {
-                step(Label::Perhaps, "is born", &|next, one| {
-                    one.life = Life::Alive;
-                    one.shape = if next.new_code { Shape::New } else { Shape::Old };
-                });
-            }
+            step(Label::Perhaps, "is born", &|next, one| {
+                one.life = Life::Alive;
+                one.shape = if next.new_code { Shape::New } else { Shape::Old };
+            });
             return;
         }
         if !process.alive() {
@@ -777,7 +763,7 @@ impl State {
         if setup.deaths {
             step(Label::Perhaps, "dies", &|_, one| one.end(Life::Died));
         }
-        if process.has(STUCK | HELD_BY_VM) {
+        if process.has(STUCK) {
             return;
         }
         if !process.has(SUSPENDED | WORKED) && process.stash.is_some() && setup.target(at) {

@@ -47,8 +47,8 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use machine::{
-    Actor, DIED, ENDED, End, FAILED, HELD_BY_VM, LATE, LOST, Label, Life, STUCK, SUSPENDED, Shape, State,
-    Steps, TWICE, UNRESUMED,
+    Actor, DIED, ENDED, End, FAILED, LATE, LOST, Label, Life, STUCK, SUSPENDED, Shape, State, Steps, TWICE,
+    UNRESUMED,
 };
 pub use machine::{Mutant, Role, Setup};
 pub use replay::{Rejected, admits};
@@ -108,9 +108,8 @@ impl Explored {
 type Invariant = (&'static str, fn(&Setup, &State) -> bool);
 
 /// Must hold in every state.
-const ALWAYS: [Invariant; 7] = [
+const ALWAYS: [Invariant; 6] = [
     ("invariant_somebody_thaws", invariant_somebody_thaws),
-    ("invariant_starters_run_again", invariant_starters_run_again),
     ("invariant_finished_once", invariant_finished_once),
     (
         "invariant_code_server_is_waited_for",
@@ -143,11 +142,6 @@ fn invariant_somebody_thaws(_: &Setup, state: &State) -> bool {
         || state.guard_has_it()
         || state.by_guard
         || state.processes.iter().all(|process| !process.freezes())
-}
-
-/// Only the worker, inside the window, holds starters; the VM lets them go when it dies.
-fn invariant_starters_run_again(_: &Setup, state: &State) -> bool {
-    state.in_window() || state.processes.iter().all(|process| !process.has(HELD_BY_VM))
 }
 
 /// Prepared code is used up by the swap.

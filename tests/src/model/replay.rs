@@ -103,8 +103,6 @@ pub fn admits(trace: &Trace) -> Result<(), Rejected> {
 fn part_admitted(part: &Part, process: bool) -> Result<(), String> {
     let roles: Vec<Vec<Role>> = if !process {
         vec![vec![]]
-    } else if part.count(|event| matches!(event, Event::Hold(_) | Event::Go(_))) > 0 {
-        vec![vec![Role::Starter]]
     } else {
         // One that is asked for each of its handlers is asked so often in one window.
         let asked = part.count(|event| matches!(event, Event::Migrate(_))) as u8;

@@ -78,10 +78,6 @@ pub enum Event<P> {
     Phase(Phase),
     /// The guard takes it.
     Noted(Phase),
-    /// A starter was stopped by the VM.
-    Hold(P),
-    /// A starter was let go.
-    Go(P),
     /// About to send the suspend.
     Suspend(P),
     /// Its answer was taken.
@@ -128,8 +124,6 @@ impl<P: Copy> Event<P> {
             phases.flat_map(|phase| [Self::Phase(phase), Self::Noted(phase), Self::TakeOver(phase)]);
         let causes = Cause::ALL.iter().map(|(cause, _)| Self::Abandon(*cause));
         [
-            Self::Hold(process),
-            Self::Go(process),
             Self::Suspend(process),
             Self::Frozen(process),
             Self::Resume(process),
@@ -161,9 +155,7 @@ impl<P> Event<P> {
     /// The process it is about.
     pub fn process(&self) -> Option<&P> {
         match self {
-            Self::Hold(p)
-            | Self::Go(p)
-            | Self::Suspend(p)
+            Self::Suspend(p)
             | Self::Frozen(p)
             | Self::Resume(p)
             | Self::Thawed(p)
@@ -189,8 +181,6 @@ impl<P> Event<P> {
     /// The same event with its process named otherwise.
     pub fn rename<Q>(self, to: impl FnOnce(P) -> Q) -> Event<Q> {
         match self {
-            Self::Hold(p) => Event::Hold(to(p)),
-            Self::Go(p) => Event::Go(to(p)),
             Self::Suspend(p) => Event::Suspend(to(p)),
             Self::Frozen(p) => Event::Frozen(to(p)),
             Self::Resume(p) => Event::Resume(to(p)),
@@ -228,8 +218,6 @@ impl<P: fmt::Display> fmt::Display for Event<P> {
         match self {
             Self::Phase(phase) => write!(f, "phase {}", name(&Phase::ALL, phase)),
             Self::Noted(phase) => write!(f, "noted {}", name(&Phase::ALL, phase)),
-            Self::Hold(p) => write!(f, "hold {p}"),
-            Self::Go(p) => write!(f, "go {p}"),
             Self::Suspend(p) => write!(f, "suspend {p}"),
             Self::Frozen(p) => write!(f, "frozen {p}"),
             Self::Resume(p) => write!(f, "resume {p}"),
@@ -318,7 +306,7 @@ impl Trace {
         let noted = matches!(event, Event::Noted(_) | Event::TakeOver(_) | Event::Stop);
         match (*actor, &event) {
             ("worker", _) if !noted => self.worker.push(event),
-            ("guard", Event::Phase(_) | Event::Abandon(_) | Event::Hold(_) | Event::Go(_)) => return None,
+            ("guard", Event::Phase(_) | Event::Abandon(_)) => return None,
             ("guard", _) => self.guard.push(event),
             _ => return None,
         }
@@ -350,7 +338,6 @@ mod tests {
     #[test]
     fn every_event_is_read_as_it_is_written() {
         let text = r#"["worker", "phase", "freezing"]
-            ["worker", "hold", "<0.9.0>"]
             ["guard", "noted", "freezing"]
             ["worker", "suspend", "<0.1.0>"]
             ["worker", "frozen", "<0.1.0>"]
@@ -369,7 +356,6 @@ mod tests {
             written(&trace.worker),
             [
                 "phase freezing",
-                "hold <0.9.0>",
                 "suspend <0.1.0>",
                 "frozen <0.1.0>",
                 "swap",

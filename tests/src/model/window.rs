@@ -1,9 +1,9 @@
 //! The window, run by the worker, or by the guard in its place: the functions of flyhot_agent.erl from to_swap on.
 
 use super::machine::{
-    ANSWERED, Actor, Ask, At, DIED, ENDED, End, FAILED, FORGIVES, FROZEN, Group, HELD, HELD_BY_VM, IN, Label,
-    Life, Link, MEMBER, Mutant, NO, NOBODY_WAITS, OUT, Process, REFUSED, Role, Setup, State, Steps, Swap,
-    UNRESUMED, WINDOW, Who,
+    ANSWERED, Actor, Ask, At, DIED, ENDED, End, FAILED, FORGIVES, FROZEN, Group, HELD, IN, Label, Life, Link,
+    MEMBER, Mutant, NO, NOBODY_WAITS, OUT, Process, REFUSED, Role, Setup, State, Steps, Swap, UNRESUMED,
+    WINDOW, Who,
 };
 use super::trace::{Cause, Event, Phase};
 
@@ -105,17 +105,6 @@ impl Run<'_> {
             At::Noting(phase) => self.noting(phase),
             At::Freeze(group) => self.freezing(group),
             At::Scan => self.scan(),
-            At::Hold => {
-                for at in 0..setup.roles.len() {
-                    if setup.is(at, Role::Starter)
-                        && from.processes[at].alive()
-                        && !from.processes[at].has(HELD_BY_VM)
-                    {
-                        self.event(Event::Hold(at as u8), |next| next.processes[at].set(HELD_BY_VM));
-                    }
-                }
-                self.hidden("who was born is frozen", |next| next.freeze(setup, Group::Born));
-            }
             At::Ready => {
                 for cause in [
                     Cause::CodeMoved,
@@ -131,15 +120,6 @@ impl Run<'_> {
                 self.hidden("ready to swap", |next| next.at = At::Tell(Phase::Swapping));
             }
             At::LastLook => {
-                // Only who had started one of them before.
-                for at in 0..setup.roles.len() {
-                    if setup.is(at, Role::Starter)
-                        && from.processes[at].alive()
-                        && !from.processes[at].has(HELD_BY_VM)
-                    {
-                        self.event(Event::Hold(at as u8), |next| next.processes[at].set(HELD_BY_VM));
-                    }
-                }
                 let born = self.unforeseen().next().is_some();
                 if born || setup.others {
                     self.hidden("somebody was born", |next| next.abandon(Cause::Newborn));
@@ -168,13 +148,8 @@ impl Run<'_> {
             At::Swapped => {
                 self.hidden("a last look for newborns", |next| {
                     next.name_the_born(setup);
-                    next.at = At::Going;
+                    next.migrate(setup);
                 });
-            }
-            At::Going => {
-                if !self.let_starters_go() {
-                    self.hidden("to migrate", |next| next.migrate(setup));
-                }
             }
             At::AskedBefore => self.asked_before(),
             At::Migrate => self.migrating(),
@@ -262,10 +237,7 @@ impl Run<'_> {
                 }
                 next.at = At::Done;
             }),
-            At::Abandon(cause) => {
-                self.let_starters_go();
-                self.event(Event::Abandon(cause), |next| next.at = At::LetGo);
-            }
+            At::Abandon(cause) => self.event(Event::Abandon(cause), |next| next.at = At::LetGo),
             At::LetGo => self.let_go(),
             At::Done => self.event(Event::Done, |next| {
                 next.unanswered();
@@ -340,7 +312,7 @@ impl Run<'_> {
                 next.heard |= setup.kills > 1 && next.guard == Actor::Killed;
                 match phase {
                     Phase::Freezing if next.scans == 0 => next.freeze(setup, Group::Sups),
-                    Phase::Freezing => next.at = At::Hold,
+                    Phase::Freezing => next.freeze(setup, Group::Born),
                     Phase::Swapping => next.at = At::LastLook,
                     Phase::Proving => next.at = At::Prove(0),
                     // Told once more when the old code is back and somebody is ended.
@@ -497,21 +469,7 @@ impl Run<'_> {
         }
     }
 
-    /// Whether there are any.
-    fn let_starters_go(&mut self) -> bool {
-        let held: Vec<_> = (0..self.setup.roles.len())
-            .filter(|at| self.from.processes[*at].has(HELD_BY_VM))
-            .collect();
-        for at in &held {
-            self.event(Event::Go(*at as u8), |next| next.processes[*at].clear(HELD_BY_VM));
-        }
-        !held.is_empty()
-    }
-
     fn let_go(&mut self) {
-        if self.let_starters_go() {
-            return;
-        }
         let setup = self.setup;
         match self.from.processes.iter().position(|process| process.has(OUT)) {
             Some(at) if !setup.has(Mutant::NoResumeBehind) => {
