@@ -531,19 +531,7 @@ fn children_that_are_born_all_the_time() {
              Ways = [{{midwife_nursery, fun(Arg) -> supervisor:start_child(nursery, [Arg]) end}},
                      {{midwife_nursery_of_elixir, fun(Arg) -> 'Elixir.DynamicSupervisor':start_child(nursery_of_elixir, Spec(Arg)) end}},
                      {{midwife_nobody, fun busy:start_alone/1}}],
-             Ms = fun() -> erlang:monotonic_time(millisecond) end,
-             %% As many as milliseconds have passed since it began.
-             Midwife = fun(Start) ->
-                 T0 = Ms(),
-                 (fun Born(N) ->
-                     case Ms() - T0 of
-                         Due when Due > N -> {{ok, _}} = Start(case N rem 2 of 0 -> none; 1 -> {{asks, shared}} end), Born(N + 1);
-                         _ -> receive {{count, To}} -> To ! {{count, N}} after 1 -> ok end, Born(N)
-                     end
-                 end)(0)
-             end,
-             Test = self(),
-             [register(Name, spawn(fun() -> unlink(Test), Midwife(Start) end)) || {{Name, Start}} <- Ways, lists:member(Name, {midwives})],
+             [register(Name, spawn(nursery, midwife, [Start])) || {{Name, Start}} <- Ways, lists:member(Name, {midwives})],
              unlink(whereis(nursery)), unlink(whereis(nursery_of_elixir)), ok.",
         ));
         // The fewest that one of them bore; each answers only when it has kept up.

@@ -117,7 +117,7 @@ fn a_state_that_turns_bad_after_the_rehearsal_is_found_when_it_is_frozen() {
     shop.probe().eval(&format!(
         "Asked = fun(Asked, P) ->
              case process_info(P, message_queue_len) of
-                 {{_, 0}} -> receive after 1 -> Asked(Asked, P) end;
+                 {{_, 0}} -> timer:sleep(1), Asked(Asked, P);
                  _ -> ok
              end
          end,

@@ -160,7 +160,7 @@ fn a_guest_whose_supervisor_is_silent_meanwhile_is_not_left_behind() {
          First = Guest(1),
          Asked = fun(Asked) ->
              case process_info(First, message_queue_len) of
-                 {_, 0} -> receive after 1 -> Asked(Asked) end;
+                 {_, 0} -> timer:sleep(1), Asked(Asked);
                  _ -> ok
              end
          end,
@@ -168,7 +168,7 @@ fn a_guest_whose_supervisor_is_silent_meanwhile_is_not_left_behind() {
              Starter ! starting,
              {_, Queue} = process_info(self(), messages),
              case [x || {system, _, suspend} <- Queue] of
-                 [] -> receive after 1 -> UntilFrozen(UntilFrozen, Starter) end;
+                 [] -> timer:sleep(1), UntilFrozen(UntilFrozen, Starter);
                  _ -> ignore
              end
          end,

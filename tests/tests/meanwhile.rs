@@ -83,7 +83,7 @@ fn while_it_rehearses(shop: &Shop, what: &str) {
     shop.probe().eval(&format!(
         "Asked = fun(Asked, P) ->
              case process_info(P, message_queue_len) of
-                 {{_, 0}} -> receive after 1 -> Asked(Asked, P) end;
+                 {{_, 0}} -> timer:sleep(1), Asked(Asked, P);
                  _ -> ok
              end
          end,

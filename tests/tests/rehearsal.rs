@@ -121,7 +121,7 @@ fn an_accepted_failure_on_a_frozen_state_is_decided_by_the_code_change_too() {
     shop.probe().eval(
         "Asked = fun(Asked, P) ->
              case process_info(P, message_queue_len) of
-                 {_, 0} -> receive after 1 -> Asked(Asked, P) end;
+                 {_, 0} -> timer:sleep(1), Asked(Asked, P);
                  _ -> ok
              end
          end,

@@ -50,15 +50,16 @@ fn listen(shapes: &Shapes) {
          register(ears, spawn_opt(fun() ->
              [catch erlang:trace(P, true, ['receive', set_on_spawn]) || P <- Never],
              Self ! listening,
-             Loop = fun Loop(Heard, Stop) ->
+             Loop = fun Loop(Heard) ->
                  receive
-                     {trace, P, 'receive', {system, _, Request}} -> Loop([{P, Request} | Heard], Stop);
+                     {trace, P, 'receive', {system, _, Request}} -> Loop([{P, Request} | Heard]);
                      {tell, To} -> To ! {heard, Heard, [P || P <- Never, is_process_alive(P)], [P || P <- Never, not is_process_alive(P)]};
-                     _ -> Loop(Heard, Stop)
-                 after 1 -> Loop([{P, suspended} || P <- Never, Asleep(P)] ++ Heard, Stop)
+                     look -> erlang:send_after(1, self(), look), Loop([{P, suspended} || P <- Never, Asleep(P)] ++ Heard);
+                     _ -> Loop(Heard)
                  end
              end,
-             Loop([], ok)
+             self() ! look,
+             Loop([])
          end, [{priority, high}])),
          receive listening -> ok end.",
     );

@@ -213,7 +213,7 @@ fn those_that_end_meanwhile_are_deaths_and_no_failures() {
                      1 -> spawn(fun() -> gen_server:stop(Holder(N), normal, 60000) end);
                      2 -> exit(whereis(Holder(N)), kill)
                  end,
-                 receive after 1 -> ok end
+                 timer:sleep(1)
              end || N <- lists:seq(1, 1500)],
              receive stop -> ok end
          end)), ok.",

@@ -2122,9 +2122,8 @@ born_meanwhile(#w{swapped = reverted, meanwhile = There} = W, S) ->
     W#w{late = [T || {P, _, _} = T <- Unknown, is_map_key(P, Set)]};
 born_meanwhile(W, _) -> W.
 
-%% Whoever starts children and is not frozen may start one between the last look and the swap, and cannot be held up:
-%% erlang:suspend_process/2 kills the VM of OTP 25 where it meets one that prim_eval:'receive'/2 has look at a message, and
-%% that of OTP 29 never wakes one that was to wake meanwhile. Where that is likely the attempt is given up.
+%% Whoever starts children and is not frozen may start one between the last look and the swap, and is not held up: the VM of
+%% OTP 29 never wakes one that erlang:suspend_process/2 suspends while it was to wake. Where that is likely the attempt is given up.
 few_born(Born, Since, W) ->
     Frozen = maps:from_list(W#w.targets ++ W#w.sups),
     By = [Q || Q <- parents(Born), not is_map_key(Q, Frozen)],
