@@ -133,17 +133,20 @@ fn before_and_in_the_handshake() {
         ),
         (
             "no name",
-            |peer| peer.write(&framed(2, b"sok")),
+            |peer| peer.handshake().and_then(|_| peer.write(&framed(2, b"sok"))),
             "the node gave us no name",
         ),
         (
             "a clash",
-            |peer| peer.write(&framed(2, b"salive")),
+            |peer| peer.handshake().and_then(|_| peer.write(&framed(2, b"salive"))),
             "has a connection under our name already",
         ),
         (
             "not allowed",
-            |peer| peer.write(&framed(2, b"snot_allowed")),
+            |peer| {
+                peer.handshake()
+                    .and_then(|_| peer.write(&framed(2, b"snot_allowed")))
+            },
             "does not allow connections",
         ),
         (

@@ -1,7 +1,7 @@
 //! `make soak`: every scenario test with the large counts and fresh seeds, on every OTP, three at a time.
 //!
-//! What passed is kept in target/soak.json and not done again by a later start on the same commit; `--fresh` forgets
-//! it. A unit that fails keeps its output beside that file, and the others go on.
+//! What passed is kept in target/soak.json and not done again by a later start on a commit that has the same product, harness
+//! and fixtures, and the same file of that scenario; `--fresh` forgets it. A unit that fails keeps its output beside that file, and the others go on.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use flyhot_tests::workspace;
+use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
 const SCENARIOS: [&str; 23] = [
@@ -51,6 +52,9 @@ const SCENARIOS: [&str; 23] = [
 #[cfg(test)]
 const NO_SCENARIOS: [&str; 3] = ["fixture", "harness", "tidy"];
 
+/// Marks a commit that the tree differs from.
+const CHANGED: &str = ", changed";
+
 const OTPS: [&str; 3] = ["25", "27", "29"];
 
 /// Units at a time: most of them wait most of the time, and deadlines have to hold on a machine that does something else.
@@ -68,9 +72,11 @@ fn main() {
     fs::create_dir_all(&directory).expect("target can be written");
     let path = workspace().join("target/soak.json");
     let commit = commit();
+    let contents = SCENARIOS.map(|scenario| (scenario, content(scenario, &commit)));
+    let contents = BTreeMap::from(contents);
     let mut done = match std::env::args().nth(1).as_deref() {
         Some("--fresh") => Vec::new(),
-        None => passed_before(&fs::read_to_string(&path).unwrap_or_default(), &commit),
+        None => passed_before(&fs::read_to_string(&path).unwrap_or_default(), &contents),
         Some(other) => panic!("soak takes --fresh or nothing, not {other}"),
     };
     let units = units(&build());
@@ -88,7 +94,8 @@ fn main() {
                         println!("{told}: passed before");
                         continue;
                     }
-                    let result = unit.run(&directory);
+                    let mut result = unit.run(&directory);
+                    result["of"] = json!(contents[unit.scenario]);
                     let verdict = if result["passed"] == true {
                         "passed"
                     } else {
@@ -215,33 +222,70 @@ fn units(binaries: &BTreeMap<String, PathBuf>) -> Vec<Unit> {
     units
 }
 
-/// The commit, marked where the tree differs from it: such a result is never taken up again.
+fn git(args: &[&str]) -> String {
+    let output = Command::new("git").args(args).current_dir(workspace()).output();
+    output.map_or_else(
+        |_| String::new(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
+}
+
+/// What a result of this scenario is of: a digest of the product, the harness, the fixtures and the scenario's own file, as
+/// the commit has them. Empty where the tree differs from that: such a result is never taken up again.
+fn content(scenario: &str, commit: &str) -> String {
+    if commit.is_empty() || commit.ends_with(CHANGED) {
+        return String::new();
+    }
+    let own = [
+        format!("tests/tests/{scenario}.rs"),
+        format!("tests/tests/{scenario}"),
+    ];
+    let parts = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "driver",
+        "tests/Cargo.toml",
+        "tests/src",
+        "tests/fixtures",
+        "tests/otp",
+    ];
+    let mut args = vec!["ls-tree", "-r", commit, "--"];
+    args.extend(parts.iter().chain([&own[0].as_str(), &own[1].as_str()]));
+    let listed = git(&args);
+    let mut digest = Md5::new();
+    for line in listed.lines().filter(|line| !line.contains("\ttests/src/bin/")) {
+        digest.update(line);
+    }
+    digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// The commit, marked where the tree differs from it.
 fn commit() -> String {
-    let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).current_dir(workspace()).output();
-        output.map_or_else(
-            |_| String::new(),
-            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        )
-    };
     let head = git(&["rev-parse", "HEAD"]);
     if git(&["status", "--porcelain"]).is_empty() {
         head
     } else {
-        format!("{head}, changed")
+        format!("{head}{CHANGED}")
     }
 }
 
-/// What an earlier start on the same commit got through.
-fn passed_before(text: &str, commit: &str) -> Vec<Value> {
+/// What an earlier start got through, as far as the same would run again.
+fn passed_before(text: &str, contents: &BTreeMap<&str, String>) -> Vec<Value> {
     let Ok(kept) = serde_json::from_str::<Value>(text) else {
         return Vec::new();
     };
-    if kept["commit"] != commit || commit.is_empty() || commit.ends_with("changed") {
-        return Vec::new();
-    }
     let units = kept["units"].as_array().cloned().unwrap_or_default();
-    units.into_iter().filter(|unit| unit["passed"] == true).collect()
+    let stands = |unit: &Value| {
+        let scenario = unit["name"].as_str().and_then(|name| name.split(' ').nth(1));
+        let content = scenario.and_then(|scenario| contents.get(scenario));
+        unit["passed"] == true
+            && content.is_some_and(|content| !content.is_empty() && unit["of"] == **content)
+    };
+    units.into_iter().filter(stands).collect()
 }
 
 fn keep(path: &Path, commit: &str, done: &[Value]) {
@@ -312,22 +356,27 @@ mod tests {
     }
 
     #[test]
-    fn only_what_passed_on_the_same_commit_is_not_done_again() {
-        let kept = json!({ "commit": "c1", "units": [
-            { "name": "a", "passed": true }, { "name": "b", "passed": false },
+    fn only_what_passed_on_the_same_content_is_not_done_again() {
+        let kept = json!({ "units": [
+            { "name": "otp-25 busy a", "passed": true, "of": "c1" }, { "name": "otp-25 busy b", "passed": false, "of": "c1" },
+            { "name": "otp-25 kills a", "passed": true, "of": "c2" }, { "name": "otp-25 zoo a", "passed": true, "of": "" },
         ] })
         .to_string();
-        let names = |commit| -> Vec<Value> {
-            passed_before(&kept, commit)
+        let names = |contents: &[(&'static str, &str)]| -> Vec<Value> {
+            let contents = contents
                 .iter()
-                .map(|unit| unit["name"].clone())
-                .collect()
+                .map(|(scenario, content)| (*scenario, (*content).to_owned()));
+            let passed = passed_before(&kept, &contents.collect());
+            passed.iter().map(|unit| unit["name"].clone()).collect()
         };
-        assert_eq!(names("c1"), ["a"]);
-        assert!(names("c2").is_empty());
-        assert!(passed_before("half a fi", "c1").is_empty());
-        let changed = kept.replace("c1", "c1, changed");
-        assert!(passed_before(&changed, "c1, changed").is_empty());
+        assert_eq!(
+            names(&[("busy", "c1"), ("kills", "c1"), ("zoo", "")]),
+            ["otp-25 busy a"]
+        );
+        assert_eq!(names(&[("kills", "c2")]), ["otp-25 kills a"]);
+        assert!(passed_before("half a fi", &BTreeMap::new()).is_empty());
+        assert_eq!(content("busy", "c1, changed"), "");
+        assert_ne!(content("busy", "HEAD"), content("kills", "HEAD"));
     }
 
     #[test]
