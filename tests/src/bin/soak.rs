@@ -1,7 +1,8 @@
 //! `make soak`: every scenario test with the large counts and fresh seeds, on every OTP, three at a time.
 //!
 //! What passed is kept in target/soak.json and not done again by a later start on a commit that has the same product, harness
-//! and fixtures, and the same file of that scenario; `--fresh` forgets it. A unit that fails keeps its output beside that file, and the others go on.
+//! and fixtures, and the same file of that scenario; `--fresh` forgets it. A unit that fails keeps its output beside that file,
+//! and the others go on.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
