@@ -77,19 +77,22 @@ fn start(callers: usize) -> (Shop, Release, Release) {
          [{{ok, _}} = relay:start(list_to_atom(\"hop\" ++ N), none) || N <- [\"\" | [integer_to_list(I) || I <- lists:seq(1, 10)]]],
          [{{ok, _}} = busy:start(list_to_atom(\"caller_\" ++ integer_to_list(N)), none) || N <- lists:seq(1, {callers})], ok."
     ));
-    // The longest time that any process was seen suspended, by one that looks every millisecond.
+    // The longest time that any process was seen suspended, by one that looks every millisecond, and the longest between
+    // two looks: what stood still longer than that did so by itself, and not with the whole node.
     shop.probe().eval(
         "Names = fun() -> [N || N <- registered(), P <- [\"caller_\", \"shared\", \"machine\", \"manager\"],
                                 lists:prefix(P, atom_to_list(N))] end,
-         Watch = fun(Watch, Since, Longest) ->
+         Watch = fun(Watch, Since, Longest, Last, Gap0) ->
              Now = erlang:monotonic_time(microsecond),
+             Gap = max(Gap0, Now - Last),
              Asleep = [N || N <- Names(), {_, {sys, suspend_loop, _}} <- [process_info(whereis(N), current_function)]],
              Next = maps:from_list([{N, maps:get(N, Since, Now)} || N <- Asleep]),
              Seen = lists:max([Longest | [Now - T || T <- maps:values(Next)]]),
-             receive {longest, To} -> To ! {longest, Seen} after 1 -> ok end,
-             Watch(Watch, Next, Seen)
+             receive {Ask, To} -> To ! {Ask, case Ask of longest -> Seen; gap -> Gap end} after 1 -> ok end,
+             Watch(Watch, Next, Seen, Now, Gap)
          end,
-         register(watch, spawn_opt(fun() -> Watch(Watch, #{}, 0) end, [{priority, high}])), ok.",
+         Watcher = fun() -> Watch(Watch, #{}, 0, erlang:monotonic_time(microsecond), 0) end,
+         register(watch, spawn_opt(Watcher, [{priority, high}])), ok.",
     );
     (shop, v1, v2)
 }
@@ -114,16 +117,25 @@ fn versions(shop: &Shop) -> String {
     )
 }
 
-fn longest_freeze(shop: &Shop) -> Duration {
-    let micros = shop
-        .probe()
-        .json("watch ! {longest, self()}, receive {longest, L} -> L end.");
+fn watched(shop: &Shop, what: &str) -> Duration {
+    let micros = shop.probe().json(&format!(
+        "watch ! {{{what}, self()}}, receive {{{what}, Micros}} -> Micros end."
+    ));
     Duration::from_micros(micros.as_u64().unwrap())
+}
+
+fn longest_freeze(shop: &Shop) -> Duration {
+    watched(shop, "longest")
 }
 
 /// Nobody was killed, nobody is left suspended, nobody was frozen for too long, and all are of one version.
 fn judged(shop: &Shop, before: &str, run: &Run) {
-    assert_eq!(pids(shop), before, "somebody was restarted or died: {run}");
+    assert_eq!(
+        pids(shop),
+        before,
+        "somebody was restarted or died, in a node that stood still for {:?} at most: {run}",
+        watched(shop, "gap")
+    );
     assert_eq!(shop.probe().suspended(), NONE, "{run}");
     assert_eq!(shop.probe().traces(), NONE, "{run}");
     let longest = longest_freeze(shop);
