@@ -102,6 +102,44 @@ const PLAIN: &str = "-module(shop_plain).
     handle_call(call, _From, Count) -> {reply, {third, Count + 1}, Count + 1}.
     handle_cast(_Cast, Count) -> {noreply, Count}.\n";
 
+/// An application that takes a minute to stop is stopping: the node can still be asked, and is no node to upgrade.
+#[test]
+fn a_node_that_is_shutting_down_is_no_bug() {
+    let release = |version| {
+        Release::shop(Otp::under_test(), version)
+            .variant()
+            .erlang(
+                "lasting",
+                "-module(lasting).
+                 -export([start/2, prep_stop/1, stop/1]).
+                 start(_, _) -> {ok, spawn_link(timer, sleep, [infinity])}.
+                 prep_stop(State) -> timer:sleep(60000), State.
+                 stop(_) -> ok.",
+            )
+            .build()
+    };
+    let (v1, v2) = (release("v1"), release("v2"));
+    let shop = small(&v1);
+    shop.probe().eval(
+        "{module, lasting} = code:load_file(lasting),
+         ok = application:load({application, lasting, [{vsn, \"1\"}, {mod, {lasting, []}}, {modules, []},
+                                                       {registered, []}, {applications, [kernel, stdlib]}]}),
+         ok = application:start(lasting),
+         init:stop(),
+         (fun Wait() -> try application:which_applications(100), timer:sleep(1), Wait() catch exit:_ -> ok end end)().",
+    );
+    for command in [Flyhot::plan(&shop, &v2), Flyhot::upgrade(&shop, &v2)] {
+        let run = command.run();
+        run.expect("not_quiesced", 14);
+        let error = &run.events_named("error").next().unwrap().json;
+        assert!(
+            error["message"].as_str().unwrap().contains("is shutting down"),
+            "{run}"
+        );
+    }
+    assert_eq!(shop.probe().traces(), NONE);
+}
+
 #[test]
 fn a_corrupt_beam_in_the_batch_is_refused_before_the_freeze() {
     let (v1, v2) = (

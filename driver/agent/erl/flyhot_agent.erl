@@ -299,7 +299,7 @@ forget() ->
 
 is_copy(M) -> lists:prefix("flyhot$", atom_to_list(M)).
 
-command(facts, S) -> step(facts, S, fun(S1) -> {{ok, facts()}, S1} end);
+command(facts, S) -> step(facts, S, fun(S1) -> {facts_or_stopping(), S1} end);
 command({census, Hosts}, S) -> step(census, S#s{hosts = maps:from_list(Hosts)}, fun census/1);
 command({lacking, Funs}, S) -> {{ok, [{M, F} || {M, F} <- Funs, not callable(M, F)]}, S};
 command({stage, Pieces}, S) -> step(stage, S, fun(S1) -> stage(Pieces, S1) end);
@@ -332,6 +332,14 @@ step(Name) -> put(?STEP, Name), ?AT(Name).
 %% ---------------------------------------------------------------------------------------------------------------
 %% Facts and census
 %% ---------------------------------------------------------------------------------------------------------------
+
+%% While the node shuts down, application_controller says so (seen with OTP 27 and 29) or says nothing (OTP 25), and nothing
+%% while it waits for an application that it stops.
+facts_or_stopping() ->
+    try {ok, facts()} catch
+        exit:terminating -> {error, stopping};
+        exit:{timeout, {gen_server, call, [application_controller | _]}} -> {error, stopping}
+    end.
 
 facts() ->
     Loaded = code:all_loaded(),

@@ -21,6 +21,9 @@ pub enum AnswerError {
     /// The worker and its guard are gone.
     #[error("the agent's worker is gone from the node")]
     WorkerGone,
+    /// The node's application controller stops everything, or one application for longer than it may.
+    #[error("the node is shutting down, or an application of it is")]
+    Stopping,
     /// A shape this side does not know.
     #[error("the agent's answer lacks {0}")]
     Malformed(&'static str),
@@ -96,13 +99,11 @@ pub fn started(term: &Term) -> Read<Started> {
 /// The refusal in an answer that is not `{ok, _}`.
 pub fn agent_error(term: &Term) -> AnswerError {
     match as_tuple(term) {
-        Some([tag, reason]) if as_atom(tag) == Some("error") => {
-            if as_atom(reason) == Some("no_worker") {
-                AnswerError::WorkerGone
-            } else {
-                AnswerError::Refused(reason_text(reason))
-            }
-        }
+        Some([tag, reason]) if as_atom(tag) == Some("error") => match as_atom(reason) {
+            Some("no_worker") => AnswerError::WorkerGone,
+            Some("stopping") => AnswerError::Stopping,
+            _ => AnswerError::Refused(reason_text(reason)),
+        },
         _ => AnswerError::Malformed("ok or error"),
     }
 }

@@ -139,6 +139,13 @@ fn failed(request: &NodeRequest<'_>, error: &AgentError) -> NodeError {
             ErrorKind::NotQuiesced,
             "The agent's worker was ended on the node. Run the command again: it looks at what the node runs.",
         ),
+        AgentError::Answer {
+            source: AnswerError::Stopping,
+            ..
+        } => (
+            ErrorKind::NotQuiesced,
+            "Run the command again when the application has stopped, or the node has started again.",
+        ),
         AgentError::InUse => (
             ErrorKind::NotQuiesced,
             "See what that process is doing, then run the command again.",
