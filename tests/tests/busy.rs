@@ -290,6 +290,43 @@ fn whoever_is_called_by_one_that_is_not_at_rest_is_let_go_and_frozen_again() {
     }
 }
 
+/// One that does not answer its resume, by a hold of the VM here, keeps nobody else frozen, also where one is asked at a time;
+/// it is asked again, and whoever answers then was not left suspended. It is the first of its kind, and so the first that is
+/// let go.
+#[test]
+fn one_that_is_silent_when_it_is_let_go_holds_up_nobody() {
+    let (shop, _, v2) = start(20);
+    shop.probe()
+        .plan_faults(&[Fault::new("guard", "{noted, thawing}", 1, "{delay, 300}")]);
+    shop.probe().eval(
+        "Deaf = whereis(shared),
+         unregister(shared),
+         register(flyhot_trace, spawn(fun() ->
+             (fun Spy() ->
+                 receive
+                     {told, worker, {phase, thawing}} ->
+                         erlang:suspend_process(Deaf),
+                         timer:sleep(1800),
+                         erlang:resume_process(Deaf);
+                     _ -> Spy()
+                 end
+             end)()
+         end)), ok.",
+    );
+    let before = pids(&shop);
+    let run = Flyhot::upgrade(&shop, &v2)
+        .args(["--in-flight", "1"])
+        .faulty()
+        .run();
+    run.expect("upgraded", 0);
+    // Held while the guard was slow, and for a tenth of a second each where somebody is silent.
+    let longest = longest_freeze(&shop);
+    assert!(longest < Duration::from_secs(1), "{longest:?}: {run}");
+    let told = Duration::from_micros(run.node(0)["longest_freeze_us"].as_u64().unwrap());
+    assert!(told > Duration::from_secs(1), "nobody was silent: {run}");
+    judged(&shop, &before, &run);
+}
+
 /// Three callers that pass a job on in a ring, each calling the next but one through a server that does not change.
 #[test]
 fn a_cycle_through_a_server_outside_the_set() {

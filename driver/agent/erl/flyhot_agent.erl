@@ -80,6 +80,10 @@
 -define(PAUSE_US, 50000).
 %% A resume is answered from the head of a mailbox by an idle process.
 -define(THAW_MS, 2000).
+%% One that has not answered its resume by then holds up nobody behind it, and is asked again: a large heap that was hibernated
+%% takes some ten milliseconds to come back, and on OTP 27 a process that hibernates can sleep on over a message
+%% (erlang/otp issue 10651) until the next one wakes it.
+-define(SILENT_MS, 100).
 %% Reductions in that time that show a worker at work: one that is stuck in a call spends none, and whatever else it
 %% waits for has a deadline of its own.
 -define(PROGRESS, 1000).
@@ -128,7 +132,7 @@
 %% A window: targets are {Pid, KindId}.
 -record(w, {pid, dead, guard, script, jobs, mods, vsns = #{}, new_vsns = #{}, old, new, limit, budget, revert, t0, deadline,
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
-            ended = #{}, stragglers = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
+            ended = #{}, stragglers = [], silent = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
             born = #{}, modes = #{}, unproven = [], bereft = #{}, late = [], unproved = false, meanwhile = [],
             hosts = #{}, seen_by_world = false, unrendered = [], not_rendered = [], answered = #{}}).
 
@@ -2164,7 +2168,7 @@ abandon(Cause, Out, W) ->
     [let_go(P, Id, {W#w.dead, ok}, W) || {P, Id} <- Out],
     abandoned(Cause, W).
 
-abandoned(Cause, W) -> (aftermath(finish_times(thaw(W#w.frozen, W))))#w{swapped = {abandoned, Cause}}.
+abandoned(Cause, W) -> (aftermath(finish_times(ask_again(thaw(W#w.frozen, W)))))#w{swapped = {abandoned, Cause}}.
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% After the swap: by the worker, or by the guard in its place
@@ -2200,7 +2204,7 @@ thaw_swapped(W) ->
     {Sups, Others} = lists:partition(fun({_, Id, _}) -> Id =:= sup end, W#w.frozen),
     W1 = thaw(Others, W),
     [sys(Sup, {W#w.dead, ok}, {replace_state, fun(State) -> forgive(State, N) end}) || {Sup, N} <- maps:to_list(W1#w.bereft)],
-    aftermath(finish_times(thaw(Sups, W1))).
+    aftermath(finish_times(ask_again(thaw(Sups, W1)))).
 
 %% A supervisor ends, and all its children with it, when it is told of more ended ones than it restarts in its time:
 %% those that were ended here do not count. It hears of all of them before it is asked to count again. What ends all
@@ -2657,26 +2661,44 @@ end_process(P, W) ->
 
 %% --- thaw ---
 
-%% [{Pid, KindId, Since | unknown}]: drop before resume, for whoever may have a stash.
+%% [{Pid, KindId, Since | unknown}]: drop before resume, for whoever may have a stash. Who does not answer is put aside.
 thaw(Frozen, W0) ->
     W1 = W0#w{times = first(thaw_from, now_us(), W0#w.times)},
     Ref = erlang:unique_integer([positive]),
     Todo = [T || {P, _, _} = T <- Frozen, not is_map_key(P, W1#w.died), not is_map_key(P, W1#w.ended)],
     Deadline = now_us() + ?THAW_MS * 1000,
     Send = fun({Pid, Id, _} = T) -> let_go(Pid, Id, {self(), {Ref, T}}, W1) end,
-    Take = fun({Pid, _, unknown}, _, Acc) -> ?TELL({thawed, Pid}), Acc;
-              ({Pid, _, Since}, _, {Longest, W}) -> ?TELL({thawed, Pid}), {max(Longest, now_us() - Since), W}
-           end,
-    Idle = fun(Pending, Dead, {Longest, W}) ->
+    Take = fun(T, _, {_, W}) -> {unheard(), thawed(T, W)} end,
+    Idle = fun(Pending, Dead, {Last, W}) ->
         W2 = died(Dead, W),
-        case now_us() > Deadline of
-            %% Their resume is queued all the same, and the rest is sent theirs without waiting.
-            true -> {without, Pending, {Longest, W2#w{unresumed = [P || {P, _, _} <- Pending] ++ W2#w.unresumed}}};
-            false -> {without, [], {Longest, W2}}
+        Unheard = unheard(Last),
+        case too_long(Unheard, ?SILENT_MS) orelse now_us() > Deadline of
+            %% Their resume is queued all the same.
+            true -> {without, Pending, {unheard(), W2#w{silent = Pending ++ W2#w.silent}}};
+            false -> {without, [], {Unheard, W2}}
         end
     end,
-    {Longest, W} = flow(Todo, Ref, Send, Take, Idle, W1#w.limit, {W1#w.longest, W1}),
-    W#w{longest = Longest}.
+    {_, W} = flow(Todo, Ref, Send, Take, Idle, W1#w.limit, {unheard(), W1}),
+    W.
+
+thawed({Pid, _, Since}, W) ->
+    ?TELL({thawed, Pid}),
+    case Since of unknown -> W; _ -> W#w{longest = max(W#w.longest, now_us() - Since)} end.
+
+%% Who was silent, when everybody else has been let go. One that runs already answers a resume too.
+ask_again(#w{silent = []} = W) -> W;
+ask_again(#w{silent = Silent} = W0) ->
+    Ref = erlang:unique_integer([positive]),
+    Deadline = now_us() + ?THAW_MS * 1000,
+    Send = fun({Pid, _, _} = T) -> sys(Pid, {self(), {Ref, T}}, resume) end,
+    Idle = fun(Pending, Dead, W) ->
+        W1 = died(Dead, W),
+        case now_us() > Deadline of
+            true -> {without, Pending, W1#w{unresumed = [P || {P, _, _} <- Pending] ++ W1#w.unresumed}};
+            false -> {without, [], W1}
+        end
+    end,
+    flow(Silent, Ref, Send, fun(T, _, W) -> thawed(T, W) end, Idle, length(Silent), W0#w{silent = []}).
 
 first(Key, Value, Map) -> case Map of #{Key := _} -> Map; _ -> Map#{Key => Value} end.
 

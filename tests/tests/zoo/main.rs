@@ -27,7 +27,7 @@ use flyhot_tests::{Flyhot, Otp, Random, Release, Run, Shop, rounds, wait_until};
 use model::{INVARIANTS, Seen, animals, versions};
 
 /// Seeds and rounds that failed once; they run first.
-const CASES: [(u64, u64); 9] = [
+const CASES: [(u64, u64); 10] = [
     // A guard that took over an undo let supervisors end their children.
     (14_863_832_712_131_203_659, 51),
     // Somebody was born on new code that was taken back.
@@ -43,6 +43,8 @@ const CASES: [(u64, u64); 9] = [
     (1_795_676_340_788_388, 21),
     (1_795_676_340_788_388, 325),
     (1_795_676_340_788_388, 327),
+    // One that hibernated slept on over its resume (OTP 27), and those behind it were named for being slow.
+    (1_795_726_961_445_060, 162),
 ];
 
 const NONE: [&str; 0] = [];
