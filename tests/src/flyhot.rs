@@ -113,6 +113,11 @@ impl Flyhot {
         Self::on("plan", node, release.directory())
     }
 
+    /// `flyhot VERB --node NODE --output json` for one that takes no release, with the node's cookie and epmd.
+    pub fn ask(verb: &str, node: &Node) -> Self {
+        Self::new([verb, "--node", node.name(), "--output", "json"]).of(node)
+    }
+
     fn on(verb: &str, node: &Node, release: &Path) -> Self {
         let release = release.to_str().expect("our own directory");
         Self::new([verb, "--node", node.name(), "--release", release])

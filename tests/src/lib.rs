@@ -22,6 +22,7 @@
     reason = "a harness: whatever it cannot do ends the test, loudly"
 )]
 
+mod certificates;
 mod epmd;
 mod faults;
 mod flyhot;
@@ -40,6 +41,7 @@ mod traffic;
 mod variant;
 mod wait;
 
+pub use certificates::{Authority, Identity};
 pub use epmd::Epmd;
 pub use faults::{Fault, Trace};
 pub use flyhot::{Event, Flyhot, Run, Running};

@@ -1,7 +1,7 @@
 //! Real BEAM nodes: a Mix release in the foreground, or a plain `erl`.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +29,7 @@ pub struct NodeBuilder {
     epmd_port: Option<u16>,
     environment: Vec<(String, String)>,
     flags: Vec<String>,
+    tls: Option<PathBuf>,
 }
 
 /// A running node; it ends when this is dropped.
@@ -37,6 +38,7 @@ pub struct Node {
     cookie: String,
     otp: Otp,
     epmd_port: u16,
+    tls: Option<PathBuf>,
     probe: OnceLock<Probe>,
     process: Process,
     scratch: Scratch,
@@ -70,6 +72,12 @@ impl NodeBuilder {
     /// More flags for `erl`, as words.
     pub fn flags<'a>(mut self, flags: impl IntoIterator<Item = &'a str>) -> Self {
         self.flags.extend(flags.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Speaks TLS distribution, with this `ssl_dist_optfile`; its probe does the same.
+    pub fn tls(mut self, options: PathBuf) -> Self {
+        self.tls = Some(options);
         self
     }
 
@@ -122,11 +130,13 @@ impl NodeBuilder {
                 command
             }
         };
+        let mut flags = self.flags;
+        flags.extend(self.tls.as_deref().map(tls_flags).into_iter().flatten());
         command
             .env("ERL_EPMD_PORT", epmd_port.to_string())
             // The epmd of the tests is started by the tests.
             .env("ERL_AFLAGS", "-start_epmd false")
-            .env("ERL_ZFLAGS", self.flags.join(" "))
+            .env("ERL_ZFLAGS", flags.join(" "))
             .current_dir(scratch.path())
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::start(&name, command, scratch.path().join("log"));
@@ -135,6 +145,7 @@ impl NodeBuilder {
             cookie,
             otp: self.otp,
             epmd_port,
+            tls: self.tls,
             probe: OnceLock::new(),
             process,
             scratch,
@@ -162,6 +173,7 @@ impl Node {
             epmd_port: None,
             environment: Vec::new(),
             flags: Vec::new(),
+            tls: None,
         }
     }
 
@@ -212,7 +224,8 @@ impl Node {
 
     /// A judge with a connection of its own, for a test that asks from two threads at once.
     pub fn another_probe(&self) -> Probe {
-        Probe::connect(self.otp, &self.name, &self.cookie, self.epmd_port)
+        let flags = self.tls.as_deref().map(tls_flags).into_iter().flatten();
+        Probe::connect(self.otp, &self.name, &self.cookie, self.epmd_port, flags)
     }
 
     /// Whether its VM still runs.
@@ -234,6 +247,11 @@ impl Node {
     pub fn wake(&self) {
         signal("CONT", &self.pid().to_string());
     }
+}
+
+fn tls_flags(options: &Path) -> [String; 4] {
+    let options = options.display().to_string();
+    ["-proto_dist", "inet_tls", "-ssl_dist_optfile", &options].map(str::to_owned)
 }
 
 impl fmt::Debug for Node {

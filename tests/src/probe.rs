@@ -51,8 +51,15 @@ pub struct Counts {
 }
 
 impl Probe {
-    /// Connects to `node` with `cookie`, through the epmd on `epmd_port`, with an Erlang of version `otp`.
-    pub fn connect(otp: Otp, node: &str, cookie: &str, epmd_port: u16) -> Self {
+    /// Connects to `node` with `cookie`, through the epmd on `epmd_port`, with an Erlang of version `otp` that is given
+    /// `flags` more.
+    pub fn connect(
+        otp: Otp,
+        node: &str,
+        cookie: &str,
+        epmd_port: u16,
+        flags: impl IntoIterator<Item = String>,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let beams = build_erlang(otp, "probe");
         let scratch = Scratch::new("probe");
@@ -83,6 +90,7 @@ impl Probe {
             ])
             .args(["-kernel", "logger_level", "error", "-pa"])
             .arg(&beams)
+            .args(flags)
             .args(["-run", "probe", "main", &port, node])
             .env("ERL_EPMD_PORT", epmd_port.to_string());
         if host.contains(':') {

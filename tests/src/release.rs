@@ -25,6 +25,7 @@ pub struct ShopBuild {
     version: Option<String>,
     again: bool,
     erts: bool,
+    tls: bool,
     stamp: Option<(String, u32)>,
 }
 
@@ -88,6 +89,7 @@ impl ShopBuild {
             version: None,
             again: false,
             erts: true,
+            tls: false,
             stamp: None,
         }
     }
@@ -110,6 +112,12 @@ impl ShopBuild {
         self
     }
 
+    /// With the applications that TLS distribution needs.
+    pub fn with_tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
     /// With `extra` more modules: two builds of v1 that differ in `stamp` alone differ in these and in `Shop.Cart`.
     pub fn stamp(mut self, stamp: &str, extra: u32) -> Self {
         self.stamp = Some((stamp.to_owned(), extra));
@@ -120,7 +128,7 @@ impl ShopBuild {
     pub fn build(&self) -> Release {
         let sources = workspace().join("tests/fixtures/shop");
         let name = format!(
-            "shop-{}{}{}{}{}",
+            "shop-{}{}{}{}{}{}",
             self.code,
             self.stamp
                 .as_ref()
@@ -131,7 +139,8 @@ impl ShopBuild {
                 .map(|version| format!("-as-{version}"))
                 .unwrap_or_default(),
             if self.again { "-again" } else { "" },
-            if self.erts { "" } else { "-without-erts" }
+            if self.erts { "" } else { "-without-erts" },
+            if self.tls { "-tls" } else { "" }
         );
         let directory = build_once(&name, self.otp, &[sources], "", |otp, sources, into| {
             let scratch = Scratch::new("mix");
@@ -145,6 +154,9 @@ impl ShopBuild {
                 .env("SHOP_CODE", &self.code);
             if !self.erts {
                 command.env("SHOP_ERTS", "machine");
+            }
+            if self.tls {
+                command.env("SHOP_TLS", "yes");
             }
             if let Some(version) = &self.version {
                 command.env("SHOP_VSN", version);

@@ -8,7 +8,7 @@
 
 mod answer;
 mod command;
-mod term;
+pub mod term;
 
 pub use answer::Started;
 pub use answer::{

@@ -1,14 +1,14 @@
 //! Small constructors and readers over `erl_dist::term`.
 
-use erl_dist::term::{Atom, BigInteger, Binary, FixInteger, List, Term, Tuple};
+use erl_dist::term::{Atom, BigInteger, Binary, ExternalFun, FixInteger, List, Term, Tuple};
 
 /// An atom.
-pub(crate) fn atom(name: &str) -> Term {
+pub fn atom(name: &str) -> Term {
     Atom::from(name).into()
 }
 
 /// A binary.
-pub(crate) fn binary(bytes: &[u8]) -> Term {
+pub fn binary(bytes: &[u8]) -> Term {
     Binary {
         bytes: bytes.to_vec(),
     }
@@ -16,7 +16,7 @@ pub(crate) fn binary(bytes: &[u8]) -> Term {
 }
 
 /// A tuple.
-pub(crate) fn tuple(elements: impl Into<Vec<Term>>) -> Term {
+pub fn tuple(elements: impl Into<Vec<Term>>) -> Term {
     Tuple {
         elements: elements.into(),
     }
@@ -24,7 +24,7 @@ pub(crate) fn tuple(elements: impl Into<Vec<Term>>) -> Term {
 }
 
 /// A proper list.
-pub(crate) fn list(elements: impl IntoIterator<Item = Term>) -> Term {
+pub fn list(elements: impl IntoIterator<Item = Term>) -> Term {
     List {
         elements: elements.into_iter().collect(),
     }
@@ -32,12 +32,12 @@ pub(crate) fn list(elements: impl IntoIterator<Item = Term>) -> Term {
 }
 
 /// A list of `{key, value}`: unlike a map its bytes are always the same.
-pub(crate) fn properties<const N: usize>(entries: [(&str, Term); N]) -> Term {
+pub fn properties<const N: usize>(entries: [(&str, Term); N]) -> Term {
     list(entries.into_iter().map(|(key, value)| tuple([atom(key), value])))
 }
 
 /// A number.
-pub(crate) fn number(value: u64) -> Term {
+pub fn number(value: u64) -> Term {
     match i32::try_from(value) {
         Ok(value) => FixInteger { value }.into(),
         Err(_) => BigInteger::from(value).into(),
@@ -45,12 +45,27 @@ pub(crate) fn number(value: u64) -> Term {
 }
 
 /// `true` or `false`.
-pub(crate) fn boolean(value: bool) -> Term {
+pub fn boolean(value: bool) -> Term {
     atom(if value { "true" } else { "false" })
 }
 
+/// A string as Erlang has it, a list of code points.
+pub fn charlist(text: &str) -> Term {
+    list(text.chars().map(|char| number(u64::from(u32::from(char)))))
+}
+
+/// `fun Module:Function/Arity`.
+pub fn external_fun(module: &str, function: &str, arity: u8) -> Term {
+    ExternalFun {
+        module: Atom::from(module),
+        function: Atom::from(function),
+        arity,
+    }
+    .into()
+}
+
 /// The name of an atom.
-pub(crate) fn as_atom(term: &Term) -> Option<&str> {
+pub fn as_atom(term: &Term) -> Option<&str> {
     match term {
         Term::Atom(atom) => Some(&atom.name),
         _ => None,
@@ -58,7 +73,7 @@ pub(crate) fn as_atom(term: &Term) -> Option<&str> {
 }
 
 /// The elements of a tuple.
-pub(crate) fn as_tuple(term: &Term) -> Option<&[Term]> {
+pub fn as_tuple(term: &Term) -> Option<&[Term]> {
     match term {
         Term::Tuple(tuple) => Some(&tuple.elements),
         _ => None,
@@ -66,7 +81,7 @@ pub(crate) fn as_tuple(term: &Term) -> Option<&[Term]> {
 }
 
 /// The elements of a proper list.
-pub(crate) fn as_list(term: &Term) -> Option<&[Term]> {
+pub fn as_list(term: &Term) -> Option<&[Term]> {
     match term {
         Term::List(list) => Some(&list.elements),
         _ => None,
@@ -74,7 +89,7 @@ pub(crate) fn as_list(term: &Term) -> Option<&[Term]> {
 }
 
 /// The bytes of a binary.
-pub(crate) fn as_bytes(term: &Term) -> Option<&[u8]> {
+pub fn as_bytes(term: &Term) -> Option<&[u8]> {
     match term {
         Term::Binary(binary) => Some(&binary.bytes),
         _ => None,
@@ -82,12 +97,12 @@ pub(crate) fn as_bytes(term: &Term) -> Option<&[u8]> {
 }
 
 /// A binary as text; bytes that are not UTF-8 are replaced.
-pub(crate) fn as_text(term: &Term) -> Option<String> {
+pub fn as_text(term: &Term) -> Option<String> {
     as_bytes(term).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// A number that is not negative.
-pub(crate) fn as_u64(term: &Term) -> Option<u64> {
+pub fn as_u64(term: &Term) -> Option<u64> {
     match term {
         Term::FixInteger(number) => u64::try_from(number.value).ok(),
         Term::BigInteger(number) => u64::try_from(&number.value).ok(),
@@ -96,7 +111,7 @@ pub(crate) fn as_u64(term: &Term) -> Option<u64> {
 }
 
 /// `true` or `false`.
-pub(crate) fn as_bool(term: &Term) -> Option<bool> {
+pub fn as_bool(term: &Term) -> Option<bool> {
     match as_atom(term)? {
         "true" => Some(true),
         "false" => Some(false),
@@ -105,9 +120,22 @@ pub(crate) fn as_bool(term: &Term) -> Option<bool> {
 }
 
 /// The value of an atom key of a map.
-pub(crate) fn get<'a>(term: &'a Term, key: &str) -> Option<&'a Term> {
+pub fn get<'a>(term: &'a Term, key: &str) -> Option<&'a Term> {
     match term {
         Term::Map(map) => map.map.get(&atom(key)),
+        _ => None,
+    }
+}
+
+/// A string as Erlang has it.
+pub fn as_charlist(term: &Term) -> Option<String> {
+    match term {
+        Term::ByteList(list) => Some(list.bytes.iter().map(|byte| char::from(*byte)).collect()),
+        Term::List(list) => list
+            .elements
+            .iter()
+            .map(|code| char::from_u32(u32::try_from(as_u64(code)?).ok()?))
+            .collect(),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorKind, Outcome, Reason, Verdict, WayBack};
+use crate::{ErrorKind, NodeStatus, Outcome, Reason, StatusProcess, Verdict, WayBack};
 
 /// The version every line carries as `"v"`.
 pub const FORMAT_VERSION: u32 = 1;
@@ -147,12 +147,12 @@ pub struct PlannedCalls {
 pub enum Event {
     /// A command began.
     Started {
-        /// `upgrade` or `plan`.
+        /// `upgrade`, `plan`, `status`, `thaw` or `doctor`.
         command: String,
         /// Node names in order.
         nodes: Vec<String>,
-        /// The release directory as given.
-        release: String,
+        /// The release directory as given; absent where none is asked for.
+        release: Option<String>,
         /// The policy file as given; absent without one.
         policy: Option<String>,
         /// flyhot's own version.
@@ -220,6 +220,37 @@ pub enum Event {
         code_id: crate::CodeIds,
         /// Everything the verdict rests on.
         reasons: Vec<Reason>,
+    },
+    /// One node as it is now.
+    Status {
+        /// The node.
+        node: String,
+        /// What it said.
+        status: Box<NodeStatus>,
+    },
+    /// Processes of a node that are suspended, and what was done about it.
+    Thaw {
+        /// The node.
+        node: String,
+        /// How many were resumed.
+        resumed: u64,
+        /// Processes that are suspended, as many as are named.
+        still: Vec<StatusProcess>,
+        /// How many are suspended.
+        still_count: u64,
+    },
+    /// Whether one thing about a node is as an upgrade needs it.
+    Check {
+        /// The node.
+        node: String,
+        /// What was looked at: a word or two.
+        check: String,
+        /// Whether it is well.
+        well: bool,
+        /// What was found.
+        found: String,
+        /// How to mend it; empty where it is well.
+        fix: String,
     },
     /// A freeze was given up and everything thawed; another attempt may follow.
     Attempt {

@@ -12,6 +12,7 @@ mod event;
 mod exit;
 mod outcome;
 mod reason;
+mod status;
 
 pub use event::{
     Event, FORMAT_VERSION, Line, NodeCensus, PlannedCalls, PlannedKind, PlannedModules, Step, Unit,
@@ -21,3 +22,4 @@ pub use outcome::{
     CodeIds, ModuleCounts, NodeOutcome, Outcome, OutcomeKind, PhaseTimes, Predicted, ProcessCounts,
 };
 pub use reason::{Reason, ReasonCode, Severity, Verdict, WayBack};
+pub use status::{Drift, LastOutcome, NodeStatus, StatusApplication, StatusProcess, UnderWay};

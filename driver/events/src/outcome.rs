@@ -14,6 +14,8 @@ pub enum OutcomeKind {
     NothingToDo,
     /// A plan was made and nothing was asked for beyond it.
     Planned,
+    /// What was asked for was shown or done; no code was swapped.
+    Done,
     /// Refused before the swap: running code and states are as before.
     Refused,
     /// Failed after the swap and undone: old code, old states.

@@ -2,7 +2,10 @@
 //!
 //! Parsing touches no file, no environment and no network, so that `--help` and `--version` answer at once.
 
+pub mod doctor;
 pub mod plan;
+pub mod status;
+pub mod thaw;
 pub mod upgrade;
 
 use std::ffi::OsString;
@@ -34,6 +37,9 @@ Examples:
   Upgrade two nodes, one after the other:
     flyhot upgrade --node shop@10.0.0.1 shop@10.0.0.2 --release _build/prod/rel/shop
 
+  What two nodes run, and whether somebody is at work there:
+    flyhot status --node shop@10.0.0.1 shop@10.0.0.2
+
 Environment:
   RELEASE_COOKIE  the cookie, unless --cookie-file is given
   ERL_EPMD_PORT   port of epmd, unless --epmd-port is given
@@ -41,7 +47,7 @@ Environment:
   FLYHOT_LOG      wire diagnostics on standard error, for example flyhot_node=debug
 
 Exit codes:
-  0    upgraded, nothing to do, or planned; warnings leave it 0
+  0    upgraded, nothing to do, planned or done; warnings leave it 0
   1    a bug in flyhot
   2    wrong options, configuration or a broken input file
   10   a cold deploy is needed; running code and states are as before
@@ -67,14 +73,23 @@ pub enum Verb {
     Upgrade(upgrade::UpgradeArgs),
     /// Show what an upgrade would do; touches nothing
     Plan(plan::PlanArgs),
+    /// Show what nodes run, at once; touches nothing and loads nothing
+    Status(status::StatusArgs),
+    /// Show processes that a tool left suspended, and resume them with --apply
+    Thaw(thaw::ThawArgs),
+    /// Check whether nodes can be reached and upgraded, and say how to mend what cannot
+    Doctor(doctor::DoctorArgs),
 }
 
 impl Verb {
-    /// What both verbs are told.
-    pub fn node_args(&self) -> &NodeArgs {
+    /// What every command is told.
+    pub fn reach(&self) -> &ReachArgs {
         match self {
-            Self::Upgrade(args) => &args.shared,
-            Self::Plan(args) => &args.shared,
+            Self::Upgrade(args) => &args.shared.reach,
+            Self::Plan(args) => &args.shared.reach,
+            Self::Status(args) => &args.reach,
+            Self::Thaw(args) => &args.reach,
+            Self::Doctor(args) => &args.reach,
         }
     }
 }
@@ -89,21 +104,13 @@ pub enum Output {
     Json,
 }
 
-/// What `upgrade` and `plan` are both told; a plan takes every option, so that it foretells that very upgrade.
+/// What every command is told: which nodes, how to reach them, how to speak.
 #[derive(Debug, Clone, Args)]
-pub struct NodeArgs {
-    /// Nodes to upgrade, one after the other, stopping at the first that is not upgraded
+pub struct ReachArgs {
+    /// Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first
+    /// that is not upgraded
     #[arg(long, required = true, num_args = 1.., value_name = "NAME", help_heading = "What")]
     pub node: Vec<String>,
-
-    /// Release to upgrade to: a directory made by `mix release` or relx
-    #[arg(long, value_name = "DIR", help_heading = "What")]
-    pub release: PathBuf,
-
-    /// The release is older than what runs: its code_change is told {down, Vsn} (that of the release, after the swap;
-    /// OTP's release_handler asks the newer code, before it)
-    #[arg(long, help_heading = "What")]
-    pub down: bool,
 
     /// How to speak
     #[arg(long, value_enum, default_value_t, value_name = "FORM", help_heading = "What")]
@@ -111,7 +118,7 @@ pub struct NodeArgs {
 
     /// File that holds the cookie of the nodes
     ///
-    /// Without it: the variable RELEASE_COOKIE, then releases/COOKIE of the release, then ~/.erlang.cookie.
+    /// Without it: the variable RELEASE_COOKIE, then releases/COOKIE of the release that is named, then ~/.erlang.cookie.
     #[arg(long, value_name = "FILE", help_heading = "Connection")]
     pub cookie_file: Option<PathBuf>,
 
@@ -122,6 +129,38 @@ pub struct NodeArgs {
     /// Port of epmd on the host of each node [default: ERL_EPMD_PORT, else 4369]
     #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..), help_heading = "Connection")]
     pub epmd_port: Option<u16>,
+
+    /// The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other's
+    #[arg(long, requires_all = ["tls_ca_file", "tls_cert_file", "tls_key_file"], help_heading = "Connection")]
+    pub dist_tls: bool,
+
+    /// Certificates of the CAs that may have signed a node's certificate, PEM; with --dist-tls
+    #[arg(long, value_name = "FILE", requires = "dist_tls", help_heading = "Connection")]
+    pub tls_ca_file: Option<PathBuf>,
+
+    /// The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls
+    #[arg(long, value_name = "FILE", requires = "dist_tls", help_heading = "Connection")]
+    pub tls_cert_file: Option<PathBuf>,
+
+    /// The key of that certificate, PEM, not encrypted; with --dist-tls
+    #[arg(long, value_name = "FILE", requires = "dist_tls", help_heading = "Connection")]
+    pub tls_key_file: Option<PathBuf>,
+}
+
+/// What `upgrade` and `plan` are both told; a plan takes every option, so that it foretells that very upgrade.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    /// Release to upgrade to: a directory made by `mix release` or relx
+    #[arg(long, value_name = "DIR", help_heading = "What")]
+    pub release: PathBuf,
+
+    /// The release is older than what runs: its code_change is told {down, Vsn} (that of the release, after the swap;
+    /// OTP's release_handler asks the newer code, before it)
+    #[arg(long, help_heading = "What")]
+    pub down: bool,
 
     /// Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration, help_heading = "Window")]

@@ -1,4 +1,4 @@
-//! The upgrade of one node: the shell that asks the node, hands the answers to the pure rooms and performs what
+//! The work on one node: the shell that asks the node, hands the answers to the pure rooms and performs what
 //! they decide.
 //!
 //! Nothing is decided here that `flyhot-upgrade` decides. Whatever way a node's work ends, the agent is taken off
@@ -7,12 +7,15 @@
 mod agent;
 mod calls;
 mod closer;
+pub(crate) mod examine;
 mod facts;
+pub(crate) mod look;
 mod node;
 mod persist;
 mod rehearse;
 mod stages;
 mod steps;
+pub(crate) mod thaw;
 
 use flyhot_artifact::Release;
 use flyhot_events::{ErrorKind, Event, NodeOutcome};

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use flyhot_artifact::ReadReleaseError;
 use flyhot_events::ErrorKind;
-use flyhot_node::{CallError, ConnectError, HandshakeStep, NodeName};
+use flyhot_node::{CallError, ConnectError, HandshakeStep, NodeName, TlsFault};
 
 use crate::drive::NodeError;
 use crate::options::OptionsError;
@@ -86,6 +86,25 @@ pub(crate) fn connect(node: &NodeName, error: &ConnectError, cookie_place: &str)
         ConnectError::Refused { .. } => {
             "Check that the node is up and that its distribution port is open to this machine.".to_owned()
         }
+        ConnectError::Tls { fault, .. } => match fault {
+            TlsFault::UnknownCa => {
+                "Give the certificate of the CA that signed the node's by --tls-ca-file; `openssl s_client -connect` shows whose that is."
+            }
+            TlsFault::Expired => "Give the node a new certificate.",
+            TlsFault::NotYetValid => "Compare the clocks of this machine and of the node's.",
+            TlsFault::OtherHost(_) => {
+                "Give the node a certificate whose subject alternative names have the host of its name."
+            }
+            TlsFault::Certificate(_) => "Give the node another certificate.",
+            TlsFault::OursRefused(_) => {
+                "Give a certificate that has not expired, signed by a CA that the node's `cacertfile` has, by --tls-cert-file; the log of the node says more."
+            }
+            TlsFault::NoTls => {
+                "Check the port; a node without `-proto_dist inet_tls` is reached without --dist-tls."
+            }
+            TlsFault::Other(_) => "Check the node's file of TLS options, and its log.",
+        }
+        .to_owned(),
         ConnectError::CookieRefused { .. } => {
             format!(
                 "It was the one in {cookie_place}; name a file with the cookie that `erlang:get_cookie()` shows on the \
@@ -107,13 +126,17 @@ pub(crate) fn connect(node: &NodeName, error: &ConnectError, cookie_place: &str)
             HandshakeStep::Epmd | HandshakeStep::Connect => {
                 "Check that no firewall between here and the node drops the connection.".to_owned()
             }
+            HandshakeStep::Tls => {
+                "A node without `-proto_dist inet_tls` does not answer to TLS: leave --dist-tls away there.".to_owned()
+            }
             HandshakeStep::SendName | HandshakeStep::Challenge => {
                 "The node accepts connections but does not answer: look at its load, and run the same command again."
                     .to_owned()
             }
         },
         ConnectError::Handshake { .. } => {
-            "Check that the port is that of an Erlang node of OTP 25 or newer, without TLS distribution.".to_owned()
+            "Check that the port is that of an Erlang node of OTP 25 or newer; one with TLS distribution needs --dist-tls."
+                .to_owned()
         }
     };
     node_error(
@@ -258,6 +281,17 @@ mod tests {
                     found: "b@h".into(),
                 },
                 "the node that answered is b@h, not shop@10.0.0.1",
+            ),
+            (
+                ConnectError::Tls {
+                    peer: peer(),
+                    fault: TlsFault::OtherHost("10.0.0.1".into()),
+                },
+                "no TLS with shop@10.0.0.1: the node's certificate is not for the host 10.0.0.1",
+            ),
+            (
+                timeout(HandshakeStep::Tls),
+                "shop@10.0.0.1 did not answer within 7000 ms while agreeing on TLS",
             ),
             (
                 timeout(HandshakeStep::Epmd),

@@ -14,7 +14,9 @@
     )
 )]
 
+mod asked;
 pub mod cli;
+mod doctor;
 pub mod drive;
 pub mod errors;
 mod interrupt;
@@ -22,6 +24,8 @@ pub mod ledger;
 pub mod options;
 pub mod report;
 mod run;
+mod status;
+mod thaw;
 
 use std::ffi::OsString;
 use std::process;
@@ -40,12 +44,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
     let ExitCode(code) = match Cli::try_parse_from(&args) {
         Ok(cli) => {
             let environment = Environment::read();
-            let node_args = cli.verb.node_args();
-            let mut reporter = Reporter::new(node_args.output, environment.screen);
+            let mut reporter = Reporter::new(cli.verb.reach().output, environment.screen);
             diagnostics(&environment);
             match &cli.verb {
                 Verb::Upgrade(args) => args.run(&environment, &mut reporter),
                 Verb::Plan(args) => args.run(&environment, &mut reporter),
+                Verb::Status(args) => args.run(&environment, &mut reporter),
+                Verb::Thaw(args) => args.run(&environment, &mut reporter),
+                Verb::Doctor(args) => args.run(&environment, &mut reporter),
             }
         }
         Err(error) => unparsed(&error, cli::output_of(&args)),

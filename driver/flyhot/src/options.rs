@@ -10,6 +10,7 @@ mod environment;
 pub mod policy;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,16 +19,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flyhot_events::{ReasonCode, Severity};
-use flyhot_node::{Cookie, NodeName, NodeNameError};
+use flyhot_node::{Cookie, NodeName, NodeNameError, Tls};
 use flyhot_upgrade::Hosts;
 use thiserror::Error;
 
-use crate::cli::NodeArgs;
+use crate::cli::{NodeArgs, ReachArgs};
 
 pub use cookie::CookieError;
 pub use duration::{DurationError, parse_duration};
 pub use environment::{Environment, Screen, Secret};
 use policy::{Gate, Hooks, PolicyError, PolicyFile};
+pub use tls::TlsFileError;
 
 /// The timeout that `gen_server:call/2` and its siblings use when none is given. A window that lasted as long
 /// would fail every such call that began with it (OTP `gen_server`, `-define(DEFAULT_TIMEOUT, 5000)` in `gen.erl`).
@@ -39,13 +41,11 @@ pub const DEFAULT_EPMD_PORT: u16 = 4369;
 /// The longest policy file that is read, bytes: a rule for each of ten thousand modules fits in.
 const POLICY_FILE: u64 = 1024 * 1024;
 
-/// What a command was told.
+/// Which nodes, and how to reach them.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct Reach {
     /// The nodes, in the order of the command line, none twice.
     pub nodes: Vec<NodeName>,
-    /// The release directory, as given.
-    pub release: PathBuf,
     /// The secret shared with the nodes.
     pub cookie: Cookie,
     /// The file or variable it was found in.
@@ -54,6 +54,17 @@ pub struct Options {
     pub dist_port: Option<u16>,
     /// The port epmd listens on, on each node's host.
     pub epmd_port: u16,
+    /// How to speak TLS with the nodes; `None`: they speak plain distribution.
+    pub tls: Option<Tls>,
+}
+
+/// What a command that deals with a release was told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which nodes, and how to reach them.
+    pub reach: Reach,
+    /// The release directory, as given.
+    pub release: PathBuf,
     /// From the first suspend until the swap must have happened; above zero and below [`DEFAULT_CALL_TIMEOUT`].
     pub window_budget: Duration,
     /// For bringing the old code back after a failure.
@@ -143,22 +154,17 @@ pub enum Direction {
     Down,
 }
 
-impl Options {
-    /// Checks arguments and environment. Reads the cookie file and the policy file, and looks whether the release is a
-    /// directory.
+impl Reach {
+    /// Checks arguments and environment, and reads the cookie and the files for TLS. A cookie is looked for in `release` too.
     ///
     /// # Errors
     /// [`OptionsError`]: each is the user's to mend, exit code 2.
-    pub fn new(args: &NodeArgs, environment: &Environment) -> Result<Self, OptionsError> {
+    pub fn new(
+        args: &ReachArgs,
+        release: Option<&Path>,
+        environment: &Environment,
+    ) -> Result<Self, OptionsError> {
         let nodes = node_names(&args.node)?;
-        if args.window_budget.is_zero() || args.window_budget >= DEFAULT_CALL_TIMEOUT {
-            return Err(OptionsError::WindowBudget(args.window_budget));
-        }
-        let mut accept = args
-            .accept
-            .iter()
-            .map(|code| Ok((acceptable(code)?, "by --accept".to_owned())))
-            .collect::<Result<BTreeMap<_, _>, OptionsError>>()?;
         let epmd_port = match (args.epmd_port, &environment.epmd_port) {
             (Some(port), _) => port,
             (None, Some(text)) => {
@@ -170,6 +176,38 @@ impl Options {
             }
             (None, None) => DEFAULT_EPMD_PORT,
         };
+        let tls = match (&args.tls_ca_file, &args.tls_cert_file, &args.tls_key_file) {
+            (Some(ca), Some(certificate), Some(key)) => Some(tls::read(ca, certificate, key)?),
+            // The command line takes all of them or none.
+            _ => None,
+        };
+        let found = cookie::resolve(args.cookie_file.as_deref(), release, environment)?;
+        Ok(Self {
+            nodes,
+            cookie: found.cookie,
+            cookie_place: found.place,
+            dist_port: args.dist_port,
+            epmd_port,
+            tls,
+        })
+    }
+}
+
+impl Options {
+    /// Checks arguments and environment. Reads the cookie file and the policy file, and looks whether the release is a
+    /// directory.
+    ///
+    /// # Errors
+    /// [`OptionsError`]: each is the user's to mend, exit code 2.
+    pub fn new(args: &NodeArgs, environment: &Environment) -> Result<Self, OptionsError> {
+        if args.window_budget.is_zero() || args.window_budget >= DEFAULT_CALL_TIMEOUT {
+            return Err(OptionsError::WindowBudget(args.window_budget));
+        }
+        let mut accept = args
+            .accept
+            .iter()
+            .map(|code| Ok((acceptable(code)?, "by --accept".to_owned())))
+            .collect::<Result<BTreeMap<_, _>, OptionsError>>()?;
         if !args.release.is_dir() {
             return Err(OptionsError::Release(args.release.clone()));
         }
@@ -183,14 +221,9 @@ impl Options {
             }
             None => PolicyFile::default(),
         };
-        let found = cookie::resolve(args.cookie_file.as_deref(), &args.release, environment)?;
         Ok(Self {
-            nodes,
+            reach: Reach::new(&args.reach, Some(&args.release), environment)?,
             release: args.release.clone(),
-            cookie: found.cookie,
-            cookie_place: found.place,
-            dist_port: args.dist_port,
-            epmd_port,
             window_budget: args.window_budget,
             revert_budget: args.revert_budget,
             quiesce_timeout: args.quiesce_timeout,
@@ -371,6 +404,9 @@ pub enum OptionsError {
     /// No cookie, or one that cannot be read.
     #[error(transparent)]
     Cookie(#[from] CookieError),
+    /// A file for TLS that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
 }
 
 impl OptionsError {
@@ -398,6 +434,7 @@ impl OptionsError {
             Self::PolicyLong(_) => "Give a policy file; docs/policy.md has an example.".into(),
             Self::Policy { error, .. } => error.fault.hint(),
             Self::Cookie(error) => error.hint(),
+            Self::Tls(error) => error.hint().into(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod human;
 mod json;
 mod outcome;
 mod plan;
+mod status;
 mod words;
 
 use std::io::{self, Stderr, Stdout, Write};

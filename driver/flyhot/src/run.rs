@@ -25,12 +25,12 @@ pub(crate) fn command(
     environment: &Environment,
     reporter: &mut Reporter,
 ) -> ExitCode {
-    let mut ledger = Ledger::new(command, args.node.iter().cloned());
+    let mut ledger = Ledger::new(command, args.reach.node.iter().cloned());
     let mut emit = |event: Event| reporter.event(&event);
     emit(Event::Started {
         command: command.name().to_owned(),
-        nodes: args.node.clone(),
-        release: args.release.display().to_string(),
+        nodes: args.reach.node.clone(),
+        release: Some(args.release.display().to_string()),
         policy: args.policy.as_ref().map(|path| path.display().to_string()),
         flyhot: env!("CARGO_PKG_VERSION").to_owned(),
     });
@@ -115,7 +115,7 @@ async fn nodes(
     };
     while watch.asked().is_none()
         && let Some(at) = ledger.begin_next()
-        && let Some(node) = options.nodes.get(at)
+        && let Some(node) = options.reach.nodes.get(at)
     {
         let plan_only = command == Command::Plan;
         let request = NodeRequest {
@@ -177,7 +177,7 @@ async fn prepare(
 }
 
 /// Reads files on a thread of its own, so that a signal is heard while a pipe or a slow disk keeps it waiting.
-async fn apart<T: Send + 'static>(
+pub(crate) async fn apart<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
 ) -> Result<T, NodeError> {
     match tokio::task::spawn_blocking(read).await {
@@ -205,7 +205,7 @@ fn abort(ledger: &mut Ledger, emit: &mut dyn FnMut(Event), error: NodeError) {
     });
 }
 
-fn bug(panic: &(dyn Any + Send)) -> NodeError {
+pub(crate) fn bug(panic: &(dyn Any + Send)) -> NodeError {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)

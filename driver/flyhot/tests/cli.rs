@@ -95,6 +95,9 @@ fn help_is_what_the_golden_files_say() {
         ("help.txt", &["--help"][..]),
         ("help_upgrade.txt", &["upgrade", "--help"]),
         ("help_plan.txt", &["plan", "--help"]),
+        ("help_status.txt", &["status", "--help"]),
+        ("help_thaw.txt", &["thaw", "--help"]),
+        ("help_doctor.txt", &["doctor", "--help"]),
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(0));

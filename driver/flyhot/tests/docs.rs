@@ -7,8 +7,9 @@ use std::path::Path;
 
 use flyhot::options::policy::{PolicyFile, keys};
 use flyhot_events::{
-    CodeIds, ErrorKind, Event, ExitCode, Line, NodeCensus, NodeOutcome, Outcome, OutcomeKind, PlannedCalls,
-    PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Severity, Step, Unit, Verdict, WayBack,
+    CodeIds, Drift, ErrorKind, Event, ExitCode, LastOutcome, Line, NodeCensus, NodeOutcome, NodeStatus,
+    Outcome, OutcomeKind, PlannedCalls, PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Severity,
+    StatusApplication, StatusProcess, Step, UnderWay, Unit, Verdict, WayBack,
 };
 use serde_json::Value;
 
@@ -90,6 +91,9 @@ fn samples() -> Vec<Event> {
         | Event::StepDone { .. }
         | Event::Census { .. }
         | Event::Plan { .. }
+        | Event::Status { .. }
+        | Event::Thaw { .. }
+        | Event::Check { .. }
         | Event::Attempt { .. }
         | Event::Error { .. }
         | Event::Outcome(_) => {}
@@ -125,7 +129,7 @@ fn samples() -> Vec<Event> {
         Event::Started {
             command: String::new(),
             nodes: vec![],
-            release: String::new(),
+            release: Some(String::new()),
             policy: Some(String::new()),
             flyhot: String::new(),
         },
@@ -172,6 +176,23 @@ fn samples() -> Vec<Event> {
             code_id: code_ids(),
             reasons: vec![reason()],
         },
+        Event::Status {
+            node: String::new(),
+            status: Box::new(node_status()),
+        },
+        Event::Thaw {
+            node: String::new(),
+            resumed: 0,
+            still: vec![status_process()],
+            still_count: 0,
+        },
+        Event::Check {
+            node: String::new(),
+            check: String::new(),
+            well: true,
+            found: String::new(),
+            fix: String::new(),
+        },
         Event::Attempt {
             node: String::new(),
             attempt: 1,
@@ -190,6 +211,55 @@ fn samples() -> Vec<Event> {
             nodes: vec![outcome],
         }),
     ]
+}
+
+fn status_process() -> StatusProcess {
+    StatusProcess {
+        pid: String::new(),
+        name: Some(String::new()),
+        module: String::new(),
+        stack: vec![String::new()],
+        how: String::new(),
+    }
+}
+
+fn node_status() -> NodeStatus {
+    NodeStatus {
+        otp: String::new(),
+        erts: String::new(),
+        elixir: Some(String::new()),
+        code_id: String::new(),
+        embedded: true,
+        processes: 0,
+        memory_bytes: 0,
+        applications: vec![StatusApplication {
+            name: String::new(),
+            version: String::new(),
+            running: true,
+        }],
+        drift: vec![Drift {
+            module: String::new(),
+            loaded: String::new(),
+            file: Some(String::new()),
+        }],
+        differing: vec![String::new()],
+        old_code: vec![String::new()],
+        lingerers: vec![status_process()],
+        lingerers_sought: 0,
+        suspended: vec![status_process()],
+        suspended_count: 0,
+        under_way: Some(UnderWay {
+            holder: String::new(),
+            step: String::new(),
+        }),
+        last: Some(LastOutcome {
+            at: 0,
+            release: String::new(),
+            outcome: OutcomeKind::Upgraded,
+            code_id: code_ids(),
+            reasons: vec![ReasonCode::Memory],
+        }),
+    }
 }
 
 /// `nodes[].code_id.before` and the like: the way to each leaf.
@@ -252,7 +322,7 @@ fn every_value_is_documented_and_no_other() {
         (
             "### OutcomeKind",
             every!(OutcomeKind: Upgraded, NothingToDo, Planned, Refused, Reverted, Degraded, NotQuiesced, Mixed, Failed,
-                NotBegun)
+                NotBegun, Done)
             .to_vec(),
         ),
         (

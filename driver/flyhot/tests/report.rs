@@ -7,9 +7,10 @@ mod support;
 use flyhot::options::Screen;
 use flyhot::report::Human;
 use flyhot_events::{
-    CodeIds, ErrorKind, Event, ExitCode, ModuleCounts, NodeCensus, NodeOutcome, Outcome, OutcomeKind,
-    PhaseTimes, PlannedCalls, PlannedKind, PlannedModules, Predicted, ProcessCounts, Reason, ReasonCode,
-    Step, Unit, Verdict, WayBack,
+    CodeIds, Drift, ErrorKind, Event, ExitCode, LastOutcome, ModuleCounts, NodeCensus, NodeOutcome,
+    NodeStatus, Outcome, OutcomeKind, PhaseTimes, PlannedCalls, PlannedKind, PlannedModules, Predicted,
+    ProcessCounts, Reason, ReasonCode, StatusApplication, StatusProcess, Step, UnderWay, Unit, Verdict,
+    WayBack,
 };
 use support::golden;
 
@@ -37,7 +38,7 @@ fn started(command: &str, nodes: &[&str]) -> Event {
     Event::Started {
         command: command.into(),
         nodes: nodes.iter().map(|node| (*node).into()).collect(),
-        release: "_build/prod/rel/shop".into(),
+        release: Some("_build/prod/rel/shop".into()),
         policy: (command == "plan").then(|| "flyhot.toml".into()),
         flyhot: "0.1.0".into(),
     }
@@ -400,9 +401,105 @@ fn people_read_what_the_golden_files_say() {
         ("reverted.txt", reverted()),
         ("degraded.txt", degraded()),
         ("error.txt", error()),
+        ("asked.txt", asked()),
     ] {
         golden(name, &said(&events, Screen::default()));
     }
+}
+
+/// What the commands say that ask many nodes at once.
+fn asked() -> Vec<Event> {
+    let process = |how: &str, name: Option<&str>| StatusProcess {
+        pid: "<0.812.0>".into(),
+        name: name.map(str::to_owned),
+        module: "Shop.Cart".into(),
+        stack: vec!["sys:suspend_loop/8".into(), "proc_lib:init_p_do_apply/3".into()],
+        how: how.into(),
+    };
+    let well = NodeStatus {
+        otp: "25".into(),
+        erts: "13.1.5".into(),
+        elixir: Some("1.14.0".into()),
+        code_id: "3f2a9100c4d2".repeat(6)[..64].into(),
+        embedded: true,
+        processes: 10_342,
+        memory_bytes: 182 * 1024 * 1024,
+        applications: vec![StatusApplication {
+            name: "shop".into(),
+            version: "1.0.0".into(),
+            running: true,
+        }],
+        drift: Vec::new(),
+        differing: Vec::new(),
+        old_code: Vec::new(),
+        lingerers: Vec::new(),
+        lingerers_sought: 0,
+        suspended: Vec::new(),
+        suspended_count: 0,
+        under_way: None,
+        last: None,
+    };
+    let ill = NodeStatus {
+        code_id: "77cd02e1b8aa".repeat(6)[..64].into(),
+        drift: vec![Drift {
+            module: "Shop.Tax".into(),
+            loaded: "0123456789abcdef".repeat(2),
+            file: None,
+        }],
+        differing: vec!["Shop.Cart".into(), "Shop.Tax".into()],
+        old_code: vec!["Shop.Cart".into(), "Shop.Tax".into()],
+        lingerers: vec![process("old_code", Some("looping"))],
+        lingerers_sought: 1,
+        suspended: vec![process("sys", None), process("suspend_process", None)],
+        suspended_count: 2,
+        under_way: Some(UnderWay {
+            holder: "flyhot 0.1.0 as 1T9F@10.0.0.1, process 4711".into(),
+            step: "window".into(),
+        }),
+        last: Some(LastOutcome {
+            at: 1_764_190_000,
+            release: "/srv/shop/next".into(),
+            outcome: OutcomeKind::Reverted,
+            code_id: code_ids(),
+            reasons: vec![ReasonCode::MigrationFailed],
+        }),
+        ..well.clone()
+    };
+    let status = |node: &str, status: NodeStatus| Event::Status {
+        node: node.into(),
+        status: Box::new(status),
+    };
+    let check = |check: &str, well, found: &str, fix: &str| Event::Check {
+        node: NODE.into(),
+        check: check.into(),
+        well,
+        found: found.into(),
+        fix: fix.into(),
+    };
+    vec![
+        Event::Started {
+            command: "status".into(),
+            nodes: vec![NODE.into(), "shop@10.0.0.2".into()],
+            release: None,
+            policy: None,
+            flyhot: "0.1.0".into(),
+        },
+        status(NODE, well),
+        status("shop@10.0.0.2", ill),
+        Event::Thaw {
+            node: NODE.into(),
+            resumed: 2,
+            still: vec![process("sys", Some("till"))],
+            still_count: 1,
+        },
+        check("host", true, "has an address", ""),
+        check("disk", false, "/app cannot be written by the node", "Make it so."),
+        Event::Outcome(Outcome {
+            outcome: OutcomeKind::Done,
+            exit_code: ExitCode::SUCCESS,
+            nodes: Vec::new(),
+        }),
+    ]
 }
 
 #[test]
@@ -418,6 +515,7 @@ fn colours_add_no_text() {
         reverted(),
         degraded(),
         error(),
+        asked(),
     ] {
         let painted = said(&events, coloured);
         assert!(painted.contains('\u{1b}'));
@@ -438,6 +536,7 @@ fn bars_take_no_line_away() {
         reverted(),
         degraded(),
         error(),
+        asked(),
     ] {
         let text = said(&events, bars);
         for line in said(&events, Screen::default()).lines() {

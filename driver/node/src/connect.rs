@@ -1,7 +1,7 @@
 //! From a node's name to a session: address, epmd, port, handshake.
 //!
 //! Nothing is tried twice here, nothing waits longer than one step may take, and the cookie is told to nobody: it
-//! goes into a digest. TLS is not spoken.
+//! goes into a digest.
 //!
 //! Source: Erlang Distribution Protocol, "The EPMD Protocol" and "Distribution Handshake"; `dist.hrl` for flags.
 
@@ -24,6 +24,7 @@ use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use crate::calls::Own;
 use crate::session::Session;
+use crate::tls::{LongLengths, Tls, TlsFault, fault};
 use crate::{Cookie, NodeName};
 
 /// What this side can do, as bits of the handshake (`erts/emulator/beam/dist.h`): what OTP 25 to 29 demand, monitors,
@@ -58,6 +59,8 @@ pub struct ConnectOptions {
     pub dist_port: Option<u16>,
     /// The port of epmd on the node's host.
     pub epmd_port: u16,
+    /// How to speak TLS, where the node does (`-proto_dist inet_tls`).
+    pub tls: Option<Tls>,
     /// How long each step may take: a look-up, a connection, half a handshake.
     pub step_timeout: Duration,
 }
@@ -71,6 +74,8 @@ pub enum HandshakeStep {
     Epmd,
     /// Opening the connection.
     Connect,
+    /// Agreeing on TLS.
+    Tls,
     /// Sending our name, awaiting a status.
     SendName,
     /// Challenge and answer.
@@ -83,6 +88,7 @@ impl std::fmt::Display for HandshakeStep {
             HandshakeStep::Resolve => "looking up the host",
             HandshakeStep::Epmd => "asking epmd",
             HandshakeStep::Connect => "opening the connection",
+            HandshakeStep::Tls => "agreeing on TLS",
             HandshakeStep::SendName => "exchanging names",
             HandshakeStep::Challenge => "exchanging challenges",
         })
@@ -130,6 +136,14 @@ pub enum ConnectError {
         address: String,
         /// Why.
         source: io::Error,
+    },
+    /// TLS was not agreed on.
+    #[error("no TLS with {peer}: {fault}")]
+    Tls {
+        /// The node.
+        peer: NodeName,
+        /// Why.
+        fault: TlsFault,
     },
     /// The node closed the connection after our answer to its challenge.
     #[error("{peer} refused the cookie")]
@@ -194,9 +208,21 @@ pub async fn connect(options: &ConnectOptions) -> Result<Session, ConnectError> 
             address: address(options, port),
             source,
         })?;
-    let (stream, own) = shake_hands(options, stream).await?;
-    let (read, write) = stream.into_split();
-    Ok(Session::new(read, write, options.peer.clone(), own))
+    let peer = options.peer.clone();
+    let Some(tls) = &options.tls else {
+        let (stream, own) = shake_hands(options, stream).await?;
+        let (read, write) = stream.into_split();
+        return Ok(Session::new(read, write, peer, own));
+    };
+    let stream = within(options, HandshakeStep::Tls, tls.connect(peer.host(), stream))
+        .await?
+        .map_err(|fault| ConnectError::Tls {
+            peer: peer.clone(),
+            fault,
+        })?;
+    let (stream, own) = shake_hands(options, LongLengths::new(stream)).await?;
+    let (read, write) = tokio::io::split(stream.into_inner());
+    Ok(Session::new(read, write, peer, own))
 }
 
 async fn ask_epmd(options: &ConnectOptions) -> Result<u16, ConnectError> {
@@ -319,7 +345,9 @@ where
         handshake.execute_send_name(erl_dist::LOWEST_DISTRIBUTION_PROTOCOL_VERSION),
     )
     .await?
-    .map_err(|error| failed(HandshakeStep::SendName, error.to_string()))?;
+    .map_err(|error| {
+        refused(options, &error).unwrap_or_else(|| failed(HandshakeStep::SendName, error.to_string()))
+    })?;
     let (own, creation) = match status {
         HandshakeStatus::Named { name, creation } => (format!("{name}@{}", peer.host()), creation),
         HandshakeStatus::Alive | HandshakeStatus::Nok => return Err(ConnectError::NameClash { peer }),
@@ -337,10 +365,10 @@ where
                 HandshakeError::CookieMismatch => ConnectError::CookieRefused { peer: peer.clone() },
                 HandshakeError::Io(error)
                     if overheard.no_word_since_ours()
-                        && matches!(
+                        && (matches!(
                             error.kind(),
                             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
-                        ) =>
+                        ) || (options.tls.is_some() && fault(&error, peer.host()).is_some())) =>
                 {
                     ConnectError::CookieRefused { peer: peer.clone() }
                 }
@@ -359,6 +387,24 @@ where
         creation: creation.get(),
     };
     Ok((stream.into_inner().stream, own))
+}
+
+/// With TLS 1.3 a node looks at our certificate when we have agreed already: our name is the first that meets a
+/// refusal, as an alert, or as an end when the alert was overtaken by it.
+fn refused(options: &ConnectOptions, error: &HandshakeError) -> Option<ConnectError> {
+    let (Some(_), HandshakeError::Io(error)) = (&options.tls, error) else {
+        return None;
+    };
+    let fault = match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            TlsFault::OursRefused("it ended the connection, which it does for other reasons too".into())
+        }
+        _ => fault(error, options.peer.host())?,
+    };
+    Some(ConnectError::Tls {
+        peer: options.peer.clone(),
+        fault,
+    })
 }
 
 /// What went over a wire, as far as it tells a refused cookie from a connection that broke.

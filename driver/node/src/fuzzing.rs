@@ -81,6 +81,7 @@ pub fn handshake(bytes: &[u8]) {
         cookie: Cookie::new("a_cookie"),
         dist_port: None,
         epmd_port: 0,
+        tls: None,
         step_timeout: SOON,
     };
     runtime.block_on(async {

@@ -19,12 +19,14 @@ pub mod fuzzing;
 mod name;
 mod scan;
 mod session;
+mod tls;
 mod wire;
 
 pub use connect::{ConnectError, ConnectOptions, HandshakeStep, connect};
 pub use display::display;
 pub use name::{Cookie, NodeName, NodeNameError};
 pub use session::{CallError, Session};
+pub use tls::{Tls, TlsError, TlsFault};
 
 /// The one home of terms in this project.
 pub mod term {

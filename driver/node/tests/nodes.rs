@@ -283,6 +283,7 @@ async fn the_failures_of_looking_up_a_node_are_told_apart() {
         cookie: Cookie::new("x"),
         dist_port: None,
         epmd_port: epmd.port,
+        tls: None,
         step_timeout: SOON,
     };
     let error = connect(&options).await.unwrap_err();

@@ -23,7 +23,7 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 23] = [
+const SCENARIOS: [&str; 25] = [
     "upgrade",
     "refused",
     "code_change",
@@ -42,6 +42,8 @@ const SCENARIOS: [&str; 23] = [
     "shapes",
     "entry",
     "hostile",
+    "tls",
+    "operator",
     "faults",
     "model",
     "kills",

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use flyhot_agent::term::{atom, binary, charlist, list, tuple};
 use flyhot_agent::{AnswerError, BEAM, Command, MODULE, Piece, StagedKey, Started};
-use flyhot_node::{CallError, Session, term};
+use flyhot_node::term::Term;
+use flyhot_node::{CallError, Session};
 use flyhot_upgrade::{NodeFunction, StillPaused};
 use sha2::{Digest, Sha256};
-use term::{Atom, FixInteger, List, Term, Tuple};
 
 /// For a call that the node answers from memory: three times the default call timeout of OTP, so that a node which
 /// still serves its own calls is not given up on.
@@ -76,31 +77,28 @@ impl<'a> Agent<'a> {
     ///
     /// # Errors
     /// [`AgentError::Busy`] while another flyhot is at work there; a finished one whose driver is gone gives way.
-    pub(crate) async fn start(session: &'a Session, holder: &str) -> Result<Self, AgentError> {
+    pub(crate) async fn start(session: &'a Session) -> Result<Self, AgentError> {
         let agent = Self { session };
+        let holder = format!(
+            "flyhot {} as {}, process {}",
+            env!("CARGO_PKG_VERSION"),
+            session.own_name(),
+            std::process::id()
+        );
         if agent.rpc("code", "is_loaded", vec![atom(MODULE)], CALL).await? != atom("false") {
             agent.evict().await?;
             agent.unload().await?;
         }
-        let module = Tuple::from(vec![
-            atom(MODULE),
-            charlist(MODULE),
-            term::Binary { bytes: BEAM.to_vec() }.into(),
-        ]);
+        let module = tuple([atom(MODULE), charlist(MODULE), binary(BEAM)]);
         let loaded = agent
-            .rpc(
-                "code",
-                "atomic_load",
-                vec![List::from(vec![module.into()]).into()],
-                CALL,
-            )
+            .rpc("code", "atomic_load", vec![list([module])], CALL)
             .await?;
         if loaded != atom("ok") {
             return Err(AgentError::NotLoaded {
                 answer: flyhot_node::display(&loaded).to_string(),
             });
         }
-        let options = flyhot_agent::start_options(session.own_name(), &session.pid(), holder);
+        let options = flyhot_agent::start_options(session.own_name(), &session.pid(), &holder);
         let answer = agent.rpc(MODULE, "start", vec![options], CALL).await?;
         match flyhot_agent::started(&answer) {
             Ok(Started::Ok) => Ok(agent),
@@ -268,22 +266,4 @@ impl<'a> Agent<'a> {
                 source,
             })
     }
-}
-
-fn atom(name: &str) -> Term {
-    Atom::from(name).into()
-}
-
-fn charlist(text: &str) -> Term {
-    List::from(
-        text.bytes()
-            .map(|byte| {
-                FixInteger {
-                    value: i32::from(byte),
-                }
-                .into()
-            })
-            .collect::<Vec<Term>>(),
-    )
-    .into()
 }

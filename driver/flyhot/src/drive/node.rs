@@ -1,14 +1,15 @@
 //! The steps of design §5, in order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flyhot_agent::{AnswerError, Command, DiskModule};
+use flyhot_agent::{AnswerError, Command, DiskModule, PersistFile, StagedKey};
 use flyhot_artifact::Naming;
 use flyhot_events::{
-    CodeIds, ErrorKind, Event, NodeCensus, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Verdict,
+    CodeIds, ErrorKind, Event, LastOutcome, NodeCensus, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step,
+    Unit, Verdict,
 };
-use flyhot_node::ConnectOptions;
+use flyhot_node::{ConnectError, ConnectOptions, NodeName, Session};
 use flyhot_upgrade::{
     Calls, Census, Changes, Closer, HeldReport, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport,
     changes, plan,
@@ -18,13 +19,13 @@ use flyhot_upgrade::{entry, judge};
 use super::agent::{Agent, AgentError};
 use super::closer;
 use super::facts;
-use super::persist::Places;
+use super::persist::{self, Places};
 use super::rehearse::Copies;
 use super::stages::ms;
 use super::steps::Steps;
 use super::{NodeError, NodeRequest};
 use crate::errors;
-use crate::options::{Direction, Entry, Options, Persist, Rehearsal, WayBackNeeded};
+use crate::options::{Direction, Entry, Options, Persist, Reach, Rehearsal, WayBackNeeded};
 
 /// How long each step of connecting may take. The node itself gives up on a handshake after 7 s
 /// (`net_kernel`, `setuptime`).
@@ -41,24 +42,10 @@ pub(super) async fn upgrade(
 ) -> Result<NodeOutcome, NodeError> {
     let mut steps = Steps::new(request.node.to_string(), emit);
     let connecting = steps.begin(Step::Connect);
-    let session = flyhot_node::connect(&ConnectOptions {
-        peer: request.node.clone(),
-        cookie: request.options.cookie.clone(),
-        dist_port: request.options.dist_port,
-        epmd_port: request.options.epmd_port,
-        step_timeout: CONNECT_STEP,
-    })
-    .await
-    .map_err(|error| errors::connect(request.node, &error, &request.options.cookie_place))?;
-    let holder = format!(
-        "flyhot {} as {}, process {}",
-        env!("CARGO_PKG_VERSION"),
-        session.own_name(),
-        std::process::id()
-    );
-    let agent = Agent::start(&session, &holder)
+    let session = session(request.node, &request.options.reach).await?;
+    let agent = Agent::start(&session)
         .await
-        .map_err(|error| failed(request, &error))?;
+        .map_err(|error| failed(request.node, &error))?;
     steps.done(connecting, 1, Unit::Modules);
 
     let outcome = Work {
@@ -75,7 +62,7 @@ pub(super) async fn upgrade(
     let mut outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
-            let mut failure = failed(request, &error);
+            let mut failure = failed(request.node, &error);
             // What was being done failed, and the entry did not come back behind it.
             if let Ok(still) = finished
                 && !still.is_empty()
@@ -103,6 +90,26 @@ pub(super) async fn upgrade(
     Ok(outcome)
 }
 
+/// A session with one of the nodes.
+pub(super) async fn session(node: &NodeName, reach: &Reach) -> Result<Session, NodeError> {
+    connect(node, reach)
+        .await
+        .map_err(|error| errors::connect(node, &error, &reach.cookie_place))
+}
+
+/// The same, with the error as it came.
+pub(super) async fn connect(node: &NodeName, reach: &Reach) -> Result<Session, ConnectError> {
+    flyhot_node::connect(&ConnectOptions {
+        peer: node.clone(),
+        cookie: reach.cookie.clone(),
+        dist_port: reach.dist_port,
+        epmd_port: reach.epmd_port,
+        tls: reach.tls.clone(),
+        step_timeout: CONNECT_STEP,
+    })
+    .await
+}
+
 fn policy(options: &Options) -> Policy {
     let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     Policy {
@@ -124,8 +131,8 @@ fn policy(options: &Options) -> Policy {
     }
 }
 
-fn failed(request: &NodeRequest<'_>, error: &AgentError) -> NodeError {
-    let node = request.node;
+/// What the agent could not do on a node, as its user meets it.
+pub(super) fn failed(node: &NodeName, error: &AgentError) -> NodeError {
     let (kind, hint) = match error {
         AgentError::Busy { .. } => (
             ErrorKind::Locked,
@@ -189,15 +196,61 @@ pub(super) struct Seen {
 
 impl Work<'_> {
     async fn run(&self, steps: &mut Steps<'_>) -> Result<NodeOutcome, AgentError> {
-        let node = steps.node().to_owned();
         let mut seen = self.census(steps).await?;
+        let outcome = self.taken_over(&mut seen, steps).await?;
+        let swapped = matches!(
+            outcome.outcome,
+            OutcomeKind::Upgraded | OutcomeKind::Degraded | OutcomeKind::Reverted
+        );
+        if self.policy.persist && swapped {
+            self.remember(&seen, &outcome).await;
+        }
+        Ok(outcome)
+    }
+
+    /// Keeps the outcome on the node's disk, for `flyhot status`. A disk that takes nothing is told of where code is written.
+    async fn remember(&self, seen: &Seen, outcome: &NodeOutcome) {
+        let last = LastOutcome {
+            at: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            release: self.request.options.release.display().to_string(),
+            outcome: outcome.outcome,
+            code_id: outcome.code_id.clone(),
+            reasons: outcome.reasons.iter().map(|reason| reason.code).collect(),
+        };
+        let Ok(bytes) = serde_json::to_vec(&last) else {
+            return;
+        };
+        let path = persist::last_outcome(&seen.facts.root_dir);
+        let file = PersistFile {
+            path: path.clone(),
+            // Nothing is kept of the one before.
+            backup: path.clone(),
+            content: StagedKey::File(path.clone()),
+        };
+        let written = async {
+            self.agent.stage(&[(StagedKey::File(path), bytes)]).await?;
+            let command = Command::Persist(vec![file]);
+            self.agent
+                .slow("keeping the outcome", &command, flyhot_agent::persist)
+                .await
+        };
+        match written.await {
+            Ok(report) if report.failed.is_empty() => {}
+            other => tracing::debug!(?other, "the outcome is not on the node's disk"),
+        }
+    }
+
+    async fn taken_over(&self, seen: &mut Seen, steps: &mut Steps<'_>) -> Result<NodeOutcome, AgentError> {
+        let node = steps.node().to_owned();
         let nothing = seen.changes.is_nothing();
         // Nobody is asked for what neither changes nor goes.
         if !nothing || !seen.changes.removed.is_empty() {
-            self.held(&mut seen, steps).await?;
+            self.held(seen, steps).await?;
         }
-        let mut plan = self.plan(&seen).await?;
-        self.say_plan(&seen, &plan, steps);
+        let mut plan = self.plan(seen).await?;
+        self.say_plan(seen, &plan, steps);
         let untouched = |kind| judge::untouched(&node, &plan, kind, &seen.before, plan.reasons.clone());
         if plan.verdict() == Verdict::Cold {
             return Ok(untouched(OutcomeKind::Refused));
@@ -206,7 +259,7 @@ impl Work<'_> {
             let mut outcome = untouched(OutcomeKind::NothingToDo);
             outcome.predicted = None;
             if !self.request.plan_only {
-                self.nothing_to_do(&seen, &plan, &mut outcome, steps).await?;
+                self.nothing_to_do(seen, &plan, &mut outcome, steps).await?;
             }
             return Ok(outcome);
         }
@@ -214,20 +267,17 @@ impl Work<'_> {
             return Ok(untouched(OutcomeKind::Planned));
         }
         let places = Places::new(&plan.changes, &seen.facts, self.request.release);
-        if let Some((outcome, reasons)) = self
-            .before_the_window(&mut seen, &mut plan, &places, steps)
-            .await?
-        {
+        if let Some((outcome, reasons)) = self.before_the_window(seen, &mut plan, &places, steps).await? {
             let mut all = plan.reasons.clone();
             all.extend(reasons);
             return Ok(judge::untouched(&node, &plan, outcome, &seen.before, all));
         }
-        let mut outcome = self.windows(&mut seen, &mut plan, &places, steps).await?;
+        let mut outcome = self.windows(seen, &mut plan, &places, steps).await?;
         judge::after_before_hooks(&mut outcome, &plan.calls.before);
         let new_code = matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded);
         if new_code && self.policy.persist {
             // The node runs the new code, whatever comes now.
-            match self.persist_all(&seen, &plan, &places, steps).await {
+            match self.persist_all(seen, &plan, &places, steps).await {
                 Ok(reasons) => outcome.reasons.extend(reasons),
                 Err(error) => outcome.reasons.push(Reason::new(
                     ReasonCode::NotPersisted,
@@ -243,7 +293,7 @@ impl Work<'_> {
         if new_code {
             self.after_hooks_and_gate(&mut outcome, steps).await;
         }
-        self.remove(&seen, &plan, &mut outcome, steps).await;
+        self.remove(seen, &plan, &mut outcome, steps).await;
         Ok(outcome)
     }
 

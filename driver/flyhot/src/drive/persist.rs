@@ -11,6 +11,11 @@ use flyhot_upgrade::{Changes, NodeFacts};
 /// Below the release directory: where the files that were there first are kept.
 const BASE: &str = "flyhot/base";
 
+/// Where the last outcome is kept, below a release directory.
+pub(super) fn last_outcome(root: &str) -> String {
+    format!("{}/flyhot/outcome.json", root.trim_end_matches('/'))
+}
+
 /// Where each swapped module's file is on the node: beside its application's others, or the other consolidated protocols;
 /// where the node says neither, where it was loaded from.
 pub(super) struct Places {
@@ -93,7 +98,7 @@ impl Places {
 }
 
 /// A path without `.` and `..`: a Mix release loads its consolidated protocols through `bin/../releases`.
-fn plain(path: &str) -> Option<String> {
+pub(super) fn plain(path: &str) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

@@ -70,7 +70,7 @@ pub(super) struct Found {
 /// A place that exists and cannot be used is an error: going on to the next one would send a wrong cookie.
 pub(super) fn resolve(
     given: Option<&Path>,
-    release: &Path,
+    release: Option<&Path>,
     environment: &Environment,
 ) -> Result<Found, CookieError> {
     if let Some(path) = given {
@@ -89,10 +89,8 @@ pub(super) fn resolve(
         "RELEASE_COOKIE (not set)".to_owned(),
     ];
     let home = environment.home.as_ref().map(|home| home.join(".erlang.cookie"));
-    for path in [Some(release.join("releases").join("COOKIE")), home]
-        .into_iter()
-        .flatten()
-    {
+    let of_release = release.map(|release| release.join("releases").join("COOKIE"));
+    for path in [of_release, home].into_iter().flatten() {
         match from_file(&path) {
             Err(CookieError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 tried.push(format!("{} (not there)", path.display()));

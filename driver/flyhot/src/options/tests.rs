@@ -23,7 +23,10 @@ fn release() -> tempfile::TempDir {
 fn with(release: &Path, words: &str, environment: &Environment) -> Result<Options, OptionsError> {
     let head = ["flyhot", "plan", "--release", release.to_str().unwrap()];
     let cli = Cli::try_parse_from(head.into_iter().chain(words.split_whitespace())).unwrap();
-    Options::new(cli.verb.node_args(), environment)
+    let crate::cli::Verb::Plan(args) = &cli.verb else {
+        panic!("{cli:?}")
+    };
+    Options::new(&args.shared, environment)
 }
 
 fn options(words: &str) -> Result<Options, OptionsError> {
@@ -38,7 +41,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(options.quiesce_timeout, Duration::from_secs(10));
     assert_eq!(options.drain_timeout, Duration::from_secs(30));
     assert_eq!((options.freeze_attempts, options.in_flight), (3, 1_000));
-    assert_eq!((options.dist_port, options.epmd_port), (None, 4369));
+    assert_eq!((options.reach.dist_port, options.reach.epmd_port), (None, 4369));
     assert_eq!(options.lingerers, Lingerers::Refuse);
     assert_eq!(options.way_back, WayBackNeeded::Any);
     assert_eq!(options.entry, Entry::Open);
@@ -55,7 +58,7 @@ fn each_switch_turns_its_own_option() {
          --accept memory --accept cover_compiled --dist-port 9100 --epmd-port 4370",
     )
     .unwrap();
-    let names: Vec<_> = options.nodes.iter().map(ToString::to_string).collect();
+    let names: Vec<_> = options.reach.nodes.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["a@h", "b@h", "c@h"]);
     assert_eq!(options.lingerers, Lingerers::Kill);
     assert_eq!(options.way_back, WayBackNeeded::Exact);
@@ -68,7 +71,49 @@ fn each_switch_turns_its_own_option() {
         options.accept,
         [(ReasonCode::Memory, by()), (ReasonCode::CoverCompiled, by())].into()
     );
-    assert_eq!((options.dist_port, options.epmd_port), (Some(9100), 4370));
+    assert_eq!(
+        (options.reach.dist_port, options.reach.epmd_port),
+        (Some(9100), 4370)
+    );
+}
+
+#[test]
+fn tls_takes_all_of_its_files_or_none() {
+    for words in [
+        "--dist-tls",
+        "--tls-ca-file a",
+        "--dist-tls --tls-ca-file a --tls-cert-file b",
+        "--tls-ca-file a --tls-cert-file b --tls-key-file c",
+    ] {
+        let all = ["flyhot", "plan", "--release", "r", "--node", "a@h"].into_iter();
+        assert!(
+            Cli::try_parse_from(all.chain(words.split(' '))).is_err(),
+            "{words}"
+        );
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ca.pem");
+    let path = file.display();
+    let words =
+        format!("--node a@h --dist-tls --tls-ca-file {path} --tls-cert-file {path} --tls-key-file {path}");
+    let refused = || options(&words).unwrap_err().to_string();
+    assert_eq!(refused(), format!("--tls-ca-file {path}: cannot be read"));
+    fs::write(
+        &file,
+        "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n",
+    )
+    .unwrap();
+    let refusal = refused();
+    assert!(
+        refusal.starts_with(&format!("--tls-ca-file {path}: there is no certificate")),
+        "{refusal}"
+    );
+    assert!(!refusal.contains("c2VjcmV0"), "{refusal}");
+    fs::write(&file, vec![b' '; 1024 * 1024 + 1]).unwrap();
+    assert_eq!(
+        refused(),
+        format!("--tls-ca-file {path}: longer than 1048576 bytes")
+    );
 }
 
 #[test]
@@ -188,7 +233,7 @@ fn the_epmd_port_is_that_of_the_option_then_of_otp() {
         ..Environment::default()
     };
     let port = |words: &str, port: &str| {
-        with(release().path(), words, &environment(port)).map(|options| options.epmd_port)
+        with(release().path(), words, &environment(port)).map(|options| options.reach.epmd_port)
     };
     assert_eq!(port("--node a@h", "24500").unwrap(), 24_500);
     assert_eq!(port("--node a@h --epmd-port 1", "nonsense").unwrap(), 1);
@@ -211,7 +256,7 @@ fn a_release_that_is_no_directory_is_refused() {
 
 /// The cookie's text is not to be had, so it is compared as the type allows.
 fn same(found: &Options, text: &str) -> bool {
-    found.cookie == Cookie::new(text.to_owned())
+    found.reach.cookie == Cookie::new(text.to_owned())
 }
 
 #[test]
@@ -258,7 +303,7 @@ fn the_cookie_comes_from_the_first_place_that_has_one() {
     ] {
         let found = with(root.path(), words, environment).unwrap();
         assert!(same(&found, text));
-        assert_eq!(found.cookie_place, place.display().to_string());
+        assert_eq!(found.reach.cookie_place, place.display().to_string());
     }
 }
 

@@ -5,12 +5,13 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use flyhot_events::{Event, NodeCensus, Reason, ReasonCode, Step, Unit};
+use flyhot_events::{Event, NodeCensus, NodeStatus, Reason, ReasonCode, Step, Unit};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::outcome;
 use super::plan::Plan;
-use super::words::{self, BAD, DOUBTFUL, FAINT, TITLE, count, number, paint, time};
+use super::status;
+use super::words::{self, BAD, DOUBTFUL, FAINT, GOOD, TITLE, count, number, paint, time};
 use crate::options::Screen;
 
 /// Often enough to look alive, seldom enough to cost nothing beside a window.
@@ -27,6 +28,8 @@ pub struct Human<O, E> {
     bar: Option<(Step, ProgressBar)>,
     /// Node, code and subject of each reason shown so far, so that the closing table repeats none.
     shown: HashSet<(String, ReasonCode, String)>,
+    /// Nodes that told how they are, for the table of all of them.
+    statuses: Vec<(String, NodeStatus)>,
 }
 
 impl<O, E> fmt::Debug for Human<O, E> {
@@ -47,6 +50,7 @@ impl<O: Write, E: Write> Human<O, E> {
             node: None,
             bar: None,
             shown: HashSet::new(),
+            statuses: Vec::new(),
         }
     }
 
@@ -84,11 +88,13 @@ impl<O: Write, E: Write> Human<O, E> {
                 let policy = policy.as_ref().map_or(String::new(), |file| {
                     format!(" by the policy {}", words::plain(file))
                 });
+                let release = release
+                    .as_ref()
+                    .map_or(String::new(), |release| format!(" to {}", words::plain(release)));
                 writeln!(
                     self.out,
-                    "flyhot {flyhot}: {command} {} to {}{policy}",
-                    nodes.join(", "),
-                    words::plain(release)
+                    "flyhot {flyhot}: {command} {}{release}{policy}",
+                    nodes.join(", ")
                 )?;
             }
             Event::StepDone {
@@ -151,6 +157,41 @@ impl<O: Write, E: Write> Human<O, E> {
                 self.node = None;
                 self.remember(node, reasons);
             }
+            Event::Status { node, status } => self.statuses.push((node.clone(), (**status).clone())),
+            Event::Thaw {
+                node,
+                resumed,
+                still,
+                still_count,
+            } => {
+                self.about(Some(node))?;
+                let text = status::thaw(self.screen, *resumed, still, *still_count);
+                self.out.write_all(text.as_bytes())?;
+            }
+            Event::Check {
+                node,
+                check,
+                well,
+                found,
+                fix,
+            } => {
+                self.about(Some(node))?;
+                let (mark, style) = if *well {
+                    ("\u{2713}", GOOD)
+                } else {
+                    ("\u{2717}", BAD)
+                };
+                writeln!(
+                    self.out,
+                    "  {} {:<12} {}",
+                    paint(self.screen, style, mark),
+                    words::plain(check),
+                    words::plain(found)
+                )?;
+                if !fix.is_empty() {
+                    writeln!(self.out, "      next: {}", words::plain(fix))?;
+                }
+            }
             Event::Attempt {
                 node,
                 attempt,
@@ -188,6 +229,13 @@ impl<O: Write, E: Write> Human<O, E> {
                 return self.err.flush();
             }
             Event::Outcome(outcome) => {
+                if !self.statuses.is_empty() {
+                    let mut text = status::table(self.screen, &self.statuses);
+                    for (node, status) in &self.statuses {
+                        text.push_str(&status::details(self.screen, node, status));
+                    }
+                    self.out.write_all(text.as_bytes())?;
+                }
                 let text = outcome::text(outcome, &self.shown, self.screen);
                 self.out.write_all(text.as_bytes())?;
             }

@@ -78,7 +78,7 @@ pub(super) fn counted(of: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(of), if of == 1 { one } else { many })
 }
 
-fn bytes(of: u64) -> String {
+pub(super) fn bytes(of: u64) -> String {
     let kib = of as f64 / 1024.0;
     match of {
         0..1_024 => counted(of, "byte", "bytes"),
@@ -130,6 +130,7 @@ pub(super) fn outcome(kind: OutcomeKind) -> (&'static str, Style) {
         OutcomeKind::Upgraded => ("upgraded", GOOD),
         OutcomeKind::NothingToDo => ("nothing to do", GOOD),
         OutcomeKind::Planned => ("planned", GOOD),
+        OutcomeKind::Done => ("done", GOOD),
         OutcomeKind::Refused => ("refused", BAD),
         OutcomeKind::Reverted => ("reverted", DOUBTFUL),
         OutcomeKind::Degraded => ("degraded", BAD),

@@ -15,6 +15,7 @@ pub(crate) fn golden(name: &str, text: &str) {
         .join("tests/golden")
         .join(name);
     if env::var_os("BLESS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, &text).unwrap();
         return;
     }

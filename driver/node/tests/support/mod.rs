@@ -129,6 +129,7 @@ impl Node {
             cookie: Cookie::new(COOKIE),
             dist_port: None,
             epmd_port: self.epmd_port,
+            tls: None,
             step_timeout: SOON,
         }
     }

@@ -1,0 +1,127 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_flyhot_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_flyhot_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_flyhot_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_flyhot_using_subcommand
+    set -l cmd (__fish_flyhot_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c flyhot -n "__fish_flyhot_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_needs_command" -s V -l version -d 'Print version'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "upgrade" -d 'Upgrade running nodes to a release'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "plan" -d 'Show what an upgrade would do; touches nothing'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "status" -d 'Show what nodes run, at once; touches nothing and loads nothing'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "thaw" -d 'Show processes that a tool left suspended, and resume them with --apply'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "doctor" -d 'Check whether nodes can be reached and upgraded, and say how to mend what cannot'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l dist-port -d 'Port the nodes listen on for distribution; epmd is not asked then' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l epmd-port -d 'Port of epmd on the host of each node [default: ERL_EPMD_PORT, else 4369]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l release -d 'Release to upgrade to: a directory made by `mix release` or relx' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l freeze-attempts -d 'How many times a freeze is tried before giving up with exit code 14' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l in-flight -d 'Messages sent to processes and not answered yet, at any time; more is not faster' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l down -d 'The release is older than what runs: its code_change is told {down, Vsn} (that of the release, after the swap; OTP\'s release_handler asks the newer code, before it)'
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l kill-lingerers -d 'End the processes that are left when --drain-timeout is over, instead of refusing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l require-way-back -d 'Refuse unless old code and old states could come back at once'
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l drain-entry -d 'Pause the listeners of ranch and ThousandIsland right before the knock, wait until no request runs in a changed module (at most --drain-timeout), and resume them after the window, however it ended'
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l no-rehearsal -d 'Do not try the new code_change on live states before the swap'
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l dry-run -d 'Stop after the plan, as `flyhot plan` does'
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l dist-port -d 'Port the nodes listen on for distribution; epmd is not asked then' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l epmd-port -d 'Port of epmd on the host of each node [default: ERL_EPMD_PORT, else 4369]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l release -d 'Release to upgrade to: a directory made by `mix release` or relx' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l freeze-attempts -d 'How many times a freeze is tried before giving up with exit code 14' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l in-flight -d 'Messages sent to processes and not answered yet, at any time; more is not faster' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l down -d 'The release is older than what runs: its code_change is told {down, Vsn} (that of the release, after the swap; OTP\'s release_handler asks the newer code, before it)'
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l kill-lingerers -d 'End the processes that are left when --drain-timeout is over, instead of refusing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l require-way-back -d 'Refuse unless old code and old states could come back at once'
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l drain-entry -d 'Pause the listeners of ranch and ThousandIsland right before the knock, wait until no request runs in a changed module (at most --drain-timeout), and resume them after the window, however it ended'
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l no-rehearsal -d 'Do not try the new code_change on live states before the swap'
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l dist-port -d 'Port the nodes listen on for distribution; epmd is not asked then' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l epmd-port -d 'Port of epmd on the host of each node [default: ERL_EPMD_PORT, else 4369]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l dist-port -d 'Port the nodes listen on for distribution; epmd is not asked then' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l epmd-port -d 'Port of epmd on the host of each node [default: ERL_EPMD_PORT, else 4369]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l apply -d 'Resume them. Without it they are shown, and nothing is touched'
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l dist-port -d 'Port the nodes listen on for distribution; epmd is not asked then' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l epmd-port -d 'Port of epmd on the host of each node [default: ERL_EPMD_PORT, else 4369]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor help" -f -a "upgrade" -d 'Upgrade running nodes to a release'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor help" -f -a "plan" -d 'Show what an upgrade would do; touches nothing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor help" -f -a "status" -d 'Show what nodes run, at once; touches nothing and loads nothing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor help" -f -a "thaw" -d 'Show processes that a tool left suspended, and resume them with --apply'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor help" -f -a "doctor" -d 'Check whether nodes can be reached and upgraded, and say how to mend what cannot'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -1,0 +1,133 @@
+//! Commands that ask nodes something, all of them at once, and say what each answered in the order of the command line.
+//!
+//! Nothing is decided here about what is asked. Whatever happens, the outcome is the last event.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use flyhot_events::{ErrorKind, Event, ExitCode, Outcome, OutcomeKind};
+use flyhot_node::NodeName;
+use futures::future::join_all;
+
+use crate::cli::ReachArgs;
+use crate::drive::NodeError;
+use crate::errors;
+use crate::interrupt::Signals;
+use crate::options::{Environment, Reach};
+use crate::report::Reporter;
+use crate::run::{self, apart};
+
+/// What one node answered.
+pub(crate) struct Answer<T> {
+    pub(crate) node: String,
+    pub(crate) said: Result<T, NodeError>,
+}
+
+/// Events, and what speaks against the command.
+pub(crate) type Told = (Vec<Event>, Option<ErrorKind>);
+
+/// Performs a command: `work` asks one node, `told` says what came back.
+pub(crate) fn command<T, W, F>(
+    name: &str,
+    args: &ReachArgs,
+    environment: &Environment,
+    reporter: &mut Reporter,
+    work: W,
+    told: impl FnOnce(Vec<Answer<T>>) -> Told,
+) -> ExitCode
+where
+    W: Fn(NodeName, Reach) -> F,
+    F: Future<Output = Result<T, NodeError>>,
+{
+    reporter.event(&Event::Started {
+        command: name.to_owned(),
+        nodes: args.node.clone(),
+        release: None,
+        policy: None,
+        flyhot: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    let made = catch_unwind(AssertUnwindSafe(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| errors::runtime(&error))?;
+        let answers = runtime.block_on(ask(args, environment, work));
+        // A read that was interrupted must not be waited for.
+        runtime.shutdown_background();
+        answers.map(told)
+    }))
+    .unwrap_or_else(|panic| Err(run::bug(panic.as_ref())));
+    let (events, against) = match made {
+        Ok(told) => told,
+        Err(error) => {
+            let kind = error.kind;
+            (vec![said(None, error)], Some(kind))
+        }
+    };
+    for event in events {
+        reporter.event(&event);
+    }
+    let exit_code = against.map_or(ExitCode::SUCCESS, ErrorKind::exit_code);
+    reporter.event(&Event::Outcome(Outcome {
+        outcome: against.map_or(OutcomeKind::Done, ErrorKind::outcome),
+        exit_code,
+        // Each has events of its own.
+        nodes: Vec::new(),
+    }));
+    exit_code
+}
+
+async fn ask<T, W, F>(
+    args: &ReachArgs,
+    environment: &Environment,
+    work: W,
+) -> Result<Vec<Answer<T>>, NodeError>
+where
+    W: Fn(NodeName, Reach) -> F,
+    F: Future<Output = Result<T, NodeError>>,
+{
+    let mut signals = Signals::listen().map_err(|error| errors::runtime(&error))?;
+    let (args, environment) = (args.clone(), environment.clone());
+    let reach =
+        apart(move || Reach::new(&args, None, &environment).map_err(|error| errors::options(&error))).await?;
+    let asked = reach.nodes.iter().map(|node| {
+        let said = work(node.clone(), reach.clone());
+        async move {
+            Answer {
+                node: node.to_string(),
+                said: said.await,
+            }
+        }
+    });
+    tokio::select! {
+        biased;
+        signal = signals.next() => Err(errors::interrupted(signal, None, false)),
+        answers = join_all(asked) => Ok(answers),
+    }
+}
+
+/// What each node's answer makes: events, and what speaks against the command where it is the first such.
+pub(crate) fn each<T>(answers: Vec<Answer<T>>, mut tell: impl FnMut(String, T) -> Told) -> Told {
+    let mut against = None;
+    let mut all = Vec::new();
+    for Answer { node, said: answer } in answers {
+        let (events, kind) = match answer {
+            Ok(answer) => tell(node, answer),
+            Err(error) => {
+                let kind = error.kind;
+                (vec![said(Some(node), error)], Some(kind))
+            }
+        };
+        all.extend(events);
+        against = against.or(kind);
+    }
+    (all, against)
+}
+
+fn said(node: Option<String>, error: NodeError) -> Event {
+    Event::Error {
+        node,
+        kind: error.kind,
+        message: error.message,
+        hint: error.hint,
+    }
+}

@@ -1,0 +1,29 @@
+//! `flyhot doctor`.
+
+use clap::Args;
+use flyhot_events::ExitCode;
+
+use super::ReachArgs;
+use crate::doctor;
+use crate::options::Environment;
+use crate::report::Reporter;
+
+/// What `flyhot doctor` is told.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  Whether a node can be upgraded from here:
+    flyhot doctor --node shop@10.0.0.1
+
+Exit codes: 0 the nodes can be upgraded, also where something could be better; 10 one cannot; 24 one cannot be reached.")]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+}
+
+impl DoctorArgs {
+    /// Performs it; the answer is the exit code.
+    pub fn run(&self, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
+        doctor::command(&self.reach, environment, reporter)
+    }
+}

@@ -1,0 +1,304 @@
+//! `flyhot doctor`: whether nodes can be reached and upgraded, check by check, each with what to do where it is not well.
+//!
+//! Nothing is touched on a node. The checks are made by pure functions of what [`crate::drive::examine`] found.
+
+use flyhot_events::{ErrorKind, Event, ExitCode};
+use flyhot_node::NodeName;
+
+use crate::asked::{self, Answer, Told};
+use crate::cli::ReachArgs;
+use crate::drive::examine::{Examined, Found, Stage, examine};
+use crate::options::{Environment, Reach};
+use crate::report::Reporter;
+
+/// The oldest OTP whose nodes are upgraded: the agent is compiled with it.
+const OLDEST_OTP: u32 = 25;
+
+/// Performs the command; every way out of it emits the outcome.
+pub(crate) fn command(args: &ReachArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
+    let how = How {
+        dist_port: args.dist_port,
+        tls: args.dist_tls,
+    };
+    let work = async |node: NodeName, reach: Reach| {
+        let examined = examine(&node, &reach).await?;
+        Ok((node, examined))
+    };
+    asked::command("doctor", args, environment, reporter, work, |answers| {
+        told(answers, how)
+    })
+}
+
+/// What lies on the way to a node.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    dist_port: Option<u16>,
+    tls: bool,
+}
+
+fn told(answers: Vec<Answer<(NodeName, Examined)>>, how: How) -> Told {
+    asked::each(answers, |name, (node, examined)| {
+        let (checks, against) = match examined {
+            Examined::Unreachable { at, error } => {
+                let mut checks = way(how, Some(at));
+                checks.push(Check {
+                    check: word(at),
+                    well: false,
+                    found: error.message,
+                    fix: error.hint,
+                });
+                (checks, Some(error.kind))
+            }
+            Examined::Reached(found) => {
+                let mut checks = way(how, None);
+                checks.extend(inside(&node, &found));
+                let old = !is_supported(&found.otp);
+                (checks, old.then_some(ErrorKind::ColdDeployNeeded))
+            }
+        };
+        let event = |check: Check| Event::Check {
+            node: name.clone(),
+            check: check.check.to_owned(),
+            well: check.well,
+            found: check.found,
+            fix: check.fix,
+        };
+        (checks.into_iter().map(event).collect(), against)
+    })
+}
+
+struct Check {
+    check: &'static str,
+    well: bool,
+    found: String,
+    fix: String,
+}
+
+fn well(check: &'static str, found: impl Into<String>) -> Check {
+    Check {
+        check,
+        well: true,
+        found: found.into(),
+        fix: String::new(),
+    }
+}
+
+fn not_well(check: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Check {
+    Check {
+        check,
+        well: false,
+        found: found.into(),
+        fix: fix.into(),
+    }
+}
+
+fn word(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Host => "host",
+        Stage::Epmd => "epmd",
+        Stage::Port => "port",
+        Stage::Tls => "tls",
+        Stage::Handshake => "handshake",
+        Stage::Cookie => "cookie",
+    }
+}
+
+/// The stages that were passed before the one that was not.
+fn way(how: How, until: Option<Stage>) -> Vec<Check> {
+    let stages = [
+        (Stage::Host, "has an address"),
+        (Stage::Epmd, "answers and knows the node"),
+        (Stage::Port, "is open to this machine"),
+        (Stage::Tls, "both sides took the other's certificate"),
+        (
+            Stage::Handshake,
+            "the node speaks a distribution protocol known here",
+        ),
+        (Stage::Cookie, "is the node's"),
+    ];
+    stages
+        .into_iter()
+        .filter(|(stage, _)| until.is_none_or(|until| *stage < until))
+        .filter(|(stage, _)| match stage {
+            Stage::Epmd => how.dist_port.is_none(),
+            Stage::Tls => how.tls,
+            _ => true,
+        })
+        .map(|(stage, found)| well(word(stage), found))
+        .collect()
+}
+
+fn is_supported(otp: &str) -> bool {
+    otp.parse::<u32>().is_ok_and(|otp| otp >= OLDEST_OTP)
+}
+
+/// What only a node that was reached can say.
+fn inside(node: &NodeName, found: &Found) -> Vec<Check> {
+    let mib = |bytes: u64| format!("{} MiB", bytes / 1024 / 1024);
+    let host = node.host();
+    let name = if host == "localhost" || host == "::1" || host.starts_with("127.") {
+        not_well(
+            "name",
+            format!("{node} has a loopback host: it is reached from its own machine alone"),
+            format!(
+                "For a Mix release, in rel/env.sh.eex: `export RELEASE_DISTRIBUTION=name` and \
+                 `export RELEASE_NODE={}@$(hostname -i)`; on Fly.io `@${{FLY_PRIVATE_IP}}`.",
+                node.name()
+            ),
+        )
+    } else if node.is_long() {
+        well("name", "long, by a host that other machines can reach")
+    } else {
+        well("name", format!("short: reached by machines that resolve {host}"))
+    };
+    let listener = match &found.loopback {
+        Some(address) => not_well(
+            "listener",
+            format!("the node listens on {address} alone: kernel's inet_dist_use_interface says so"),
+            "Take `-kernel inet_dist_use_interface` out of vm.args.eex, or `inet_dist_use_interface` out of the \
+             configuration of kernel.",
+        ),
+        None => well("listener", "not bound to a loopback address"),
+    };
+    let elixir = found
+        .elixir
+        .as_ref()
+        .map_or(String::new(), |version| format!(", Elixir {version}"));
+    let toolchain = if is_supported(&found.otp) {
+        well("toolchain", format!("OTP {}{elixir}", found.otp))
+    } else {
+        not_well(
+            "toolchain",
+            format!("OTP {}{elixir}", found.otp),
+            format!("Deploy it cold with OTP {OLDEST_OTP} or newer."),
+        )
+    };
+    let sasl = well(
+        "sasl",
+        if found.sasl {
+            "runs"
+        } else {
+            "does not run; flyhot does without it"
+        },
+    );
+    let disk = if found.writable {
+        well("disk", format!("{} can be written by the node", found.root))
+    } else {
+        not_well(
+            "disk",
+            format!("{} cannot be written by the node", found.root),
+            "Give the node's user the right to write there, or upgrade with --no-persist and have the next start boot the \
+             new release.",
+        )
+    };
+    let memory = match found.free_bytes {
+        Some(free) if free >= found.memory_bytes => well(
+            "memory",
+            format!(
+                "{} available, {} in use by the node",
+                mib(free),
+                mib(found.memory_bytes)
+            ),
+        ),
+        Some(free) => not_well(
+            "memory",
+            format!(
+                "{} available, {} in use by the node",
+                mib(free),
+                mib(found.memory_bytes)
+            ),
+            "States that are migrated need their memory twice for a moment; `flyhot plan` says how much that is.",
+        ),
+        None => well("memory", "not known: the node's machine has no /proc/meminfo"),
+    };
+    let holder = match &found.holder {
+        Some(holder) => not_well(
+            "nobody else",
+            format!("at work on the node: {holder}"),
+            "Wait until it has finished.",
+        ),
+        None => well("nobody else", "is at work on the node"),
+    };
+    vec![name, listener, toolchain, sasl, disk, memory, holder]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeName {
+        name.parse().unwrap()
+    }
+
+    fn sound() -> Found {
+        Found {
+            otp: "25".into(),
+            writable: true,
+            free_bytes: Some(2),
+            memory_bytes: 1,
+            ..Found::default()
+        }
+    }
+
+    fn ill(node: &NodeName, found: &Found) -> Vec<&'static str> {
+        let checks = inside(node, found).into_iter();
+        checks
+            .filter(|check| {
+                assert_eq!(check.fix.is_empty(), check.well, "{}", check.check);
+                !check.well
+            })
+            .map(|check| check.check)
+            .collect()
+    }
+
+    #[test]
+    fn each_thing_that_is_not_well_has_its_own_check() {
+        let far = node("shop@10.0.0.1");
+        assert!(ill(&far, &sound()).is_empty());
+        assert!(ill(&node("shop@web-1"), &sound()).is_empty());
+        for host in ["127.0.0.1", "localhost", "::1"] {
+            assert_eq!(ill(&node(&format!("shop@{host}")), &sound()), ["name"]);
+        }
+        let otp = |otp: &str| Found {
+            otp: otp.into(),
+            ..sound()
+        };
+        assert_eq!(ill(&far, &otp("24")), ["toolchain"]);
+        assert!(ill(&far, &otp("29")).is_empty());
+        let all = Found {
+            loopback: Some("127.0.0.1".into()),
+            free_bytes: Some(0),
+            holder: Some("flyhot".into()),
+            writable: false,
+            ..sound()
+        };
+        assert_eq!(ill(&far, &all), ["listener", "disk", "memory", "nobody else"]);
+    }
+
+    #[test]
+    fn the_way_is_told_as_far_as_it_was_gone() {
+        let words = |how, until| {
+            way(how, until)
+                .iter()
+                .map(|check| check.check)
+                .collect::<Vec<_>>()
+        };
+        let plain = How {
+            dist_port: None,
+            tls: false,
+        };
+        assert_eq!(words(plain, Some(Stage::Port)), ["host", "epmd"]);
+        assert_eq!(
+            words(plain, None),
+            ["host", "epmd", "port", "handshake", "cookie"]
+        );
+        let direct = How {
+            dist_port: Some(9100),
+            tls: true,
+        };
+        assert_eq!(
+            words(direct, Some(Stage::Cookie)),
+            ["host", "port", "tls", "handshake"]
+        );
+    }
+}
