@@ -25,6 +25,9 @@ _flyhot() {
             flyhot,plan)
                 cmd="flyhot__subcmd__plan"
                 ;;
+            flyhot,restore-base)
+                cmd="flyhot__subcmd__restore__subcmd__base"
+                ;;
             flyhot,status)
                 cmd="flyhot__subcmd__status"
                 ;;
@@ -43,6 +46,9 @@ _flyhot() {
             flyhot__subcmd__help,plan)
                 cmd="flyhot__subcmd__help__subcmd__plan"
                 ;;
+            flyhot__subcmd__help,restore-base)
+                cmd="flyhot__subcmd__help__subcmd__restore__subcmd__base"
+                ;;
             flyhot__subcmd__help,status)
                 cmd="flyhot__subcmd__help__subcmd__status"
                 ;;
@@ -59,7 +65,7 @@ _flyhot() {
 
     case "${cmd}" in
         flyhot)
-            opts="-h -V --help --version upgrade plan status thaw doctor help"
+            opts="-h -V --help --version upgrade plan status thaw doctor restore-base help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -119,7 +125,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__help)
-            opts="upgrade plan status thaw doctor help"
+            opts="upgrade plan status thaw doctor restore-base help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -161,6 +167,20 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__help__subcmd__plan)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        flyhot__subcmd__help__subcmd__restore__subcmd__base)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -288,6 +308,52 @@ _flyhot() {
                     return 0
                     ;;
                 --accept)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        flyhot__subcmd__restore__subcmd__base)
+            opts="-h --node --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                --cookie-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dist-port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --epmd-port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-key-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

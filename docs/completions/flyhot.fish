@@ -31,6 +31,7 @@ complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "plan" -d 'Show what a
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "status" -d 'Show what nodes run, at once; touches nothing and loads nothing'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "thaw" -d 'Show processes that a tool left suspended, and resume them with --apply'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "doctor" -d 'Check whether nodes can be reached and upgraded, and say how to mend what cannot'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "restore-base" -d 'Have the next start of nodes load what was there before any upgrade'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
@@ -119,9 +120,21 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-cert-file -
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor help" -f -a "upgrade" -d 'Upgrade running nodes to a release'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor help" -f -a "plan" -d 'Show what an upgrade would do; touches nothing'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor help" -f -a "status" -d 'Show what nodes run, at once; touches nothing and loads nothing'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor help" -f -a "thaw" -d 'Show processes that a tool left suspended, and resume them with --apply'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor help" -f -a "doctor" -d 'Check whether nodes can be reached and upgraded, and say how to mend what cannot'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l dist-port -d 'Port the nodes listen on for distribution; epmd is not asked then' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l epmd-port -d 'Port of epmd on the host of each node [default: ERL_EPMD_PORT, else 4369]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "upgrade" -d 'Upgrade running nodes to a release'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "plan" -d 'Show what an upgrade would do; touches nothing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "status" -d 'Show what nodes run, at once; touches nothing and loads nothing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "thaw" -d 'Show processes that a tool left suspended, and resume them with --apply'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "doctor" -d 'Check whether nodes can be reached and upgraded, and say how to mend what cannot'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "restore-base" -d 'Have the next start of nodes load what was there before any upgrade'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -18,7 +18,7 @@ pub struct Fault {
     pub point: String,
     /// When it passes there for which time, from 1.
     pub nth: u64,
-    /// `fail` (an exception), `die` (exit kill) or `{delay, MS}`.
+    /// `fail` (an exception), `die` (exit kill), `halt` (SIGKILL to the VM) or `{delay, MS}`.
     pub what: String,
 }
 

@@ -227,6 +227,19 @@ impl Probe {
         ))
     }
 
+    /// The md5 of each beam that a start of the node would find, by the boot file that it was started with.
+    pub fn start_md5s(&self) -> BTreeMap<String, String> {
+        texts(&self.json(&format!(
+            "{{ok, [[Boot] | _]}} = init:get_argument(boot),
+             {{ok, Bin}} = file:read_file(Boot ++ \".boot\"),
+             {{script, _, Commands}} = binary_to_term(Bin),
+             Vars = case init:get_argument(boot_var) of {{ok, Given}} -> Given; error -> [] end,
+             Real = fun(P) -> lists:foldl(fun([V, To], Q) -> string:replace(Q, [$$ | V], To) end, P, [[\"ROOT\", code:root_dir()] | Vars]) end,
+             maps:from_list(lists:reverse([{{M, {HEX}}} || P <- lists:last([Ps || {{path, Ps}} <- Commands]),
+                 F <- filelib:wildcard(unicode:characters_to_list([Real(P), \"/*.beam\"])), {{ok, {{M, D}}}} <- [beam_lib:md5(F)]])).",
+        )))
+    }
+
     /// Everything of flyhot that is left on the node, one sentence each: modules whose name starts with `flyhot`
     /// (current or old code), registered names, names of ETS tables, keys of persistent_term, and keys of process
     /// dictionaries that mention it.

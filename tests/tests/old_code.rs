@@ -625,7 +625,7 @@ fn a_removed_module_that_nobody_needs_is_deleted_and_comes_back_with_its_release
         assert_eq!(back.node(0)["modules"]["added"], 2, "{back}");
         assert_eq!(discount(&shop), "{true,true,false}", "{back}");
     }
-    // Its boot files are those of v2.
+    // It was started with v2, and starts with v1 from now on.
     without_discount(&shop, &v1, &v2);
     let booted = Shop::of(&shop.disk()).carts(10).pool(10).start();
     assert_eq!(booted.carts().len(), 10);

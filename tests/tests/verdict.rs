@@ -683,8 +683,6 @@ fn what_an_option_takes_away_is_named() {
     for code in codes {
         assert_eq!(about(&run, code), NONE, "{code}: {run}");
     }
-    // Two new modules in a node of embedded mode.
-    assert_eq!(about(&run, "boot_files_old").len(), 1, "{run}");
     let run = Flyhot::plan(&shop, &v2)
         .args(["--no-persist", "--no-rehearsal", "--revert-budget", "1ms"])
         .run();
@@ -692,5 +690,4 @@ fn what_an_option_takes_away_is_named() {
     for code in codes {
         assert_eq!(about(&run, code).len(), 1, "{code}: {run}");
     }
-    assert_eq!(about(&run, "boot_files_old"), NONE, "{run}");
 }

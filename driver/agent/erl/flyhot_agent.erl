@@ -324,7 +324,11 @@ command({disk, Mods}, S) -> {{ok, disk(Mods)}, S};
 command({modules, Mods}, S) -> step(facts, S, fun(S1) -> {{ok, modules(Mods)}, S1} end);
 command({private, Apps}, S) -> step(facts, S, fun(S1) -> {{ok, private(Apps)}, S1} end);
 command({environment, Apps}, S) -> step(facts, S, fun(S1) -> {{ok, environment(Apps)}, S1} end);
-command({persist, Files}, S) -> step(persist, S, fun(S1) -> {{ok, persist(Files, S1)}, S1} end);
+command(restore_base, S) -> {{ok, restore_base()}, S};
+command({note, Path, Key}, S) -> {{ok, jot(unicode:characters_to_list(Path), maps:get(Key, S#s.staged))}, S};
+command({layout, Apps, Protocols, Name}, S) -> {{ok, layout(Apps, Protocols, binary_to_list(Name))}, S};
+command({persist, Apps, Protocols, Name, Vsn, Files}, S) ->
+    step(persist, S, fun(S1) -> {{ok, persist(Apps, Protocols, binary_to_list(Name), Vsn, Files, S1)}, S1} end);
 command({remove, Removed, Swapped, Names, Builds, Limit, Ms}, S) ->
     step(remove, S, fun(S1) -> {{ok, remove(Removed, Swapped, Names, Builds, Limit, Ms, S1)}, S1} end);
 command(Other, S) -> {{error, {unknown_command, text(Other)}}, S}.
@@ -1334,18 +1338,19 @@ old_code(Mods) ->
         end
     end, {[], []}, Mods).
 
-running_beam(M) ->
-    case code:which(M) of
-        File when is_list(File), File =/= [] ->
-            case erl_prim_loader:get_file(File) of
-                {ok, Bin, _} ->
-                    case code:module_md5(Bin) =:= M:module_info(md5) of
-                        true -> {ok, Bin};
-                        false -> error
-                    end;
-                error -> error
+%% Where it was loaded from, or where a start would load it from: the first is a place that was never written where an upgrade was
+%% taken back.
+running_beam(M) -> running_beam(M, [F || F <- [code:which(M), code:where_is_file(atom_to_list(M) ++ ".beam")], is_list(F), F =/= []]).
+
+running_beam(_, []) -> error;
+running_beam(M, [File | More]) ->
+    case erl_prim_loader:get_file(File) of
+        {ok, Bin, _} ->
+            case (try code:module_md5(Bin) catch error:_ -> none end) =:= M:module_info(md5) of
+                true -> {ok, Bin};
+                false -> running_beam(M, More)
             end;
-        _ -> error
+        error -> running_beam(M, More)
     end.
 
 %% No binary patterns in this module: OTP 29 refuses to load the instructions OTP 25 compiles them to.
@@ -1605,44 +1610,397 @@ resume_mfa({thousand_island, Pid}) -> {'Elixir.ThousandIsland', resume, [Pid]}.
 %% Persist
 %% ---------------------------------------------------------------------------------------------------------------
 
-%% [{Path, Backup, Key}]: every temporary file first, so that a full disk leaves all as it was, then renamed in
-%% this order; the file that was there first goes to Backup, once.
-persist(Files, S) ->
-    Tried = [{F, prepare_file(F, maps:get(Key, S#s.staged))} || {_, _, Key} = F <- Files],
-    Renamed = case [F || {F, {error, _}} <- Tried] of
-                  [] -> [{F, tried(fun() -> ok = file:rename(temporary(F), element(1, F)) end)} || F <- Files];
-                  _ ->
-                      [file:delete(temporary(F)) || F <- Files],
-                      [T || {_, {error, _}} = T <- Tried]
-              end,
-    #{written => length([F || {F, ok} <- Renamed]), failed => [{Path, bin(io_lib:format("~p", [Why]))} || {{Path, _, _}, {error, Why}} <- Renamed]}.
+%% What the next start loads is written beside what the last one loaded, below flyhot/code, and made to count by the rename of
+%% one file: the boot file that this node was started with. Until then a start loads what it would have loaded before, from
+%% then on the new code and nothing else, whenever the power goes. Nothing that was there first is changed but boot files and
+%% start_erl.data, and these are kept: going back is a rename too.
 
-temporary({Path, _, _}) -> <<Path/binary, ".flyhot">>.
+%% What a start would load, against [{App, Vsn, [{Module, Md5}], Md5 of its .app}] and the consolidated [{Module, Md5}]: the
+%% beams that lie nowhere, and for each application where its beams lie or will. Touches nothing.
+layout(Apps, Protocols, Name) ->
+    case booted() of
+        {ok, _, _, Script} ->
+            At = places(Script),
+            Dir = fresh(Name),
+            Moved = moved(Apps, Protocols, At),
+            Anew = [{A, ebin_dir(Dir, A, V)} || {A, V, _, _} <- Moved]
+                   ++ [{consolidated, filename:join(Dir, "consolidated")} || consolidates(Protocols, ebin(consolidated, At))],
+            Stay = [{A, D} || A <- [consolidated | [A || {A, _, _, _} <- Apps]], not lists:keymember(A, 1, Anew), D <- [ebin(A, At)], D =/= none],
+            #{lacks => lists:usort(lists:append([lacking(Mods, ebin(A, At)) || {A, _, Mods, _} <- Moved]
+                                                ++ [lacking(Protocols, ebin(consolidated, At))])),
+              places => [{A, bin(D)} || {A, D} <- Anew ++ Stay]};
+        %% It has no start that could be changed; writing will say so.
+        {error, _} -> #{lacks => [], places => []}
+    end.
 
-prepare_file({Path, Backup, _} = File, Bin) ->
-    tried(fun() ->
-        ok = filelib:ensure_dir(Path),
-        ok = keep(Path, Backup),
-        {ok, F} = file:open(temporary(File), [write, raw, binary]),
-        ok = file:write(F, Bin),
-        ok = file:sync(F),
-        ok = file:close(F)
-    end).
+%% The boot file of this node as it lies on the disk now, with the release's directory. The first -boot counts.
+booted() ->
+    Root = release_root(),
+    case init:get_argument(boot) of
+        {ok, [[Name | _] | _]} ->
+            Boot = filename:join([Name ++ ".boot"]),
+            case is_below(Boot, Root) andalso script(Boot) of
+                {ok, Script} -> {ok, Root, Boot, Script};
+                false -> {error, "it was not started by a boot file of its release, but by " ++ Boot};
+                {error, Why} -> {error, io_lib:format("~ts: ~p", [Boot, Why])}
+            end;
+        _ -> {error, "it was not started by a boot file of a release"}
+    end.
 
-tried(Fun) ->
-    try Fun() catch error:{badmatch, {error, Why}} -> {error, Why} end.
+script(Boot) ->
+    case file:read_file(Boot) of
+        {ok, Bin} -> try {script, _, _} = Script = binary_to_term(Bin), {ok, Script} catch error:_ -> {error, no_boot_file} end;
+        {error, _} = E -> E
+    end.
+
+%% #{App | consolidated => directory as the script writes it}
+places({script, _, Commands}) ->
+    maps:from_list([{home(P), P} || {path, Ps} <- Commands, P <- Ps]).
+
+%% As the code server takes a directory's name apart.
+home(P) ->
+    case lists:reverse(filename:split(P)) of
+        ["ebin", Name | _] -> list_to_atom(hd(string:split(Name, "-")));
+        [Name | _] -> list_to_atom(Name)
+    end.
+
+ebin(App, At) -> case At of #{App := P} -> expand(P); _ -> none end.
+
+expand(P) -> real(raw(P)).
+
+%% $ROOT, and what -boot_var says, the last of them.
+raw([$$ | P]) ->
+    {Var, Rest} = lists:splitwith(fun(C) -> C =/= $/ end, P),
+    Vars = case init:get_argument(boot_var) of {ok, Given} -> lists:append([pairs(G) || G <- Given]); error -> [] end,
+    proplists:get_value(Var, lists:reverse(Vars), code:root_dir()) ++ Rest;
+raw(P) -> P.
+
+pairs([Var, Value | More]) -> [{Var, Value} | pairs(More)];
+pairs(_) -> [].
+
+%% Without the dots that lead up.
+real(P) -> filename:join(lists:reverse(lists:foldl(fun("..", [_ | Up]) -> Up; (D, Up) -> [D | Up] end, [], filename:split(P)))).
+
+%% A directory below flyhot/code that is not there yet.
+fresh(Name) -> fresh(filename:join([release_root(), "flyhot", "code", Name]), 1).
+fresh(Base, N) ->
+    Dir = Base ++ "-" ++ integer_to_list(N),
+    case filelib:is_file(Dir) of true -> fresh(Base, N + 1); false -> Dir end.
+
+%% Another node may share the directory.
+temporary(Dir) -> Dir ++ "." ++ os:getpid() ++ ".flyhot".
+
+ebin_dir(Dir, App, Vsn) -> filename:join([Dir, atom_to_list(App) ++ "-" ++ binary_to_list(Vsn), "ebin"]).
+
+moved(Apps, Protocols, At) ->
+    Hidden = [M || {M, _} <- Protocols],
+    [App || {A, _, Mods, Md5} = App <- Apps, Dir <- [ebin(A, At)],
+            lacking(Mods, Dir) =/= [] orelse (modules_in(Dir) -- [M || {M, _} <- Mods]) -- Hidden =/= [] orelse md5_of(resource(Dir, A)) =/= Md5].
+
+%% One that is no protocol any more would go on hiding the module of its name.
+consolidates(Protocols, Dir) ->
+    Protocols =/= [] andalso (lacking(Protocols, Dir) =/= [] orelse modules_in(Dir) -- [M || {M, _} <- Protocols] =/= []).
+
+resource(none, _) -> none;
+resource(Dir, App) -> filename:join(Dir, atom_to_list(App) ++ ".app").
+
+md5_of(none) -> none;
+md5_of(Path) -> case file:read_file(Path) of {ok, Bin} -> erlang:md5(Bin); {error, _} -> none end.
+
+modules_in(none) -> [];
+modules_in(Dir) -> [list_to_atom(filename:rootname(F)) || F <- entries(Dir), filename:extension(F) =:= ".beam"].
+
+lacking(Mods, Dir) -> [M || {M, Md5} <- Mods, beam_md5(M, Dir) =/= Md5].
+
+beam_md5(_, none) -> none;
+beam_md5(M, Dir) ->
+    case file:read_file(beam_file(Dir, M)) of
+        {ok, Bin} -> try code:module_md5(Bin) catch error:_ -> none end;
+        {error, _} -> none
+    end.
+
+beam_file(Dir, M) -> filename:join(Dir, atom_to_list(M) ++ ".beam").
+
+%% Files: [{Name, Key}] of the release's own directory of its version, boot files and the like. The first error ends it, and
+%% before the one rename nothing that was there has changed.
+persist(Apps, Protocols, Name, Vsn, Files, S) ->
+    case booted() of
+        {ok, Root, Boot, Script} ->
+            At = places(Script),
+            Dir = fresh(Name),
+            Version = binary_to_list(Vsn),
+            Was = file:read_file(Boot),
+            try {Written, Moved} = write(Root, Boot, At, Dir, moved(Apps, Protocols, At), Protocols, Version, Files, S),
+                follow(Apps, At, Moved),
+                sweep(Root),
+                written(Written)
+            catch throw:{failed, Path, Why} ->
+                [file:del_dir_r(temporary(D)) || D <- [Dir, filename:join([Root, "releases", Version])]],
+                sweep(Root),
+                (unwritten(Path, Why))#{switched := file:read_file(Boot) =/= Was}
+            end;
+        {error, Why} -> (written(0))#{nowhere := bin(Why)}
+    end.
+
+written(N) -> #{written => N, failed => none, nowhere => none, switched => false}.
+unwritten(Path, Why) -> (written(0))#{failed := {bin(Path), bin(io_lib:format("~p", [Why]))}}.
+
+%% The running node looks for files where a start would.
+follow(Apps, At, Moved) ->
+    Place = fun(A) -> case lists:keyfind(A, 1, Moved) of {_, D} -> D; false -> ebin(A, At) end end,
+    [code:replace_path(A, D) || {A, _, _, _} <- Apps, D <- [Place(A)], D =/= none],
+    case Place(consolidated) of
+        none -> ok;
+        C -> [code:del_path(P) || P <- code:get_path(), filename:basename(P) =:= "consolidated"], code:add_patha(C), ok
+    end.
+
+%% One file that no start looks at.
+jot(Path, Bin) ->
+    try must(Path, filelib:ensure_dir(Path)), put_file(Path, Bin) of
+        N -> written(N)
+    catch throw:{failed, Failed, Why} -> unwritten(Failed, Why)
+    end.
+
+write(Root, Boot, At, Dir, Apps, Protocols, Vsn, Files, S) ->
+    lists:keymember(filename:basename(Boot), 1, Files) orelse throw({failed, Boot, not_in_the_release}),
+    Tmp = temporary(Dir),
+    must(Tmp, cleared(Tmp)),
+    Protocol = [P || consolidates(Protocols, ebin(consolidated, At)), P <- Protocols],
+    Moved = [{A, ebin_dir(Dir, A, V)} || {A, V, _, _} <- Apps] ++ [{consolidated, filename:join(Dir, "consolidated")} || Protocol =/= []],
+    Hidden = [M || {M, _} <- Protocols],
+    Beams = [application_dir(A, ebin(A, At), filename:dirname(ebin_dir(Tmp, A, V)), Mods, Hidden, S) || {A, V, Mods, _} <- Apps]
+            ++ [beams(Protocol, ebin(consolidated, At), filename:join(Tmp, "consolidated"), S) || Protocol =/= []],
+    [begin
+         synced(Tmp), must(Dir, file:rename(Tmp, Dir)),
+         [synced(D) || D <- [filename:dirname(Dir), filename:join(Root, "flyhot"), Root]]
+     end || Moved =/= []],
+    New = [{F, content(F, maps:get(Key, S#s.staged), At, maps:from_list(Moved), Root)} || {F, Key} <- Files],
+    Old = filename:dirname(Boot),
+    Target = filename:join([Root, "releases", Vsn]),
+    [version_dir(Old, Target, New) || not filelib:is_dir(Target)],
+    Data = filename:join([Root, "releases", "start_erl.data"]),
+    {value, {_, Start}, Rest} = lists:keytake(filename:basename(Boot), 1, New),
+    %% The one rename comes first; who starts from another directory does so only once start_erl.data, the last, says it.
+    All = [{Boot, Start}]
+          ++ [{filename:join(Target, F), Bin} || Target =/= Old, {F, Bin} <- New]
+          ++ [{P, Bin} || {F, Bin} <- Rest, P <- [filename:join(Old, F)], filelib:is_regular(P)]
+          ++ [{Data, iolist_to_binary([hd(string:lexemes(Text, " \n")), " ", Vsn, [$\n || binary:last(Text) =:= $\n]])}
+              || {ok, Text} <- [file:read_file(Data)], string:lexemes(Text, " \n") =/= []],
+    %% What is kept is what somebody deployed: never a start of flyhot's own, and nothing of a release before that one.
+    Base = filename:join([Root, "flyhot", "base"]),
+    ours(At) orelse begin
+        must(Base, cleared(Base)),
+        [keep(P, filename:join(Base, lists:nthtail(length(Root) + 1, P))) || {P, _} <- All]
+    end,
+    {lists:sum(Beams) + lists:sum([put_file(P, Bin) || {P, Bin} <- All]), Moved}.
+
+cleared(Dir) -> case file:del_dir_r(Dir) of {error, enoent} -> ok; Done -> Done end.
+
+ours(At) -> lists:any(fun(P) -> string:find(P, "/flyhot/code/") =/= nomatch end, maps:values(At)).
+
+is_ours(Path) ->
+    filename:extension(Path) =:= ".boot" andalso case script(Path) of {ok, Script} -> ours(places(Script)); {error, _} -> false end.
 
 keep(Path, Backup) ->
-    case filelib:is_regular(Backup) orelse not filelib:is_regular(Path) of
-        true -> ok;
-        false ->
-            ok = filelib:ensure_dir(Backup),
-            %% Half a file would be taken for the kept one the next time.
-            Copy = <<Backup/binary, ".flyhot">>,
-            case file:copy(Path, Copy) of
-                {ok, _} -> file:rename(Copy, Backup);
-                {error, _} = E -> file:delete(Copy), E
+    case filelib:is_regular(Path) andalso not is_ours(Path) of
+        false -> ok;
+        true ->
+            must(Backup, filelib:ensure_dir(Backup)),
+            must(Backup, link(Path, Backup)),
+            synced(filename:dirname(Backup))
+    end.
+
+%% A directory like another, with these beams and this .app; what else is there is shared with it.
+application_dir(App, From, To, Mods, Hidden, S) ->
+    Ebin = filename:join(To, "ebin"),
+    N = beams(Mods, From, Ebin, S),
+    write_file(resource(Ebin, App), maps:get({file, bin(["app/", atom_to_list(App)])}, S#s.staged)),
+    [must(filename:join(Into, Name), share(real_path(filename:join(Dir, Name)), filename:join(Into, Name)))
+     || From =/= none, {Dir, Into} <- [{From, Ebin}, {filename:dirname(From), To}], Name <- entries(Dir),
+        %% A link that leads nowhere is left out.
+        filelib:is_file(filename:join(Dir, Name)), not filelib:is_file(filename:join(Into, Name)), not is_code(Name, Hidden)],
+    [like(D, O) || From =/= none, {D, O} <- [{Ebin, From}, {To, filename:dirname(From)}]],
+    synced(Ebin), synced(To),
+    N + 1.
+
+is_code(Name, Hidden) ->
+    filename:extension(Name) =:= ".app" orelse Name =:= "ebin"
+        orelse (filename:extension(Name) =:= ".beam" andalso not lists:member(list_to_atom(filename:rootname(Name)), Hidden)).
+
+entries(Dir) -> case file:list_dir(Dir) of {ok, Names} -> Names; {error, _} -> [] end.
+
+real_path(P) -> case file:read_link_all(P) of {ok, To} -> real(filename:absname(To, filename:dirname(P))); {error, _} -> P end.
+
+%% Files by another name, directories by a link that goes on leading there when the release is moved as a whole; where flyhot is
+%% itself a link it would not, and names the place.
+share(Real, To) ->
+    case filelib:is_dir(Real) of
+        true ->
+            case file:make_symlink(relative(filename:split(Real), filename:split(filename:dirname(To))), To) of
+                ok -> case filelib:is_dir(To) of true -> ok; false -> file:delete(To), file:make_symlink(Real, To) end;
+                {error, _} = E -> E
+            end;
+        false -> link(Real, To)
+    end.
+
+relative([D | Real], [D | From]) -> relative(Real, From);
+relative(Real, From) -> filename:join([".." || _ <- From] ++ Real).
+
+link(Real, To) ->
+    case file:make_link(Real, To) of
+        %% Not every file system has them, nor between any two places.
+        {error, Why} when Why =/= eexist, Why =/= enospc, Why =/= enoent -> copied(Real, To);
+        Done -> Done
+    end.
+
+%% A copy that outlasts a power cut as a link does.
+copied(Real, To) ->
+    case file:read_file(Real) of
+        {ok, Bin} -> write_file(To, Bin), like(To, Real), ok;
+        {error, _} = E -> E
+    end.
+
+%% Whoever may read or run the one may the other.
+like(Path, Other) ->
+    case file:read_file_info(Other) of
+        {ok, Info} -> must(Path, file:change_mode(Path, element(8, Info)));
+        {error, _} -> ok
+    end.
+
+%% How many were written; those that lie there already are the same files.
+beams(Mods, From, To, S) ->
+    must(To, filelib:ensure_dir(filename:join(To, "x"))),
+    N = lists:sum([case beam_md5(M, From) of
+                       Md5 -> must(beam_file(To, M), link(beam_file(From, M), beam_file(To, M))), 0;
+                       _ -> write_file(beam_file(To, M), maps:get({beam, M}, S#s.staged)), 1
+                   end || {M, Md5} <- Mods]),
+    synced(To),
+    N.
+
+%% A boot file of the release, for the places where this node's code lies. One that names a directory that is not there would
+%% never boot again.
+content(Name, Bin, At, Moved, Root) ->
+    case filename:extension(Name) of
+        ".boot" ->
+            {script, Id, Commands} = binary_to_term(Bin),
+            New = [case C of {path, Ps} -> {path, [placed(P, At, Moved, Root) || P <- Ps]}; _ -> C end || C <- Commands],
+            Known = maps:values(At),
+            [throw({failed, raw(P), enoent}) || P <- lists:usort(lists:append([Ps || {path, Ps} <- New])),
+                                                not lists:member(P, Known), not filelib:is_dir(raw(P))],
+            term_to_binary({script, Id, New});
+        _ -> Bin
+    end.
+
+placed(P, At, Moved, Root) ->
+    App = home(P),
+    case {Moved, At} of
+        {#{App := Dir}, _} -> above(P) ++ lists:nthtail(length(Root), Dir);
+        {_, #{App := Now}} -> Now;
+        _ -> P
+    end.
+
+%% What leads to the release's directory: lib and releases lie in it.
+above(P) ->
+    case lists:reverse(filename:split(P)) of
+        ["ebin", _ | Up] -> filename:join(lists:reverse([".." | Up]));
+        [_, _, "releases" | Up] -> filename:join(lists:reverse(Up))
+    end.
+
+%% The directory of a version that was never installed: as that of the running one, with other boot files.
+version_dir(From, To, New) ->
+    Tmp = temporary(To),
+    must(Tmp, cleared(Tmp)),
+    must(Tmp, filelib:ensure_dir(filename:join(Tmp, "x"))),
+    [must(filename:join(Tmp, F), copied(filename:join(From, F), filename:join(Tmp, F)))
+     || F <- entries(From), filelib:is_regular(filename:join(From, F)), not lists:member(filename:extension(F), [".boot", ".script", ".rel", ".flyhot"])],
+    [write_file(filename:join(Tmp, F), Bin) || {F, Bin} <- New],
+    like(Tmp, From),
+    synced(Tmp),
+    must(To, file:rename(Tmp, To)),
+    synced(filename:dirname(To)).
+
+%% How many were replaced.
+put_file(Path, Bin) ->
+    Tmp = temporary(Path),
+    case file:read_file(Path) of
+        {ok, Bin} -> 0;
+        _ ->
+            try
+                write_file(Tmp, Bin),
+                like(Tmp, Path),
+                must(Path, file:rename(Tmp, Path)),
+                synced(filename:dirname(Path)),
+                1
+            catch throw:Failed -> file:delete(Tmp), throw(Failed)
             end
+    end.
+
+write_file(Path, Bin) ->
+    {ok, F} = opened(Path, file:open(Path, [write, raw, binary])),
+    must(Path, file:write(F, Bin)),
+    must(Path, file:sync(F)),
+    must(Path, file:close(F)).
+
+opened(_, {ok, F}) -> {ok, F};
+opened(Path, {error, Why}) -> throw({failed, Path, Why}).
+
+%% Between two changes of the disk.
+must(_, ok) -> ?AT(disk), ok;
+must(Path, {error, Why}) -> throw({failed, Path, Why}).
+
+%% What a directory names has to outlast a power cut as well as what it holds.
+synced(Dir) ->
+    {ok, F} = opened(Dir, file:open(Dir, [read, raw, directory])),
+    _ = file:sync(F),
+    must(Dir, file:close(F)).
+
+%% Has the next start load what it loaded before any upgrade. A start that is not flyhot's is somebody's new release, to which
+%% what was kept does not belong.
+restore_base() ->
+    case booted() of
+        {ok, Root, Boot, Script} ->
+            Base = filename:join([Root, "flyhot", "base"]),
+            Kept = [F || F <- filelib:wildcard("releases/**", Base), filelib:is_regular(filename:join(Base, F)), filename:extension(F) =/= ".flyhot"],
+            Vsn = case file:read_file(filename:join([Base, "releases", "start_erl.data"])) of
+                      {ok, Text} -> lists:last(["" | string:lexemes(binary_to_list(Text), " \n")]);
+                      {error, _} -> ""
+                  end,
+            Starts = [F || F <- Kept, filename:basename(F) =:= filename:basename(Boot)],
+            First = [F || F <- Starts, filename:basename(filename:dirname(F)) =:= Vsn] ++ Starts,
+            case {ours(places(Script)), First} of
+                {true, [Start | _]} ->
+                    All = [{filename:join(Root, F), filename:join(Base, F)} || F <- Kept],
+                    %% A version that was not there has no boot file of its own to go back to.
+                    Own = case lists:keyfind(Boot, 1, All) of false -> {Boot, filename:join(Base, Start)}; Found -> Found end,
+                    {Data, Rest} = lists:partition(fun({P, _}) -> filename:basename(P) =:= "start_erl.data" end, lists:delete(Own, All)),
+                    %% Its own start last: until then a second run finds that there is something to restore.
+                    try lists:sum([begin {ok, Bin} = opened(From, file:read_file(From)), put_file(P, Bin) end || {P, From} <- Rest ++ Data ++ [Own]]) of
+                        N -> sweep(Root), written(N)
+                    catch throw:{failed, Path, Why} -> unwritten(Path, Why)
+                    end;
+                _ -> written(0)
+            end;
+        {error, Why} -> (written(0))#{nowhere := bin(Why)}
+    end.
+
+%% Directories that no start and nobody who runs loads from any more. Other nodes may share this one's directory: each notes what
+%% it uses.
+sweep(Root) ->
+    Code = filename:join([Root, "flyhot", "code"]),
+    Nodes = filename:join([Root, "flyhot", "nodes"]),
+    Named = fun(Paths) -> [D || D <- entries(Code), lists:any(fun(U) -> string:find(U, "/flyhot/code/" ++ D ++ "/") =/= nomatch end, Paths)] end,
+    Mine = code:get_path() ++ [F || {_, F} <- code:all_loaded(), is_list(F)],
+    case jot(filename:join(Nodes, atom_to_list(node())), bin(lists:join("\n", Named(Mine)))) of
+        #{failed := none} ->
+            Releases = filename:join(Root, "releases"),
+            Booted = lists:append([maps:values(places(Script)) || B <- filelib:wildcard("*/*.boot", Releases),
+                                                                {ok, Script} <- [script(filename:join(Releases, B))]]),
+            Others = lists:append([string:lexemes(unicode:characters_to_list(Text), "\n") || N <- entries(Nodes),
+                                                                                           {ok, Text} <- [file:read_file(filename:join(Nodes, N))]]),
+            Gone = [D || D <- (entries(Code) -- Named(Booted)) -- Others, filename:extension(D) =/= ".flyhot"],
+            [file:del_dir_r(filename:join(Code, D)) || D <- Gone],
+            ok;
+        _ -> ok
     end.
 
 %% ---------------------------------------------------------------------------------------------------------------
@@ -2999,6 +3357,8 @@ befall(Point, What) ->
     case What of
         fail -> error(flyhot_fault);
         die -> exit(self(), kill);
+        %% The whole VM, as a power cut ends it.
+        halt -> os:cmd("kill -9 " ++ os:getpid());
         {delay, Ms} -> receive after Ms -> ok end
     end.
 

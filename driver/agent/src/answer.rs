@@ -49,6 +49,15 @@ pub struct DiskModule {
     pub running: bool,
 }
 
+/// What a start of the node would lack, and where it would be written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Modules whose beam lies nowhere on the node's disk where a start would find it.
+    pub lacks: Vec<String>,
+    /// Where the beams of each application lie or will, and those of `consolidated`.
+    pub places: BTreeMap<String, String>,
+}
+
 /// What a loaded module says when it is asked for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookedAt {
@@ -646,7 +655,24 @@ pub fn environment(term: &Term) -> Read<BTreeMap<String, String>> {
         .collect()
 }
 
-/// Reads the answer to [`Command::Persist`](crate::Command::Persist).
+/// Reads the answer to [`Command::Layout`](crate::Command::Layout).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn layout(term: &Term) -> Read<Layout> {
+    let layout = ok(term)?;
+    let place = |place: &Term| match as_tuple(place) {
+        Some([app, dir]) => Ok((name(app)?, as_text(dir).or_malformed("a directory")?)),
+        _ => Err(AnswerError::Malformed("a place")),
+    };
+    Ok(Layout {
+        lacks: names(layout, "lacks")?,
+        places: items(layout, "places")?.iter().map(place).collect::<Read<_>>()?,
+    })
+}
+
+/// Reads the answer to [`Command::Persist`](crate::Command::Persist), [`Command::Note`](crate::Command::Note) or
+/// [`Command::RestoreBase`](crate::Command::RestoreBase).
 ///
 /// # Errors
 /// The agent's refusal, or a shape unknown here.
@@ -654,16 +680,15 @@ pub fn persist(term: &Term) -> Read<PersistReport> {
     let report = ok(term)?;
     Ok(PersistReport {
         written: count(report, "written")?,
-        failed: items(report, "failed")?
-            .iter()
-            .map(|failed| match as_tuple(failed) {
-                Some([path, why]) => Ok((
-                    as_text(path).or_malformed("a path")?,
-                    as_text(why).or_malformed("a reason")?,
-                )),
-                _ => Err(AnswerError::Malformed("a file that failed")),
-            })
-            .collect::<Read<_>>()?,
+        failed: match as_tuple(field(report, "failed")?) {
+            Some([path, why]) => Some((
+                as_text(path).or_malformed("a path")?,
+                as_text(why).or_malformed("a reason")?,
+            )),
+            _ => None,
+        },
+        nowhere: optional_text(field(report, "nowhere")?),
+        switched: as_bool(field(report, "switched")?).or_malformed("switched")?,
     })
 }
 

@@ -3,7 +3,9 @@
 use erl_dist::term::{Pid, Term};
 use flyhot_upgrade::{Fate, Hosts, NodeFunction, Rehearsal, Script, WayBack};
 
-use crate::term::{as_atom, as_text, as_tuple, atom, binary, boolean, list, number, properties, tuple};
+use crate::term::{
+    as_atom, as_text, as_tuple, atom, binary, boolean, charlist, list, number, properties, tuple,
+};
 
 /// Asks for the node's toolchain, modules and applications.
 pub const FACTS: &str = "facts";
@@ -68,15 +70,49 @@ pub struct PrepareModule {
     pub changed: bool,
 }
 
-/// A file to be written from something staged.
+/// The code that a start of the node should load: what the release adds to OTP and Elixir.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StartCode {
+    /// Name, version, modules with their md5, and the md5 of the `.app` file.
+    pub applications: Vec<StartApplication>,
+    /// Consolidated protocols with their md5.
+    pub protocols: Vec<(String, [u8; 16])>,
+    /// What a directory for it is named by.
+    pub name: String,
+}
+
+/// One application of [`StartCode`]; its `.app` file is staged as [`StagedKey::File`] `app/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PersistFile {
-    /// Absolute path on the node.
-    pub path: String,
-    /// Where the file that is there now is kept.
-    pub backup: String,
-    /// What is written.
-    pub content: StagedKey,
+pub struct StartApplication {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its modules, but for consolidated protocols, with their md5.
+    pub modules: Vec<(String, [u8; 16])>,
+    /// `erlang:md5/1` of its `.app` file.
+    pub resource_md5: [u8; 16],
+}
+
+impl StartCode {
+    fn terms(&self) -> [Term; 3] {
+        let modules = |of: &[(String, [u8; 16])]| {
+            list(of.iter().map(|(module, md5)| tuple([atom(module), binary(md5)])))
+        };
+        let application = |app: &StartApplication| {
+            tuple([
+                atom(&app.name),
+                binary(app.version.as_bytes()),
+                modules(&app.modules),
+                binary(&app.resource_md5),
+            ])
+        };
+        [
+            list(self.applications.iter().map(application)),
+            modules(&self.protocols),
+            binary(self.name.as_bytes()),
+        ]
+    }
 }
 
 /// One command to the worker.
@@ -161,7 +197,20 @@ pub enum Command<'a> {
     /// their `.app` files.
     Environment(Vec<(String, String)>),
     /// Writes files, in this order.
-    Persist(Vec<PersistFile>),
+    Persist {
+        /// The code.
+        code: &'a StartCode,
+        /// The release's version.
+        version: String,
+        /// Files of the release's own directory of that version: their names, and what they are staged as.
+        files: Vec<(String, StagedKey)>,
+    },
+    /// Asks what a start would lack of some code, and where that would be written.
+    Layout(&'a StartCode),
+    /// Has the next start load what it loaded before any upgrade.
+    RestoreBase,
+    /// Writes something staged to a file that no start looks at.
+    Note(String, StagedKey),
     /// Deletes removed modules that nobody needs.
     Remove {
         /// The removed modules.
@@ -314,16 +363,27 @@ impl Command<'_> {
                 number(*in_flight),
                 number(*timeout_ms),
             ]),
-            Command::Persist(files) => tuple([
-                atom("persist"),
-                list(files.iter().map(|file| {
-                    tuple([
-                        binary(file.path.as_bytes()),
-                        binary(file.backup.as_bytes()),
-                        file.content.term(),
-                    ])
-                })),
-            ]),
+            Command::Persist { code, version, files } => {
+                let [applications, protocols, name] = code.terms();
+                tuple([
+                    atom("persist"),
+                    applications,
+                    protocols,
+                    name,
+                    binary(version.as_bytes()),
+                    list(
+                        files
+                            .iter()
+                            .map(|(name, key)| tuple([charlist(name), key.term()])),
+                    ),
+                ])
+            }
+            Command::Layout(code) => {
+                let [applications, protocols, name] = code.terms();
+                tuple([atom("layout"), applications, protocols, name])
+            }
+            Command::RestoreBase => atom("restore_base"),
+            Command::Note(path, key) => tuple([atom("note"), binary(path.as_bytes()), key.term()]),
         }
     }
 }

@@ -12,13 +12,13 @@ pub mod term;
 
 pub use answer::Started;
 pub use answer::{
-    AnswerError, DiskModule, LookedAt, agent_error, census, copies_loaded, disk, drain, entry, environment,
-    facts, finished, held, knock, lacking, modules, persist, prepare, private, rehearsal, removed, started,
-    way_back, window,
+    AnswerError, DiskModule, Layout, LookedAt, agent_error, census, copies_loaded, disk, drain, entry,
+    environment, facts, finished, held, knock, lacking, layout, modules, persist, prepare, private,
+    rehearsal, removed, started, way_back, window,
 };
 pub use command::{
-    Command, FACTS, FINISH, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, evict_answer,
-    start_options,
+    Command, FACTS, FINISH, Piece, PrepareModule, RehearsalJob, StagedKey, StartApplication, StartCode,
+    evict_answer, start_options,
 };
 
 /// The module's name on the node.

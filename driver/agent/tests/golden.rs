@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use erl_dist::term::{Pid, Term};
-use flyhot_agent::{Command, PersistFile, Piece, PrepareModule, RehearsalJob, StagedKey, start_options};
+use flyhot_agent::{
+    Command, Piece, PrepareModule, RehearsalJob, StagedKey, StartApplication, StartCode, start_options,
+};
 use flyhot_upgrade::{
     AbandonCause, Behaviour, CallbackMode, Fate, Hosts, NodeFunction, Rehearsal, Script, ScriptKind,
     ScriptModule, WayBack, WindowEnd,
@@ -203,14 +205,30 @@ fn commands_have_the_bytes_the_agent_knows() {
         "environment",
         &Command::Environment(vec![("shop".into(), "{application,shop,[]}.".into())]).term(),
     );
+    let code = StartCode {
+        applications: vec![StartApplication {
+            name: "shop".into(),
+            version: "1.1.0".into(),
+            modules: vec![("m".into(), [7; 16])],
+            resource_md5: [8; 16],
+        }],
+        protocols: vec![("p".into(), [9; 16])],
+        name: "0123456789abcdef".into(),
+    };
     check(
         "persist",
-        &Command::Persist(vec![PersistFile {
-            path: "/a/m.beam".into(),
-            backup: "/a/base/m.beam".into(),
-            content: StagedKey::Beam("m".into()),
-        }])
+        &Command::Persist {
+            code: &code,
+            version: "1.1.0".into(),
+            files: vec![("start.boot".into(), StagedKey::File("start/start.boot".into()))],
+        }
         .term(),
+    );
+    check("restore_base", &Command::RestoreBase.term());
+    check("layout", &Command::Layout(&code).term());
+    check(
+        "note",
+        &Command::Note("/a/flyhot/outcome.json".into(), StagedKey::File("outcome".into())).term(),
     );
     check(
         "remove",

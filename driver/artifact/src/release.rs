@@ -320,6 +320,41 @@ impl Release {
         Ok(bytes)
     }
 
+    /// The `.app` file of one of its applications.
+    ///
+    /// # Errors
+    /// [`ReadModuleError`]: there is no such application, or its file cannot be read.
+    pub fn read_resource(&self, app: &str) -> Result<Vec<u8>, ReadModuleError> {
+        let dir = self.apps.get(app).and_then(|app| app.dir.as_ref());
+        let dir = dir.ok_or_else(|| ReadModuleError::Unknown(app.into()))?;
+        read_again(&self.root.join(dir.as_str()).join(format!("ebin/{app}.app")))
+    }
+
+    /// The boot files and the `.rel` file of its version, by name: what a node starts with.
+    ///
+    /// # Errors
+    /// [`ReadModuleError`]: one cannot be read.
+    pub fn read_start(&self) -> Result<Vec<(String, Vec<u8>)>, ReadModuleError> {
+        let dir = self.root.join("releases").join(&self.version);
+        let paths = list(&dir).map_err(|error| unread(dir.clone(), error))?;
+        let kept = |path: &PathBuf| {
+            path.extension()
+                .is_some_and(|kind| kind == "boot" || kind == "rel")
+        };
+        paths
+            .into_iter()
+            .filter(kept)
+            .map(|path| {
+                let name = path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                Ok((name, read_again(&path)?))
+            })
+            .collect()
+    }
+
     /// Which of these modules the release's own code may call; nothing is read where there are none.
     ///
     /// # Errors
@@ -375,6 +410,19 @@ impl Release {
             code_id: self.code_id(),
             signature: None,
         }
+    }
+}
+
+fn read_again(path: &Path) -> Result<Vec<u8>, ReadModuleError> {
+    read(path, MAX_TEXT).map_err(|error| unread(path.to_owned(), error))
+}
+
+fn unread(path: PathBuf, error: ReadReleaseError) -> ReadModuleError {
+    match error {
+        ReadReleaseError::Read { path, source } | ReadReleaseError::List { path, source } => {
+            ReadModuleError::Read { path, source }
+        }
+        _ => ReadModuleError::Changed { path },
     }
 }
 

@@ -147,7 +147,7 @@ pub struct PlannedCalls {
 pub enum Event {
     /// A command began.
     Started {
-        /// `upgrade`, `plan`, `status`, `thaw` or `doctor`.
+        /// `upgrade`, `plan`, `status`, `thaw`, `doctor` or `restore-base`.
         command: String,
         /// Node names in order.
         nodes: Vec<String>,
@@ -238,6 +238,13 @@ pub enum Event {
         still: Vec<StatusProcess>,
         /// How many are suspended.
         still_count: u64,
+    },
+    /// The next start of a node loads what was there before any upgrade.
+    RestoreBase {
+        /// The node.
+        node: String,
+        /// How many files were put back; 0 where no upgrade had changed what a start loads.
+        files: u64,
     },
     /// Whether one thing about a node is as an upgrade needs it.
     Check {

@@ -213,8 +213,6 @@ reason_codes! {
     NotPersisted = "not_persisted", Warning;
     /// `--no-persist` was given; a restart boots the old code.
     PersistOff = "persist_off", Warning;
-    /// Boot files are not rewritten; a restart in embedded mode does not load new modules by itself.
-    BootFilesOld = "boot_files_old", Warning;
     /// The agent's worker ended before the swap, and nothing was changed; or the agent could not be taken off the node.
     WorkerDied = "worker_died", Warning;
     /// The agent's worker ended after the swap; its guard finished the window.

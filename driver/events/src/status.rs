@@ -23,7 +23,7 @@ pub struct NodeStatus {
     pub memory_bytes: u64,
     /// Applications that are neither of OTP nor of Elixir, by name.
     pub applications: Vec<StatusApplication>,
-    /// Modules whose running code is neither that of their file nor that of the base, by name.
+    /// Modules whose running code is not that of their file, by name.
     pub drift: Vec<Drift>,
     /// Modules of which this node runs other code than the first node named, by name.
     pub differing: Vec<String>,

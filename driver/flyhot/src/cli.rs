@@ -4,6 +4,7 @@
 
 pub mod doctor;
 pub mod plan;
+pub mod restore_base;
 pub mod status;
 pub mod thaw;
 pub mod upgrade;
@@ -79,6 +80,8 @@ pub enum Verb {
     Thaw(thaw::ThawArgs),
     /// Check whether nodes can be reached and upgraded, and say how to mend what cannot
     Doctor(doctor::DoctorArgs),
+    /// Have the next start of nodes load what was there before any upgrade
+    RestoreBase(restore_base::RestoreBaseArgs),
 }
 
 impl Verb {
@@ -90,6 +93,7 @@ impl Verb {
             Self::Status(args) => &args.reach,
             Self::Thaw(args) => &args.reach,
             Self::Doctor(args) => &args.reach,
+            Self::RestoreBase(args) => &args.reach,
         }
     }
 }

@@ -21,7 +21,8 @@ use flyhot_artifact::Release;
 use flyhot_events::{ErrorKind, Event, NodeOutcome};
 use flyhot_node::NodeName;
 
-use crate::options::Options;
+use crate::options::{Options, Reach};
+use agent::{Agent, AgentError};
 
 /// One node to be upgraded or planned for.
 #[derive(Debug)]
@@ -47,6 +48,24 @@ pub struct NodeError {
     pub hint: String,
     /// What is known of the node all the same.
     pub outcome: Option<Box<NodeOutcome>>,
+}
+
+/// Has the agent do one thing on a node.
+///
+/// # Errors
+/// [`NodeError`]: the node could not be reached, somebody else works on it, or the agent could not do it.
+pub(crate) async fn with_agent<T>(
+    node: &NodeName,
+    reach: &Reach,
+    work: impl AsyncFnOnce(&Agent<'_>) -> Result<T, AgentError>,
+) -> Result<T, NodeError> {
+    let session = node::session(node, reach).await?;
+    let failed = |error| node::failed(node, &error);
+    let agent = Agent::start(&session).await.map_err(failed)?;
+    let done = work(&agent).await;
+    agent.finish().await.map_err(failed)?;
+    session.close().await;
+    done.map_err(failed)
 }
 
 /// Upgrades one node, or plans for it.

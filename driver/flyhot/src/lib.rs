@@ -23,6 +23,7 @@ mod interrupt;
 pub mod ledger;
 pub mod options;
 pub mod report;
+mod restore_base;
 mod run;
 mod status;
 mod thaw;
@@ -52,6 +53,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 Verb::Status(args) => args.run(&environment, &mut reporter),
                 Verb::Thaw(args) => args.run(&environment, &mut reporter),
                 Verb::Doctor(args) => args.run(&environment, &mut reporter),
+                Verb::RestoreBase(args) => args.run(&environment, &mut reporter),
             }
         }
         Err(error) => unparsed(&error, cli::output_of(&args)),

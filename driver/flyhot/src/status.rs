@@ -61,8 +61,7 @@ fn status(looked: Looked, first: Option<&Digests>) -> NodeStatus {
         .iter()
         .filter_map(|(name, module)| {
             let loaded = module.loaded?;
-            let kept = [module.file, module.base].contains(&Some(loaded));
-            (!kept).then(|| Drift {
+            (module.file != Some(loaded)).then(|| Drift {
                 module: elixir_name(name),
                 loaded: hex(loaded),
                 file: module.file.map(hex),
@@ -106,12 +105,11 @@ mod tests {
     use super::*;
     use crate::drive::NodeError;
 
-    fn module(loaded: u8, file: u8, base: u8) -> LookedModule {
+    fn module(loaded: u8, file: u8) -> LookedModule {
         let md5 = |byte: u8| (byte > 0).then_some([byte; 16]);
         LookedModule {
             loaded: md5(loaded),
             file: md5(file),
-            base: md5(base),
         }
     }
 
@@ -119,8 +117,8 @@ mod tests {
         let modules = modules
             .iter()
             .map(|(name, module)| {
-                let LookedModule { loaded, file, base } = *module;
-                ((*name).to_owned(), LookedModule { loaded, file, base })
+                let LookedModule { loaded, file } = *module;
+                ((*name).to_owned(), LookedModule { loaded, file })
             })
             .collect();
         Answer {
@@ -154,13 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_in_its_file_nor_in_the_base_drifts() {
+    fn what_is_not_in_its_file_drifts() {
         let modules = [
-            ("as_its_file", module(1, 1, 0)),
-            ("as_the_base", module(1, 2, 1)),
-            ("of_nobody", module(1, 2, 3)),
-            ("without_a_file", module(1, 0, 0)),
-            ("not_loaded", module(0, 1, 0)),
+            ("as_its_file", module(1, 1)),
+            ("of_nobody", module(1, 2)),
+            ("without_a_file", module(1, 0)),
+            ("not_loaded", module(0, 1)),
         ];
         let status = &statuses(vec![node("a@h", &modules)])[0];
         let drift: Vec<_> = status
@@ -182,8 +179,8 @@ mod tests {
                 outcome: None,
             }),
         };
-        let same = [("m", module(1, 1, 0)), ("n", module(2, 2, 0))];
-        let other = [("m", module(3, 3, 0)), ("o", module(4, 4, 0))];
+        let same = [("m", module(1, 1)), ("n", module(2, 2))];
+        let other = [("m", module(3, 3)), ("o", module(4, 4))];
         let (events, against) = told(vec![
             dead,
             node("a@h", &same),

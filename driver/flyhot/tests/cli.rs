@@ -98,6 +98,7 @@ fn help_is_what_the_golden_files_say() {
         ("help_status.txt", &["status", "--help"]),
         ("help_thaw.txt", &["thaw", "--help"]),
         ("help_doctor.txt", &["doctor", "--help"]),
+        ("help_restore_base.txt", &["restore-base", "--help"]),
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(0));

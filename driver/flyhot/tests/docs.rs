@@ -94,6 +94,7 @@ fn samples() -> Vec<Event> {
         | Event::Status { .. }
         | Event::Thaw { .. }
         | Event::Check { .. }
+        | Event::RestoreBase { .. }
         | Event::Attempt { .. }
         | Event::Error { .. }
         | Event::Outcome(_) => {}
@@ -185,6 +186,10 @@ fn samples() -> Vec<Event> {
             resumed: 0,
             still: vec![status_process()],
             still_count: 0,
+        },
+        Event::RestoreBase {
+            node: String::new(),
+            files: 0,
         },
         Event::Check {
             node: String::new(),

@@ -165,10 +165,10 @@ fn hot_plan() -> Vec<Event> {
             "",
         ),
         Reason::new(
-            ReasonCode::BootFilesOld,
+            ReasonCode::PersistOff,
             NODE,
-            "Boot files are not rewritten: after a restart in embedded mode Shop.Discount is not loaded by itself.",
-            "Deploy the release cold before the next restart.",
+            "The new code is not written to the node's disk; a restart boots the old code.",
+            "Leave out --no-persist.",
         ),
     ];
     let mut events = vec![started("plan", &[NODE])];
@@ -491,6 +491,10 @@ fn asked() -> Vec<Event> {
             resumed: 2,
             still: vec![process("sys", Some("till"))],
             still_count: 1,
+        },
+        Event::RestoreBase {
+            node: NODE.into(),
+            files: 3,
         },
         check("host", true, "has an address", ""),
         check("disk", false, "/app cannot be written by the node", "Make it so."),

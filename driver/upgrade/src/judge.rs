@@ -262,39 +262,29 @@ pub fn knock(report: &KnockReport) -> Vec<Reason> {
     stragglers(&report.stragglers, "does not read its mailbox")
 }
 
-/// What writing to the node's disk means. `homeless` are the modules that have no place on it.
-pub fn persist(report: &PersistReport, homeless: &[String]) -> Vec<Reason> {
-    let mut causes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (path, why) in &report.failed {
-        causes.entry(why).or_default().push(path);
-    }
-    let mut reasons: Vec<Reason> = causes
-        .into_iter()
-        .map(|(why, paths)| {
-            Reason::new(
-                ReasonCode::NotPersisted,
-                paths[0],
-                format!(
-                    "{} could not be written: {why}; a restart boots the old code",
-                    files(&paths)
-                ),
-                "Make the path writable for the node, with room on its disk, and run the command again.",
-            )
-        })
-        .collect();
-    if let Some(first) = homeless.first() {
-        let shown = elixir_name(first);
+/// What writing to the node's disk means.
+pub fn persist(node: &str, report: &PersistReport) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if let Some((path, why)) = &report.failed {
         reasons.push(Reason::new(
             ReasonCode::NotPersisted,
-            &shown,
-            match homeless.len() - 1 {
-                0 => format!("{shown} has no place below the node's release directory; a restart boots the old code"),
-                more => format!(
-                    "{shown} and {more} more have no place below the node's release directory; a restart boots the \
-                     old code"
-                ),
+            path,
+            if report.switched {
+                format!(
+                    "{path} could not be written: {why}; a restart boots the new code as the version before"
+                )
+            } else {
+                format!("{path} could not be written: {why}; a restart boots the old code")
             },
-            "",
+            "Make the path writable for the node, with room on its disk, and run the command again.",
+        ));
+    }
+    if let Some(why) = &report.nowhere {
+        reasons.push(Reason::new(
+            ReasonCode::NotPersisted,
+            node,
+            format!("what {node} starts with is as before: {why}; a restart boots the old code"),
+            "Have its next start load the new release.",
         ));
     }
     reasons
@@ -307,13 +297,6 @@ pub fn removed(outcome: &mut NodeOutcome, plan: &Plan, report: &RemoveReport) {
         .reasons
         .retain(|reason| reason.code != ReasonCode::ModuleRemoved);
     outcome.reasons.extend(plan.removed.reasons_after(report));
-}
-
-fn files(paths: &[&str]) -> String {
-    match paths.len() {
-        1 => paths[0].to_owned(),
-        count => format!("{count} files, {} the first,", paths[0]),
-    }
 }
 
 /// What a window means. `more` says whether another attempt is left; `reasons` are those of the plan. A failed rehearsal

@@ -88,11 +88,21 @@ fn own_application<'a>(target: &'a Target, facts: &NodeFacts, file: &str) -> Opt
         .filter(|(_, application)| application.own)
         .map(|(name, _)| name)
         .find(|name| {
-            facts
-                .applications
-                .get(*name)
-                .is_some_and(|application| !application.dir.is_empty() && below(file, &application.dir))
+            facts.applications.get(*name).is_some_and(|application| {
+                !application.dir.is_empty()
+                    && (below(file, &application.dir) || is_generation_of(name, facts, file))
+            })
         })
+}
+
+/// Whether a file lies in another directory of an application below the release: an upgrade before had it moved on.
+fn is_generation_of(name: &str, facts: &NodeFacts, file: &str) -> bool {
+    let directory = file
+        .rsplit_once('/')
+        .and_then(|(directory, _)| directory.strip_suffix("/ebin"));
+    let versioned = directory.and_then(|directory| directory.rsplit('/').next());
+    // As the code server takes it apart.
+    below(file, &facts.root_dir) && versioned.and_then(|named| named.split('-').next()) == Some(name)
 }
 
 /// How one affected kind fares.
@@ -532,17 +542,6 @@ fn disk(input: &PlanInput<'_>, reasons: &mut Vec<Reason>) {
             input.facts.root_dir.clone(),
             "the new code is not written to the node's disk; a restart boots the old code",
             "Leave out --no-persist.",
-        ));
-    } else if input.facts.embedded && !input.changes.added.is_empty() {
-        reasons.push(Reason::new(
-            ReasonCode::BootFilesOld,
-            elixir_name(&input.changes.added[0]),
-            format!(
-                "{} written to the node's disk that its boot files do not name: a restart in embedded mode does not load \
-                 what they leave out",
-                counted(input.changes.added.len() as u64, "new module")
-            ),
-            "Deploy the release as the node's image before its next restart.",
         ));
     }
 }

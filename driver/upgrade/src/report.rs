@@ -219,6 +219,10 @@ pub struct RemoveReport {
 pub struct PersistReport {
     /// Files written.
     pub written: u64,
-    /// Files that could not be, with the path and the word of the file system.
-    pub failed: Vec<(String, String)>,
+    /// The file that could not be, and the word of the file system.
+    pub failed: Option<(String, String)>,
+    /// Whether the next start loads the new code all the same.
+    pub switched: bool,
+    /// Why the node has no start that could be changed.
+    pub nowhere: Option<String>,
 }

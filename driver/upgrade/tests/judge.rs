@@ -431,48 +431,29 @@ proptest! {
 }
 
 #[test]
-fn a_full_disk_is_one_reason_however_many_files_it_has_no_room_for() {
-    let failed = |path: &str, why: &str| (path.to_owned(), why.to_owned());
-    let report = PersistReport {
-        written: 0,
-        failed: vec![
-            failed("/r/a.beam", "enospc"),
-            failed("/r/b.beam", "eacces"),
-            failed("/r/c.beam", "enospc"),
-        ],
+fn a_disk_that_takes_nothing_is_named_by_the_path_and_a_node_without_a_start_of_its_own_by_its_name() {
+    let said = |report: &PersistReport| -> Vec<(String, String)> {
+        let reasons = judge::persist("a@h", report).into_iter();
+        reasons.map(|reason| (reason.subject, reason.sentence)).collect()
     };
-    let said: Vec<(String, String)> = judge::persist(&report, &["Elixir.A".into(), "b".into()])
-        .into_iter()
-        .map(|reason| (reason.subject, reason.sentence))
-        .collect();
-    let expected = [
-        (
-            "/r/b.beam",
-            "/r/b.beam could not be written: eacces; a restart boots the old code",
-        ),
-        (
-            "/r/a.beam",
-            "2 files, /r/a.beam the first, could not be written: enospc; a restart boots the old code",
-        ),
-        (
-            "A",
-            "A and 1 more have no place below the node's release directory; a restart boots the old code",
-        ),
-    ];
-    assert_eq!(
-        said,
-        expected.map(|(subject, sentence)| (subject.to_owned(), sentence.to_owned()))
-    );
-    assert!(
-        judge::persist(
-            &PersistReport {
-                written: 3,
-                failed: vec![]
-            },
-            &[]
-        )
-        .is_empty()
-    );
+    let full = PersistReport {
+        failed: Some(("/r/a.beam".into(), "enospc".into())),
+        ..PersistReport::default()
+    };
+    let sentence = "/r/a.beam could not be written: enospc; a restart boots the old code";
+    assert_eq!(said(&full), [("/r/a.beam".to_owned(), sentence.to_owned())]);
+    let nowhere = PersistReport {
+        nowhere: Some("it was not started by a boot file of a release".into()),
+        ..PersistReport::default()
+    };
+    let sentence = "what a@h starts with is as before: it was not started by a boot file of a release; a restart boots the \
+                    old code";
+    assert_eq!(said(&nowhere), [("a@h".to_owned(), sentence.to_owned())]);
+    let written = PersistReport {
+        written: 3,
+        ..PersistReport::default()
+    };
+    assert!(said(&written).is_empty());
 }
 
 fn hook() -> NodeFunction {

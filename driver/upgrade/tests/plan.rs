@@ -800,9 +800,6 @@ fn each_reason_comes_from_its_cause() {
                 not_paused: vec![("ranch :other".into(), "it hangs".into())],
             });
         }),
-        (ReasonCode::BootFilesOld, Verdict::HotWithWarnings, |case| {
-            case.target.modules.insert("Elixir.Shop.New".into(), module(NEW));
-        }),
         (ReasonCode::HostNotShown, Verdict::Hot, |case| {
             let file = "/app/lib/shop-1.0.0/ebin/Elixir.Shop.Same.beam";
             case.facts
@@ -1022,10 +1019,6 @@ fn no_reason_comes_from_what_is_no_cause() {
             case.census.kinds.push(kind(Behaviour::Task, "Elixir.Shop.Same"));
         }),
         (ReasonCode::RevertSlow, |case| case.facts.processes = 100_000),
-        (ReasonCode::BootFilesOld, |case| {
-            case.target.modules.insert("Elixir.Shop.New".into(), module(NEW));
-            case.facts.embedded = false;
-        }),
     ];
     for (code, change) in cases {
         let mut case = Case::new();

@@ -23,7 +23,7 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 25] = [
+const SCENARIOS: [&str; 26] = [
     "upgrade",
     "refused",
     "code_change",
@@ -44,6 +44,7 @@ const SCENARIOS: [&str; 25] = [
     "hostile",
     "tls",
     "operator",
+    "restart",
     "faults",
     "model",
     "kills",

@@ -59,12 +59,11 @@ pub(crate) struct Looked {
     pub(crate) last: Option<LastOutcome>,
 }
 
-/// One module: md5s of what runs, of its file, and of the file that was there before any upgrade.
+/// One module: md5s of what runs and of its file.
 #[derive(Debug, Default)]
 pub(crate) struct LookedModule {
     pub(crate) loaded: Option<[u8; 16]>,
     pub(crate) file: Option<[u8; 16]>,
-    pub(crate) base: Option<[u8; 16]>,
 }
 
 /// Why a node said nothing that can be used.
@@ -137,7 +136,7 @@ impl Looker<'_> {
         let root = self.root(&dirs).await?;
         let mut tries = 1;
         let (modules, old_code) = loop {
-            match self.modules(&dirs, &root, embedded).await {
+            match self.modules(&dirs, embedded).await {
                 Err(LookError::Call {
                     source: CallError::BadRpc { .. },
                     ..
@@ -234,7 +233,6 @@ impl Looker<'_> {
     async fn modules(
         &self,
         dirs: &Dirs,
-        root: &str,
         embedded: bool,
     ) -> Result<(BTreeMap<String, LookedModule>, Vec<String>), LookError> {
         let loaded = self.ask("code", "all_loaded", vec![]).await?;
@@ -306,27 +304,6 @@ impl Looker<'_> {
         let of = paths.iter().map(|(_, path)| charlist(path)).collect();
         for ((module, _), answer) in paths.iter().zip(self.each("beam_lib", "md5", [of]).await?) {
             modules.entry(module.clone()).or_default().file = file_digest(&answer);
-        }
-        // Where somebody upgraded and could not write, what is there is what was there first.
-        let drifted: Vec<_> = paths
-            .iter()
-            .filter_map(|(module, path)| {
-                let found = modules.get(module)?;
-                let path = super::persist::plain(path)?;
-                let inside = below(&path, root)?;
-                (found.loaded.is_some() && found.loaded != found.file)
-                    .then(|| (module, format!("{root}/flyhot/base/{inside}")))
-            })
-            .collect();
-        let of = drifted.iter().map(|(_, path)| charlist(path)).collect();
-        let bases = self.each("beam_lib", "md5", [of]).await?;
-        let bases: Vec<_> = drifted
-            .iter()
-            .zip(bases)
-            .map(|((module, _), answer)| ((*module).clone(), file_digest(&answer)))
-            .collect();
-        for (module, base) in bases {
-            modules.entry(module).or_default().base = base;
         }
         Ok((modules, old_code))
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flyhot_agent::{AnswerError, Command, DiskModule, PersistFile, StagedKey};
+use flyhot_agent::{AnswerError, Command, DiskModule, StagedKey};
 use flyhot_artifact::Naming;
 use flyhot_events::{
     CodeIds, ErrorKind, Event, LastOutcome, NodeCensus, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step,
@@ -223,21 +223,16 @@ impl Work<'_> {
             return;
         };
         let path = persist::last_outcome(&seen.facts.root_dir);
-        let file = PersistFile {
-            path: path.clone(),
-            // Nothing is kept of the one before.
-            backup: path.clone(),
-            content: StagedKey::File(path.clone()),
-        };
+        let key = StagedKey::File("outcome".to_owned());
         let written = async {
-            self.agent.stage(&[(StagedKey::File(path), bytes)]).await?;
-            let command = Command::Persist(vec![file]);
+            self.agent.stage(&[(key.clone(), bytes)]).await?;
+            let command = Command::Note(path, key.clone());
             self.agent
                 .slow("keeping the outcome", &command, flyhot_agent::persist)
                 .await
         };
         match written.await {
-            Ok(report) if report.failed.is_empty() => {}
+            Ok(report) if report.failed.is_none() => {}
             other => tracing::debug!(?other, "the outcome is not on the node's disk"),
         }
     }
@@ -266,7 +261,21 @@ impl Work<'_> {
         if self.request.plan_only {
             return Ok(untouched(OutcomeKind::Planned));
         }
-        let places = Places::new(&plan.changes, &seen.facts, self.request.release);
+        let layout = match self.layout().await? {
+            Ok(layout) => layout,
+            Err(reason) => {
+                let mut all = plan.reasons.clone();
+                all.push(reason);
+                return Ok(judge::untouched(
+                    &node,
+                    &plan,
+                    OutcomeKind::Refused,
+                    &seen.before,
+                    all,
+                ));
+            }
+        };
+        let places = Places::new(plan.changes.swapped(), &seen.facts, self.request.release, &layout);
         if let Some((outcome, reasons)) = self.before_the_window(seen, &mut plan, &places, steps).await? {
             let mut all = plan.reasons.clone();
             all.extend(reasons);
@@ -277,7 +286,7 @@ impl Work<'_> {
         let new_code = matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded);
         if new_code && self.policy.persist {
             // The node runs the new code, whatever comes now.
-            match self.persist_all(seen, &plan, &places, steps).await {
+            match self.persist(seen, &layout, steps).await {
                 Ok(reasons) => outcome.reasons.extend(reasons),
                 Err(error) => outcome.reasons.push(Reason::new(
                     ReasonCode::NotPersisted,
@@ -306,7 +315,11 @@ impl Work<'_> {
         steps: &mut Steps<'_>,
     ) -> Result<(), AgentError> {
         if self.policy.persist {
-            outcome.reasons.extend(self.persist_left(seen, steps).await?);
+            // A driver that was killed between the swap and the disk, or told not to write, left that undone.
+            match self.layout().await? {
+                Ok(layout) => outcome.reasons.extend(self.persist(seen, &layout, steps).await?),
+                Err(reason) => outcome.reasons.push(reason),
+            }
         }
         self.gate(outcome, steps).await;
         self.remove(seen, plan, outcome, steps).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flyhot_agent::{Command, PersistFile, PrepareModule, StagedKey};
+use flyhot_agent::{Command, PrepareModule, StagedKey};
 use flyhot_events::{Event, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Verdict};
 use flyhot_upgrade::judge::{self, Judgement};
 use flyhot_upgrade::{
@@ -377,35 +377,6 @@ impl Work<'_> {
         Ok(judgement)
     }
 
-    /// Writes what was swapped, and what an upgrade before ran without writing it.
-    pub(super) async fn persist_all(
-        &self,
-        seen: &Seen,
-        plan: &Plan,
-        places: &Places,
-        steps: &mut Steps<'_>,
-    ) -> Result<Vec<Reason>, AgentError> {
-        let mut reasons = self.persist(&plan.changes, places, steps).await?;
-        reasons.extend(self.persist_left(seen, steps).await?);
-        Ok(reasons)
-    }
-
-    async fn persist(
-        &self,
-        changes: &Changes,
-        places: &Places,
-        steps: &mut Steps<'_>,
-    ) -> Result<Vec<Reason>, AgentError> {
-        let begun = steps.begin(Step::Persist);
-        let (files, homeless): (Vec<PersistFile>, Vec<String>) = places.beams(changes);
-        let report = self
-            .agent
-            .slow("persisting", &Command::Persist(files), flyhot_agent::persist)
-            .await?;
-        steps.done(begun, report.written, Unit::Files);
-        Ok(judge::persist(&report, &homeless))
-    }
-
     /// Deletes what the release no longer has, where nobody is left who could call it and the node runs the release.
     pub(super) async fn remove(
         &self,
@@ -448,47 +419,6 @@ impl Work<'_> {
         });
         steps.done(begun, report.deleted.len() as u64, Unit::Modules);
         judge::removed(outcome, plan, &report);
-    }
-
-    /// A driver that was killed between the swap and the disk, or told not to write, left the old files there: a restart
-    /// would boot them beside those of today. Files of modules that are swapped now are not looked at.
-    pub(super) async fn persist_left(
-        &self,
-        seen: &Seen,
-        steps: &mut Steps<'_>,
-    ) -> Result<Vec<Reason>, AgentError> {
-        let own = |name: &String| seen.target.modules.get(name).filter(|module| module.own);
-        let loaded: Vec<String> = seen
-            .facts
-            .modules
-            .keys()
-            .filter(|name| own(name).is_some() && !seen.changes.changed.contains(name))
-            .cloned()
-            .collect();
-        let on_disk: BTreeMap<String, [u8; 16]> = self
-            .disk(loaded.clone())
-            .await?
-            .into_iter()
-            .map(|file| (file.name, file.md5))
-            .collect();
-        // A module that the upgrade added may have no file at all.
-        let stale = loaded
-            .into_iter()
-            .filter(|name| own(name).is_some_and(|module| on_disk.get(name) != Some(&module.md5)))
-            .collect();
-        let changes = Changes {
-            changed: stale,
-            ..Changes::default()
-        };
-        if changes.is_nothing() {
-            return Ok(Vec::new());
-        }
-        // No step of its own: the node runs the new code, and a signal ends nothing any more.
-        if let Err(reason) = self.send(&changes).await? {
-            return Ok(vec![reason]);
-        }
-        let places = Places::new(&changes, &seen.facts, self.request.release);
-        self.persist(&changes, &places, steps).await
     }
 }
 

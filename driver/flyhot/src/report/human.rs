@@ -168,6 +168,13 @@ impl<O: Write, E: Write> Human<O, E> {
                 let text = status::thaw(self.screen, *resumed, still, *still_count);
                 self.out.write_all(text.as_bytes())?;
             }
+            Event::RestoreBase { node, files } => {
+                self.about(Some(node))?;
+                match files {
+                    0 => writeln!(self.out, "  no upgrade has changed what it starts with")?,
+                    files => writeln!(self.out, "  put back {}", count(*files, Unit::Files))?,
+                }
+            }
             Event::Check {
                 node,
                 check,

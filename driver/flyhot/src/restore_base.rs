@@ -1,0 +1,61 @@
+//! `flyhot restore-base`: the next start of a node loads what was there before any upgrade.
+//!
+//! What runs goes on as it is: nothing is swapped and nobody suspended. A start that an upgrade did not write is left alone.
+
+use flyhot_agent::Command;
+use flyhot_events::{ErrorKind, Event, ExitCode};
+use flyhot_node::NodeName;
+use flyhot_upgrade::PersistReport;
+
+use crate::asked::{self, Told};
+use crate::cli::ReachArgs;
+use crate::drive::with_agent;
+use crate::options::{Environment, Reach};
+use crate::report::Reporter;
+
+/// Performs the command; every way out of it emits the outcome.
+pub(crate) fn command(args: &ReachArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
+    let work = async |node: NodeName, reach: Reach| {
+        with_agent(&node, &reach, async |agent| {
+            agent
+                .slow("restoring the base", &Command::RestoreBase, flyhot_agent::persist)
+                .await
+        })
+        .await
+    };
+    asked::command("restore-base", args, environment, reporter, work, |answers| {
+        asked::each(answers, told)
+    })
+}
+
+fn told(node: String, report: PersistReport) -> Told {
+    let failed = match (report.failed, report.nowhere) {
+        (Some((path, why)), _) => Some((
+            format!("{node}: {path} could not be written: {why}"),
+            "Make the path writable for the node, with room on its disk, and run the command again: it goes on where it stopped.",
+        )),
+        (None, Some(why)) => Some((
+            format!("{node}: {why}"),
+            "Nothing was upgraded there; nothing is to be restored.",
+        )),
+        (None, None) => None,
+    };
+    match failed {
+        Some((message, hint)) => {
+            let event = Event::Error {
+                node: Some(node),
+                kind: ErrorKind::Usage,
+                message,
+                hint: hint.to_owned(),
+            };
+            (vec![event], Some(ErrorKind::Usage))
+        }
+        None => {
+            let event = Event::RestoreBase {
+                node,
+                files: report.written,
+            };
+            (vec![event], None)
+        }
+    }
+}
