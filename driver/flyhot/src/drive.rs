@@ -17,12 +17,14 @@ mod stages;
 mod steps;
 pub(crate) mod thaw;
 
+use flyhot_agent::Command;
 use flyhot_artifact::Release;
 use flyhot_events::{ErrorKind, Event, NodeOutcome};
-use flyhot_node::NodeName;
+use flyhot_node::{NodeName, Session};
+use flyhot_upgrade::PersistReport;
 
 use crate::options::{Options, Reach};
-use agent::{Agent, AgentError};
+use agent::Agent;
 
 /// One node to be upgraded or planned for.
 #[derive(Debug)]
@@ -50,22 +52,33 @@ pub struct NodeError {
     pub outcome: Option<Box<NodeOutcome>>,
 }
 
-/// Has the agent do one thing on a node.
+/// Has the next start of a node load what it loaded before any upgrade.
 ///
 /// # Errors
 /// [`NodeError`]: the node could not be reached, somebody else works on it, or the agent could not do it.
-pub(crate) async fn with_agent<T>(
+pub(crate) async fn restore_base(node: &NodeName, reach: &Reach) -> Result<PersistReport, NodeError> {
+    with_agent(node, reach, async |_, agent| {
+        agent
+            .slow("restoring the base", &Command::RestoreBase, flyhot_agent::persist)
+            .await
+            .map_err(|error| node::failed(node, &error))
+    })
+    .await
+}
+
+/// Does one thing on a node while the agent is there, so that nobody else works on it.
+async fn with_agent<T>(
     node: &NodeName,
     reach: &Reach,
-    work: impl AsyncFnOnce(&Agent<'_>) -> Result<T, AgentError>,
+    work: impl AsyncFnOnce(&Session, &Agent<'_>) -> Result<T, NodeError>,
 ) -> Result<T, NodeError> {
     let session = node::session(node, reach).await?;
     let failed = |error| node::failed(node, &error);
     let agent = Agent::start(&session).await.map_err(failed)?;
-    let done = work(&agent).await;
+    let done = work(&session, &agent).await;
     agent.finish().await.map_err(failed)?;
     session.close().await;
-    done.map_err(failed)
+    done
 }
 
 /// Upgrades one node, or plans for it.

@@ -2,27 +2,19 @@
 //!
 //! What runs goes on as it is: nothing is swapped and nobody suspended. A start that an upgrade did not write is left alone.
 
-use flyhot_agent::Command;
 use flyhot_events::{ErrorKind, Event, ExitCode};
 use flyhot_node::NodeName;
 use flyhot_upgrade::PersistReport;
 
 use crate::asked::{self, Told};
 use crate::cli::ReachArgs;
-use crate::drive::with_agent;
+use crate::drive::restore_base;
 use crate::options::{Environment, Reach};
 use crate::report::Reporter;
 
 /// Performs the command; every way out of it emits the outcome.
 pub(crate) fn command(args: &ReachArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
-    let work = async |node: NodeName, reach: Reach| {
-        with_agent(&node, &reach, async |agent| {
-            agent
-                .slow("restoring the base", &Command::RestoreBase, flyhot_agent::persist)
-                .await
-        })
-        .await
-    };
+    let work = async |node: NodeName, reach: Reach| restore_base(&node, &reach).await;
     asked::command("restore-base", args, environment, reporter, work, |answers| {
         asked::each(answers, told)
     })

@@ -6,10 +6,9 @@ use flyhot_agent::term::number;
 use flyhot_events::StatusProcess;
 use flyhot_node::{NodeName, Session};
 
-use super::NodeError;
-use super::agent::Agent;
 use super::look::{Looker, silent};
-use super::node::{failed, session};
+use super::node::session;
+use super::{NodeError, with_agent};
 use crate::options::Reach;
 
 /// Who is suspended does nothing but wait for such a message: an answer takes microseconds, on a machine that stands still
@@ -40,14 +39,7 @@ pub(crate) async fn suspended(node: &NodeName, reach: &Reach) -> Result<Thawed, 
 /// # Errors
 /// The node could not be asked, or somebody is at work there.
 pub(crate) async fn thaw(node: &NodeName, reach: &Reach) -> Result<Thawed, NodeError> {
-    let session = session(node, reach).await?;
-    let agent = Agent::start(&session)
-        .await
-        .map_err(|error| failed(node, &error))?;
-    let thawed = resume(node, &session).await;
-    agent.finish().await.map_err(|error| failed(node, &error))?;
-    session.close().await;
-    thawed
+    with_agent(node, reach, async |session, _| resume(node, session).await).await
 }
 
 async fn resume(node: &NodeName, session: &Session) -> Result<Thawed, NodeError> {
