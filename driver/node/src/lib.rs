@@ -16,6 +16,8 @@ mod encode;
 mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+#[cfg(feature = "bench")]
+pub mod measured;
 mod name;
 mod scan;
 mod session;

@@ -14,6 +14,14 @@ pub(crate) const MAX_DEPTH: usize = 256;
 /// memory. A census of 100 000 processes with a dozen terms each is a quarter of this; 4 Mi terms are 235 MB.
 pub(crate) const MAX_TERMS: usize = 4 * 1024 * 1024;
 
+/// What a map counts for besides its keys and values: the least table of a HashMap has room for three pairs, 112 bytes each, and
+/// is allocated for one.
+const MAP_TERMS: usize = 8;
+
+/// How deep terms may lie in keys of maps, that lie in keys of maps. eetf hashes the whole key for each, so that each level is
+/// one more walk over all that is in it; none that flyhot reads has a map in a key.
+const MAX_KEYS: u8 = 2;
+
 /// The longest integer, in bytes. Erlang's own limit is 8 KB from OTP 27 on; none that flyhot reads has more
 /// than 16, and eetf zeroes what a length announces.
 const MAX_INTEGER: usize = 256;
@@ -33,6 +41,9 @@ pub(crate) enum ScanError {
     /// Nested deeper than the limit.
     #[error("the term nests deeper than {MAX_DEPTH} levels")]
     TooDeep,
+    /// Maps in keys of maps, deeper than the limit.
+    #[error("the term has maps in keys of maps, more than {MAX_KEYS} deep")]
+    Keys,
     /// More terms than the limit.
     #[error("the term holds more than {MAX_TERMS} terms")]
     TooMany,
@@ -133,32 +144,56 @@ pub(crate) fn scan(bytes: &[u8]) -> Result<usize, ScanError> {
 /// [`ScanError`]; the bytes must then not be decoded.
 pub(crate) fn bare(bytes: &[u8]) -> Result<usize, ScanError> {
     let mut cursor = Cursor { bytes, at: 0 };
-    // How many terms are still to come at each level.
-    let mut levels = [0usize; MAX_DEPTH];
-    levels[0] = 1;
+    let mut levels = [Level::default(); MAX_DEPTH];
+    levels[0].left = 1;
     let mut depth = 0;
     let mut terms = 0;
     loop {
-        while levels[depth] == 0 {
+        while levels[depth].left == 0 {
             if depth == 0 {
                 return Ok(cursor.at);
             }
             depth -= 1;
         }
-        levels[depth] -= 1;
-        terms += 1;
+        let level = &mut levels[depth];
+        let is_key = level.is_map && level.left % 2 == 0;
+        let keys = level.keys + u8::from(is_key);
+        level.left -= 1;
+        let is_map = bytes.get(cursor.at) == Some(&MAP);
+        let inner = one(&mut cursor)?;
+        terms += if is_map && inner > 0 { MAP_TERMS } else { 1 };
         if terms > MAX_TERMS {
             return Err(ScanError::TooMany);
         }
-        let inner = one(&mut cursor)?;
         if inner > 0 {
             depth += 1;
             if depth == MAX_DEPTH {
                 return Err(ScanError::TooDeep);
             }
-            levels[depth] = inner;
+            if keys > MAX_KEYS {
+                return Err(ScanError::Keys);
+            }
+            levels[depth] = Level {
+                left: inner,
+                is_map,
+                keys,
+            };
         }
     }
+}
+
+/// The tag of a map.
+const MAP: u8 = 116;
+
+/// Terms that belong to one.
+#[derive(Debug, Clone, Copy, Default)]
+struct Level {
+    /// How many are still to come.
+    left: usize,
+    /// Whether they are keys and values by turns.
+    is_map: bool,
+    /// In how many keys they lie.
+    keys: u8,
 }
 
 /// One tag and its own bytes; answers how many terms belong to it.
@@ -196,7 +231,7 @@ fn one(cursor: &mut Cursor<'_>) -> Result<usize, ScanError> {
         104 => cursor.count(1),
         105 => cursor.count(4),
         108 => Ok(cursor.count(4)? + 1),
-        116 => Ok(cursor.count(4)? * 2),
+        MAP => Ok(cursor.count(4)? * 2),
         // NEW_PID, PID, NEW_PORT, V4_PORT, PORT
         88 | 120 => cursor.node(12),
         103 => cursor.node(9),
@@ -295,6 +330,40 @@ mod tests {
         };
         assert_eq!(scan(&list(MAX_TERMS)), Err(ScanError::TooMany));
         assert!(scan(&list(MAX_TERMS - 2)).is_ok());
+    }
+
+    /// Each is hashed as often as it lies in a key: a frame of them would hold the process up for minutes.
+    #[test]
+    fn maps_in_keys_of_maps_are_refused() {
+        let keyed = |levels: usize| {
+            let mut bytes = vec![131];
+            bytes.extend([116, 0, 0, 0, 1].repeat(levels));
+            bytes.push(106);
+            bytes.extend([106].repeat(levels));
+            bytes
+        };
+        let bytes = keyed(usize::from(MAX_KEYS) + 1);
+        assert_eq!(scan(&bytes), Ok(bytes.len()));
+        assert_eq!(scan(&keyed(usize::from(MAX_KEYS) + 2)), Err(ScanError::Keys));
+        // In values they may lie as deep as any.
+        let mut bytes = vec![131];
+        bytes.extend([116, 0, 0, 0, 1, 106].repeat(MAX_DEPTH - 1));
+        bytes.push(106);
+        assert_eq!(scan(&bytes), Ok(bytes.len()));
+    }
+
+    #[test]
+    fn a_map_counts_for_the_table_it_needs() {
+        let maps = |count: usize| {
+            let mut bytes = vec![131, 108];
+            bytes.extend(u32::try_from(count).unwrap().to_be_bytes());
+            bytes.extend([116, 0, 0, 0, 1, 106, 106].repeat(count));
+            bytes.push(106);
+            bytes
+        };
+        let most = MAX_TERMS / (MAP_TERMS + 2);
+        assert!(scan(&maps(most - 1)).is_ok());
+        assert_eq!(scan(&maps(most + 1)), Err(ScanError::TooMany));
     }
 
     /// Bytes that are nearly a term: tags that the format knows, small counts.

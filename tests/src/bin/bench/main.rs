@@ -1,8 +1,8 @@
 //! `make bench`: what flyhot takes, beside the least that could be taken, alternating in one run.
 //!
 //! Figures go to docs/bench.json and the terminal; a target that is missed is written as missed. Sections by name
-//! (`window`, `again`, `rehearsal`, `revert`, `callers`, `client`, `census`, `command`) run those alone, and the others
-//! keep the figures they have.
+//! (`window`, `again`, `rehearsal`, `revert`, `callers`, `client`, `census`, `command`, `plan`, `sessions`, `terms`, `status`)
+//! run those alone, and the others keep the figures they have.
 //! FLYHOT_ROUNDS multiplies the repetitions.
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@
     reason = "a bench speaks to its audience, and ends where it fails"
 )]
 
+mod operator;
 mod users;
 
 use std::fs;
@@ -61,6 +62,10 @@ fn main() {
         "client",
         "census",
         "command",
+        "plan",
+        "sessions",
+        "terms",
+        "status",
     ] {
         if wanted.is_empty() || wanted.iter().any(|one| one == name) {
             println!("== {name}");
@@ -72,6 +77,10 @@ fn main() {
                 "callers" => users::callers(),
                 "client" => users::client(),
                 "census" => users::census(),
+                "plan" => operator::plan(),
+                "sessions" => operator::sessions(),
+                "terms" => operator::terms(),
+                "status" => operator::status(),
                 _ => command(),
             };
             figures["measured_on"][name] = json!(commit());
