@@ -406,6 +406,16 @@ impl Run {
             .collect()
     }
 
+    /// The first node's first reason with this code.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn reason(&self, code: &str) -> &Value {
+        let reasons = self.node(0)["reasons"].as_array().map_or(&[][..], Vec::as_slice);
+        let found = reasons.iter().find(|reason| reason["code"] == code);
+        found.unwrap_or_else(|| panic!("no reason {code}: {self}"))
+    }
+
     /// From when to when the step lasted, as seen here: the arrival of the events about it, or of the outcome if the
     /// step did not end well.
     pub fn step(&self, step: &str) -> Option<(Instant, Instant)> {

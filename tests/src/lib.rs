@@ -23,6 +23,7 @@
 )]
 
 mod certificates;
+mod disk;
 mod epmd;
 mod faults;
 mod flyhot;
@@ -42,6 +43,7 @@ mod variant;
 mod wait;
 
 pub use certificates::{Authority, Identity};
+pub use disk::{Ailment, Journal};
 pub use epmd::Epmd;
 pub use faults::{Fault, Trace};
 pub use flyhot::{Event, Flyhot, Run, Running};
@@ -52,7 +54,7 @@ pub use process::{Process, signal};
 pub use release::{Release, ShopBuild};
 pub use rounds::{Random, rounds};
 pub use scratch::{Scratch, workspace};
-pub use shapes::{Comers, Line, Shapes, Visit};
+pub use shapes::{Comers, Line, Shapes, Visit, free_port};
 pub use shop::{Cart, Inside, Shop, ShopBuilder};
 pub use traffic::{Sample, Tally, Traffic, TrafficBuilder};
 pub use variant::Variant;

@@ -1,4 +1,4 @@
-//! Real BEAM nodes: a Mix release in the foreground, or a plain `erl`.
+//! Real BEAM nodes: a release by its own start script, in the foreground or as a daemon, or a plain `erl`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,25 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::disk::{Ailment, Journal, library};
 use crate::epmd::Epmd;
 use crate::otp::Otp;
 use crate::probe::Probe;
 use crate::process::{Process, mortal, signal};
-use crate::release::Release;
+use crate::release::{Release, run};
 use crate::scratch::Scratch;
 use crate::variant::copy;
 use crate::wait::wait_until;
 
 /// A release with 10 000 processes boots in two to three seconds alone on the machine; tests run beside each other.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
+
+/// The script of the Mix release, below its directory.
+const SHOP: &str = "bin/shop";
+
+/// Beside that directory: what its library wrote, and what is the matter with it.
+const JOURNAL: &str = "journal";
+const AILMENT: &str = "ailment";
 
 /// How a node is to be started.
 #[derive(Debug, Clone)]
@@ -30,6 +38,9 @@ pub struct NodeBuilder {
     environment: Vec<(String, String)>,
     flags: Vec<String>,
     tls: Option<PathBuf>,
+    daemon: bool,
+    in_place: bool,
+    journal: bool,
 }
 
 /// A running node; it ends when this is dropped.
@@ -39,6 +50,9 @@ pub struct Node {
     otp: Otp,
     epmd_port: u16,
     tls: Option<PathBuf>,
+    release: Option<Release>,
+    directory: PathBuf,
+    environment: Vec<(String, String)>,
     probe: OnceLock<Probe>,
     process: Process,
     scratch: Scratch,
@@ -81,6 +95,25 @@ impl NodeBuilder {
         self
     }
 
+    /// A Mix release that is told to be a daemon: what it starts has a space of processes of its own, which ends with the first
+    /// in it.
+    pub fn daemon(mut self) -> Self {
+        self.daemon = true;
+        self
+    }
+
+    /// Runs from the release's own directory, as several may, not from a copy.
+    pub fn in_place(mut self) -> Self {
+        self.in_place = true;
+        self
+    }
+
+    /// Writes down what is done to its release directory, and lets [`Node::ail`] be said.
+    pub fn journal(mut self) -> Self {
+        self.journal = true;
+        self
+    }
+
     /// Starts the node and waits until it has booted.
     ///
     /// # Panics
@@ -107,19 +140,48 @@ impl NodeBuilder {
         let epmd_port = self.epmd_port.unwrap_or_else(|| Epmd::shared().port());
         let distribution = if self.short { "sname" } else { "name" };
 
+        let directory = match &self.release {
+            Some(release) if self.in_place => release.directory().to_owned(),
+            _ => scratch.path().join("release"),
+        };
+        if let Some(release) = &self.release
+            && !self.in_place
+        {
+            std::fs::create_dir(&directory).expect("our own directory");
+            copy(release.directory(), &directory);
+        }
+        let mix = directory.join(SHOP);
+        let mut environment = Vec::new();
         let mut command = match &self.release {
-            Some(release) => {
-                let own = scratch.path().join("release");
-                std::fs::create_dir(&own).expect("our own directory");
-                copy(release.directory(), &own);
-                let mut command = mortal(&own.join("bin/shop"));
+            Some(_) if mix.exists() => {
+                let tmp = scratch.path().join("tmp").display().to_string();
+                for (variable, value) in [
+                    ("RELEASE_DISTRIBUTION", distribution),
+                    ("RELEASE_NODE", &name),
+                    ("RELEASE_COOKIE", &cookie),
+                    ("RELEASE_TMP", &tmp),
+                ] {
+                    environment.push((variable.to_owned(), value.to_owned()));
+                }
+                let mut command = if self.daemon {
+                    let mut command = mortal(Path::new("unshare"));
+                    command.args(["--map-root-user", "--pid", "--fork", "--kill-child", "sh", "-c"]);
+                    command
+                        .arg("ulimit -n 4096; \"$0\" daemon && exec sleep infinity")
+                        .arg(&mix);
+                    command
+                } else {
+                    let mut command = mortal(&mix);
+                    command.arg("start");
+                    command
+                };
                 self.otp.surround(&mut command, scratch.path());
                 command
-                    .arg("start")
-                    .env("RELEASE_DISTRIBUTION", distribution)
-                    .env("RELEASE_NODE", &name)
-                    .env("RELEASE_COOKIE", &cookie)
-                    .env("RELEASE_TMP", scratch.path().join("tmp"));
+            }
+            Some(_) => {
+                let mut command = mortal(&directory.join("bin/start"));
+                self.otp.surround(&mut command, scratch.path());
+                command.args([&format!("-{distribution}"), &name, "-setcookie", &cookie]);
                 command
             }
             None => {
@@ -132,13 +194,25 @@ impl NodeBuilder {
         };
         let mut flags = self.flags;
         flags.extend(self.tls.as_deref().map(tls_flags).into_iter().flatten());
-        command
-            .env("ERL_EPMD_PORT", epmd_port.to_string())
+        for (variable, value) in [
+            ("ERL_EPMD_PORT", epmd_port.to_string()),
             // The epmd of the tests is started by the tests.
-            .env("ERL_AFLAGS", "-start_epmd false")
-            .env("ERL_ZFLAGS", flags.join(" "))
+            ("ERL_AFLAGS", "-start_epmd false".to_owned()),
+            ("ERL_ZFLAGS", flags.join(" ")),
+        ] {
+            environment.push((variable.to_owned(), value));
+        }
+        environment.extend(self.environment);
+        command
             .current_dir(scratch.path())
-            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+            .envs(environment.iter().map(|(name, value)| (name, value)));
+        if self.journal {
+            command
+                .env("LD_PRELOAD", library(self.otp))
+                .env("DISK_BELOW", real(&directory))
+                .env("DISK_LOG", scratch.path().join(JOURNAL))
+                .env("DISK_FAILS", scratch.path().join(AILMENT));
+        }
         let process = Process::start(&name, command, scratch.path().join("log"));
         Node {
             name,
@@ -146,6 +220,9 @@ impl NodeBuilder {
             otp: self.otp,
             epmd_port,
             tls: self.tls,
+            release: self.release,
+            directory,
+            environment,
             probe: OnceLock::new(),
             process,
             scratch,
@@ -174,6 +251,9 @@ impl Node {
             environment: Vec::new(),
             flags: Vec::new(),
             tls: None,
+            daemon: false,
+            in_place: false,
+            journal: false,
         }
     }
 
@@ -202,14 +282,49 @@ impl Node {
         self.process.pid()
     }
 
-    /// The release directory it runs from: its own copy.
+    /// The release directory it runs from: its own copy, unless it was started in place.
     pub fn directory(&self) -> PathBuf {
-        self.scratch.path().join("release")
+        self.directory.clone()
     }
 
     /// The release as it lies there now, for another node to boot.
     pub fn disk(&self) -> Release {
         Release::at(self.otp, self.directory())
+    }
+
+    /// What was done to that directory, of a node that was started with [`NodeBuilder::journal`].
+    pub fn journal(&self) -> Journal {
+        let release = self.release.as_ref().expect("a release");
+        Journal::read(
+            &self.scratch.path().join(JOURNAL),
+            &real(&self.directory),
+            release,
+        )
+    }
+
+    /// From now on that directory takes `count` more changes and no other; none any more, or all again without.
+    pub fn ail(&self, ailment: Option<(u64, Ailment)>) {
+        let path = self.scratch.path().join(AILMENT);
+        let words = ailment.map(|(count, ailment)| format!("{count} {}", ailment.errno()));
+        // In one step: the node reads it whenever it likes.
+        let new = path.with_extension("new");
+        std::fs::write(&new, words.unwrap_or_default())
+            .and_then(|()| std::fs::rename(&new, &path))
+            .expect("our own directory");
+    }
+
+    /// Runs the script of its Mix release with this word to its end, as whoever started it would.
+    ///
+    /// # Panics
+    /// With what it said, if it failed.
+    pub fn script(&self, word: &str) {
+        let mut command = mortal(&self.directory.join(SHOP));
+        self.otp.surround(&mut command, self.scratch.path());
+        command
+            .arg(word)
+            .current_dir(self.scratch.path())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        run(command);
     }
 
     /// What it wrote so far.
@@ -258,4 +373,9 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (pid {}, {})", self.name, self.pid(), self.otp)
     }
+}
+
+/// As a release's script finds it.
+fn real(directory: &Path) -> PathBuf {
+    directory.canonicalize().expect("it is there")
 }

@@ -100,7 +100,14 @@ pub fn signal(name: &str, target: &str) {
 
 /// A command that the kernel kills when this test process ends, however it ends.
 pub(crate) fn mortal(program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
+    // A command may be given a PATH on which there is nothing.
+    static SETPRIV: OnceLock<PathBuf> = OnceLock::new();
+    let setpriv = SETPRIV.get_or_init(|| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut places = std::env::split_paths(&path).map(|place| place.join("setpriv"));
+        places.find(|place| place.exists()).expect("util-linux is there")
+    });
+    let mut command = Command::new(setpriv);
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command
 }

@@ -10,6 +10,9 @@ use crate::otp::Otp;
 use crate::scratch::{Scratch, workspace};
 use crate::variant::{Variant, copy};
 
+/// The fixture that puts releases together without Mix.
+const SYSTOOLS: &str = "systools";
+
 /// A release directory on disk; never written to: a node runs a copy of its own.
 #[derive(Debug, Clone)]
 pub struct Release {
@@ -33,6 +36,65 @@ impl Release {
     /// The shop with the code `v1`, `v2` or `v3` under the version number that goes with it.
     pub fn shop(otp: Otp, code: &str) -> Self {
         ShopBuild::new(otp, code).build()
+    }
+
+    /// A release of Erlang alone, put together by systools: the till with the code `v1` or `v2`, and with the application
+    /// `bell` if that is asked for.
+    pub fn till(otp: Otp, code: &str, bell: bool) -> Self {
+        let fixtures = workspace().join("tests/fixtures");
+        let sources = [fixtures.join("till"), fixtures.join(SYSTOOLS)];
+        let name = format!("till-{code}{}", if bell { "-bell" } else { "" });
+        let directory = build_once(&name, otp, &sources, "", |otp, sources, into| {
+            let version = if code == "v1" { "1.0.0" } else { "2.0.0" };
+            let scratch = Scratch::new("till");
+            let library = |application: &str| {
+                let ebin = scratch.path().join(application).join("ebin");
+                fs::create_dir_all(&ebin).expect("our own directory");
+                ebin
+            };
+            let mut ebins = vec![library(&format!("till-{version}"))];
+            application(otp, &[sources[0].join("src"), sources[0].join(code)], &ebins[0]);
+            if bell {
+                let ebin = library("bell-0.1.0");
+                application(otp, &[sources[0].join("bell")], &ebin);
+                let private = ebin.with_file_name("priv");
+                fs::create_dir(&private).expect("our own directory");
+                copy(&sources[0].join("bell/priv"), &private);
+                ebins.push(ebin);
+            }
+            let applications = if bell { "till,bell" } else { "till" };
+            assemble(otp, into, "till", version, &ebins, applications);
+        });
+        Self::at(otp, directory)
+    }
+
+    /// Yaws, from Debian's package beside that OTP, in a release put together by systools.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub fn yaws(otp: Otp) -> Self {
+        let systools = workspace().join("tests/fixtures").join(SYSTOOLS);
+        // Its .app file names neither, though it compiles a part of itself and makes its cookies with crypto.
+        let directory = build_once("yaws", otp, &[systools], "", |otp, _, into| {
+            let libraries = otp.bin().with_file_name("root/usr/lib");
+            let mut entries = fs::read_dir(&libraries).into_iter().flatten().flatten();
+            let yaws = entries.find(|entry| entry.file_name().to_string_lossy().starts_with("yaws-"));
+            let yaws = yaws.unwrap_or_else(|| panic!("no Yaws in {}: run `make setup`", libraries.display()));
+            let ebin = yaws.path().join("ebin");
+            assemble(otp, into, "yaws", "1", &[ebin], "compiler,crypto,yaws");
+        });
+        Self::at(otp, directory)
+    }
+
+    /// Compiles a module again from its debug_info, with one text in it replaced by another.
+    pub fn recompile(&self, application: &str, module: &str, from: &str, to: &str) {
+        let scratch = Scratch::new("recompile");
+        let mut command = self.otp.command("escript", scratch.path());
+        command
+            .arg(workspace().join("tests/fixtures/foreign/recompile.escript"))
+            .arg(self.ebin(application).join(format!("{module}.beam")))
+            .args([from, to]);
+        run(command);
     }
 
     pub(crate) fn at(otp: Otp, directory: PathBuf) -> Self {
@@ -170,6 +232,54 @@ impl ShopBuild {
         });
         Release::at(self.otp, directory)
     }
+}
+
+/// Compiles the modules of an application, and copies what else goes beside them.
+fn application(otp: Otp, sources: &[PathBuf], ebin: &Path) {
+    let files = sources.iter().flat_map(|source| {
+        let entries = fs::read_dir(source).expect("the fixture is there");
+        entries.flatten().map(|entry| entry.path())
+    });
+    let scratch = Scratch::new("erlc");
+    let mut command = otp.command("erlc", scratch.path());
+    command.arg("+debug_info").arg("-o").arg(ebin);
+    for file in files {
+        match file.extension().and_then(|kind| kind.to_str()) {
+            Some("erl") => {
+                command.arg(&file);
+            }
+            Some("app" | "appup") => {
+                let name = file.file_name().expect("a file");
+                fs::copy(&file, ebin.join(name)).expect("our own directory");
+            }
+            _ => {}
+        }
+    }
+    run(command);
+}
+
+/// Has systools put a release together, of applications that lie in `ebins` or in OTP, with commas between.
+pub(crate) fn assemble(
+    otp: Otp,
+    into: &Path,
+    name: &str,
+    version: &str,
+    ebins: &[PathBuf],
+    applications: &str,
+) {
+    let scratch = Scratch::new("systools");
+    let mut command = otp.command("escript", scratch.path());
+    let ebins: Vec<_> = ebins.iter().map(|ebin| ebin.display().to_string()).collect();
+    command
+        .arg(
+            workspace()
+                .join("tests/fixtures")
+                .join(SYSTOOLS)
+                .join("assemble.escript"),
+        )
+        .arg(into)
+        .args([name, version, &ebins.join(","), applications]);
+    run(command);
 }
 
 /// Builds into `target/fixtures/otp-N/NAME-HASH`, unless that is there: the hash is of every file below `sources`

@@ -175,7 +175,8 @@ impl Deref for Shapes {
     }
 }
 
-fn free_port() -> u16 {
+/// A port that nobody has, and that no system hands out by itself.
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = PORTS.end - PORTS.start;
     // Test processes that run beside each other begin apart.

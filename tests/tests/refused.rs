@@ -11,7 +11,6 @@ use std::fs;
 use std::path::Path;
 
 use flyhot_tests::{Epmd, Flyhot, Node, Otp, Release, Run, Scratch, Shop};
-use serde_json::Value;
 
 const NONE: [&str; 0] = [];
 
@@ -42,13 +41,6 @@ fn untouched(shop: &Shop, before: &Seen, run: &Run) {
     assert!(look(shop) == *before, "{run}");
     assert_eq!(shop.probe().suspended(), NONE, "{run}");
     assert_eq!(shop.probe().traces(), NONE, "{run}");
-}
-
-/// The reason with this code.
-fn reason<'a>(run: &'a Run, code: &str) -> &'a Value {
-    let reasons = run.node(0)["reasons"].as_array().unwrap();
-    let found = reasons.iter().find(|reason| reason["code"] == code);
-    found.unwrap_or_else(|| panic!("no reason {code}: {run}"))
 }
 
 /// The run could not reach `node`, and its one error is a sentence on one line that names the node and says `what`.
@@ -168,7 +160,7 @@ fn a_corrupt_beam_in_the_batch_is_refused_before_the_freeze() {
     let damaged = v2.variant().bytes("shop_plain", damaged).build();
     let run = Flyhot::upgrade(&shop, &damaged).run();
     run.expect("refused", 2);
-    assert_eq!(reason(&run, "broken_file")["subject"], "shop_plain", "{run}");
+    assert_eq!(run.reason("broken_file")["subject"], "shop_plain", "{run}");
     untouched(&shop, &before, &run);
 
     Flyhot::upgrade(&shop, &sound).run().expect("upgraded", 0);
@@ -180,7 +172,7 @@ fn a_release_of_another_toolchain_is_cold() {
     let before = look(&shop);
     let run = Flyhot::upgrade(&shop, &Release::shop(Otp::under_test().another(), "v2")).run();
     run.expect("refused", 10);
-    assert_eq!(reason(&run, "toolchain_differs")["severity"], "refusal", "{run}");
+    assert_eq!(run.reason("toolchain_differs")["severity"], "refusal", "{run}");
     untouched(&shop, &before, &run);
 }
 
@@ -223,7 +215,7 @@ fn an_application_that_is_new_is_cold() {
     let more = with_application(&v2, scratch.path(), "extra");
     let run = Flyhot::upgrade(&shop, &more).run();
     run.expect("refused", 10);
-    assert_eq!(reason(&run, "application_added")["subject"], "extra", "{run}");
+    assert_eq!(run.reason("application_added")["subject"], "extra", "{run}");
     untouched(&shop, &before, &run);
 }
 
@@ -251,7 +243,7 @@ fn a_release_of_the_same_code_is_judged_by_the_rest_of_it() {
             .run();
         run.expect("nothing_to_do", 0);
         assert_eq!(verdict(&run), "hot_with_warnings", "{run}");
-        assert_eq!(reason(&run, "application_added")["severity"], "warning", "{run}");
+        assert_eq!(run.reason("application_added")["severity"], "warning", "{run}");
     }
     let configured = with_configuration(&v1, &configured, "%% changed");
     let run = Flyhot::upgrade(&shop, &configured).run();
@@ -304,7 +296,7 @@ fn what_else_a_release_has_is_compared_with_the_node() {
         ("start_module_changed", "Shop.Checkout", "Shop.Application"),
         ("priv_changed", "shop", "priv/static/app.js"),
     ] {
-        let found = reason(&run, code);
+        let found = run.reason(code);
         assert_eq!(found["subject"], subject, "{run}");
         assert!(found["sentence"].as_str().unwrap().contains(word), "{run}");
     }
@@ -330,7 +322,7 @@ fn a_module_that_was_loaded_from_elsewhere_is_written_where_the_node_boots_it_fr
     ));
     let plan = Flyhot::plan(&shop, &v2).run();
     plan.expect("planned", 0);
-    assert_eq!(reason(&plan, "drift")["subject"], "shop_plain", "{plan}");
+    assert_eq!(plan.reason("drift")["subject"], "shop_plain", "{plan}");
     // Its code is to be had where it was loaded from.
     assert!(!plan.reason_codes().contains(&"way_back_none"), "{plan}");
     let run = Flyhot::upgrade(&shop, &v2).run();
@@ -396,7 +388,7 @@ fn a_disk_that_cannot_be_written_is_a_warning_that_names_the_path() {
     let disk = shop.probe().start_md5s();
     let run = Flyhot::upgrade(&shop, &v2).run();
     run.expect("upgraded", 0);
-    let warning = reason(&run, "not_persisted");
+    let warning = run.reason("not_persisted");
     assert_eq!(warning["severity"], "warning", "{run}");
     let directory = shop.directory();
     assert!(
@@ -479,7 +471,7 @@ fn a_configuration_that_differs_is_named_and_one_that_does_not_is_not() {
     let configured = with_configuration(&v2, scratch.path(), "%% a secret is changed");
     let run = Flyhot::plan(&shop, &configured).run();
     run.expect("planned", 0);
-    let warning = reason(&run, "configuration_changed");
+    let warning = run.reason("configuration_changed");
     assert_eq!(warning["subject"], "sys.config", "{run}");
     assert!(!run.stdout.contains("secret"), "{run}");
 }
@@ -502,7 +494,7 @@ fn a_struct_that_changes_its_keys_is_named_and_one_that_does_not_is_not() {
         .eval("[{module, M} = code:load_file(M) || M <- ['Elixir.Shop.Shape', 'Elixir.Shop.Same']], ok.");
     let run = Flyhot::upgrade(&shop, &to).run();
     run.expect("upgraded", 0);
-    let warning = reason(&run, "shape_changed");
+    let warning = run.reason("shape_changed");
     assert_eq!(warning["subject"], "Shop.Shape", "{run}");
     let sentence = warning["sentence"].as_str().unwrap();
     assert!(sentence.contains("gains c and loses b"), "{run}");

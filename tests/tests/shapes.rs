@@ -81,14 +81,6 @@ fn planned(run: &Run) -> &Value {
     &plan.unwrap_or_else(|| panic!("no plan: {run}")).json
 }
 
-fn reason<'a>(run: &'a Run, code: &str) -> &'a Value {
-    let reasons = run.node(0)["reasons"].as_array().unwrap();
-    reasons
-        .iter()
-        .find(|reason| reason["code"] == code)
-        .unwrap_or_else(|| panic!("no {code}: {run}"))
-}
-
 /// A WebSocket with this many pages of a view in it, each visited once.
 fn socket_with(shapes: &Shapes, view: &str, pages: usize) -> Line {
     let mut line = Line::web_socket(shapes.island, "/live");
@@ -217,7 +209,7 @@ fn everyone_is_migrated_by_its_host_or_left_alone() {
     ] {
         assert!(codes.contains(&code), "{code}: {run}");
     }
-    assert_eq!(reason(&run, "component_state_unmigrated")["subject"], "Web.Badge");
+    assert_eq!(run.reason("component_state_unmigrated")["subject"], "Web.Badge");
 }
 
 const PAGES_V2: [&str; 7] = [
@@ -329,7 +321,7 @@ fn a_template_that_misses_an_assign_is_found_before_the_thaw() {
         let bad = Shapes::with(otp, &source, &[]);
         let run = Flyhot::upgrade(&shapes, &bad).run();
         run.expect("reverted", 11);
-        let reason = reason(&run, "live_view_needs_assign");
+        let reason = run.reason("live_view_needs_assign");
         assert_eq!(reason["subject"], "Web.CounterLive", "{run}");
         assert!(reason["sentence"].as_str().unwrap().contains(says), "{run}");
         assert_eq!(run.node(0)["processes"]["failed"], 1, "{run}");
@@ -364,7 +356,7 @@ fn a_page_that_cannot_be_tried_is_named() {
         let mut counters = socket_with(&shapes, "Web.CounterLive", 2);
         let run = Flyhot::upgrade(&shapes, &Shapes::with(otp, &source, library)).run();
         run.expect("upgraded", 0);
-        let reason = reason(&run, "live_view_not_rendered");
+        let reason = run.reason("live_view_not_rendered");
         assert_eq!(reason["subject"], "Web.CounterLive", "{run}");
         assert!(reason["sentence"].as_str().unwrap().contains(says), "{run}");
         assert_eq!(reason["severity"], "note", "{run}");
@@ -392,7 +384,7 @@ fn a_state_that_lost_its_socket_is_found_before_the_thaw() {
     let mut counters = socket_with(&shapes, "Web.CounterLive", 2);
     let run = Flyhot::upgrade(&shapes, &v2).run();
     run.expect("reverted", 11);
-    let reason = reason(&run, "migration_failed");
+    let reason = run.reason("migration_failed");
     assert!(
         reason["sentence"]
             .as_str()

@@ -88,6 +88,27 @@ fn an_upgrade_and_its_way_back_over_tls() {
 }
 
 #[test]
+fn every_command_goes_over_tls() {
+    let otp = Otp::under_test();
+    let authority = Authority::new("authority");
+    let flyhot = authority.sign("flyhot", HOST, LONG);
+    let options = authority.options(&authority.sign("node", HOST, LONG), VERSIONS[1]);
+    let shop = Shop::of(&ShopBuild::new(otp, "v1").with_tls().build())
+        .carts(20)
+        .pool(10)
+        .node(|node| node.tls(options))
+        .start();
+    for verb in ["status", "thaw", "doctor", "restore-base"] {
+        let ask = || Flyhot::ask(verb, &shop);
+        over_tls(ask(), &authority.file(), &flyhot)
+            .run()
+            .expect("done", 0);
+        let plain = ask().run();
+        plain.expect("failed", 24);
+    }
+}
+
+#[test]
 fn each_way_not_to_agree_has_its_own_sentence() {
     let otp = Otp::under_test();
     let release = Release::shop(otp, "v2");

@@ -1622,11 +1622,11 @@ layout(Apps, Protocols, Name) ->
         {ok, _, _, Script} ->
             At = places(Script),
             Dir = fresh(Name),
-            Moved = moved(Apps, Protocols, At),
-            Anew = [{A, ebin_dir(Dir, A, V)} || {A, V, _, _} <- Moved]
-                   ++ [{consolidated, filename:join(Dir, "consolidated")} || consolidates(Protocols, ebin(consolidated, At))],
+            {There, New} = moved(Apps, Protocols, At),
+            Anew = [{A, ebin_dir(Dir, A, V)} || {A, V, _, _} <- New]
+                   ++ [{consolidated, filename:join(Dir, "consolidated")} || consolidates(Protocols, ebin(consolidated, At))] ++ There,
             Stay = [{A, D} || A <- [consolidated | [A || {A, _, _, _} <- Apps]], not lists:keymember(A, 1, Anew), D <- [ebin(A, At)], D =/= none],
-            #{lacks => lists:usort(lists:append([lacking(Mods, ebin(A, At)) || {A, _, Mods, _} <- Moved]
+            #{lacks => lists:usort(lists:append([lacking(Mods, ebin(A, At)) || {A, _, Mods, _} <- New]
                                                 ++ [lacking(Protocols, ebin(consolidated, At))])),
               places => [{A, bin(D)} || {A, D} <- Anew ++ Stay]};
         %% It has no start that could be changed; writing will say so.
@@ -1681,21 +1681,30 @@ pairs(_) -> [].
 %% Without the dots that lead up.
 real(P) -> filename:join(lists:reverse(lists:foldl(fun("..", [_ | Up]) -> Up; (D, Up) -> [D | Up] end, [], filename:split(P)))).
 
-%% A directory below flyhot/code that is not there yet.
-fresh(Name) -> fresh(filename:join([release_root(), "flyhot", "code", Name]), 1).
+%% A directory below flyhot/code that is not there yet, and that no other node takes.
+fresh(Name) -> fresh(filename:join([release_root(), "flyhot", "code", Name ++ "-" ++ integer_to_list(erlang:phash2(node()))]), 1).
 fresh(Base, N) ->
     Dir = Base ++ "-" ++ integer_to_list(N),
     case filelib:is_file(Dir) of true -> fresh(Base, N + 1); false -> Dir end.
 
-%% Another node may share the directory.
-temporary(Dir) -> Dir ++ "." ++ os:getpid() ++ ".flyhot".
+%% Another node may share the directory, and have the same process id in a container of its own.
+temporary(Dir) -> lists:append([Dir, ".", atom_to_list(node()), ".", os:getpid(), ".flyhot"]).
 
 ebin_dir(Dir, App, Vsn) -> filename:join([Dir, atom_to_list(App) ++ "-" ++ binary_to_list(Vsn), "ebin"]).
 
+%% Of the applications that a start would not load as they should be: where each lies that somebody has put below lib already,
+%% whole and with all its files, and those that lie nowhere.
 moved(Apps, Protocols, At) ->
     Hidden = [M || {M, _} <- Protocols],
-    [App || {A, _, Mods, Md5} = App <- Apps, Dir <- [ebin(A, At)],
-            lacking(Mods, Dir) =/= [] orelse (modules_in(Dir) -- [M || {M, _} <- Mods]) -- Hidden =/= [] orelse md5_of(resource(Dir, A)) =/= Md5].
+    Root = release_root(),
+    Unlike = [{App, filename:join([Root, "lib", atom_to_list(A) ++ "-" ++ binary_to_list(V), "ebin"])}
+              || {A, V, _, _} = App <- Apps, not lies(App, Hidden, ebin(A, At))],
+    {There, New} = lists:partition(fun({App, Lib}) -> lies(App, Hidden, Lib) end, Unlike),
+    {[{element(1, App), Lib} || {App, Lib} <- There], [App || {App, _} <- New]}.
+
+lies({A, _, Mods, Md5}, Hidden, Dir) ->
+    lacking(Mods, Dir) =:= [] andalso (modules_in(Dir) -- [M || {M, _} <- Mods]) -- Hidden =:= []
+        andalso md5_of(resource(Dir, A)) =:= Md5.
 
 %% One that is no protocol any more would go on hiding the module of its name.
 consolidates(Protocols, Dir) ->
@@ -1729,20 +1738,41 @@ persist(Apps, Protocols, Name, Vsn, Files, S) ->
             At = places(Script),
             Dir = fresh(Name),
             Version = binary_to_list(Vsn),
-            Was = file:read_file(Boot),
-            try {Written, Moved} = write(Root, Boot, At, Dir, moved(Apps, Protocols, At), Protocols, Version, Files, S),
+            Before = generations(booting(Root), Root),
+            try {Written, Moved} = write(Root, Boot, At, Dir, moved(Apps, Protocols, At), Before, Protocols, Version, Files, S),
                 follow(Apps, At, Moved),
-                sweep(Root),
+                sweep(Root, Before),
                 written(Written)
             catch throw:{failed, Path, Why} ->
                 [file:del_dir_r(temporary(D)) || D <- [Dir, filename:join([Root, "releases", Version])]],
-                sweep(Root),
-                (unwritten(Path, Why))#{switched := file:read_file(Boot) =/= Was}
+                sweep(Root, Before),
+                (unwritten(Path, Why))#{boots := boots(Root, Boot, Apps, Protocols)}
             end;
         {error, Why} -> (written(0))#{nowhere := bin(Why)}
     end.
 
-written(N) -> #{written => N, failed => none, nowhere => none, switched => false}.
+%% Which code a start loads, in place and anew: `either` where it depends on which.
+boots(Root, Boot, Apps, Protocols) ->
+    Anew = case started_with(Root) of
+               none -> Boot;
+               Vsn -> filename:join([Root, "releases", Vsn, filename:basename(Boot)])
+           end,
+    case lists:usort([begin {ok, Script} = script(B), is_of(Apps, Protocols, places(Script)) end || B <- [Boot, Anew], filelib:is_regular(B)]) of
+        [true] -> new;
+        [false, true] -> either;
+        _ -> old
+    end.
+
+is_of(Apps, Protocols, At) -> moved(Apps, Protocols, At) =:= {[], []} andalso not consolidates(Protocols, ebin(consolidated, At)).
+
+%% The version that start_erl.data names.
+started_with(Root) ->
+    case file:read_file(filename:join([Root, "releases", "start_erl.data"])) of
+        {ok, Text} -> case string:lexemes(binary_to_list(Text), " \n") of [_, Vsn | _] -> Vsn; _ -> none end;
+        {error, _} -> none
+    end.
+
+written(N) -> #{written => N, failed => none, nowhere => none, boots => old}.
 unwritten(Path, Why) -> (written(0))#{failed := {bin(Path), bin(io_lib:format("~p", [Why]))}}.
 
 %% The running node looks for files where a start would.
@@ -1756,28 +1786,39 @@ follow(Apps, At, Moved) ->
 
 %% One file that no start looks at.
 jot(Path, Bin) ->
-    try must(Path, filelib:ensure_dir(Path)), put_file(Path, Bin) of
+    try must(Path, filelib:ensure_dir(Path)), put_file(Path, Bin, Path) of
         N -> written(N)
     catch throw:{failed, Failed, Why} -> unwritten(Failed, Why)
     end.
 
-write(Root, Boot, At, Dir, Apps, Protocols, Vsn, Files, S) ->
+write(Root, Boot, At, Dir, {There, Apps}, Before, Protocols, Vsn, Files, S) ->
     lists:keymember(filename:basename(Boot), 1, Files) orelse throw({failed, Boot, not_in_the_release}),
     Tmp = temporary(Dir),
-    must(Tmp, cleared(Tmp)),
     Protocol = [P || consolidates(Protocols, ebin(consolidated, At)), P <- Protocols],
-    Moved = [{A, ebin_dir(Dir, A, V)} || {A, V, _, _} <- Apps] ++ [{consolidated, filename:join(Dir, "consolidated")} || Protocol =/= []],
+    Made = [{A, ebin_dir(Dir, A, V)} || {A, V, _, _} <- Apps] ++ [{consolidated, filename:join(Dir, "consolidated")} || Protocol =/= []],
     Hidden = [M || {M, _} <- Protocols],
+    [begin
+         must(Tmp, cleared(Tmp)),
+         must(Tmp, filelib:ensure_dir(filename:join(Tmp, "x"))),
+         [like(D, filename:join(Root, "releases")) || D <- [filename:join(Root, "flyhot"), filename:dirname(Tmp), Tmp]]
+     end || Made =/= []],
     Beams = [application_dir(A, ebin(A, At), filename:dirname(ebin_dir(Tmp, A, V)), Mods, Hidden, S) || {A, V, Mods, _} <- Apps]
             ++ [beams(Protocol, ebin(consolidated, At), filename:join(Tmp, "consolidated"), S) || Protocol =/= []],
     [begin
-         synced(Tmp), must(Dir, file:rename(Tmp, Dir)),
+         synced(Tmp),
+         %% Nobody who shares the disk takes away what no start names yet.
+         claim(Root, [filename:basename(Dir) | Before]),
+         must(Dir, file:rename(Tmp, Dir)),
          [synced(D) || D <- [filename:dirname(Dir), filename:join(Root, "flyhot"), Root]]
-     end || Moved =/= []],
+     end || Made =/= []],
+    Moved = Made ++ There,
     New = [{F, content(F, maps:get(Key, S#s.staged), At, maps:from_list(Moved), Root)} || {F, Key} <- Files],
     Old = filename:dirname(Boot),
     Target = filename:join([Root, "releases", Vsn]),
-    [version_dir(Old, Target, New) || not filelib:is_dir(Target)],
+    case filelib:is_dir(Target) of
+        true -> completed(Old, Target);
+        false -> version_dir(Old, Target, New)
+    end,
     Data = filename:join([Root, "releases", "start_erl.data"]),
     {value, {_, Start}, Rest} = lists:keytake(filename:basename(Boot), 1, New),
     %% The one rename comes first; who starts from another directory does so only once start_erl.data, the last, says it.
@@ -1786,13 +1827,20 @@ write(Root, Boot, At, Dir, Apps, Protocols, Vsn, Files, S) ->
           ++ [{P, Bin} || {F, Bin} <- Rest, P <- [filename:join(Old, F)], filelib:is_regular(P)]
           ++ [{Data, iolist_to_binary([hd(string:lexemes(Text, " \n")), " ", Vsn, [$\n || binary:last(Text) =:= $\n]])}
               || {ok, Text} <- [file:read_file(Data)], string:lexemes(Text, " \n") =/= []],
-    %% What is kept is what somebody deployed: never a start of flyhot's own, and nothing of a release before that one.
+    %% What is kept is what somebody deployed: never a start of flyhot's own, and nothing of a release before that one. Starts of
+    %% flyhot's own that one left in the directories of other versions are what they were before.
     Base = filename:join([Root, "flyhot", "base"]),
-    ours(At) orelse begin
+    ours(At) orelse [] =:= [P || {P, Bin} <- All, file:read_file(P) =/= {ok, Bin}] orelse begin
+        [put_file(P, Bin, P) || F <- kept(Base), P <- [filename:join(Root, F)], filename:dirname(P) =/= Old, is_ours(P),
+                                {ok, Bin} <- [file:read_file(filename:join(Base, F))]],
         must(Base, cleared(Base)),
         [keep(P, filename:join(Base, lists:nthtail(length(Root) + 1, P))) || {P, _} <- All]
     end,
-    {lists:sum(Beams) + lists:sum([put_file(P, Bin) || {P, Bin} <- All]), Moved}.
+    Like = fun(P) -> case filelib:is_file(P) of true -> P; false -> filename:join(Old, filename:basename(P)) end end,
+    {lists:sum(Beams) + lists:sum([put_file(P, Bin, Like(P)) || {P, Bin} <- All]), Moved}.
+
+kept(Base) ->
+    [F || F <- filelib:wildcard("releases/**", Base), filelib:is_regular(filename:join(Base, F)), filename:extension(F) =/= ".flyhot"].
 
 cleared(Dir) -> case file:del_dir_r(Dir) of {error, enoent} -> ok; Done -> Done end.
 
@@ -1811,17 +1859,45 @@ keep(Path, Backup) ->
     end.
 
 %% A directory like another, with these beams and this .app; what else is there is shared with it.
-application_dir(App, From, To, Mods, Hidden, S) ->
+application_dir(App, Booted, To, Mods, Hidden, S) ->
     Ebin = filename:join(To, "ebin"),
+    Private = [{Path, Mode, Bin} || {{file, <<"priv/", Key/binary>>}, Bin} <- maps:to_list(S#s.staged),
+                                    [A, Mode, Path] <- [key(unicode:characters_to_list(Key))], A =:= atom_to_list(App)],
+    %% Paths of directories end in a slash; one may be such that nothing is written in it from then on.
+    {Dirs, Files} = lists:partition(fun({Path, _, _}) -> lists:last(Path) =:= $/ end, Private),
+    %% One that no start knows yet may run all the same, with what lies beside it.
+    From = case {Booted, Private, code:lib_dir(App)} of
+               {none, [], Lib} when is_list(Lib) -> filename:join(Lib, "ebin");
+               _ -> Booted
+           end,
     N = beams(Mods, From, Ebin, S),
-    write_file(resource(Ebin, App), maps:get({file, bin(["app/", atom_to_list(App)])}, S#s.staged)),
+    write_file(resource(Ebin, App), maps:get({file, bin(["app/", atom_to_list(App)])}, S#s.staged), resource(From, App)),
     [must(filename:join(Into, Name), share(real_path(filename:join(Dir, Name)), filename:join(Into, Name)))
      || From =/= none, {Dir, Into} <- [{From, Ebin}, {filename:dirname(From), To}], Name <- entries(Dir),
         %% A link that leads nowhere is left out.
         filelib:is_file(filename:join(Dir, Name)), not filelib:is_file(filename:join(Into, Name)), not is_code(Name, Hidden)],
-    [like(D, O) || From =/= none, {D, O} <- [{Ebin, From}, {To, filename:dirname(From)}]],
+    [like(D, O) || {D, O} <- case From of
+                                 none -> [{D, filename:dirname(To)} || D <- [Ebin, To]];
+                                 _ -> [{Ebin, From}, {To, filename:dirname(From)}]
+                             end],
+    [private(To, Path, Mode, Bin) || From =:= none, {Path, Mode, Bin} <- Files ++ Dirs],
     synced(Ebin), synced(To),
     N + 1.
+
+%% NAME/MODE/PATH
+key(Key) -> [A, Rest] = string:split(Key, "/"), [A | string:split(Rest, "/")].
+
+private(Top, P, Mode, Bin) ->
+    Path = filename:join([Top, "priv", P]),
+    must(Path, filelib:ensure_dir(Path)),
+    case lists:last(P) of
+        $/ -> must(Path, file:change_mode(Path, list_to_integer(Mode, 8)));
+        _ -> write_file(Path, Bin, {mode, list_to_integer(Mode, 8)})
+    end,
+    [synced(D) || D <- up(filename:dirname(Path), Top)].
+
+up(Top, Top) -> [];
+up(Dir, Top) -> [Dir | up(filename:dirname(Dir), Top)].
 
 is_code(Name, Hidden) ->
     filename:extension(Name) =:= ".app" orelse Name =:= "ebin"
@@ -1834,7 +1910,10 @@ real_path(P) -> case file:read_link_all(P) of {ok, To} -> real(filename:absname(
 %% Files by another name, directories by a link that goes on leading there when the release is moved as a whole; where flyhot is
 %% itself a link it would not, and names the place.
 share(Real, To) ->
+    Own = string:find(Real, "/flyhot/code/") =/= nomatch,
     case filelib:is_dir(Real) of
+        %% A directory of flyhot's own goes one day.
+        true when Own -> shared(Real, To);
         true ->
             case file:make_symlink(relative(filename:split(Real), filename:split(filename:dirname(To))), To) of
                 ok -> case filelib:is_dir(To) of true -> ok; false -> file:delete(To), file:make_symlink(Real, To) end;
@@ -1842,6 +1921,13 @@ share(Real, To) ->
             end;
         false -> link(Real, To)
     end.
+
+shared(From, To) ->
+    must(To, file:make_dir(To)),
+    [must(P, share(real_path(Real), P))
+     || Name <- entries(From), Real <- [filename:join(From, Name)], filelib:is_file(Real), P <- [filename:join(To, Name)]],
+    like(To, From),
+    synced(To).
 
 relative([D | Real], [D | From]) -> relative(Real, From);
 relative(Real, From) -> filename:join([".." || _ <- From] ++ Real).
@@ -1856,11 +1942,13 @@ link(Real, To) ->
 %% A copy that outlasts a power cut as a link does.
 copied(Real, To) ->
     case file:read_file(Real) of
-        {ok, Bin} -> write_file(To, Bin), like(To, Real), ok;
+        {ok, Bin} -> write_file(To, Bin, Real), ok;
         {error, _} = E -> E
     end.
 
 %% Whoever may read or run the one may the other.
+like(_, none) -> ok;
+like(Path, {mode, Mode}) -> must(Path, file:change_mode(Path, Mode));
 like(Path, Other) ->
     case file:read_file_info(Other) of
         {ok, Info} -> must(Path, file:change_mode(Path, element(8, Info)));
@@ -1870,9 +1958,14 @@ like(Path, Other) ->
 %% How many were written; those that lie there already are the same files.
 beams(Mods, From, To, S) ->
     must(To, filelib:ensure_dir(filename:join(To, "x"))),
+    like(To, From),
+    Like = case [F || From =/= none, F <- entries(From), filename:extension(F) =:= ".beam"] of
+               [F | _] -> filename:join(From, F);
+               [] -> none
+           end,
     N = lists:sum([case beam_md5(M, From) of
                        Md5 -> must(beam_file(To, M), link(beam_file(From, M), beam_file(To, M))), 0;
-                       _ -> write_file(beam_file(To, M), maps:get({beam, M}, S#s.staged)), 1
+                       _ -> write_file(beam_file(To, M), maps:get({beam, M}, S#s.staged), Like), 1
                    end || {M, Md5} <- Mods]),
     synced(To),
     N.
@@ -1906,28 +1999,35 @@ above(P) ->
         [_, _, "releases" | Up] -> filename:join(lists:reverse(Up))
     end.
 
+%% What the directory of a version lacks that somebody put there in part.
+completed(Same, Same) -> ok;
+completed(From, To) ->
+    [put_file(filename:join(To, F), Bin, filename:join(From, F))
+     || F <- configuring(From), not filelib:is_file(filename:join(To, F)), {ok, Bin} <- [file:read_file(filename:join(From, F))]].
+
+configuring(Dir) ->
+    [F || F <- entries(Dir), filelib:is_regular(filename:join(Dir, F)), not lists:member(filename:extension(F), [".boot", ".script", ".rel", ".flyhot"])].
+
 %% The directory of a version that was never installed: as that of the running one, with other boot files.
 version_dir(From, To, New) ->
     Tmp = temporary(To),
     must(Tmp, cleared(Tmp)),
     must(Tmp, filelib:ensure_dir(filename:join(Tmp, "x"))),
-    [must(filename:join(Tmp, F), copied(filename:join(From, F), filename:join(Tmp, F)))
-     || F <- entries(From), filelib:is_regular(filename:join(From, F)), not lists:member(filename:extension(F), [".boot", ".script", ".rel", ".flyhot"])],
-    [write_file(filename:join(Tmp, F), Bin) || {F, Bin} <- New],
+    [must(filename:join(Tmp, F), copied(filename:join(From, F), filename:join(Tmp, F))) || F <- configuring(From)],
+    [write_file(filename:join(Tmp, F), Bin, filename:join(From, F)) || {F, Bin} <- New],
     like(Tmp, From),
     synced(Tmp),
     must(To, file:rename(Tmp, To)),
     synced(filename:dirname(To)).
 
 %% How many were replaced.
-put_file(Path, Bin) ->
+put_file(Path, Bin, Like) ->
     Tmp = temporary(Path),
     case file:read_file(Path) of
         {ok, Bin} -> 0;
         _ ->
             try
-                write_file(Tmp, Bin),
-                like(Tmp, Path),
+                write_file(Tmp, Bin, Like),
                 must(Path, file:rename(Tmp, Path)),
                 synced(filename:dirname(Path)),
                 1
@@ -1935,8 +2035,10 @@ put_file(Path, Bin) ->
             end
     end.
 
-write_file(Path, Bin) ->
+write_file(Path, Bin, Like) ->
     {ok, F} = opened(Path, file:open(Path, [write, raw, binary])),
+    %% Before there is anything to read in it.
+    like(Path, Like),
     must(Path, file:write(F, Bin)),
     must(Path, file:sync(F)),
     must(Path, file:close(F)).
@@ -1960,11 +2062,9 @@ restore_base() ->
     case booted() of
         {ok, Root, Boot, Script} ->
             Base = filename:join([Root, "flyhot", "base"]),
-            Kept = [F || F <- filelib:wildcard("releases/**", Base), filelib:is_regular(filename:join(Base, F)), filename:extension(F) =/= ".flyhot"],
-            Vsn = case file:read_file(filename:join([Base, "releases", "start_erl.data"])) of
-                      {ok, Text} -> lists:last(["" | string:lexemes(binary_to_list(Text), " \n")]);
-                      {error, _} -> ""
-                  end,
+            Kept = kept(Base),
+            Vsn = started_with(Base),
+            Before = generations(booting(Root), Root),
             Starts = [F || F <- Kept, filename:basename(F) =:= filename:basename(Boot)],
             First = [F || F <- Starts, filename:basename(filename:dirname(F)) =:= Vsn] ++ Starts,
             case {ours(places(Script)), First} of
@@ -1974,34 +2074,46 @@ restore_base() ->
                     Own = case lists:keyfind(Boot, 1, All) of false -> {Boot, filename:join(Base, Start)}; Found -> Found end,
                     {Data, Rest} = lists:partition(fun({P, _}) -> filename:basename(P) =:= "start_erl.data" end, lists:delete(Own, All)),
                     %% Its own start last: until then a second run finds that there is something to restore.
-                    try lists:sum([begin {ok, Bin} = opened(From, file:read_file(From)), put_file(P, Bin) end || {P, From} <- Rest ++ Data ++ [Own]]) of
-                        N -> sweep(Root), written(N)
+                    try lists:sum([begin {ok, Bin} = opened(From, file:read_file(From)), put_file(P, Bin, P) end || {P, From} <- Rest ++ Data ++ [Own]]) of
+                        N -> sweep(Root, Before), written(N)
                     catch throw:{failed, Path, Why} -> unwritten(Path, Why)
                     end;
+                {true, []} -> unwritten(Base, enoent);
                 _ -> written(0)
             end;
         {error, Why} -> (written(0))#{nowhere := bin(Why)}
     end.
 
 %% Directories that no start and nobody who runs loads from any more. Other nodes may share this one's directory: each notes what
-%% it uses.
-sweep(Root) ->
-    Code = filename:join([Root, "flyhot", "code"]),
-    Nodes = filename:join([Root, "flyhot", "nodes"]),
-    Named = fun(Paths) -> [D || D <- entries(Code), lists:any(fun(U) -> string:find(U, "/flyhot/code/" ++ D ++ "/") =/= nomatch end, Paths)] end,
-    Mine = code:get_path() ++ [F || {_, F} <- code:all_loaded(), is_list(F)],
-    case jot(filename:join(Nodes, atom_to_list(node())), bin(lists:join("\n", Named(Mine)))) of
-        #{failed := none} ->
-            Releases = filename:join(Root, "releases"),
-            Booted = lists:append([maps:values(places(Script)) || B <- filelib:wildcard("*/*.boot", Releases),
-                                                                {ok, Script} <- [script(filename:join(Releases, B))]]),
+%% it uses, and what somebody may have been started from who never noted anything: what starts named before.
+sweep(Root, Before) ->
+    try claim(Root, Before) of
+        _ ->
+            Nodes = filename:join([Root, "flyhot", "nodes"]),
             Others = lists:append([string:lexemes(unicode:characters_to_list(Text), "\n") || N <- entries(Nodes),
                                                                                            {ok, Text} <- [file:read_file(filename:join(Nodes, N))]]),
-            Gone = [D || D <- (entries(Code) -- Named(Booted)) -- Others, filename:extension(D) =/= ".flyhot"],
+            Code = filename:join([Root, "flyhot", "code"]),
+            Gone = [D || D <- (entries(Code) -- generations(booting(Root), Root)) -- Others, filename:extension(D) =/= ".flyhot"],
             [file:del_dir_r(filename:join(Code, D)) || D <- Gone],
-            ok;
-        _ -> ok
+            ok
+    catch throw:{failed, _, _} -> ok
     end.
+
+claim(Root, More) ->
+    Mine = generations(code:get_path() ++ [F || {_, F} <- code:all_loaded(), is_list(F)], Root),
+    Path = filename:join([Root, "flyhot", "nodes", atom_to_list(node())]),
+    must(Path, filelib:ensure_dir(Path)),
+    put_file(Path, unicode:characters_to_binary(lists:join("\n", lists:usort(Mine ++ More))), Path).
+
+%% Where starts load from.
+booting(Root) ->
+    Releases = filename:join(Root, "releases"),
+    lists:append([maps:values(places(Script)) || B <- filelib:wildcard("*/*.boot", Releases), {ok, Script} <- [script(filename:join(Releases, B))]]).
+
+%% The directories below flyhot/code that these paths lead to.
+generations(Paths, Root) ->
+    [D || D <- entries(filename:join([Root, "flyhot", "code"])),
+          lists:any(fun(P) -> string:find(P, "/flyhot/code/" ++ D ++ "/") =/= nomatch end, Paths)].
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Removed modules

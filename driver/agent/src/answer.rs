@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use erl_dist::term::Term;
 use flyhot_upgrade::{
-    AbandonCause, Behaviour, CallbackMode, Census, DrainReport, Ended, EntryReport, Fault, Held, HeldCode,
-    HeldReport, Kind, KnockReport, Lingerer, LoadedModule, NodeApplication, NodeFacts, NodeFunction,
-    PersistReport, PhaseTimes, PrepareReport, ProcessRef, RehearsalReport, RemoveReport, StillPaused,
-    Straggler, Unrendered, WayBackReport, WindowEnd, WindowReport,
+    AbandonCause, Behaviour, Boots, CallbackMode, Census, DrainReport, Ended, EntryReport, Fault, Held,
+    HeldCode, HeldReport, Kind, KnockReport, Lingerer, LoadedModule, NodeApplication, NodeFacts,
+    NodeFunction, PersistReport, PhaseTimes, PrepareReport, ProcessRef, RehearsalReport, RemoveReport,
+    StillPaused, Straggler, Unrendered, WayBackReport, WindowEnd, WindowReport,
 };
 
 use crate::term::{as_atom, as_bool, as_bytes, as_list, as_text, as_tuple, as_u64, get};
@@ -688,7 +688,12 @@ pub fn persist(term: &Term) -> Read<PersistReport> {
             _ => None,
         },
         nowhere: optional_text(field(report, "nowhere")?),
-        switched: as_bool(field(report, "switched")?).or_malformed("switched")?,
+        boots: match as_atom(field(report, "boots")?) {
+            Some("old") => Boots::Old,
+            Some("new") => Boots::New,
+            Some("either") => Boots::Either,
+            _ => return Err(AnswerError::Malformed("boots")),
+        },
     })
 }
 

@@ -81,7 +81,8 @@ pub struct StartCode {
     pub name: String,
 }
 
-/// One application of [`StartCode`]; its `.app` file is staged as [`StagedKey::File`] `app/NAME`.
+/// One application of [`StartCode`]; its `.app` file is staged as [`StagedKey::File`] `app/NAME`, what lies below the `priv` of one
+/// that the node does not have as `priv/NAME/MODE/PATH`, the mode in octal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartApplication {
     /// Its name.

@@ -228,7 +228,11 @@ fn commands_have_the_bytes_the_agent_knows() {
     check("layout", &Command::Layout(&code).term());
     check(
         "note",
-        &Command::Note("/a/flyhot/outcome.json".into(), StagedKey::File("outcome".into())).term(),
+        &Command::Note(
+            "/a/flyhot/outcomes/shop@host.json".into(),
+            StagedKey::File("outcome".into()),
+        )
+        .term(),
     );
     check(
         "remove",

@@ -13,6 +13,7 @@ mod private;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -84,6 +85,8 @@ pub struct Release {
     pub listed: BTreeSet<ModuleName>,
     /// Of its own applications that say what they were compiled with: the text of their `.app` files.
     pub compile_env: BTreeMap<String, String>,
+    /// Those of its own applications that have an `.appup` file.
+    pub appups: BTreeSet<String>,
 }
 
 /// Why a release cannot be read. Each names the file.
@@ -244,6 +247,7 @@ impl Release {
         let mut own_private = BTreeMap::new();
         let mut environment = BTreeMap::new();
         let mut compile_env = BTreeMap::new();
+        let mut appups = BTreeSet::new();
         for (name, version, start) in rel.apps {
             let (app, resource) = application(root, &name, &version, start)?;
             if let (Some(dir), Some((resource, text))) = (&app.dir, resource) {
@@ -256,6 +260,13 @@ impl Release {
                     environment.insert(name.clone(), resource.environment);
                     if resource.compile_env {
                         compile_env.insert(name.clone(), text);
+                    }
+                    if root
+                        .join(dir.as_str())
+                        .join(format!("ebin/{name}.appup"))
+                        .is_file()
+                    {
+                        appups.insert(name.clone());
                     }
                 }
             }
@@ -293,6 +304,7 @@ impl Release {
             environment,
             listed: listed.into_values().flatten().collect(),
             compile_env,
+            appups,
         })
     }
 
@@ -328,6 +340,30 @@ impl Release {
         let dir = self.apps.get(app).and_then(|app| app.dir.as_ref());
         let dir = dir.ok_or_else(|| ReadModuleError::Unknown(app.into()))?;
         read_again(&self.root.join(dir.as_str()).join(format!("ebin/{app}.app")))
+    }
+
+    /// What lies below the `priv` of one of its applications: path there, mode and bytes of each; paths of directories end in a
+    /// slash.
+    ///
+    /// # Errors
+    /// [`ReadModuleError`]: one cannot be read.
+    pub fn read_private(&self, app: &str) -> Result<Vec<(String, u32, Vec<u8>)>, ReadModuleError> {
+        let dir = self.apps.get(app).and_then(|app| app.dir.as_ref());
+        let dir = dir.ok_or_else(|| ReadModuleError::Unknown(app.into()))?;
+        let directory = self.root.join(dir.as_str()).join("priv");
+        let paths = private::whole(&directory).map_err(|error| unread(directory.clone(), error))?;
+        paths
+            .into_iter()
+            .map(|below| {
+                let path = directory.join(&below);
+                let bytes = match below.ends_with('/') {
+                    true => Vec::new(),
+                    false => read(&path, MAX_BEAM).map_err(|error| unread(path.clone(), error))?,
+                };
+                let about = fs::metadata(&path).map_err(|source| ReadModuleError::Read { path, source })?;
+                Ok((below, about.permissions().mode() & 0o777, bytes))
+            })
+            .collect()
     }
 
     /// The boot files and the `.rel` file of its version, by name: what a node starts with.

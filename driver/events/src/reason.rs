@@ -126,6 +126,8 @@ reason_codes! {
     ApplicationAdded = "application_added", Cold;
     /// The node runs an application that the release does not have.
     ApplicationRemoved = "application_removed", Cold;
+    /// An application brings an `.appup` file, whose instructions are not followed.
+    AppupIgnored = "appup_ignored", Note;
     /// The start function or the start module of an application changed, or may have; it is not run again.
     StartModuleChanged = "start_module_changed", Warning;
     /// The init/1 of a supervisor changed, or may have; child specs of running supervisors stay as they are.

@@ -109,7 +109,7 @@ fn way(how: How, until: Option<Stage>) -> Vec<Check> {
         (Stage::Host, "has an address"),
         (Stage::Epmd, "answers and knows the node"),
         (Stage::Port, "is open to this machine"),
-        (Stage::Tls, "both sides took the other's certificate"),
+        (Stage::Tls, "the node's certificate is of the CA and of the host"),
         (
             Stage::Handshake,
             "the node speaks a distribution protocol known here",
@@ -140,11 +140,18 @@ fn inside(node: &NodeName, found: &Found) -> Vec<Check> {
         not_well(
             "name",
             format!("{node} has a loopback host: it is reached from its own machine alone"),
-            format!(
-                "For a Mix release, in rel/env.sh.eex: `export RELEASE_DISTRIBUTION=name` and \
-                 `export RELEASE_NODE={}@$(hostname -i)`; on Fly.io `@${{FLY_PRIVATE_IP}}`.",
-                node.name()
-            ),
+            match found.elixir {
+                Some(_) => format!(
+                    "For a Mix release, in rel/env.sh.eex: `export RELEASE_DISTRIBUTION=name` and \
+                     `export RELEASE_NODE={}@$(hostname -i)`; on Fly.io `@${{FLY_PRIVATE_IP}}`.",
+                    node.name()
+                ),
+                None => format!(
+                    "In vm.args, or where the node is started: `-name {}@ADDRESS` instead of -sname or -name, with an address \
+                     that other machines reach.",
+                    node.name()
+                ),
+            },
         )
     } else if node.is_long() {
         well("name", "long, by a host that other machines can reach")

@@ -23,8 +23,9 @@ pub(crate) fn command(args: &ReachArgs, environment: &Environment, reporter: &mu
 fn told(node: String, report: PersistReport) -> Told {
     let failed = match (report.failed, report.nowhere) {
         (Some((path, why)), _) => Some((
-            format!("{node}: {path} could not be written: {why}"),
-            "Make the path writable for the node, with room on its disk, and run the command again: it goes on where it stopped.",
+            format!("{node}: {path} could not be read or written: {why}"),
+            "Have the path there, writable for the node, with room on its disk, and run the command again: it goes on where it \
+             stopped.",
         )),
         (None, Some(why)) => Some((
             format!("{node}: {why}"),

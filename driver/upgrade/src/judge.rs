@@ -9,7 +9,7 @@ use flyhot_events::{
 use crate::plan::{Plan, counted, elixir_name};
 use crate::target::NodeFunction;
 use crate::{
-    AbandonCause, DrainReport, Fault, KnockReport, Lingerer, PersistReport, PrepareReport, ProcessRef,
+    AbandonCause, Boots, DrainReport, Fault, KnockReport, Lingerer, PersistReport, PrepareReport, ProcessRef,
     RehearsalReport, RemoveReport, Straggler, Unrendered, WindowEnd, WindowReport, entry,
 };
 
@@ -269,13 +269,15 @@ pub fn persist(node: &str, report: &PersistReport) -> Vec<Reason> {
         reasons.push(Reason::new(
             ReasonCode::NotPersisted,
             path,
-            if report.switched {
-                format!(
-                    "{path} could not be written: {why}; a restart boots the new code as the version before"
-                )
-            } else {
-                format!("{path} could not be written: {why}; a restart boots the old code")
-            },
+            format!(
+                "{path} could not be written: {why}; {}",
+                match report.boots {
+                    Boots::Old => "a restart boots the old code",
+                    Boots::New => "a restart boots the new code all the same",
+                    Boots::Either =>
+                        "one of a restart in place and a start anew boots the new code, the other the old",
+                }
+            ),
             "Make the path writable for the node, with room on its disk, and run the command again.",
         ));
     }

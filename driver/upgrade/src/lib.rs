@@ -21,7 +21,7 @@ pub use entry::{EntryReport, StillPaused};
 pub use held::{Held, HeldCode, HeldReport, Removed};
 pub use plan::{Changes, KindPlan, Plan, PlanInput, accept, changes, elixir_name, plan, verdict};
 pub use report::{
-    AbandonCause, DrainReport, Ended, Fault, KnockReport, Lingerer, PersistReport, PrepareReport,
+    AbandonCause, Boots, DrainReport, Ended, Fault, KnockReport, Lingerer, PersistReport, PrepareReport,
     RehearsalReport, RemoveReport, Straggler, Unrendered, WayBackReport, WindowEnd, WindowReport,
 };
 pub use script::{Fate, Rehearsal, Script, ScriptKind, ScriptModule};

@@ -497,6 +497,17 @@ fn resource(name: &str, application: &TargetApplication, node: &NodeApplication,
             "Set them on the node first (application:set_env/3), or deploy it cold.",
         ));
     }
+    if application.appup && application.version != node.version {
+        reasons.push(Reason::new(
+            ReasonCode::AppupIgnored,
+            name,
+            format!(
+                "the .appup file of {name} is not followed: what is to be done from {} to {} is found out from the code and the processes",
+                node.version, application.version
+            ),
+            "Where it has instructions of your own, call them by a hook of the policy.",
+        ));
+    }
     if application.start_module != node.start_module {
         let shown =
             |module: &Option<String>| module.as_deref().map_or_else(|| "none".to_owned(), elixir_name);

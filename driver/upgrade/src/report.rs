@@ -214,6 +214,18 @@ pub struct RemoveReport {
     pub kept: Vec<(String, String)>,
 }
 
+/// The code that a start of the node loads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Boots {
+    /// What the node ran before.
+    #[default]
+    Old,
+    /// What it runs now.
+    New,
+    /// The one in place, the other anew.
+    Either,
+}
+
 /// What came of writing to the node's disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PersistReport {
@@ -221,8 +233,8 @@ pub struct PersistReport {
     pub written: u64,
     /// The file that could not be, and the word of the file system.
     pub failed: Option<(String, String)>,
-    /// Whether the next start loads the new code all the same.
-    pub switched: bool,
+    /// What the next start loads where it failed.
+    pub boots: Boots,
     /// Why the node has no start that could be changed.
     pub nowhere: Option<String>,
 }

@@ -38,6 +38,8 @@ pub struct TargetApplication {
     pub start_module: Option<String>,
     /// The keys that its `env` sets.
     pub environment: Vec<String>,
+    /// Whether it brings an `.appup` file.
+    pub appup: bool,
 }
 
 /// One module of the target.

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use flyhot_events::{ErrorKind, NodeOutcome, OutcomeKind, Reason, ReasonCode, WayBack};
 use flyhot_upgrade::judge::{self, Judgement, invariant_counts_add_up};
 use flyhot_upgrade::{
-    AbandonCause, Calls, Changes, Ended, Fault, NodeFunction, PersistReport, PhaseTimes, Plan, ProcessRef,
-    RehearsalReport, RemoveReport, Removed, StillPaused, Straggler, Unrendered, WindowEnd, WindowReport,
+    AbandonCause, Boots, Calls, Changes, Ended, Fault, NodeFunction, PersistReport, PhaseTimes, Plan,
+    ProcessRef, RehearsalReport, RemoveReport, Removed, StillPaused, Straggler, Unrendered, WindowEnd,
+    WindowReport,
 };
 use proptest::prelude::*;
 
@@ -440,8 +441,21 @@ fn a_disk_that_takes_nothing_is_named_by_the_path_and_a_node_without_a_start_of_
         failed: Some(("/r/a.beam".into(), "enospc".into())),
         ..PersistReport::default()
     };
-    let sentence = "/r/a.beam could not be written: enospc; a restart boots the old code";
-    assert_eq!(said(&full), [("/r/a.beam".to_owned(), sentence.to_owned())]);
+    for (boots, then) in [
+        (Boots::Old, "a restart boots the old code"),
+        (Boots::New, "a restart boots the new code all the same"),
+        (
+            Boots::Either,
+            "one of a restart in place and a start anew boots the new code, the other the old",
+        ),
+    ] {
+        let sentence = format!("/r/a.beam could not be written: enospc; {then}");
+        let full = PersistReport {
+            boots,
+            ..full.clone()
+        };
+        assert_eq!(said(&full), [("/r/a.beam".to_owned(), sentence)]);
+    }
     let nowhere = PersistReport {
         nowhere: Some("it was not started by a boot file of a release".into()),
         ..PersistReport::default()

@@ -89,6 +89,7 @@ impl Case {
             loaded: true,
             start_module: own.then(|| "Elixir.Shop.Application".to_owned()),
             environment: Vec::new(),
+            appup: false,
         };
         let running = |version: &str, dir: &str, start_module: Option<&str>| NodeApplication {
             version: version.into(),
@@ -279,6 +280,7 @@ impl Case {
             loaded: true,
             start_module: None,
             environment: Vec::new(),
+            appup: false,
         };
         self.target.applications.insert(name.into(), application);
     }
@@ -593,6 +595,9 @@ fn each_reason_comes_from_its_cause() {
             };
             case.facts.applications.insert("gone".into(), old);
         }),
+        (ReasonCode::AppupIgnored, Verdict::Hot, |case| {
+            case.target.applications.get_mut("shop").unwrap().appup = true;
+        }),
         (ReasonCode::StartModuleChanged, Verdict::HotWithWarnings, |case| {
             case.target.applications.get_mut("shop").unwrap().start_module = Some("Elixir.Shop.New".into());
         }),
@@ -879,6 +884,12 @@ fn no_reason_comes_from_what_is_no_cause() {
                 .insert(key);
         }),
         (ReasonCode::StartModuleChanged, |_| {}),
+        // It is of a version that the node has already.
+        (ReasonCode::AppupIgnored, |case| {
+            case.target.applications.get_mut("shop").unwrap().appup = true;
+            let version = case.target.applications["shop"].version.clone();
+            case.facts.applications.get_mut("shop").unwrap().version = version;
+        }),
         (ReasonCode::ApplicationAdded, |case| {
             case.brings("iex", false);
             case.target.applications.get_mut("iex").unwrap().loaded = false;

@@ -23,7 +23,7 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 26] = [
+const SCENARIOS: [&str; 28] = [
     "upgrade",
     "refused",
     "code_change",
@@ -45,6 +45,8 @@ const SCENARIOS: [&str; 26] = [
     "tls",
     "operator",
     "restart",
+    "plain",
+    "foreign",
     "faults",
     "model",
     "kills",

@@ -53,6 +53,35 @@ pub(super) fn read(directory: &Path) -> Result<BTreeMap<String, [u8; 16]>, ReadR
     Ok(found)
 }
 
+/// What lies below `directory`, for one who has none of it: directories too, whose paths end in a slash; links are followed, but
+/// for one that leads up.
+pub(super) fn whole(directory: &Path) -> Result<Vec<String>, ReadReleaseError> {
+    let mut found = Vec::new();
+    let mut todo = vec![(String::new(), vec![])];
+    while let Some((below, above)) = todo.pop() {
+        let path = directory.join(&below);
+        let Ok(real) = path.canonicalize() else { continue };
+        if !path.is_dir() || above.contains(&real) {
+            continue;
+        }
+        for entry in list(&path)? {
+            let name = entry
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if entry.is_dir() {
+                let above = above.iter().cloned().chain([real.clone()]).collect();
+                todo.push((format!("{below}{name}/"), above));
+                found.push(format!("{below}{name}/"));
+            } else if entry.is_file() {
+                found.push(format!("{below}{name}"));
+            }
+        }
+    }
+    Ok(found)
+}
+
 fn md5(path: &Path) -> Result<[u8; 16], ReadReleaseError> {
     let failed = |source| ReadReleaseError::Read {
         path: path.into(),

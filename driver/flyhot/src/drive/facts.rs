@@ -21,6 +21,7 @@ pub(super) fn target(release: &Release) -> Target {
                     own: app.origin == Origin::Own,
                     loaded: app.start != StartType::None,
                     environment: release.environment.get(name).cloned().unwrap_or_default(),
+                    appup: release.appups.contains(name),
                     start_module: app.start_module.as_ref().map(|module| module.as_str().to_owned()),
                 };
                 (name.clone(), application)

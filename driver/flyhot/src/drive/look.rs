@@ -81,7 +81,7 @@ pub(super) enum LookError {
 /// The node could not be reached, or ended before it had said everything.
 pub(crate) async fn look(node: &NodeName, reach: &Reach) -> Result<Looked, NodeError> {
     let session = session(node, reach).await?;
-    let looked = Looker { session: &session }.all().await;
+    let looked = Looker { session: &session }.all(node).await;
     session.close().await;
     looked.map_err(|error| silent(node, &error))
 }
@@ -120,7 +120,7 @@ pub(super) struct Looker<'a> {
 pub(super) type Dirs = BTreeMap<String, String>;
 
 impl Looker<'_> {
-    async fn all(&self) -> Result<Looked, LookError> {
+    async fn all(&self, node: &NodeName) -> Result<Looked, LookError> {
         let info = |item: &'static str| self.ask("erlang", "system_info", vec![atom(item)]);
         let otp = text(&info("otp_release").await?);
         let erts = text(&info("version").await?);
@@ -136,7 +136,7 @@ impl Looker<'_> {
         let root = self.root(&dirs).await?;
         let mut tries = 1;
         let (modules, old_code) = loop {
-            match self.modules(&dirs, embedded).await {
+            match self.modules(&dirs, &root, embedded).await {
                 Err(LookError::Call {
                     source: CallError::BadRpc { .. },
                     ..
@@ -166,7 +166,7 @@ impl Looker<'_> {
             suspended,
             suspended_count: found.len() as u64,
             under_way: self.under_way().await?,
-            last: self.last(&root).await?,
+            last: self.last(&root, node).await?,
         })
     }
 
@@ -233,6 +233,7 @@ impl Looker<'_> {
     async fn modules(
         &self,
         dirs: &Dirs,
+        root: &str,
         embedded: bool,
     ) -> Result<(BTreeMap<String, LookedModule>, Vec<String>), LookError> {
         let loaded = self.ask("code", "all_loaded", vec![]).await?;
@@ -272,12 +273,15 @@ impl Looker<'_> {
                 );
             }
         }
+        let generations = format!("{}/flyhot/code", root.trim_end_matches('/'));
         let own = |file: &str| {
             file.rsplit_once('/').is_some_and(|(dir, _)| {
                 dir.ends_with("/consolidated")
                     || dir
                         .strip_suffix("/ebin")
                         .is_some_and(|dir| dirs.values().any(|own| own == dir))
+                    // What an upgrade loaded and could not write.
+                    || below(dir, &generations).is_some()
             })
         };
         // An embedded node loads no more than it has loaded.
@@ -480,8 +484,8 @@ impl Looker<'_> {
         }))
     }
 
-    async fn last(&self, root: &str) -> Result<Option<LastOutcome>, LookError> {
-        let path = charlist(&super::persist::last_outcome(root));
+    async fn last(&self, root: &str, node: &NodeName) -> Result<Option<LastOutcome>, LookError> {
+        let path = charlist(&super::persist::last_outcome(root, node));
         let read = self.ask("file", "read_file", vec![path]).await?;
         Ok(match as_tuple(&read) {
             Some([tag, bytes]) if as_atom(tag) == Some("ok") => {

@@ -222,7 +222,7 @@ impl Work<'_> {
         let Ok(bytes) = serde_json::to_vec(&last) else {
             return;
         };
-        let path = persist::last_outcome(&seen.facts.root_dir);
+        let path = persist::last_outcome(&seen.facts.root_dir, self.request.node);
         let key = StagedKey::File("outcome".to_owned());
         let written = async {
             self.agent.stage(&[(key.clone(), bytes)]).await?;

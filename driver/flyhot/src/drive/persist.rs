@@ -9,6 +9,7 @@ use std::time::Duration;
 use flyhot_agent::{Command, Layout, StagedKey, StartApplication, StartCode};
 use flyhot_artifact::{Origin, ReadModuleError, Release};
 use flyhot_events::{Reason, ReasonCode, Step, Unit};
+use flyhot_node::NodeName;
 use flyhot_upgrade::{NodeFacts, elixir_name, judge};
 use md5::{Digest as _, Md5};
 
@@ -17,9 +18,9 @@ use super::node::{Seen, Work};
 use super::steps::Steps;
 use crate::errors;
 
-/// Where the last outcome is kept, below a release directory.
-pub(super) fn last_outcome(root: &str) -> String {
-    format!("{}/flyhot/outcome.json", root.trim_end_matches('/'))
+/// Where the last outcome of a node is kept, below the release directory that it may share with others.
+pub(super) fn last_outcome(root: &str, node: &NodeName) -> String {
+    format!("{}/flyhot/outcomes/{node}.json", root.trim_end_matches('/'))
 }
 
 /// How long writing may take: every file is synced, two thousand of them at 50 ms on a slow disk, six times that.
@@ -142,6 +143,13 @@ impl Work<'_> {
             for app in &code.applications {
                 let key = StagedKey::File(format!("app/{}", app.name));
                 items.push((key, release.read_resource(&app.name)?));
+                // Of the others the node has its own.
+                if !seen.facts.applications.contains_key(&app.name) {
+                    for (path, mode, bytes) in release.read_private(&app.name)? {
+                        let key = StagedKey::File(format!("priv/{}/{mode:o}/{path}", app.name));
+                        items.push((key, bytes));
+                    }
+                }
             }
             let mut files = Vec::new();
             for (name, bytes) in release.read_start()? {
