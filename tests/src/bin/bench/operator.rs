@@ -58,7 +58,7 @@ pub(super) fn terms() -> Value {
     let file = scratch.path().join("term");
     let beam = node.probe().json(&format!(
         "Term = [{{N, a_cart, list_to_binary(integer_to_list(N)), [{{item, I, N * I, <<\"a thing of some length\">>}} || I <- lists:seq(1, 4)],
-                  #{{hits => N, total => N * 1.5, name => {{via, 'Elixir.Registry', {{carts, N}}}}}}}} || N <- lists:seq(1, 32000)],
+                  #{{hits => N, total => N * 1.5, name => {{via, 'Elixir.Registry', {{carts, N}}}}}}}} || N <- lists:seq(1, 35000)],
          Bin = term_to_binary(Term),
          ok = file:write_file({file:?}, Bin),
          %% Each by a process of its own, as a message arrives: nothing of the one before is collected in it.
