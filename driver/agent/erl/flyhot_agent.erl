@@ -378,14 +378,9 @@ release_root() ->
 
 %% What the release was booted with, and only as digests: it may hold secrets.
 configuration(Root) ->
-    Releases = filename:join(Root, "releases"),
-    Version = case {os:getenv("RELEASE_VSN"), file:read_file(filename:join(Releases, "start_erl.data"))} of
-                  {V, _} when is_list(V) -> V;
-                  {false, {ok, Data}} -> lists:last(["" | string:lexemes(binary_to_list(Data), " \n")]);
-                  _ -> ""
-              end,
+    Version = case os:getenv("RELEASE_VSN") of false -> started_with(Root); V -> V end,
     [{list_to_binary(Name), erlang:md5(Bin)} || Name <- ["runtime.exs", "sys.config", "vm.args"],
-                                                {ok, Bin} <- [file:read_file(filename:join([Releases, Version, Name]))]].
+                                                {ok, Bin} <- [file:read_file(filename:join([Root, "releases", Version, Name]))]].
 
 module_facts(M, File) ->
     {M, M:module_info(md5), file_text(File), erlang:check_old_code(M), code:is_sticky(M),
@@ -1754,7 +1749,7 @@ persist(Apps, Protocols, Name, Vsn, Files, S) ->
 %% Which code a start loads, in place and anew: `either` where it depends on which.
 boots(Root, Boot, Apps, Protocols) ->
     Anew = case started_with(Root) of
-               none -> Boot;
+               "" -> Boot;
                Vsn -> filename:join([Root, "releases", Vsn, filename:basename(Boot)])
            end,
     case lists:usort([begin {ok, Script} = script(B), is_of(Apps, Protocols, places(Script)) end || B <- [Boot, Anew], filelib:is_regular(B)]) of
@@ -1765,11 +1760,11 @@ boots(Root, Boot, Apps, Protocols) ->
 
 is_of(Apps, Protocols, At) -> moved(Apps, Protocols, At) =:= {[], []} andalso not consolidates(Protocols, ebin(consolidated, At)).
 
-%% The version that start_erl.data names.
+%% The version that start_erl.data names, its last word; empty where there is no such file.
 started_with(Root) ->
     case file:read_file(filename:join([Root, "releases", "start_erl.data"])) of
-        {ok, Text} -> case string:lexemes(binary_to_list(Text), " \n") of [_, Vsn | _] -> Vsn; _ -> none end;
-        {error, _} -> none
+        {ok, Text} -> lists:last(["" | string:lexemes(binary_to_list(Text), " \n")]);
+        {error, _} -> ""
     end.
 
 written(N) -> #{written => N, failed => none, nowhere => none, boots => old}.

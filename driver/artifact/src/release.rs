@@ -337,9 +337,7 @@ impl Release {
     /// # Errors
     /// [`ReadModuleError`]: there is no such application, or its file cannot be read.
     pub fn read_resource(&self, app: &str) -> Result<Vec<u8>, ReadModuleError> {
-        let dir = self.apps.get(app).and_then(|app| app.dir.as_ref());
-        let dir = dir.ok_or_else(|| ReadModuleError::Unknown(app.into()))?;
-        read_again(&self.root.join(dir.as_str()).join(format!("ebin/{app}.app")))
+        read_again(&self.directory_of(app)?.join(format!("ebin/{app}.app")))
     }
 
     /// What lies below the `priv` of one of its applications: path there, mode and bytes of each; paths of directories end in a
@@ -348,9 +346,7 @@ impl Release {
     /// # Errors
     /// [`ReadModuleError`]: one cannot be read.
     pub fn read_private(&self, app: &str) -> Result<Vec<(String, u32, Vec<u8>)>, ReadModuleError> {
-        let dir = self.apps.get(app).and_then(|app| app.dir.as_ref());
-        let dir = dir.ok_or_else(|| ReadModuleError::Unknown(app.into()))?;
-        let directory = self.root.join(dir.as_str()).join("priv");
+        let directory = self.directory_of(app)?.join("priv");
         let paths = private::whole(&directory).map_err(|error| unread(directory.clone(), error))?;
         paths
             .into_iter()
@@ -364,6 +360,12 @@ impl Release {
                 Ok((below, about.permissions().mode() & 0o777, bytes))
             })
             .collect()
+    }
+
+    fn directory_of(&self, app: &str) -> Result<PathBuf, ReadModuleError> {
+        let dir = self.apps.get(app).and_then(|app| app.dir.as_ref());
+        let dir = dir.ok_or_else(|| ReadModuleError::Unknown(app.into()))?;
+        Ok(self.root.join(dir.as_str()))
     }
 
     /// The boot files and the `.rel` file of its version, by name: what a node starts with.
