@@ -22,11 +22,20 @@ _flyhot() {
             flyhot,help)
                 cmd="flyhot__subcmd__help"
                 ;;
+            flyhot,keygen)
+                cmd="flyhot__subcmd__keygen"
+                ;;
+            flyhot,pack)
+                cmd="flyhot__subcmd__pack"
+                ;;
             flyhot,plan)
                 cmd="flyhot__subcmd__plan"
                 ;;
             flyhot,restore-base)
                 cmd="flyhot__subcmd__restore__subcmd__base"
+                ;;
+            flyhot,sign)
+                cmd="flyhot__subcmd__sign"
                 ;;
             flyhot,status)
                 cmd="flyhot__subcmd__status"
@@ -34,8 +43,14 @@ _flyhot() {
             flyhot,thaw)
                 cmd="flyhot__subcmd__thaw"
                 ;;
+            flyhot,unpack)
+                cmd="flyhot__subcmd__unpack"
+                ;;
             flyhot,upgrade)
                 cmd="flyhot__subcmd__upgrade"
+                ;;
+            flyhot,verify)
+                cmd="flyhot__subcmd__verify"
                 ;;
             flyhot__subcmd__help,doctor)
                 cmd="flyhot__subcmd__help__subcmd__doctor"
@@ -43,11 +58,20 @@ _flyhot() {
             flyhot__subcmd__help,help)
                 cmd="flyhot__subcmd__help__subcmd__help"
                 ;;
+            flyhot__subcmd__help,keygen)
+                cmd="flyhot__subcmd__help__subcmd__keygen"
+                ;;
+            flyhot__subcmd__help,pack)
+                cmd="flyhot__subcmd__help__subcmd__pack"
+                ;;
             flyhot__subcmd__help,plan)
                 cmd="flyhot__subcmd__help__subcmd__plan"
                 ;;
             flyhot__subcmd__help,restore-base)
                 cmd="flyhot__subcmd__help__subcmd__restore__subcmd__base"
+                ;;
+            flyhot__subcmd__help,sign)
+                cmd="flyhot__subcmd__help__subcmd__sign"
                 ;;
             flyhot__subcmd__help,status)
                 cmd="flyhot__subcmd__help__subcmd__status"
@@ -55,8 +79,14 @@ _flyhot() {
             flyhot__subcmd__help,thaw)
                 cmd="flyhot__subcmd__help__subcmd__thaw"
                 ;;
+            flyhot__subcmd__help,unpack)
+                cmd="flyhot__subcmd__help__subcmd__unpack"
+                ;;
             flyhot__subcmd__help,upgrade)
                 cmd="flyhot__subcmd__help__subcmd__upgrade"
+                ;;
+            flyhot__subcmd__help,verify)
+                cmd="flyhot__subcmd__help__subcmd__verify"
                 ;;
             *)
                 ;;
@@ -65,7 +95,7 @@ _flyhot() {
 
     case "${cmd}" in
         flyhot)
-            opts="-h -V --help --version upgrade plan status thaw doctor restore-base help"
+            opts="-h -V --help --version upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -125,7 +155,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__help)
-            opts="upgrade plan status thaw doctor restore-base help"
+            opts="upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -153,6 +183,34 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        flyhot__subcmd__help__subcmd__keygen)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        flyhot__subcmd__help__subcmd__pack)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -194,6 +252,20 @@ _flyhot() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        flyhot__subcmd__help__subcmd__sign)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         flyhot__subcmd__help__subcmd__status)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -222,6 +294,20 @@ _flyhot() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        flyhot__subcmd__help__subcmd__unpack)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         flyhot__subcmd__help__subcmd__upgrade)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -229,6 +315,68 @@ _flyhot() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        flyhot__subcmd__help__subcmd__verify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        flyhot__subcmd__keygen)
+            opts="-h --out --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        flyhot__subcmd__pack)
+            opts="-h --release --out --hot --full --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --release)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -364,6 +512,28 @@ _flyhot() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        flyhot__subcmd__sign)
+            opts="-h --key-file --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         flyhot__subcmd__status)
             opts="-h --node --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -456,6 +626,28 @@ _flyhot() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        flyhot__subcmd__unpack)
+            opts="-h --signature --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --signature)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         flyhot__subcmd__upgrade)
             opts="-h --node --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --release --down --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --dry-run --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -529,6 +721,28 @@ _flyhot() {
                     ;;
                 --accept)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        flyhot__subcmd__verify)
+            opts="-h --signature --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --signature)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
                     return 0
                     ;;
                 *)

@@ -32,6 +32,11 @@ complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "status" -d 'Show what
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "thaw" -d 'Show processes that a tool left suspended, and resume them with --apply'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "doctor" -d 'Check whether nodes can be reached and upgraded, and say how to mend what cannot'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "restore-base" -d 'Have the next start of nodes load what was there before any upgrade'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "pack" -d 'Pack a release into an artifact'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "verify" -d 'Check every byte of an artifact, and its signature'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "unpack" -d 'Check an artifact and unpack it, whole or not at all'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "keygen" -d 'Make a pair of keys to sign artifacts with'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "sign" -d 'Sign an artifact'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
@@ -131,10 +136,38 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l tls-cert-
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "upgrade" -d 'Upgrade running nodes to a release'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "plan" -d 'Show what an upgrade would do; touches nothing'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "status" -d 'Show what nodes run, at once; touches nothing and loads nothing'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "thaw" -d 'Show processes that a tool left suspended, and resume them with --apply'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "doctor" -d 'Check whether nodes can be reached and upgraded, and say how to mend what cannot'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "restore-base" -d 'Have the next start of nodes load what was there before any upgrade'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c flyhot -n "__fish_flyhot_using_subcommand pack" -l release -d 'Release to pack: a directory made by `mix release` or relx' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand pack" -l out -d 'File to write; it appears whole, and takes the place of one that is there' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand pack" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand pack" -l hot -d 'Beams, .app files and priv of the release\'s own applications, consolidated protocols and boot files; the default'
+complete -c flyhot -n "__fish_flyhot_using_subcommand pack" -l full -d 'The whole release, ERTS and configuration with it, and the cookie that Mix writes into it'
+complete -c flyhot -n "__fish_flyhot_using_subcommand pack" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand verify" -l signature -d 'Its signature [default: the file beside it with `.sig` behind its name, where there is one]' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand verify" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand unpack" -l signature -d 'Its signature [default: the file beside it with `.sig` behind its name, where there is one]' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand unpack" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand unpack" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand keygen" -l out -d 'File to write the private key to; it must not be there' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand keygen" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand keygen" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l key-file -d 'File that holds the private key, as `flyhot keygen` made it' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "upgrade" -d 'Upgrade running nodes to a release'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "plan" -d 'Show what an upgrade would do; touches nothing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "status" -d 'Show what nodes run, at once; touches nothing and loads nothing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "thaw" -d 'Show processes that a tool left suspended, and resume them with --apply'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "doctor" -d 'Check whether nodes can be reached and upgraded, and say how to mend what cannot'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "restore-base" -d 'Have the next start of nodes load what was there before any upgrade'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "pack" -d 'Pack a release into an artifact'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "verify" -d 'Check every byte of an artifact, and its signature'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "unpack" -d 'Check an artifact and unpack it, whole or not at all'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "keygen" -d 'Make a pair of keys to sign artifacts with'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "sign" -d 'Sign an artifact'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

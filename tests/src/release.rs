@@ -97,7 +97,8 @@ impl Release {
         run(command);
     }
 
-    pub(crate) fn at(otp: Otp, directory: PathBuf) -> Self {
+    /// One that lies there, built with that version.
+    pub fn at(otp: Otp, directory: PathBuf) -> Self {
         Self { otp, directory }
     }
 

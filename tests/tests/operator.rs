@@ -335,6 +335,7 @@ fn a_node_is_examined_check_by_check() {
     assert_eq!(
         names,
         [
+            "keys",
             "host",
             "epmd",
             "port",
@@ -358,6 +359,10 @@ fn a_node_is_examined_check_by_check() {
     let wrong = examine().env("RELEASE_COOKIE", "wrong").run();
     wrong.expect("failed", 24);
     assert_eq!(ill(&wrong), ["cookie"], "{wrong}");
+
+    let keys = examine().env("FLYHOT_PUBLIC_KEYS", "").run();
+    keys.expect("refused", 2);
+    assert_eq!(ill(&keys), ["keys", "name"], "{keys}");
 
     let nobody = Flyhot::new(["doctor", "--node", "nobody@127.0.0.1", "--output", "json"])
         .of(&shop)

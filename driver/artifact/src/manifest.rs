@@ -1,10 +1,14 @@
 //! The manifest: what an artifact says of the code in it.
 //!
-//! Bytes that are signed: the same manifest always gives the same bytes. It is read by older and newer builds of
-//! flyhot, so unknown fields are skipped; a format that is not known is refused as a whole. Signing and checking
-//! signatures is not done here.
+//! The same manifest always gives the same bytes. It is read by older and newer builds of flyhot, so unknown fields are
+//! skipped; a format that is not known is refused as a whole. What is signed are the bytes as they lie in the artifact,
+//! so there is no signature in them, and signing is not done here.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use sha2::{Digest, Sha256};
@@ -19,6 +23,9 @@ use crate::{
 
 /// The format written, and the only one read.
 pub const FORMAT: u32 = 1;
+
+/// The manifest's place in an artifact and in what it was unpacked to.
+pub const MANIFEST_FILE: &str = "flyhot.manifest.json";
 
 /// [`FORMAT`]: a value of this type can be no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +55,27 @@ impl FileDigest {
     /// Of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for FileDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
+}
+
+/// A text that is not 64 lower-case hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a sha256: 64 lower-case hex digits")]
+pub struct FileDigestError(String);
+
+impl FromStr for FileDigest {
+    type Err = FileDigestError;
+
+    fn from_str(text: &str) -> Result<Self, FileDigestError> {
+        hex::decode(text)
+            .map(Self)
+            .ok_or_else(|| FileDigestError(text.into()))
     }
 }
 
@@ -83,6 +111,28 @@ pub struct Module {
     pub facts: ModuleFacts,
 }
 
+/// What of a release an artifact holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Contents {
+    /// What it adds to OTP and Elixir: beams, `.app` files and `priv` of its own applications, its consolidated protocols,
+    /// and what a node starts by, without the configuration.
+    Hot,
+    /// Everything in its directory.
+    Full,
+}
+
+/// One file of an artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its sha256.
+    pub sha256: FileDigest,
+    /// Whether its owner may execute it; of its mode nothing else is kept.
+    pub executable: bool,
+}
+
 /// A release's code, described.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -102,9 +152,12 @@ pub struct Manifest {
     pub configuration: BTreeMap<String, FileDigest>,
     /// The code id of the modules that are its own.
     pub code_id: CodeId,
-    /// The signature over the bytes that the manifest has without this field.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub signature: Option<String>,
+    /// What of the release the artifact holds.
+    pub contents: Contents,
+    /// The files of the artifact, all of them, by path.
+    pub files: BTreeMap<ReleasePath, File>,
+    /// The directories of the artifact that have nothing in them.
+    pub empty: BTreeSet<ReleasePath>,
 }
 
 /// Why bytes are no manifest.
@@ -126,6 +179,22 @@ pub enum ManifestError {
         said: CodeId,
         /// What its modules give.
         computed: CodeId,
+    },
+    /// A module that is its own is not among its files, or another file stands there.
+    #[error("it lists the module {module} in {path}, and no such file")]
+    Module {
+        /// The module.
+        module: ModuleName,
+        /// Where it should be.
+        path: ReleasePath,
+    },
+    /// Two paths are one on a disk that does not tell upper from lower case, or a file lies below a file.
+    #[error("{first} and {second} cannot both be there")]
+    Collision {
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
     },
 }
 
@@ -164,6 +233,96 @@ impl Manifest {
                 computed,
             });
         }
+        manifest.check_files()?;
         Ok(manifest)
+    }
+
+    /// What an artifact of it holds behind the manifest, in order; a directory that has nothing in it is no file.
+    pub(crate) fn entries(&self) -> Vec<(&ReleasePath, Option<&File>)> {
+        let files = self.files.iter().map(|(path, file)| (path, Some(file)));
+        let mut entries: Vec<_> = files.chain(self.empty.iter().map(|path| (path, None))).collect();
+        entries.sort_unstable_by_key(|(path, _)| *path);
+        entries
+    }
+
+    /// Whether its paths can lie beside each other, and its own modules are among them.
+    ///
+    /// # Errors
+    /// [`ManifestError::Collision`], [`ManifestError::Module`].
+    pub(crate) fn check_files(&self) -> Result<(), ManifestError> {
+        collisions(self.files.keys().chain(&self.empty))?;
+        for (name, module) in &self.modules {
+            let file = self.files.get(&module.path);
+            let same = |file: &File| (file.size, file.sha256) == (module.size, module.sha256);
+            if module.origin == Origin::Own && !file.is_some_and(same) {
+                return Err(ManifestError::Module {
+                    module: name.clone(),
+                    path: module.path.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Each path and each directory above it, once, however they are spelled.
+fn collisions<'a>(paths: impl Iterator<Item = &'a ReleasePath>) -> Result<(), ManifestError> {
+    /// A directory may be met again, a file or an empty directory may not.
+    struct Met<'a> {
+        path: &'a str,
+        leaf: bool,
+    }
+    let manifest = Met {
+        path: MANIFEST_FILE,
+        leaf: true,
+    };
+    let mut met: BTreeMap<String, Met<'_>> = BTreeMap::from([(MANIFEST_FILE.to_owned(), manifest)]);
+    for path in paths {
+        let path = path.as_str();
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        for end in ends {
+            let part = path.get(..end).unwrap_or(path);
+            let leaf = end == path.len();
+            let Some(before) = met.insert(part.to_lowercase(), Met { path: part, leaf }) else {
+                continue;
+            };
+            if before.path != part || before.leaf || leaf {
+                return Err(ManifestError::Collision {
+                    first: before.path.to_owned(),
+                    second: path.to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collide(paths: &[&str]) -> bool {
+        let paths: Vec<_> = paths.iter().map(|path| ReleasePath::new(path).unwrap()).collect();
+        collisions(paths.iter()).is_err()
+    }
+
+    #[test]
+    fn paths_that_cannot_lie_beside_each_other() {
+        assert!(!collide(&[
+            "lib/a/ebin/a.beam",
+            "lib/a/ebin/b.beam",
+            "lib/a/priv",
+            "lib/ab"
+        ]));
+        for paths in [
+            ["lib/a", "lib/A"],
+            ["lib/a/x", "LIB/b/y"],
+            ["lib/a", "lib/a/b"],
+            ["lib/a/b", "lib/a"],
+            ["priv/É", "priv/é"],
+            ["lib/a", "Flyhot.manifest.json"],
+        ] {
+            assert!(collide(&paths), "{paths:?}");
+        }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     application::{App, Origin, Rel, Resource, ResourceError, StartType, is_plain},
     beam::{Beam, BeamError, Import},
     code_id::{CodeId, code_id},
-    manifest::{FileDigest, Format, Manifest, Module, Toolchain},
+    manifest::{Contents, File, FileDigest, Format, Manifest, Module, Toolchain},
     name::{ModuleName, ReleasePath},
 };
 
@@ -373,24 +373,22 @@ impl Release {
     /// # Errors
     /// [`ReadModuleError`]: one cannot be read.
     pub fn read_start(&self) -> Result<Vec<(String, Vec<u8>)>, ReadModuleError> {
+        let named = |path: PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            Ok((name.into_owned(), read_again(&path)?))
+        };
+        self.start_files()?.into_iter().map(named).collect()
+    }
+
+    /// Those files.
+    pub(crate) fn start_files(&self) -> Result<Vec<PathBuf>, ReadModuleError> {
         let dir = self.root.join("releases").join(&self.version);
-        let paths = list(&dir).map_err(|error| unread(dir.clone(), error))?;
-        let kept = |path: &PathBuf| {
+        let mut paths = list(&dir).map_err(|error| unread(dir.clone(), error))?;
+        paths.retain(|path| {
             path.extension()
                 .is_some_and(|kind| kind == "boot" || kind == "rel")
-        };
-        paths
-            .into_iter()
-            .filter(kept)
-            .map(|path| {
-                let name = path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned();
-                Ok((name, read_again(&path)?))
-            })
-            .collect()
+        });
+        Ok(paths)
     }
 
     /// Which of these modules the release's own code may call; nothing is read where there are none.
@@ -435,8 +433,13 @@ impl Release {
         )
     }
 
-    /// The manifest of the release's code, unsigned.
-    pub fn manifest(&self) -> Manifest {
+    /// The manifest of an artifact that holds these files of it and these directories with nothing in them.
+    pub(crate) fn manifest(
+        &self,
+        contents: Contents,
+        files: BTreeMap<ReleasePath, File>,
+        empty: BTreeSet<ReleasePath>,
+    ) -> Manifest {
         Manifest {
             format: Format,
             name: self.name.clone(),
@@ -446,7 +449,9 @@ impl Release {
             modules: self.modules.clone(),
             configuration: self.configuration.clone(),
             code_id: self.code_id(),
-            signature: None,
+            contents,
+            files,
+            empty,
         }
     }
 }

@@ -15,6 +15,23 @@ use flate2::{Compression, GzBuilder, write::GzEncoder};
 use flyhot_artifact::{Origin, ReadModuleError, StartType};
 use support::{Tree, beam, chain};
 
+impl Tree {
+    fn remove(&self, path: &str) {
+        let path = self.path(path);
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap()
+        } else {
+            fs::remove_file(path).unwrap()
+        }
+    }
+
+    /// The error of reading it, causes included, with paths below the release.
+    fn sin(&self) -> String {
+        let error = self.read().expect_err("a broken release was read");
+        chain(&error).replace(&format!("{}/", self.root().display()), "")
+    }
+}
+
 #[test]
 fn nothing() {
     let tree = Tree::new();

@@ -65,6 +65,12 @@ pub enum Step {
     Gate,
     /// Removing the agent and everything staged.
     Cleanup,
+    /// Packing a release.
+    Pack,
+    /// Checking every byte of an artifact.
+    Verify,
+    /// Checking every byte of an artifact and writing what it holds.
+    Unpack,
 }
 
 /// What a progress number counts.
@@ -141,15 +147,56 @@ pub struct PlannedCalls {
     pub gate: Option<String>,
 }
 
+/// Why an artifact is taken on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArtifactTrust {
+    /// One of the machine's public keys signed it.
+    Signed,
+    /// The machine has no public keys: it takes whatever is whole.
+    AnyTaken,
+    /// It was made here: nobody was asked.
+    NotAsked,
+}
+
+/// An artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactFacts {
+    /// Its file, as given.
+    pub file: String,
+    /// sha256 of its bytes, 64 hex digits.
+    pub digest: String,
+    /// Its bytes.
+    pub size: u64,
+    /// The release's name.
+    pub release: String,
+    /// The release's version.
+    pub version: String,
+    /// `hot` or `full`.
+    pub contents: String,
+    /// How many files it holds.
+    pub files: u64,
+    /// Their bytes.
+    pub files_size: u64,
+    /// The code id of what it adds to OTP and Elixir, 64 hex digits.
+    pub code_id: String,
+    /// sha256 of its manifest, 64 hex digits: what is signed.
+    pub manifest_digest: String,
+    /// Why it is taken.
+    pub trust: ArtifactTrust,
+    /// The public key that signed it; absent where none was asked for.
+    pub signed_by: Option<String>,
+}
+
 /// Something that happened, in the order it happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A command began.
     Started {
-        /// `upgrade`, `plan`, `status`, `thaw`, `doctor` or `restore-base`.
+        /// `upgrade`, `plan`, `status`, `thaw`, `doctor`, `restore-base`, `pack`, `verify`, `unpack`, `keygen` or `sign`.
         command: String,
-        /// Node names in order.
+        /// Node names in order; none where no node is asked anything.
         nodes: Vec<String>,
         /// The release directory as given; absent where none is asked for.
         release: Option<String>,
@@ -258,6 +305,22 @@ pub enum Event {
         found: String,
         /// How to mend it; empty where it is well.
         fix: String,
+    },
+    /// An artifact that was packed, checked, unpacked or signed.
+    Artifact {
+        /// What it is.
+        artifact: ArtifactFacts,
+        /// Where it was unpacked to; absent where it was not.
+        directory: Option<String>,
+        /// The file its signature was written to; absent where none was.
+        signature: Option<String>,
+    },
+    /// A pair of keys was made.
+    Key {
+        /// The file that holds the private one.
+        file: String,
+        /// The public one.
+        public: String,
     },
     /// A freeze was given up and everything thawed; another attempt may follow.
     Attempt {

@@ -15,7 +15,8 @@ mod reason;
 mod status;
 
 pub use event::{
-    Event, FORMAT_VERSION, Line, NodeCensus, PlannedCalls, PlannedKind, PlannedModules, Step, Unit,
+    ArtifactFacts, ArtifactTrust, Event, FORMAT_VERSION, Line, NodeCensus, PlannedCalls, PlannedKind,
+    PlannedModules, Step, Unit,
 };
 pub use exit::{ErrorKind, ExitCode};
 pub use outcome::{

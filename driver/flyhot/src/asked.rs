@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use flyhot_events::{ErrorKind, Event, ExitCode, Outcome, OutcomeKind};
+use flyhot_events::{ErrorKind, Event, ExitCode};
 use flyhot_node::NodeName;
 use futures::future::join_all;
 
@@ -60,20 +60,13 @@ where
         Ok(told) => told,
         Err(error) => {
             let kind = error.kind;
-            (vec![said(None, error)], Some(kind))
+            (vec![error.event(None)], Some(kind))
         }
     };
     for event in events {
         reporter.event(&event);
     }
-    let exit_code = against.map_or(ExitCode::SUCCESS, ErrorKind::exit_code);
-    reporter.event(&Event::Outcome(Outcome {
-        outcome: against.map_or(OutcomeKind::Done, ErrorKind::outcome),
-        exit_code,
-        // Each has events of its own.
-        nodes: Vec::new(),
-    }));
-    exit_code
+    run::over(against, reporter)
 }
 
 async fn ask<T, W, F>(
@@ -114,20 +107,11 @@ pub(crate) fn each<T>(answers: Vec<Answer<T>>, mut tell: impl FnMut(String, T) -
             Ok(answer) => tell(node, answer),
             Err(error) => {
                 let kind = error.kind;
-                (vec![said(Some(node), error)], Some(kind))
+                (vec![error.event(Some(node))], Some(kind))
             }
         };
         all.extend(events);
         against = against.or(kind);
     }
     (all, against)
-}
-
-fn said(node: Option<String>, error: NodeError) -> Event {
-    Event::Error {
-        node,
-        kind: error.kind,
-        message: error.message,
-        hint: error.hint,
-    }
 }

@@ -3,11 +3,16 @@
 //! Parsing touches no file, no environment and no network, so that `--help` and `--version` answer at once.
 
 pub mod doctor;
+pub mod keygen;
+pub mod pack;
 pub mod plan;
 pub mod restore_base;
+pub mod sign;
 pub mod status;
 pub mod thaw;
+pub mod unpack;
 pub mod upgrade;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -42,10 +47,12 @@ Examples:
     flyhot status --node shop@10.0.0.1 shop@10.0.0.2
 
 Environment:
-  RELEASE_COOKIE  the cookie, unless --cookie-file is given
-  ERL_EPMD_PORT   port of epmd, unless --epmd-port is given
-  NO_COLOR        no colours on a terminal either
-  FLYHOT_LOG      wire diagnostics on standard error, for example flyhot_node=debug
+  RELEASE_COOKIE      the cookie, unless --cookie-file is given
+  ERL_EPMD_PORT       port of epmd, unless --epmd-port is given
+  FLYHOT_PUBLIC_KEYS  public keys: artifacts are taken only where one of these, or one of those in the file
+                      /etc/flyhot/public_keys, signed them
+  NO_COLOR            no colours on a terminal either
+  FLYHOT_LOG          wire diagnostics on standard error, for example flyhot_node=debug
 
 Exit codes:
   0    upgraded, nothing to do, planned or done; warnings leave it 0
@@ -59,6 +66,7 @@ Exit codes:
   15   degraded: upgraded, but processes had to be ended, an after hook or the gate failed
   20   somebody else is working on the node
   24   the node cannot be reached, or it refused the cookie
+  25   the artifact is not signed by a key that this machine trusts
   130  interrupted"
 )]
 pub struct Cli {
@@ -82,19 +90,35 @@ pub enum Verb {
     Doctor(doctor::DoctorArgs),
     /// Have the next start of nodes load what was there before any upgrade
     RestoreBase(restore_base::RestoreBaseArgs),
+    /// Pack a release into an artifact
+    Pack(pack::PackArgs),
+    /// Check every byte of an artifact, and its signature
+    Verify(verify::VerifyArgs),
+    /// Check an artifact and unpack it, whole or not at all
+    Unpack(unpack::UnpackArgs),
+    /// Make a pair of keys to sign artifacts with
+    Keygen(keygen::KeygenArgs),
+    /// Sign an artifact
+    Sign(sign::SignArgs),
 }
 
 impl Verb {
-    /// What every command is told.
-    pub fn reach(&self) -> &ReachArgs {
+    /// How it speaks.
+    pub fn output(&self) -> Output {
         match self {
-            Self::Upgrade(args) => &args.shared.reach,
-            Self::Plan(args) => &args.shared.reach,
-            Self::Status(args) => &args.reach,
-            Self::Thaw(args) => &args.reach,
-            Self::Doctor(args) => &args.reach,
-            Self::RestoreBase(args) => &args.reach,
+            Self::Upgrade(args) => &args.shared.reach.form,
+            Self::Plan(args) => &args.shared.reach.form,
+            Self::Status(args) => &args.reach.form,
+            Self::Thaw(args) => &args.reach.form,
+            Self::Doctor(args) => &args.reach.form,
+            Self::RestoreBase(args) => &args.reach.form,
+            Self::Pack(args) => &args.form,
+            Self::Verify(args) => &args.file.form,
+            Self::Unpack(args) => &args.file.form,
+            Self::Keygen(args) => &args.form,
+            Self::Sign(args) => &args.form,
         }
+        .output
     }
 }
 
@@ -108,7 +132,29 @@ pub enum Output {
     Json,
 }
 
-/// What every command is told: which nodes, how to reach them, how to speak.
+/// What every command is told.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct FormArgs {
+    /// How to speak
+    #[arg(long, value_enum, default_value_t, value_name = "FORM", help_heading = "What")]
+    pub output: Output,
+}
+
+/// What every command is told that takes an artifact in.
+#[derive(Debug, Clone, Args)]
+pub struct ArtifactArgs {
+    /// The artifact
+    pub artifact: PathBuf,
+
+    /// Its signature [default: the file beside it with `.sig` behind its name, where there is one]
+    #[arg(long, value_name = "FILE", help_heading = "What")]
+    pub signature: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
+}
+
+/// What every command is told that asks nodes: which nodes, how to reach them, how to speak.
 #[derive(Debug, Clone, Args)]
 pub struct ReachArgs {
     /// Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first
@@ -116,9 +162,8 @@ pub struct ReachArgs {
     #[arg(long, required = true, num_args = 1.., value_name = "NAME", help_heading = "What")]
     pub node: Vec<String>,
 
-    /// How to speak
-    #[arg(long, value_enum, default_value_t, value_name = "FORM", help_heading = "What")]
-    pub output: Output,
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
 
     /// File that holds the cookie of the nodes
     ///

@@ -8,7 +8,8 @@ use flyhot_node::NodeName;
 use crate::asked::{self, Answer, Told};
 use crate::cli::ReachArgs;
 use crate::drive::examine::{Examined, Found, Stage, examine};
-use crate::options::{Environment, Reach};
+use crate::errors;
+use crate::options::{self, Environment, Reach};
 use crate::report::Reporter;
 
 /// The oldest OTP whose nodes are upgraded: the agent is compiled with it.
@@ -25,8 +26,33 @@ pub(crate) fn command(args: &ReachArgs, environment: &Environment, reporter: &mu
         Ok((node, examined))
     };
     asked::command("doctor", args, environment, reporter, work, |answers| {
-        told(answers, how)
+        let (keys, unusable) = keys(environment);
+        let (events, against) = told(answers, how);
+        let all = std::iter::once(keys.event(HERE)).chain(events).collect();
+        (all, against.or(unusable))
     })
+}
+
+/// What a check is of that is of no node.
+const HERE: &str = "this machine";
+
+/// Whose artifacts this machine takes.
+fn keys(environment: &Environment) -> (Check, Option<ErrorKind>) {
+    match options::trust(environment) {
+        Ok(trust) => {
+            let found = match trust.keys() {
+                0 => "none: whatever is whole is taken; set FLYHOT_PUBLIC_KEYS to change it (flyhot keygen)"
+                    .to_owned(),
+                1 => "1: an artifact is taken only where it signed it".to_owned(),
+                keys => format!("{keys}: an artifact is taken only where one of them signed it"),
+            };
+            (well("keys", found), None)
+        }
+        Err(error) => {
+            let check = not_well("keys", errors::chain(&error), error.hint());
+            (check, Some(ErrorKind::Usage))
+        }
+    }
 }
 
 /// What lies on the way to a node.
@@ -56,14 +82,8 @@ fn told(answers: Vec<Answer<(NodeName, Examined)>>, how: How) -> Told {
                 (checks, old.then_some(ErrorKind::ColdDeployNeeded))
             }
         };
-        let event = |check: Check| Event::Check {
-            node: name.clone(),
-            check: check.check.to_owned(),
-            well: check.well,
-            found: check.found,
-            fix: check.fix,
-        };
-        (checks.into_iter().map(event).collect(), against)
+        let events = checks.into_iter().map(|check| check.event(&name));
+        (events.collect(), against)
     })
 }
 
@@ -72,6 +92,18 @@ struct Check {
     well: bool,
     found: String,
     fix: String,
+}
+
+impl Check {
+    fn event(self, node: &str) -> Event {
+        Event::Check {
+            node: node.to_owned(),
+            check: self.check.to_owned(),
+            well: self.well,
+            found: self.found,
+            fix: self.fix,
+        }
+    }
 }
 
 fn well(check: &'static str, found: impl Into<String>) -> Check {
@@ -188,12 +220,18 @@ fn inside(node: &NodeName, found: &Found) -> Vec<Check> {
             "does not run; flyhot does without it"
         },
     );
-    let disk = if found.writable {
-        well("disk", format!("{} can be written by the node", found.root))
+    let disk = if found.closed.is_empty() {
+        well(
+            "disk",
+            format!(
+                "what an upgrade writes to below {} is the node's to write",
+                found.root
+            ),
+        )
     } else {
         not_well(
             "disk",
-            format!("{} cannot be written by the node", found.root),
+            format!("the node may not write to {}", found.closed.join(", ")),
             "Give the node's user the right to write there, or upgrade with --no-persist and have the next start boot the \
              new release.",
         )
@@ -240,7 +278,6 @@ mod tests {
     fn sound() -> Found {
         Found {
             otp: "25".into(),
-            writable: true,
             free_bytes: Some(2),
             memory_bytes: 1,
             ..Found::default()
@@ -276,7 +313,7 @@ mod tests {
             loopback: Some("127.0.0.1".into()),
             free_bytes: Some(0),
             holder: Some("flyhot".into()),
-            writable: false,
+            closed: vec!["/srv/shop/releases".into()],
             ..sound()
         };
         assert_eq!(ill(&far, &all), ["listener", "disk", "memory", "nobody else"]);

@@ -52,6 +52,18 @@ pub struct NodeError {
     pub outcome: Option<Box<NodeOutcome>>,
 }
 
+impl NodeError {
+    /// What is said of it.
+    pub(crate) fn event(self, node: Option<String>) -> Event {
+        Event::Error {
+            node,
+            kind: self.kind,
+            message: self.message,
+            hint: self.hint,
+        }
+    }
+}
+
 /// Has the next start of a node load what it loaded before any upgrade.
 ///
 /// # Errors

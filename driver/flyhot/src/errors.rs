@@ -4,9 +4,10 @@
 //! what was tried, on what, and what came back; the causes are appended here, since no Display prints its source.
 
 use std::error::Error;
+use std::io;
 use std::path::Path;
 
-use flyhot_artifact::ReadReleaseError;
+use flyhot_artifact::{ArchiveError, PackError, ReadReleaseError};
 use flyhot_events::ErrorKind;
 use flyhot_node::{CallError, ConnectError, HandshakeStep, NodeName, TlsFault};
 
@@ -66,6 +67,117 @@ pub(crate) fn release(directory: &Path, error: &ReadReleaseError) -> NodeError {
         ErrorKind::Usage,
         format!("reading the release {}: {}", directory.display(), chain(error)),
         hint,
+    )
+}
+
+/// A release that cannot be packed.
+pub(crate) fn pack(release: &Path, out: &Path, error: &PackError) -> NodeError {
+    let hint = match error {
+        PackError::Write(source) => return unwritten(out, source),
+        PackError::Stopped => return stopped("a signal"),
+        PackError::Read { .. } | PackError::Start(_) => {
+            "Check that the file is there and that you may read it; a link that leads nowhere is to be removed."
+        }
+        PackError::Kind { .. } => "Remove it from the release: an artifact holds files and directories.",
+        PackError::Name { .. } => "Give it a name of plain text (UTF-8, no control characters).",
+        PackError::Deep { .. } => "Look for a link that leads to a directory above itself.",
+        PackError::Changed { .. } => "Wait until nobody builds into the directory, and pack it again.",
+        PackError::Manifest(_) => {
+            "Build the release again into an empty directory, and look what put the file there."
+        }
+        PackError::Limit(_) => "Take out what is not needed to run the release.",
+        PackError::Json(_) => "This is a bug in flyhot; report it with this line.",
+    };
+    let kind = match error {
+        PackError::Json(_) => ErrorKind::Bug,
+        _ => ErrorKind::Usage,
+    };
+    node_error(
+        kind,
+        format!("packing the release {}: {}", release.display(), chain(error)),
+        hint,
+    )
+}
+
+/// An artifact that is not taken.
+pub(crate) fn artifact(file: &Path, error: &ArchiveError) -> NodeError {
+    let (kind, hint) = match error {
+        ArchiveError::Stopped => return stopped("a signal"),
+        ArchiveError::Write { path, source } => return unwritten(path, source),
+        ArchiveError::Read(source) => return unread(file, source),
+        ArchiveError::NotTrusted(_) => (
+            ErrorKind::NotTrusted,
+            "Have it signed by a key that this machine trusts (`flyhot sign`), or find out where it comes from.",
+        ),
+        ArchiveError::Occupied { .. } => (ErrorKind::Usage, "Name a directory that is absent or empty."),
+        ArchiveError::Truncated | ArchiveError::Damaged(_) | ArchiveError::Trailing => (
+            ErrorKind::Usage,
+            "Fetch it again, and compare the sha256 of both files.",
+        ),
+        ArchiveError::Limit(_) => (
+            ErrorKind::Usage,
+            "Nothing that `flyhot pack` makes is so large: find out where it comes from.",
+        ),
+        ArchiveError::NoManifest
+        | ArchiveError::Manifest(_)
+        | ArchiveError::Outside { .. }
+        | ArchiveError::Link { .. }
+        | ArchiveError::Kind { .. }
+        | ArchiveError::Twice { .. }
+        | ArchiveError::Unlisted { .. }
+        | ArchiveError::Missing { .. }
+        | ArchiveError::Size { .. }
+        | ArchiveError::Digest { .. }
+        | ArchiveError::Module { .. } => (
+            ErrorKind::Usage,
+            "`flyhot pack` makes no such file: find out where it comes from, and pack the release again.",
+        ),
+    };
+    node_error(kind, format!("{}: {}", file.display(), chain(error)), hint)
+}
+
+/// A file of signatures that holds none.
+pub(crate) fn signature(file: &Path, error: &dyn Error) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!("{} is not a signature: {}", file.display(), chain(error)),
+        "Sign the artifact again with `flyhot sign`.",
+    )
+}
+
+/// A file that cannot be read.
+pub(crate) fn unread(file: &Path, error: &io::Error) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!("cannot read {}: {error}", file.display()),
+        "Check the path and its permissions.",
+    )
+}
+
+/// A file that cannot be written.
+pub(crate) fn unwritten(file: &Path, error: &io::Error) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!("cannot write {}: {error}", file.display()),
+        "Have the directory there, writable, with room on its disk; nothing was left in it.",
+    )
+}
+
+/// A key that would be overwritten.
+pub(crate) fn key_is_there(file: &Path) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!("{} is there already: a key is never overwritten", file.display()),
+        "Name a file that is not there.",
+    )
+}
+
+/// A signal that ended work on files.
+pub(crate) fn stopped(signal: &str) -> NodeError {
+    node_error(
+        ErrorKind::Interrupted,
+        format!("{signal}: nothing was left behind"),
+        "Run the same command again.",
     )
 }
 
@@ -215,7 +327,6 @@ pub(crate) fn interrupted(signal: &str, under_way: Option<&str>, in_window: bool
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::time::Duration;
 
     use super::*;

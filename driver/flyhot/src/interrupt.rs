@@ -86,7 +86,10 @@ fn in_window(step: Option<Step>) -> bool {
             | Step::Prepare
             | Step::HooksBefore
             | Step::Entry
-            | Step::Knock,
+            | Step::Knock
+            | Step::Pack
+            | Step::Verify
+            | Step::Unpack,
         ) => false,
     }
 }

@@ -14,6 +14,7 @@
     )
 )]
 
+mod artifacts;
 mod asked;
 pub mod cli;
 mod doctor;
@@ -21,6 +22,7 @@ pub mod drive;
 pub mod errors;
 mod interrupt;
 pub mod ledger;
+mod local;
 pub mod options;
 pub mod report;
 mod restore_base;
@@ -45,7 +47,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
     let ExitCode(code) = match Cli::try_parse_from(&args) {
         Ok(cli) => {
             let environment = Environment::read();
-            let mut reporter = Reporter::new(cli.verb.reach().output, environment.screen);
+            let mut reporter = Reporter::new(cli.verb.output(), environment.screen);
             diagnostics(&environment);
             match &cli.verb {
                 Verb::Upgrade(args) => args.run(&environment, &mut reporter),
@@ -54,6 +56,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 Verb::Thaw(args) => args.run(&environment, &mut reporter),
                 Verb::Doctor(args) => args.run(&environment, &mut reporter),
                 Verb::RestoreBase(args) => args.run(&environment, &mut reporter),
+                Verb::Pack(args) => args.run(&mut reporter),
+                Verb::Verify(args) => args.run(&environment, &mut reporter),
+                Verb::Unpack(args) => args.run(&environment, &mut reporter),
+                Verb::Keygen(args) => args.run(&mut reporter),
+                Verb::Sign(args) => args.run(&mut reporter),
             }
         }
         Err(error) => unparsed(&error, cli::output_of(&args)),

@@ -11,6 +11,7 @@ pub mod policy;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -30,6 +31,8 @@ pub use duration::{DurationError, parse_duration};
 pub use environment::{Environment, Screen, Secret};
 use policy::{Gate, Hooks, PolicyError, PolicyFile};
 pub use tls::TlsFileError;
+pub use trust::{KeyFileError, PUBLIC_KEYS_FILE};
+pub(crate) use trust::{private_key, trust};
 
 /// The timeout that `gen_server:call/2` and its siblings use when none is given. A window that lasted as long
 /// would fail every such call that began with it (OTP `gen_server`, `-define(DEFAULT_TIMEOUT, 5000)` in `gen.erl`).
@@ -407,6 +410,9 @@ pub enum OptionsError {
     /// A file for TLS that cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsFileError),
+    /// A key that cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
 }
 
 impl OptionsError {
@@ -435,6 +441,7 @@ impl OptionsError {
             Self::Policy { error, .. } => error.fault.hint(),
             Self::Cookie(error) => error.hint(),
             Self::Tls(error) => error.hint().into(),
+            Self::Key(error) => error.hint(),
         }
     }
 }

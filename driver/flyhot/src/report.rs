@@ -3,6 +3,7 @@
 //! Reporters see events and nothing else. They know no node, no option and no decision, so that a person and
 //! a script are told the same.
 
+mod artifact;
 mod human;
 mod json;
 mod outcome;

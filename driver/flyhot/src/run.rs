@@ -8,7 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use flyhot_artifact::Release;
-use flyhot_events::{Event, ExitCode, Step, Unit};
+use flyhot_events::{ErrorKind, Event, ExitCode, Outcome, OutcomeKind, Step, Unit};
+use tokio::task::JoinHandle;
 
 use crate::cli::NodeArgs;
 use crate::drive::{self, NodeError, NodeRequest};
@@ -126,18 +127,9 @@ async fn nodes(
         };
         match Box::pin(drive::node(&request, emit)).await {
             Ok(outcome) => ledger.ended(outcome),
-            Err(NodeError {
-                kind,
-                message,
-                hint,
-                outcome,
-            }) => {
-                emit(Event::Error {
-                    node: Some(node.to_string()),
-                    kind,
-                    message,
-                    hint,
-                });
+            Err(mut error) => {
+                let (kind, outcome) = (error.kind, error.outcome.take());
+                emit(error.event(Some(node.to_string())));
                 ledger.failed(kind, outcome.map(|outcome| *outcome));
             }
         }
@@ -180,7 +172,12 @@ async fn prepare(
 pub(crate) async fn apart<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
 ) -> Result<T, NodeError> {
-    match tokio::task::spawn_blocking(read).await {
+    joined(tokio::task::spawn_blocking(read)).await
+}
+
+/// What a thread of its own came to.
+pub(crate) async fn joined<T>(thread: JoinHandle<Result<T, NodeError>>) -> Result<T, NodeError> {
+    match thread.await {
         Ok(read) => read,
         Err(join) => match join.try_into_panic() {
             Ok(panic) => Err(bug(panic.as_ref())),
@@ -190,19 +187,20 @@ pub(crate) async fn apart<T: Send + 'static>(
 }
 
 fn abort(ledger: &mut Ledger, emit: &mut dyn FnMut(Event), error: NodeError) {
-    let NodeError {
-        kind,
-        message,
-        hint,
-        outcome: _,
-    } = error;
-    ledger.abort(kind);
-    emit(Event::Error {
-        node: None,
-        kind,
-        message,
-        hint,
-    });
+    ledger.abort(error.kind);
+    emit(error.event(None));
+}
+
+/// The last line of a command that upgrades nothing.
+pub(crate) fn over(against: Option<ErrorKind>, reporter: &mut Reporter) -> ExitCode {
+    let exit_code = against.map_or(ExitCode::SUCCESS, ErrorKind::exit_code);
+    reporter.event(&Event::Outcome(Outcome {
+        outcome: against.map_or(OutcomeKind::Done, ErrorKind::outcome),
+        exit_code,
+        // Each has events of its own.
+        nodes: Vec::new(),
+    }));
+    exit_code
 }
 
 pub(crate) fn bug(panic: &(dyn Any + Send)) -> NodeError {
@@ -216,7 +214,7 @@ pub(crate) fn bug(panic: &(dyn Any + Send)) -> NodeError {
 
 #[cfg(test)]
 mod tests {
-    use flyhot_events::{NodeOutcome, OutcomeKind};
+    use flyhot_events::NodeOutcome;
 
     use super::*;
 

@@ -99,6 +99,11 @@ fn help_is_what_the_golden_files_say() {
         ("help_thaw.txt", &["thaw", "--help"]),
         ("help_doctor.txt", &["doctor", "--help"]),
         ("help_restore_base.txt", &["restore-base", "--help"]),
+        ("help_pack.txt", &["pack", "--help"]),
+        ("help_verify.txt", &["verify", "--help"]),
+        ("help_unpack.txt", &["unpack", "--help"]),
+        ("help_keygen.txt", &["keygen", "--help"]),
+        ("help_sign.txt", &["sign", "--help"]),
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(0));

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use flyhot::options::policy::{PolicyFile, keys};
 use flyhot_events::{
-    CodeIds, Drift, ErrorKind, Event, ExitCode, LastOutcome, Line, NodeCensus, NodeOutcome, NodeStatus,
-    Outcome, OutcomeKind, PlannedCalls, PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Severity,
-    StatusApplication, StatusProcess, Step, UnderWay, Unit, Verdict, WayBack,
+    ArtifactFacts, ArtifactTrust, CodeIds, Drift, ErrorKind, Event, ExitCode, LastOutcome, Line, NodeCensus,
+    NodeOutcome, NodeStatus, Outcome, OutcomeKind, PlannedCalls, PlannedKind, PlannedModules, Predicted,
+    Reason, ReasonCode, Severity, StatusApplication, StatusProcess, Step, UnderWay, Unit, Verdict, WayBack,
 };
 use serde_json::Value;
 
@@ -95,6 +95,8 @@ fn samples() -> Vec<Event> {
         | Event::Thaw { .. }
         | Event::Check { .. }
         | Event::RestoreBase { .. }
+        | Event::Artifact { .. }
+        | Event::Key { .. }
         | Event::Attempt { .. }
         | Event::Error { .. }
         | Event::Outcome(_) => {}
@@ -190,6 +192,28 @@ fn samples() -> Vec<Event> {
         Event::RestoreBase {
             node: String::new(),
             files: 0,
+        },
+        Event::Artifact {
+            artifact: ArtifactFacts {
+                file: String::new(),
+                digest: String::new(),
+                size: 0,
+                release: String::new(),
+                version: String::new(),
+                contents: String::new(),
+                files: 0,
+                files_size: 0,
+                code_id: String::new(),
+                manifest_digest: String::new(),
+                trust: ArtifactTrust::Signed,
+                signed_by: Some(String::new()),
+            },
+            directory: Some(String::new()),
+            signature: Some(String::new()),
+        },
+        Event::Key {
+            file: String::new(),
+            public: String::new(),
         },
         Event::Check {
             node: String::new(),
@@ -333,12 +357,16 @@ fn every_value_is_documented_and_no_other() {
         (
             "### Step",
             every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, HooksBefore, Entry,
-                Knock, Window, Persist, Remove, HooksAfter, Gate, Cleanup)
+                Knock, Window, Persist, Remove, HooksAfter, Gate, Cleanup, Pack, Verify, Unpack)
             .to_vec(),
         ),
         ("### Unit", every!(Unit: Modules, Processes, Bytes, Files, Attempts, Calls).to_vec()),
         ("### Verdict", every!(Verdict: Hot, HotWithWarnings, Cold).to_vec()),
         ("### WayBack", every!(WayBack: Exact, AfterDrain, None).to_vec()),
+        (
+            "### ArtifactTrust",
+            every!(ArtifactTrust: Signed, AnyTaken, NotAsked).to_vec(),
+        ),
         ("### Severity", every!(Severity: Note, Warning, Cold, Refusal).to_vec()),
     ];
     for (heading, values) in values {
@@ -393,13 +421,8 @@ fn the_help_names_every_exit_code_that_these_commands_have() {
         .lines()
         .filter_map(|line| line.split_whitespace().next()?.parse().ok())
         .collect();
-    // Build, store, Fly and signatures belong to commands that do not exist yet.
-    let absent = [
-        ErrorKind::BuildFailed,
-        ErrorKind::Store,
-        ErrorKind::FlyApi,
-        ErrorKind::NotTrusted,
-    ];
+    // Build, store and Fly belong to commands that do not exist yet.
+    let absent = [ErrorKind::BuildFailed, ErrorKind::Store, ErrorKind::FlyApi];
     let expected = ErrorKind::ALL
         .iter()
         .filter(|kind| !absent.contains(kind))

@@ -23,7 +23,7 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 28] = [
+const SCENARIOS: [&str; 29] = [
     "upgrade",
     "refused",
     "code_change",
@@ -45,6 +45,7 @@ const SCENARIOS: [&str; 28] = [
     "tls",
     "operator",
     "restart",
+    "artifact",
     "plain",
     "foreign",
     "faults",

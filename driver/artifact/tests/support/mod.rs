@@ -107,15 +107,6 @@ impl Tree {
         fs::write(path, bytes).unwrap();
     }
 
-    pub(crate) fn remove(&self, path: &str) {
-        let path = self.path(path);
-        if path.is_dir() {
-            fs::remove_dir_all(path).unwrap()
-        } else {
-            fs::remove_file(path).unwrap()
-        }
-    }
-
     pub(crate) fn rel(&self, apps: &str) {
         self.put(
             "releases/1.0.0/shop.rel",
@@ -132,11 +123,5 @@ impl Tree {
 
     pub(crate) fn read(&self) -> Result<Release, ReadReleaseError> {
         Release::read(self.root())
-    }
-
-    /// The error of reading it, causes included, with paths below the release.
-    pub(crate) fn sin(&self) -> String {
-        let error = self.read().expect_err("a broken release was read");
-        chain(&error).replace(&format!("{}/", self.root().display()), "")
     }
 }

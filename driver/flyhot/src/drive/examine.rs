@@ -1,6 +1,6 @@
 //! Whether a node can be reached, and what it says about being upgraded. Nothing is touched there, and nothing judged here.
 
-use flyhot_agent::term::{as_atom, as_bytes, as_tuple, as_u64, atom, charlist, list};
+use flyhot_agent::term::{as_atom, as_bytes, as_charlist, as_list, as_tuple, as_u64, atom, charlist, list};
 use flyhot_node::term::Term;
 use flyhot_node::{ConnectError, NodeName};
 
@@ -44,7 +44,8 @@ pub(crate) struct Found {
     pub(crate) loopback: Option<String>,
     pub(crate) sasl: bool,
     pub(crate) root: String,
-    pub(crate) writable: bool,
+    /// Directories that an upgrade writes to and the node may not.
+    pub(crate) closed: Vec<String>,
     pub(crate) memory_bytes: u64,
     pub(crate) free_bytes: Option<u64>,
     /// Whoever is at work there.
@@ -107,31 +108,55 @@ async fn ask(looker: &Looker<'_>) -> Result<Found, LookError> {
         .await?;
     let (apps, dirs) = looker.applications().await?;
     let root = looker.root(&dirs).await?;
-    let info = looker
-        .ask("file", "read_file_info", vec![charlist(&root), list([])])
-        .await?;
+    let closed = closed(looker, &root).await?;
     let memory = looker.ask("erlang", "memory", vec![atom("total")]).await?;
     let meminfo = looker
         .ask("file", "read_file", vec![charlist("/proc/meminfo")])
         .await?;
     Ok(Found {
-        otp: flyhot_agent::term::as_charlist(&otp).unwrap_or_default(),
+        otp: as_charlist(&otp).unwrap_or_default(),
         elixir: apps
             .iter()
             .find(|app| app.name == "elixir")
             .map(|app| app.version.clone()),
         loopback: ok(&interface).and_then(loopback),
         sasl: apps.iter().any(|app| app.name == "sasl" && app.running),
-        // #file_info.access is the fourth element.
-        writable: ok(&info)
-            .and_then(as_tuple)
-            .and_then(|info| as_atom(info.get(3)?))
-            .is_some_and(|access| access.contains("write")),
+        closed,
         root,
         memory_bytes: as_u64(&memory).unwrap_or_default(),
         free_bytes: ok(&meminfo).and_then(as_bytes).and_then(available),
         holder: looker.under_way().await?.map(|under_way| under_way.holder),
     })
+}
+
+/// Of the directories that an upgrade writes to, those that the node may not write to. Some are made by the first upgrade.
+async fn closed(looker: &Looker<'_>, root: &str) -> Result<Vec<String>, LookError> {
+    let boot = looker.ask("init", "get_argument", vec![atom("boot")]).await?;
+    let boot = ok(&boot)
+        .and_then(as_list)
+        .and_then(|given| as_charlist(as_list(given.first()?)?.first()?));
+    let version = boot
+        .as_deref()
+        .and_then(|boot| boot.rsplit_once('/'))
+        .map(|(directory, _)| directory.to_owned())
+        .filter(|directory| directory.starts_with(root));
+    let fixed =
+        ["", "/releases", "/flyhot", "/flyhot/code", "/flyhot/base"].map(|below| format!("{root}{below}"));
+    let mut closed = Vec::new();
+    for directory in fixed.into_iter().chain(version) {
+        let info = looker
+            .ask("file", "read_file_info", vec![charlist(&directory), list([])])
+            .await?;
+        // #file_info.access is the fourth element.
+        let access = ok(&info)
+            .and_then(as_tuple)
+            .and_then(|info| as_atom(info.get(3)?));
+        let absent = matches!(as_tuple(&info), Some([_, why]) if as_atom(why) == Some("enoent"));
+        if !absent && !access.is_some_and(|access| access.contains("write")) {
+            closed.push(directory);
+        }
+    }
+    Ok(closed)
 }
 
 fn ok(term: &Term) -> Option<&Term> {

@@ -13,6 +13,8 @@ pub struct Environment {
     pub home: Option<PathBuf>,
     /// `ERL_EPMD_PORT`, as OTP uses it; absent when empty.
     pub epmd_port: Option<OsString>,
+    /// `FLYHOT_PUBLIC_KEYS`; what is set and empty is there, so that a machine does not lose its policy by an empty value.
+    pub public_keys: Option<OsString>,
     /// `FLYHOT_LOG`: which wire diagnostics go to standard error, in the syntax of tracing's EnvFilter.
     pub log: Option<OsString>,
     /// What the terminal can show.
@@ -47,13 +49,15 @@ impl Environment {
             clippy::disallowed_methods,
             reason = "the one place that reads the environment"
         )]
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let there = |name: &str| std::env::var_os(name);
+        let set = |name: &str| there(name).filter(|value| !value.is_empty());
         let smart = set("TERM").is_none_or(|term| term != "dumb");
         let out = stdout().is_terminal();
         Self {
             release_cookie: set("RELEASE_COOKIE").map(Secret),
             home: set("HOME").map(PathBuf::from),
             epmd_port: set("ERL_EPMD_PORT"),
+            public_keys: there("FLYHOT_PUBLIC_KEYS"),
             log: set("FLYHOT_LOG"),
             screen: Screen {
                 colours: out && smart && set("NO_COLOR").is_none(),

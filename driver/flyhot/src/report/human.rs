@@ -8,6 +8,7 @@ use std::time::Duration;
 use flyhot_events::{Event, NodeCensus, NodeStatus, Reason, ReasonCode, Step, Unit};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::artifact;
 use super::outcome;
 use super::plan::Plan;
 use super::status;
@@ -88,14 +89,16 @@ impl<O: Write, E: Write> Human<O, E> {
                 let policy = policy.as_ref().map_or(String::new(), |file| {
                     format!(" by the policy {}", words::plain(file))
                 });
-                let release = release
-                    .as_ref()
-                    .map_or(String::new(), |release| format!(" to {}", words::plain(release)));
-                writeln!(
-                    self.out,
-                    "flyhot {flyhot}: {command} {}{release}{policy}",
-                    nodes.join(", ")
-                )?;
+                let release = release.as_ref().map_or(String::new(), |release| {
+                    let to = if nodes.is_empty() { "" } else { "to " };
+                    format!(" {to}{}", words::plain(release))
+                });
+                let nodes = match &nodes[..] {
+                    [] => String::new(),
+                    nodes => format!(" {}", nodes.join(", ")),
+                };
+                let line = format!("flyhot {flyhot}: {command}{nodes}{release}{policy}");
+                writeln!(self.out, "{line}")?;
             }
             Event::StepDone {
                 node,
@@ -198,6 +201,18 @@ impl<O: Write, E: Write> Human<O, E> {
                 if !fix.is_empty() {
                     writeln!(self.out, "      next: {}", words::plain(fix))?;
                 }
+            }
+            Event::Artifact {
+                artifact,
+                directory,
+                signature,
+            } => {
+                let text = artifact::text(artifact, directory.as_deref(), signature.as_deref());
+                self.out.write_all(text.as_bytes())?;
+            }
+            Event::Key { file, public } => {
+                writeln!(self.out, "  private key  {}", words::plain(file))?;
+                writeln!(self.out, "  public key   {}", words::plain(public))?;
             }
             Event::Attempt {
                 node,

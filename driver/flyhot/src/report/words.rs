@@ -106,6 +106,9 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::Gate => "gate",
         Step::Remove => "remove",
         Step::Cleanup => "clean up",
+        Step::Pack => "pack",
+        Step::Verify => "verify",
+        Step::Unpack => "unpack",
     }
 }
 

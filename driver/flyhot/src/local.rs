@@ -1,0 +1,140 @@
+//! Commands that work on files of this machine: no node is asked anything.
+//!
+//! Nothing is decided here about the files. A signal asks the work to stop at its next piece, so that it takes away what it
+//! has begun; a second one does not wait for that. Whatever happens, the outcome is the last event.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use flyhot_events::{ErrorKind, Event, ExitCode, Step, Unit};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use crate::drive::NodeError;
+use crate::errors;
+use crate::interrupt::Signals;
+use crate::report::Reporter;
+use crate::run;
+
+/// A step tells at most so often how far it is: more than a bar shows helps nobody.
+const TOLD: u64 = 100;
+
+/// What the work says while it is done, and whether it should stop.
+pub(crate) struct Talk {
+    events: UnboundedSender<Event>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Talk {
+    pub(crate) fn event(&self, event: Event) {
+        // Nobody hears it once a second signal came.
+        let _ = self.events.send(event);
+    }
+
+    /// Does a step; `work` tells how many bytes of how many are done, and answers with how many of what it dealt with.
+    pub(crate) fn step<T, E>(
+        &self,
+        step: Step,
+        work: impl FnOnce(&mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<(T, u64, Unit), E>,
+    ) -> Result<T, E> {
+        self.event(Event::StepStarted { node: None, step });
+        let began = Instant::now();
+        let mut told = 0;
+        let (done, count, unit) = work(&mut |done, total| {
+            if done - told > total / TOLD {
+                told = done;
+                self.event(Event::Progress {
+                    node: None,
+                    step,
+                    done,
+                    total,
+                    unit: Unit::Bytes,
+                });
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        self.event(Event::StepDone {
+            node: None,
+            step,
+            duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            count,
+            unit,
+        });
+        Ok(done)
+    }
+}
+
+/// Performs a command.
+pub(crate) fn command(
+    name: &str,
+    release: Option<&Path>,
+    reporter: &mut Reporter,
+    work: impl FnOnce(&Talk) -> Result<(), NodeError> + Send + 'static,
+) -> ExitCode {
+    reporter.event(&Event::Started {
+        command: name.to_owned(),
+        nodes: Vec::new(),
+        release: release.map(|path| path.display().to_string()),
+        policy: None,
+        flyhot: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| errors::runtime(&error))?;
+        let done = runtime.block_on(perform(work, reporter));
+        // A read that was interrupted must not be waited for.
+        runtime.shutdown_background();
+        done
+    }))
+    .unwrap_or_else(|panic| Err(run::bug(panic.as_ref())));
+    let against = done.err().map(|error| {
+        let kind = error.kind;
+        reporter.event(&error.event(None));
+        kind
+    });
+    run::over(against, reporter)
+}
+
+async fn perform(
+    work: impl FnOnce(&Talk) -> Result<(), NodeError> + Send + 'static,
+    reporter: &mut Reporter,
+) -> Result<(), NodeError> {
+    let mut signals = Signals::listen().map_err(|error| errors::runtime(&error))?;
+    let (events, mut said) = unbounded_channel();
+    let stop = Arc::new(AtomicBool::new(false));
+    let talk = Talk {
+        events,
+        stop: stop.clone(),
+    };
+    let work = tokio::task::spawn_blocking(move || work(&talk));
+    let mut asked = None;
+    loop {
+        tokio::select! {
+            biased;
+            signal = signals.next() => {
+                stop.store(true, Ordering::Relaxed);
+                if asked.replace(signal).is_some() {
+                    return Err(errors::stopped(signal));
+                }
+            }
+            // The work hangs up as it ends.
+            event = said.recv() => match event {
+                Some(event) => reporter.event(&event),
+                None => break,
+            },
+        }
+    }
+    match (run::joined(work).await, asked) {
+        (Err(error), Some(signal)) if error.kind == ErrorKind::Interrupted => Err(errors::stopped(signal)),
+        (done, _) => done,
+    }
+}
