@@ -37,6 +37,8 @@ complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "verify" -d 'Check eve
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "unpack" -d 'Check an artifact and unpack it, whole or not at all'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "keygen" -d 'Make a pair of keys to sign artifacts with'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "sign" -d 'Sign an artifact'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "lock" -d 'Show or let go the lock of an app in a store'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "history" -d 'Show what a fleet should run, and what it ran before'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
@@ -159,15 +161,51 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l key-file -d 'File
 complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "upgrade" -d 'Upgrade running nodes to a release'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "plan" -d 'Show what an upgrade would do; touches nothing'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "status" -d 'Show what nodes run, at once; touches nothing and loads nothing'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "thaw" -d 'Show processes that a tool left suspended, and resume them with --apply'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "doctor" -d 'Check whether nodes can be reached and upgraded, and say how to mend what cannot'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "restore-base" -d 'Have the next start of nodes load what was there before any upgrade'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "pack" -d 'Pack a release into an artifact'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "verify" -d 'Check every byte of an artifact, and its signature'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "unpack" -d 'Check an artifact and unpack it, whole or not at all'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "keygen" -d 'Make a pair of keys to sign artifacts with'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "sign" -d 'Sign an artifact'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -s h -l help -d 'Print help'
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -f -a "status" -d 'Show who holds it'
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -f -a "release" -d 'Let it go, whoever holds it'
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l store -d 'A directory that is the store' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l store -d 'A directory that is the store' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l force -d 'Let it go although its lease goes on: whoever holds it stops before the next step'
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show who holds it'
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from help" -f -a "release" -d 'Let it go, whoever holds it'
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l store -d 'A directory that is the store' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand history" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "upgrade" -d 'Upgrade running nodes to a release'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "plan" -d 'Show what an upgrade would do; touches nothing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "status" -d 'Show what nodes run, at once; touches nothing and loads nothing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "thaw" -d 'Show processes that a tool left suspended, and resume them with --apply'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "doctor" -d 'Check whether nodes can be reached and upgraded, and say how to mend what cannot'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "restore-base" -d 'Have the next start of nodes load what was there before any upgrade'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "pack" -d 'Pack a release into an artifact'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "verify" -d 'Check every byte of an artifact, and its signature'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "unpack" -d 'Check an artifact and unpack it, whole or not at all'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "keygen" -d 'Make a pair of keys to sign artifacts with'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "sign" -d 'Sign an artifact'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "lock" -d 'Show or let go the lock of an app in a store'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "history" -d 'Show what a fleet should run, and what it ran before'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and __fish_seen_subcommand_from lock" -f -a "status" -d 'Show who holds it'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and __fish_seen_subcommand_from lock" -f -a "release" -d 'Let it go, whoever holds it'

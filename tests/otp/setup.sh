@@ -3,7 +3,9 @@
 #
 #   - checks Rust, and installs a C linker for it if that is missing and this is root;
 #   - puts Erlang/OTP 25, 27 and 29, each with its Elixir, side by side into
-#     ${FLYHOT_OTP_PREFIX:-target/otp}/otp-N, with ready commands in otp-N/bin. No root needed.
+#     ${FLYHOT_OTP_PREFIX:-target/otp}/otp-N, with ready commands in otp-N/bin. No root needed;
+#   - puts moto, the S3 server of the tests, into ${FLYHOT_OTP_PREFIX:-target/otp}/moto, a virtual environment of Python with what
+#     tests/moto/requirements.txt pins.
 #
 # The packages come from the Debian release that ships each version, checked by apt's signatures. otp-N.lock pins
 # them: a version that the mirror still has must have the sum written there; where the mirror has moved on, its
@@ -44,6 +46,25 @@ check_linker() {
   say "installing gcc, which Rust needs for linking"
   { apt-get -qq update && apt-get -qq install -y gcc libc6-dev >/dev/null; } ||
     die "apt could not install gcc and libc6-dev: install them, then try again."
+}
+
+set_up_moto() {
+  local final=$PREFIX/moto pins=$CHECKOUT/tests/moto/requirements.txt
+  if [[ -x $final/bin/moto_server ]] && cmp -s "$pins" "$final/requirements.txt"; then return; fi
+  if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+    [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null ||
+      die "Python's venv is missing: run 'sudo apt-get install python3-venv', then try again."
+    say "installing python3-venv, which the S3 server of the tests needs"
+    { apt-get -qq update && apt-get -qq install -y python3-venv >/dev/null; } ||
+      die "apt could not install python3-venv: install it, then try again."
+  fi
+  say "moto: fetching $(grep -vc '^#' "$pins") packages"
+  # Its programs name their own place: it is made where it stays, and counts once the pins lie in it.
+  rm -rf "$final"
+  python3 -m venv "$final" && "$final/bin/pip" install -q --disable-pip-version-check --no-deps -r "$pins" ||
+    die "moto could not be installed: check the network, then try again."
+  cp "$pins" "$final/requirements.txt"
+  say "moto: ready"
 }
 
 works() { # $1 = version: erl and elixir of that version are there and run
@@ -226,3 +247,4 @@ if [[ -w $PREFIX ]] && command -v flock >/dev/null; then
   flock 9
 fi
 for n in 25 27 29; do set_up "$n"; done
+set_up_moto

@@ -93,7 +93,7 @@ impl Flyhot {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
         let build = || {
             build(
-                &["--features", "faults", "--bin", "flyhot-faults"],
+                &["-p", "flyhot", "--features", "faults", "--bin", "flyhot-faults"],
                 "flyhot-faults",
             )
         };
@@ -136,7 +136,7 @@ impl Flyhot {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
         BINARY.get_or_init(|| match std::env::var_os("FLYHOT_BIN") {
             Some(path) => workspace().join(path),
-            None => build(&["--bin", "flyhot"], "flyhot"),
+            None => build(&["-p", "flyhot", "--bin", "flyhot"], "flyhot"),
         })
     }
 
@@ -445,7 +445,8 @@ impl fmt::Display for Run {
     }
 }
 
-fn build(what: &[&str], binary: &str) -> PathBuf {
+/// Builds a program of the driver, with the profile of these tests.
+pub(crate) fn build(what: &[&str], binary: &str) -> PathBuf {
     // .../TARGET/PROFILE/deps/test-0123, or .../TARGET/PROFILE/demo
     let own = std::env::current_exe().expect("the kernel knows");
     let profile = own
@@ -455,7 +456,7 @@ fn build(what: &[&str], binary: &str) -> PathBuf {
         .expect("cargo runs it");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["build", "--quiet", "-p", "flyhot", "--target-dir"])
+        .args(["build", "--quiet", "--target-dir"])
         .arg(profile.parent().expect("a profile lies in a target directory"))
         .args(what)
         .current_dir(workspace());

@@ -23,11 +23,14 @@
 )]
 
 mod certificates;
+mod chaos;
+mod contender;
 mod disk;
 mod epmd;
 mod faults;
 mod flyhot;
 pub mod model;
+mod moto;
 mod node;
 mod otp;
 pub mod peer;
@@ -43,10 +46,13 @@ mod variant;
 mod wait;
 
 pub use certificates::{Authority, Identity};
+pub use chaos::{Chaos, Ills};
+pub use contender::{Contender, Step};
 pub use disk::{Ailment, Journal};
 pub use epmd::Epmd;
 pub use faults::{Fault, Trace};
 pub use flyhot::{Event, Flyhot, Run, Running};
+pub use moto::Moto;
 pub use node::{Node, NodeBuilder};
 pub use otp::Otp;
 pub use probe::{Counts, Probe};

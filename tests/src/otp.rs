@@ -59,10 +59,7 @@ impl Otp {
     /// # Panics
     /// If it was never set up.
     pub fn bin(self) -> PathBuf {
-        let prefix = match std::env::var_os("FLYHOT_OTP_PREFIX") {
-            Some(prefix) => workspace().join(prefix),
-            None => workspace().join("target/otp"),
-        };
+        let prefix = prefix();
         let bin = prefix.join(format!("otp-{}/bin", self.0));
         assert!(
             bin.join("erl").exists(),
@@ -105,5 +102,13 @@ impl Otp {
 impl fmt::Display for Otp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "OTP {}", self.0)
+    }
+}
+
+/// Where `make setup` puts what the tests need.
+pub(crate) fn prefix() -> PathBuf {
+    match std::env::var_os("FLYHOT_OTP_PREFIX") {
+        Some(prefix) => workspace().join(prefix),
+        None => workspace().join("target/otp"),
     }
 }

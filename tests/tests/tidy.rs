@@ -17,12 +17,13 @@ use flyhot_tests::workspace;
 use serde_json::Value;
 
 /// The only edges between the crates of this workspace. One may be added together with docs/architecture.md.
-const EDGES: [(&str, &[&str]); 7] = [
+const EDGES: [(&str, &[&str]); 8] = [
     ("flyhot-events", &[]),
     ("flyhot-artifact", &["flyhot-events"]),
     ("flyhot-upgrade", &["flyhot-artifact", "flyhot-events"]),
     ("flyhot-agent", &["flyhot-upgrade"]),
     ("flyhot-node", &[]),
+    ("flyhot-store", &["flyhot-artifact"]),
     (
         "flyhot",
         &[
@@ -30,6 +31,7 @@ const EDGES: [(&str, &[&str]); 7] = [
             "flyhot-artifact",
             "flyhot-events",
             "flyhot-node",
+            "flyhot-store",
             "flyhot-upgrade",
         ],
     ),

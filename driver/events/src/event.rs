@@ -188,13 +188,46 @@ pub struct ArtifactFacts {
     pub signed_by: Option<String>,
 }
 
+/// Whoever holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockHolder {
+    /// The person or token.
+    pub who: String,
+    /// The machine.
+    pub machine: String,
+    /// What for.
+    pub purpose: String,
+    /// How long they held it when they last renewed it, by their own clock, seconds.
+    pub held_s: u64,
+    /// How long ago that was, by the store's clock, seconds; absent where the store could not tell.
+    pub renewed_s: Option<u64>,
+    /// How long the lease goes on if it is not renewed, seconds; 0 once it is over.
+    pub left_s: u64,
+}
+
+/// An artifact that a fleet runs or ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// The release's version.
+    pub version: String,
+    /// The code id, 64 hex digits.
+    pub code_id: String,
+    /// sha256 of the artifact, 64 hex digits.
+    pub digest: String,
+    /// When it was packed, seconds since 1970, by the clock of whoever packed it.
+    pub created_at: u64,
+    /// `trial`: a rollout of it is under way; `committed`: machines boot it; `previous`: they did.
+    pub state: String,
+}
+
 /// Something that happened, in the order it happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A command began.
     Started {
-        /// `upgrade`, `plan`, `status`, `thaw`, `doctor`, `restore-base`, `pack`, `verify`, `unpack`, `keygen` or `sign`.
+        /// `upgrade`, `plan`, `status`, `thaw`, `doctor`, `restore-base`, `pack`, `verify`, `unpack`, `keygen`, `sign`, `lock` or
+        /// `history`.
         command: String,
         /// Node names in order; none where no node is asked anything.
         nodes: Vec<String>,
@@ -321,6 +354,30 @@ pub enum Event {
         file: String,
         /// The public one.
         public: String,
+    },
+    /// What the lock of an app is.
+    Lock {
+        /// The app.
+        app: String,
+        /// The store: a directory or a bucket.
+        store: String,
+        /// Who holds it; absent: nobody.
+        holder: Option<LockHolder>,
+        /// Its number; 0 where nobody ever took it.
+        fencing: u64,
+        /// Whom it was taken from by this command; absent: nobody.
+        released: Option<LockHolder>,
+    },
+    /// What a fleet should run and ran, the latest first.
+    History {
+        /// The app.
+        app: String,
+        /// The store: a directory or a bucket.
+        store: String,
+        /// The image of the machines that it is for; absent where there are none.
+        base_image: Option<String>,
+        /// The artifacts.
+        artifacts: Vec<HistoryEntry>,
     },
     /// A freeze was given up and everything thawed; another attempt may follow.
     Attempt {

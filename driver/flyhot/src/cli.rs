@@ -3,7 +3,9 @@
 //! Parsing touches no file, no environment and no network, so that `--help` and `--version` answer at once.
 
 pub mod doctor;
+pub mod history;
 pub mod keygen;
+pub mod lock;
 pub mod pack;
 pub mod plan;
 pub mod restore_base;
@@ -49,6 +51,8 @@ Examples:
 Environment:
   RELEASE_COOKIE      the cookie, unless --cookie-file is given
   ERL_EPMD_PORT       port of epmd, unless --epmd-port is given
+  BUCKET_NAME         the bucket, unless --bucket or --store is given; AWS_BUCKET is the next place
+  FLY_APP_NAME        the app, unless --app is given
   FLYHOT_PUBLIC_KEYS  public keys: artifacts are taken only where one of these, or one of those in the file
                       /etc/flyhot/public_keys, signed them
   NO_COLOR            no colours on a terminal either
@@ -64,7 +68,8 @@ Exit codes:
   13   a process may still be suspended, or a listener still be paused
   14   the node could not be brought to rest; running code and states are as before, try again
   15   degraded: upgraded, but processes had to be ended, an after hook or the gate failed
-  20   somebody else is working on the node
+  20   somebody else is working on the node, or holds the lock
+  22   the artifact store failed
   24   the node cannot be reached, or it refused the cookie
   25   the artifact is not signed by a key that this machine trusts
   130  interrupted"
@@ -100,6 +105,10 @@ pub enum Verb {
     Keygen(keygen::KeygenArgs),
     /// Sign an artifact
     Sign(sign::SignArgs),
+    /// Show or let go the lock of an app in a store
+    Lock(lock::LockArgs),
+    /// Show what a fleet should run, and what it ran before
+    History(history::HistoryArgs),
 }
 
 impl Verb {
@@ -117,6 +126,8 @@ impl Verb {
             Self::Unpack(args) => &args.file.form,
             Self::Keygen(args) => &args.form,
             Self::Sign(args) => &args.form,
+            Self::Lock(args) => args.form(),
+            Self::History(args) => &args.form,
         }
         .output
     }
@@ -138,6 +149,32 @@ pub struct FormArgs {
     /// How to speak
     #[arg(long, value_enum, default_value_t, value_name = "FORM", help_heading = "What")]
     pub output: Output,
+}
+
+/// What every command is told that has to do with a store.
+#[derive(Debug, Clone, Args)]
+pub struct HomeArgs {
+    /// Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]
+    #[arg(long, value_name = "NAME", help_heading = "Store")]
+    pub app: Option<String>,
+
+    /// A directory that is the store
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["bucket", "endpoint", "region"], help_heading = "Store")]
+    pub store: Option<PathBuf>,
+
+    /// A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]
+    ///
+    /// Credentials are those that AWS's own tools would find.
+    #[arg(long, value_name = "NAME", help_heading = "Store")]
+    pub bucket: Option<String>,
+
+    /// Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]
+    #[arg(long, value_name = "URL", help_heading = "Store")]
+    pub endpoint: Option<String>,
+
+    /// The region of the bucket [default: AWS_REGION, else auto]
+    #[arg(long, value_name = "NAME", help_heading = "Store")]
+    pub region: Option<String>,
 }
 
 /// What every command is told that takes an artifact in.

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use flyhot_artifact::{ArchiveError, PackError, ReadReleaseError};
 use flyhot_events::ErrorKind;
+use flyhot_store::{LockError, PointerError, RolloutError, StoreError};
+
 use flyhot_node::{CallError, ConnectError, HandshakeStep, NodeName, TlsFault};
 
 use crate::drive::NodeError;
@@ -169,6 +171,80 @@ pub(crate) fn key_is_there(file: &Path) -> NodeError {
         ErrorKind::Usage,
         format!("{} is there already: a key is never overwritten", file.display()),
         "Name a file that is not there.",
+    )
+}
+
+/// A store that did not do what it was asked.
+pub(crate) fn store(error: &StoreError) -> NodeError {
+    let hint = match error {
+        StoreError::File { .. } => {
+            "Check that the directory is there, with room on its disk, and that you may write it."
+        }
+        StoreError::Kept { .. } => {
+            "Look for a flyhot that is stopped (state T in `ps`) on any machine that has the directory, and end it."
+        }
+        StoreError::Silent { .. } => "Check the endpoint and the network, and run the same command again.",
+        StoreError::Denied { .. } => {
+            "Check the credentials and this machine's clock; a store that does not let you list answers so for what is not there too: \
+             allow s3:ListBucket."
+        }
+        StoreError::Refused { .. } => {
+            "Check bucket, endpoint, region and credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile)."
+        }
+        StoreError::TooLarge { .. } | StoreError::Broken { .. } => {
+            "Look who wrote it: flyhot did not. Move it away if nobody needs it."
+        }
+        StoreError::Unconditional { .. } => {
+            "Use another store: with this one two deploys would overwrite each other unnoticed."
+        }
+    };
+    node_error(ErrorKind::Store, chain(error), hint)
+}
+
+/// A lock that was not had.
+pub(crate) fn lock(error: &LockError) -> NodeError {
+    let (kind, hint) = match error {
+        LockError::Store(error) => return store(error),
+        LockError::Held { .. } => (
+            ErrorKind::Locked,
+            "Wait until it is done; if nobody works there any more it ends with its lease, or by --force.",
+        ),
+        LockError::Lost(_) => (ErrorKind::Locked, "Look who holds it with `flyhot lock status`."),
+        LockError::Broken { .. } => (
+            ErrorKind::Store,
+            "Look who wrote it: flyhot did not. Move it away if nobody needs it.",
+        ),
+        LockError::Machine(_) => (ErrorKind::Bug, "Look at the system's source of random bytes."),
+    };
+    node_error(kind, chain(error), hint)
+}
+
+/// A pointer that was not read or changed.
+pub(crate) fn rollout(error: &RolloutError) -> NodeError {
+    let (kind, hint) = match error {
+        RolloutError::Lock(error) => return lock(error),
+        RolloutError::Store(error) => return store(error),
+        RolloutError::Pointer(PointerError::Format(_)) => {
+            (ErrorKind::Store, "Use the flyhot that wrote it, or a newer one.")
+        }
+        RolloutError::Pointer(_) | RolloutError::Changed(_) => (
+            ErrorKind::Locked,
+            "Look what the fleet runs with `flyhot history`, and who is at work with `flyhot lock status`.",
+        ),
+        RolloutError::Broken { .. } => (
+            ErrorKind::Store,
+            "Look who wrote it: flyhot did not. Move it away if nobody needs it.",
+        ),
+    };
+    node_error(kind, chain(error), hint)
+}
+
+/// A signal while a store was asked.
+pub(crate) fn unanswered(signal: &str) -> NodeError {
+    node_error(
+        ErrorKind::Interrupted,
+        format!("{signal} while the store was asked"),
+        "Run `flyhot lock status` to see what is there.",
     )
 }
 

@@ -28,6 +28,7 @@ pub mod report;
 mod restore_base;
 mod run;
 mod status;
+mod stored;
 mod thaw;
 
 use std::ffi::OsString;
@@ -61,6 +62,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 Verb::Unpack(args) => args.run(&environment, &mut reporter),
                 Verb::Keygen(args) => args.run(&mut reporter),
                 Verb::Sign(args) => args.run(&mut reporter),
+                Verb::Lock(args) => args.run(&environment, &mut reporter),
+                Verb::History(args) => args.run(&environment, &mut reporter),
             }
         }
         Err(error) => unparsed(&error, cli::output_of(&args)),

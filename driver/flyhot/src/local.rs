@@ -78,6 +78,37 @@ pub(crate) fn command(
     reporter: &mut Reporter,
     work: impl FnOnce(&Talk) -> Result<(), NodeError> + Send + 'static,
 ) -> ExitCode {
+    whole(name, release, reporter, async |reporter| {
+        perform(work, reporter).await
+    })
+}
+
+/// Performs a command that asks a store: `work` answers with what it says.
+pub(crate) fn ask(
+    name: &str,
+    reporter: &mut Reporter,
+    work: impl AsyncFnOnce() -> Result<Event, NodeError>,
+) -> ExitCode {
+    whole(name, None, reporter, async |reporter| {
+        let mut signals = Signals::listen().map_err(|error| errors::runtime(&error))?;
+        tokio::select! {
+            biased;
+            signal = signals.next() => Err(errors::unanswered(signal)),
+            said = work() => {
+                reporter.event(&said?);
+                Ok(())
+            }
+        }
+    })
+}
+
+/// From the first event to the last.
+fn whole(
+    name: &str,
+    release: Option<&Path>,
+    reporter: &mut Reporter,
+    work: impl AsyncFnOnce(&mut Reporter) -> Result<(), NodeError>,
+) -> ExitCode {
     reporter.event(&Event::Started {
         command: name.to_owned(),
         nodes: Vec::new(),
@@ -90,7 +121,7 @@ pub(crate) fn command(
             .enable_all()
             .build()
             .map_err(|error| errors::runtime(&error))?;
-        let done = runtime.block_on(perform(work, reporter));
+        let done = runtime.block_on(work(reporter));
         // A read that was interrupted must not be waited for.
         runtime.shutdown_background();
         done

@@ -7,6 +7,7 @@
 mod cookie;
 mod duration;
 mod environment;
+mod home;
 pub mod policy;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ use crate::cli::{NodeArgs, ReachArgs};
 pub use cookie::CookieError;
 pub use duration::{DurationError, parse_duration};
 pub use environment::{Environment, Screen, Secret};
+pub use home::HomeError;
+pub(crate) use home::Place;
 use policy::{Gate, Hooks, PolicyError, PolicyFile};
 pub use tls::TlsFileError;
 pub use trust::{KeyFileError, PUBLIC_KEYS_FILE};
@@ -413,6 +416,9 @@ pub enum OptionsError {
     /// A key that cannot be used.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// No store.
+    #[error(transparent)]
+    Home(#[from] HomeError),
 }
 
 impl OptionsError {
@@ -442,6 +448,7 @@ impl OptionsError {
             Self::Cookie(error) => error.hint(),
             Self::Tls(error) => error.hint().into(),
             Self::Key(error) => error.hint(),
+            Self::Home(error) => error.hint().into(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod json;
 mod outcome;
 mod plan;
 mod status;
+mod stored;
 mod words;
 
 use std::io::{self, Stderr, Stdout, Write};

@@ -104,6 +104,9 @@ fn help_is_what_the_golden_files_say() {
         ("help_unpack.txt", &["unpack", "--help"]),
         ("help_keygen.txt", &["keygen", "--help"]),
         ("help_sign.txt", &["sign", "--help"]),
+        ("help_lock_status.txt", &["lock", "status", "--help"]),
+        ("help_lock_release.txt", &["lock", "release", "--help"]),
+        ("help_history.txt", &["history", "--help"]),
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(0));

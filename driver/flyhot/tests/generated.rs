@@ -43,10 +43,17 @@ fn completions_know_every_option() {
 fn each_command_has_its_man_page_and_no_other_is_there() {
     let top = command();
     let mut pages = BTreeSet::new();
-    let subcommands = top
-        .get_subcommands()
-        .filter(|command| command.get_name() != "help");
-    for command in std::iter::once(&top).chain(subcommands) {
+    let mut commands = vec![&top];
+    let mut at = 0;
+    while let Some(command) = commands.get(at).copied() {
+        at += 1;
+        commands.extend(
+            command
+                .get_subcommands()
+                .filter(|command| command.get_name() != "help"),
+        );
+    }
+    for command in commands {
         let name = command
             .get_display_name()
             .unwrap_or(command.get_name())

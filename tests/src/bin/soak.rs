@@ -23,7 +23,7 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 29] = [
+const SCENARIOS: [&str; 30] = [
     "upgrade",
     "refused",
     "code_change",
@@ -46,6 +46,7 @@ const SCENARIOS: [&str; 29] = [
     "operator",
     "restart",
     "artifact",
+    "store",
     "plain",
     "foreign",
     "faults",

@@ -15,6 +15,14 @@ pub struct Environment {
     pub epmd_port: Option<OsString>,
     /// `FLYHOT_PUBLIC_KEYS`; what is set and empty is there, so that a machine does not lose its policy by an empty value.
     pub public_keys: Option<OsString>,
+    /// `BUCKET_NAME`, as `fly storage create` sets it, else `AWS_BUCKET`; absent when empty.
+    pub bucket: Option<OsString>,
+    /// `AWS_ENDPOINT_URL_S3`, else `AWS_ENDPOINT_URL`; absent when empty.
+    pub endpoint: Option<OsString>,
+    /// `AWS_REGION`; absent when empty.
+    pub region: Option<OsString>,
+    /// `FLY_APP_NAME`, as Fly.io sets it on its machines; absent when empty.
+    pub app: Option<OsString>,
     /// `FLYHOT_LOG`: which wire diagnostics go to standard error, in the syntax of tracing's EnvFilter.
     pub log: Option<OsString>,
     /// What the terminal can show.
@@ -58,6 +66,10 @@ impl Environment {
             home: set("HOME").map(PathBuf::from),
             epmd_port: set("ERL_EPMD_PORT"),
             public_keys: there("FLYHOT_PUBLIC_KEYS"),
+            bucket: set("BUCKET_NAME").or_else(|| set("AWS_BUCKET")),
+            endpoint: set("AWS_ENDPOINT_URL_S3").or_else(|| set("AWS_ENDPOINT_URL")),
+            region: set("AWS_REGION"),
+            app: set("FLY_APP_NAME"),
             log: set("FLYHOT_LOG"),
             screen: Screen {
                 colours: out && smart && set("NO_COLOR").is_none(),

@@ -12,6 +12,7 @@ use super::artifact;
 use super::outcome;
 use super::plan::Plan;
 use super::status;
+use super::stored;
 use super::words::{self, BAD, DOUBTFUL, FAINT, GOOD, TITLE, count, number, paint, time};
 use crate::options::Screen;
 
@@ -213,6 +214,25 @@ impl<O: Write, E: Write> Human<O, E> {
             Event::Key { file, public } => {
                 writeln!(self.out, "  private key  {}", words::plain(file))?;
                 writeln!(self.out, "  public key   {}", words::plain(public))?;
+            }
+            Event::Lock {
+                app,
+                store,
+                holder,
+                fencing: _,
+                released,
+            } => {
+                let text = stored::lock(app, store, holder.as_ref(), released.as_ref());
+                self.out.write_all(text.as_bytes())?;
+            }
+            Event::History {
+                app,
+                store,
+                base_image,
+                artifacts,
+            } => {
+                let text = stored::history(self.screen, app, store, base_image.as_deref(), artifacts);
+                self.out.write_all(text.as_bytes())?;
             }
             Event::Attempt {
                 node,

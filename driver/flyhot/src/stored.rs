@@ -1,0 +1,117 @@
+//! `flyhot lock` and `flyhot history`: what a store says.
+//!
+//! Nothing is decided here about a lock or a pointer: [`flyhot_store`] does.
+
+use flyhot_events::{Event, ExitCode, HistoryEntry, LockHolder};
+use flyhot_store::{Home, Standing, State, Store as _, Target};
+
+use crate::cli::HomeArgs;
+use crate::drive::NodeError;
+use crate::errors;
+use crate::local;
+use crate::options::{Environment, Place};
+use crate::report::Reporter;
+
+/// Shows who holds the lock.
+pub(crate) fn lock_status(args: &HomeArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
+    ask("lock", args, environment, reporter, async |place, store| {
+        let standing = flyhot_store::standing(store, &place.app)
+            .await
+            .map_err(|error| errors::lock(&error))?;
+        Ok(lock(&place, store, standing.as_ref(), None))
+    })
+}
+
+/// Lets the lock go.
+pub(crate) fn lock_release(
+    args: &HomeArgs,
+    force: bool,
+    environment: &Environment,
+    reporter: &mut Reporter,
+) -> ExitCode {
+    ask("lock", args, environment, reporter, async |place, store| {
+        let released = flyhot_store::let_go(store, &place.app, force)
+            .await
+            .map_err(|error| errors::lock(&error))?;
+        let standing = flyhot_store::standing(store, &place.app)
+            .await
+            .map_err(|error| errors::lock(&error))?;
+        Ok(lock(&place, store, standing.as_ref(), released.as_ref()))
+    })
+}
+
+/// Shows what a fleet should run, and ran.
+pub(crate) fn history(args: &HomeArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
+    ask("history", args, environment, reporter, async |place, store| {
+        let pointer = flyhot_store::pointer(store, &place.app)
+            .await
+            .map_err(|error| errors::rollout(&error))?;
+        let artifacts = pointer.iter().flat_map(|pointer| {
+            let state = match pointer.state {
+                State::Trial => "trial",
+                State::Committed => "committed",
+            };
+            let before = match pointer.state {
+                State::Trial => "committed",
+                State::Committed => "previous",
+            };
+            let states = std::iter::once(before).chain(std::iter::repeat("previous"));
+            let previous = pointer.previous.iter().zip(states);
+            let target = pointer.target.iter().map(move |target| (target, state));
+            target.chain(previous).map(entry)
+        });
+        Ok(Event::History {
+            app: place.app.to_string(),
+            store: store.name(),
+            base_image: pointer.as_ref().and_then(|pointer| pointer.base_image.clone()),
+            artifacts: artifacts.collect(),
+        })
+    })
+}
+
+fn ask(
+    name: &str,
+    args: &HomeArgs,
+    environment: &Environment,
+    reporter: &mut Reporter,
+    work: impl AsyncFnOnce(Place, &Home) -> Result<Event, NodeError>,
+) -> ExitCode {
+    let place = Place::new(args, environment).map_err(|error| errors::options(&error));
+    local::ask(name, reporter, async || {
+        let place = place?;
+        let store = place.open().await;
+        work(place, &store).await
+    })
+}
+
+fn lock(place: &Place, store: &Home, standing: Option<&Standing>, released: Option<&Standing>) -> Event {
+    Event::Lock {
+        app: place.app.to_string(),
+        store: store.name(),
+        holder: standing.and_then(holder),
+        fencing: standing.map_or(0, |standing| standing.fencing),
+        released: released.and_then(holder),
+    }
+}
+
+fn holder(standing: &Standing) -> Option<LockHolder> {
+    let who = standing.holder.as_ref()?;
+    Some(LockHolder {
+        who: who.who.clone(),
+        machine: who.machine.clone(),
+        purpose: who.purpose.clone(),
+        held_s: standing.held.as_secs(),
+        renewed_s: standing.renewed.map(|renewed| renewed.as_secs()),
+        left_s: standing.left().as_secs(),
+    })
+}
+
+fn entry((target, state): (&Target, &str)) -> HistoryEntry {
+    HistoryEntry {
+        version: target.version.clone(),
+        code_id: target.code_id.to_string(),
+        digest: target.digest.to_string(),
+        created_at: target.created_at,
+        state: state.to_owned(),
+    }
+}

@@ -1,0 +1,304 @@
+//! A store that is a directory.
+//!
+//! A put holds a lock of the kernel (flock) over compare and rename and nothing else: what is slow is done before. A process
+//! that ends lets go of it by that; one that is stopped inside keeps the others for [`KEPT`] at the most, which is an error
+//! then and not a wait for ever. It refuses to judge by this machine's clock: an age is the difference of two times that the
+//! file system gave.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use flyhot_artifact::FileDigest;
+
+use crate::{
+    key::Key,
+    store::{Age, If, MAX_OBJECT, Object, Put, Store, StoreError, Version},
+};
+
+/// How long the kernel's lock is waited for. It is held for a compare and a rename, thousandths of a second on any disk, and a
+/// second on one far away; ten times that.
+const KEPT: Duration = Duration::from_secs(10);
+
+/// Between two tries at it: short beside what it is held for on a disk far away.
+const TRY: Duration = Duration::from_millis(5);
+
+/// Beside the objects of a directory.
+const LOCK: &str = ".flyhot-lock";
+
+/// A directory as a home of artifacts.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    root: Arc<Path>,
+}
+
+impl Directory {
+    /// The store below `root`, which is made with its first object.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.root.join(key.as_str())
+    }
+
+    fn read(&self, key: &Key, age: Age) -> Result<Option<Object>, StoreError> {
+        let path = self.path(key);
+        let open = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed("cannot read", &path))?,
+        };
+        let mut bytes = Vec::new();
+        (&open)
+            .take(MAX_OBJECT + 1)
+            .read_to_end(&mut bytes)
+            .map_err(failed("cannot read", &path))?;
+        if bytes.len() as u64 > MAX_OBJECT {
+            return Err(StoreError::TooLarge {
+                store: self.name(),
+                key: key.clone(),
+            });
+        }
+        let age = match age {
+            Age::NotWanted => None,
+            Age::Wanted => {
+                let written = open
+                    .metadata()
+                    .and_then(|about| about.modified())
+                    .map_err(failed("cannot read", &path))?;
+                let parent = path.parent().unwrap_or(&self.root);
+                let now = beside(parent)?
+                    .as_file()
+                    .metadata()
+                    .and_then(|about| about.modified())
+                    .map_err(failed("cannot write to", parent))?;
+                // What was written after that file was made is new.
+                Some(now.duration_since(written).unwrap_or_default())
+            }
+        };
+        Ok(Some(Object {
+            version: version(&bytes),
+            bytes,
+            age,
+        }))
+    }
+
+    fn write(&self, key: &Key, when: &If, bytes: &[u8]) -> Result<Put, StoreError> {
+        let path = self.path(key);
+        let parent = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(parent).map_err(failed("cannot make the directory", parent))?;
+        let mut new = beside(parent)?;
+        new.write_all(bytes)
+            .and_then(|()| new.as_file().sync_all())
+            .map_err(failed("cannot write to", parent))?;
+        let kept = exclusive(&parent.join(LOCK))?;
+        let there = self.read(key, Age::NotWanted)?;
+        let done = Put::Done(version(bytes));
+        match (when, there) {
+            (If::Absent, None) => {}
+            (If::Unchanged(version), Some(there)) if there.version == *version => {}
+            // Ours already: an answer was lost.
+            (_, Some(there)) if there.bytes == bytes => return Ok(done),
+            _ => return Ok(Put::Lost),
+        }
+        new.persist(&path)
+            .map_err(|error| failed("cannot write", &path)(error.error))?;
+        drop(kept);
+        File::open(parent)
+            .and_then(|directory| directory.sync_all())
+            .map_err(failed("cannot write to", parent))?;
+        Ok(done)
+    }
+}
+
+impl Store for Directory {
+    async fn get(&self, key: &Key, age: Age) -> Result<Option<Object>, StoreError> {
+        let (store, key) = (self.clone(), key.clone());
+        apart(move || store.read(&key, age)).await
+    }
+
+    async fn put(&self, key: &Key, when: If, bytes: Vec<u8>) -> Result<Put, StoreError> {
+        let (store, key) = (self.clone(), key.clone());
+        apart(move || store.write(&key, &when, &bytes)).await
+    }
+
+    fn name(&self) -> String {
+        self.root.display().to_string()
+    }
+}
+
+/// On a thread that may wait for a disk.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(join) => match join.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(join) => Err(failed("cannot start a thread for", Path::new("the store"))(
+                io::Error::other(join),
+            )),
+        },
+    }
+}
+
+fn version(bytes: &[u8]) -> Version {
+    Version(FileDigest::of(bytes).to_string())
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::File {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// A file that goes again unless it is given a name.
+fn beside(directory: &Path) -> Result<tempfile::NamedTempFile, StoreError> {
+    tempfile::Builder::new()
+        .prefix(".flyhot-")
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(directory)
+        .map_err(failed("cannot write to", directory))
+}
+
+/// The kernel's lock; it is let go with the file.
+fn exclusive(path: &Path) -> Result<File, StoreError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(failed("cannot open", path))?;
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(source)) => return Err(failed("cannot lock", path)(source)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        let waited = began.elapsed();
+        if waited >= KEPT {
+            return Err(StoreError::Kept {
+                path: path.to_owned(),
+                waited,
+            });
+        }
+        std::thread::sleep(TRY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::App;
+
+    fn key() -> Key {
+        Key::pointer(&"shop".parse::<App>().unwrap())
+    }
+
+    fn done(put: Result<Put, StoreError>) -> Version {
+        match put.unwrap() {
+            Put::Done(version) => version,
+            Put::Lost => panic!("lost"),
+        }
+    }
+
+    #[test]
+    fn a_put_is_done_only_where_the_object_is_what_it_must_be() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Directory::new(&root.path().join("store"));
+        assert_eq!(store.read(&key(), Age::Wanted).unwrap(), None);
+        let nobody = If::Unchanged(version(b"nobody"));
+        assert_eq!(store.write(&key(), &nobody, b"a").unwrap(), Put::Lost);
+        let first = done(store.write(&key(), &If::Absent, b"a"));
+        assert_eq!(store.write(&key(), &If::Absent, b"b").unwrap(), Put::Lost);
+        let second = done(store.write(&key(), &If::Unchanged(first.clone()), b"b"));
+        assert_eq!(
+            store.write(&key(), &If::Unchanged(first.clone()), b"c").unwrap(),
+            Put::Lost
+        );
+        // As one asks again who was not answered.
+        assert_eq!(done(store.write(&key(), &If::Unchanged(first), b"b")), second);
+        let object = store.read(&key(), Age::Wanted).unwrap().unwrap();
+        assert_eq!((&*object.bytes, object.version), (&b"b"[..], second));
+        assert!(object.age.unwrap() < Duration::from_secs(60));
+        let names: Vec<_> = fs::read_dir(root.path().join("store/releases/shop"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != LOCK)
+            .collect();
+        assert_eq!(names, ["pointer.json"]);
+    }
+
+    #[test]
+    fn of_many_that_put_at_once_one_is_done() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Directory::new(root.path());
+        let mut version = done(store.write(&key(), &If::Absent, b"first"));
+        for round in 0..20 {
+            let put = |number: usize| {
+                let bytes = format!("{round} {number}");
+                store.write(&key(), &If::Unchanged(version.clone()), bytes.as_bytes())
+            };
+            let puts: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|number| scope.spawn(move || put(number))).collect();
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap().unwrap())
+                    .collect()
+            });
+            let done: Vec<_> = puts
+                .into_iter()
+                .filter_map(|put| match put {
+                    Put::Done(version) => Some(version),
+                    Put::Lost => None,
+                })
+                .collect();
+            assert_eq!(done.len(), 1, "round {round}");
+            assert_eq!(
+                store.read(&key(), Age::NotWanted).unwrap().unwrap().version,
+                done[0]
+            );
+            version = done[0].clone();
+        }
+    }
+
+    #[test]
+    fn one_who_is_stopped_inside_keeps_nobody_for_ever() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Directory::new(root.path());
+        let version = done(store.write(&key(), &If::Absent, b"a"));
+        let kept = exclusive(&root.path().join("releases/shop").join(LOCK)).unwrap();
+        let began = Instant::now();
+        let put = store.write(&key(), &If::Unchanged(version.clone()), b"b");
+        assert!(matches!(put, Err(StoreError::Kept { .. })), "{put:?}");
+        assert!(began.elapsed() < KEPT * 3);
+        drop(kept);
+        done(store.write(&key(), &If::Unchanged(version), b"b"));
+    }
+
+    #[test]
+    fn what_is_no_object_is_an_error_that_names_it() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Directory::new(root.path());
+        let path = root.path().join(key().as_str());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, vec![0; 2 << 20]).unwrap();
+        let error = store.read(&key(), Age::NotWanted).unwrap_err();
+        assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let error = store.read(&key(), Age::NotWanted).unwrap_err();
+        assert!(
+            error.to_string().ends_with("releases/shop/pointer.json"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,27 @@
+//! Where a fleet's artifacts lie, and what it agrees on: the lock and the pointer.
+//!
+//! This room judges no release and asks no node. Nothing that is raced for is deleted, and nothing is decided but by
+//! compare-and-swap in the store: no clock of a machine is compared with another's.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod conditions;
+mod directory;
+mod home;
+mod key;
+mod lock;
+mod pointer;
+mod rollout;
+mod s3;
+mod sealed;
+mod store;
+
+pub use conditions::keeps_conditions;
+pub use directory::Directory;
+pub use home::Home;
+pub use key::{App, AppError, Key};
+pub use lock::{LEASE, Lock, LockError, SHORTEST_LEASE, Standing, Terms, Who, let_go, standing, take};
+pub use pointer::{HISTORY, Pointer, PointerError, State, Target};
+pub use rollout::{Rollout, RolloutError, pointer};
+pub use s3::{Bucket, ENDPOINT, REGION, S3};
+pub use store::{Age, If, MAX_OBJECT, Object, Put, Store, StoreError, Version};

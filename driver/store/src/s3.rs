@@ -1,0 +1,406 @@
+//! A store that is a bucket: S3, Tigris, or what speaks like them.
+//!
+//! Every request asks for strong consistency where a store makes a difference (`X-Tigris-Consistent`). The library's own tries
+//! are switched off: a put that is sent twice would take its own first success for somebody else's. Whether a put without an
+//! answer was done is found out by reading, and so is whether one that lost has lost to itself.
+//!
+//! Source: S3 API reference (conditional writes: 412 lost, 409 try again), fly.io and Tigris documentation.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_s3::{
+    Client,
+    config::{
+        ConfigBag, Intercept, RuntimeComponents,
+        interceptors::{BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut},
+        retry::RetryConfig,
+        timeout::TimeoutConfig,
+    },
+    error::{BoxError, ProvideErrorMetadata, SdkError},
+    primitives::{ByteStream, DateTime, DateTimeFormat},
+};
+use aws_smithy_http_client::{
+    Builder as Http,
+    tls::{Provider, rustls_provider::CryptoMode},
+};
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use crate::{
+    key::Key,
+    store::{Age, If, MAX_OBJECT, Object, Put, Store, StoreError, Version},
+};
+
+/// Where Tigris is reached, from anywhere; what Fly.io's own address leads to as well.
+pub const ENDPOINT: &str = "https://t3.storage.dev";
+
+/// Tigris knows no other.
+pub const REGION: &str = "auto";
+
+/// A store that does not take a connection for so long will not take it: a TCP SYN is sent three times by then.
+const CONNECT: Duration = Duration::from_secs(7);
+
+/// The longest silence within one answer.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// How long one verb is tried for. Bursts of 503 last seconds; a lease of five minutes is renewed three times, and must not be
+/// lost to one that lasts longer.
+const GIVE_UP: Duration = Duration::from_secs(40);
+
+/// The first wait between two tries; each is twice the one before, up to [`LONGEST_WAIT`], and a random part of it.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Which bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    /// Where it is reached; [`ENDPOINT`] where nothing else is said.
+    pub endpoint: Option<String>,
+    /// Its region; [`REGION`] where nothing else is said.
+    pub region: Option<String>,
+}
+
+/// A bucket as a home of artifacts.
+#[derive(Clone)]
+pub struct S3 {
+    client: Client,
+    bucket: String,
+}
+
+impl fmt::Debug for S3 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3")
+            .field("bucket", &self.bucket)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why one try failed.
+enum Fault {
+    /// There is no such object.
+    Absent,
+    /// The condition did not hold (412).
+    Lost,
+    /// Somebody else wrote at the same moment (409).
+    Conflict,
+    /// It may go better the next time.
+    Again(String),
+    /// It may not be read or written (403).
+    Denied(String),
+    /// It will not go better.
+    Hopeless(String),
+}
+
+impl S3 {
+    /// A bucket, with the credentials that AWS's own tools would find: environment, profiles, the machine's own.
+    pub async fn new(bucket: &Bucket) -> Self {
+        let http = Http::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        let region = bucket.region.clone().unwrap_or_else(|| REGION.to_owned());
+        let endpoint = bucket.endpoint.clone().unwrap_or_else(|| ENDPOINT.to_owned());
+        let shared = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .region(Region::new(region))
+            .endpoint_url(endpoint)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT)
+                    .read_timeout(SILENCE)
+                    .build(),
+            )
+            .load()
+            .await;
+        let config = aws_sdk_s3::config::Builder::from(&shared)
+            .force_path_style(true)
+            .interceptor(Consistent)
+            .build();
+        Self {
+            client: Client::from_conf(config),
+            bucket: bucket.name.clone(),
+        }
+    }
+
+    async fn get_once(&self, key: &Key, age: Age) -> Result<Object, Fault> {
+        let clock = Clock::default();
+        let got = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .customize()
+            .interceptor(clock.clone())
+            .send()
+            .await
+            .map_err(fault)?;
+        let version = version(got.e_tag())?;
+        let age = match age {
+            Age::NotWanted => None,
+            Age::Wanted => clock.age(got.last_modified()),
+        };
+        let mut body = got.body;
+        let mut bytes = Vec::new();
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|error| Fault::Again(error.to_string()))?;
+            bytes.extend_from_slice(&piece);
+            // One byte more than there may be tells that there are too many.
+            if bytes.len() as u64 > MAX_OBJECT {
+                break;
+            }
+        }
+        Ok(Object { bytes, version, age })
+    }
+
+    async fn put_once(&self, key: &Key, when: &If, bytes: &[u8]) -> Result<Version, Fault> {
+        let put = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .body(ByteStream::from(bytes.to_vec()));
+        let put = match when {
+            If::Absent => put.if_none_match("*"),
+            If::Unchanged(version) => put.if_match(&version.0),
+        };
+        let done = put.send().await.map_err(fault)?;
+        version(done.e_tag())
+    }
+
+    fn failed(&self, doing: &'static str, key: &Key, tries: u32, fault: Fault) -> StoreError {
+        let (store, key) = (self.name(), key.clone());
+        match fault {
+            Fault::Again(why) => StoreError::Silent {
+                store,
+                doing,
+                key,
+                tries,
+                why,
+            },
+            Fault::Denied(why) => StoreError::Denied {
+                store,
+                doing,
+                key,
+                why,
+            },
+            Fault::Hopeless(why) => StoreError::Refused {
+                store,
+                doing,
+                key,
+                why,
+            },
+            Fault::Absent | Fault::Lost | Fault::Conflict => StoreError::Refused {
+                store,
+                doing,
+                key,
+                why: "an answer that does not belong to this request".to_owned(),
+            },
+        }
+    }
+}
+
+impl Store for S3 {
+    async fn get(&self, key: &Key, age: Age) -> Result<Option<Object>, StoreError> {
+        let mut patience = Patience::new();
+        loop {
+            match self.get_once(key, age).await {
+                Ok(object) if object.bytes.len() as u64 > MAX_OBJECT => {
+                    return Err(StoreError::TooLarge {
+                        store: self.name(),
+                        key: key.clone(),
+                    });
+                }
+                Ok(object) => return Ok(Some(object)),
+                Err(Fault::Absent) => return Ok(None),
+                Err(Fault::Again(_)) if patience.wait().await => {}
+                Err(fault) => return Err(self.failed("reading", key, patience.tries, fault)),
+            }
+        }
+    }
+
+    async fn put(&self, key: &Key, when: If, bytes: Vec<u8>) -> Result<Put, StoreError> {
+        let mut patience = Patience::new();
+        loop {
+            let fault = match self.put_once(key, &when, &bytes).await {
+                Ok(version) => return Ok(Put::Done(version)),
+                Err(fault @ (Fault::Denied(_) | Fault::Hopeless(_))) => {
+                    return Err(self.failed("writing", key, patience.tries, fault));
+                }
+                Err(fault) => fault,
+            };
+            // What is there says whether this one was done: nobody else writes these bytes.
+            let there = self.get(key, Age::NotWanted).await?;
+            let holds = match (&when, &there) {
+                (_, Some(there)) if there.bytes == bytes => return Ok(Put::Done(there.version.clone())),
+                (If::Absent, there) => there.is_none(),
+                (If::Unchanged(version), Some(there)) => there.version == *version,
+                (If::Unchanged(_), None) => false,
+            };
+            if !holds {
+                return Ok(Put::Lost);
+            }
+            let why = match fault {
+                Fault::Again(why) => why,
+                Fault::Lost => "it says that the object is another, and it is not".to_owned(),
+                _ => "it says that somebody else writes at the same moment".to_owned(),
+            };
+            if !patience.wait().await {
+                return Err(self.failed("writing", key, patience.tries, Fault::Again(why)));
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("the bucket {}", self.bucket)
+    }
+}
+
+/// A store without ETags has nothing to compare by.
+fn version(e_tag: Option<&str>) -> Result<Version, Fault> {
+    match e_tag {
+        Some(e_tag) if !e_tag.is_empty() => Ok(Version(e_tag.to_owned())),
+        _ => Err(Fault::Hopeless("it answers without an ETag".to_owned())),
+    }
+}
+
+fn fault<E>(error: SdkError<E>) -> Fault
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let code = error.as_service_error().and_then(|error| error.code());
+    let code = code.map(str::to_owned).unwrap_or_default();
+    let said = error.as_service_error().and_then(|error| error.message());
+    let said = match (status, said) {
+        (Some(status), Some(said)) => format!("{status} {code}: {said}"),
+        (Some(status), None) => format!("{status} {code}").trim_end().to_owned(),
+        (None, _) => chain(&error),
+    };
+    match (&error, status, &*code) {
+        (SdkError::ConstructionFailure(_), ..) => Fault::Hopeless(said),
+        // No credentials, or ones that cannot be read, are found out before anything is sent.
+        (SdkError::DispatchFailure(_), ..) if is_of_credentials(&error) => Fault::Hopeless(said),
+        (_, _, "NoSuchBucket") => Fault::Hopeless(said),
+        (_, Some(404), _) => Fault::Absent,
+        (_, Some(412), _) => Fault::Lost,
+        (_, Some(409), _) => Fault::Conflict,
+        (_, Some(401 | 403), _) => Fault::Denied(said),
+        (_, Some(400), "RequestTimeout" | "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody") => {
+            Fault::Again(said)
+        }
+        (_, Some(408 | 429 | 500..=599), _) | (_, None, _) => Fault::Again(said),
+        // An answer that is not understood, from something in between.
+        (SdkError::ResponseError(_), ..) => Fault::Again(said),
+        _ => Fault::Hopeless(said),
+    }
+}
+
+fn is_of_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|error| error.is::<CredentialsError>())
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// How long a verb is tried.
+struct Patience {
+    began: Instant,
+    tries: u32,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            tries: 1,
+        }
+    }
+
+    /// Waits before the next try; false where there is none.
+    async fn wait(&mut self) -> bool {
+        let full = FIRST_WAIT
+            .saturating_mul(1 << self.tries.min(10))
+            .min(LONGEST_WAIT);
+        let mut byte = [128];
+        // Without random bytes everybody waits the same time; that is worse and no harm.
+        let _ = SystemRandom::new().fill(&mut byte);
+        let wait = full / 2 + full * u32::from(byte[0]) / 512;
+        if self.began.elapsed() + wait >= GIVE_UP {
+            return false;
+        }
+        tokio::time::sleep(wait).await;
+        self.tries += 1;
+        true
+    }
+}
+
+/// Has every request answered by whoever decides.
+#[derive(Debug)]
+struct Consistent;
+
+impl Intercept for Consistent {
+    fn name(&self) -> &'static str {
+        "Consistent"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        context
+            .request_mut()
+            .headers_mut()
+            .insert("x-tigris-consistent", "true");
+        Ok(())
+    }
+}
+
+/// The store's own time of an answer.
+#[derive(Debug, Clone, Default)]
+struct Clock(Arc<Mutex<Option<DateTime>>>);
+
+impl Intercept for Clock {
+    fn name(&self) -> &'static str {
+        "Clock"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        let date = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date;
+        Ok(())
+    }
+}
+
+impl Clock {
+    /// How long ago an object was written. Both times are cut to whole seconds: one is taken off.
+    fn age(&self, written: Option<&DateTime>) -> Option<Duration> {
+        let now = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let seconds = now.secs().saturating_sub(written?.secs()).saturating_sub(1);
+        Some(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()))
+    }
+}

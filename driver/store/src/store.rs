@@ -1,0 +1,166 @@
+//! What a home of artifacts can do. Everything that is raced for is decided by two of the verbs: a put that wants the object
+//! absent, and one that wants it unchanged.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use crate::key::Key;
+
+/// The most bytes an object has that is read whole. A pointer with its history has 20 kB.
+pub const MAX_OBJECT: u64 = 1 << 20;
+
+/// What an object was when it was read: an ETag, or a digest. Opaque; only the same store understands it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version(pub(crate) String);
+
+/// A small object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What it was.
+    pub version: Version,
+    /// How long ago it was written, by the store's own clock, never more than in truth; absent where that was not asked for or
+    /// cannot be known.
+    pub age: Option<Duration>,
+}
+
+/// Whether the age of an object is wanted: a directory has to be written to for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// It is.
+    Wanted,
+    /// It is not.
+    NotWanted,
+}
+
+/// What the object must be for a put to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum If {
+    /// Not there.
+    Absent,
+    /// What it was when it was read.
+    Unchanged(Version),
+}
+
+/// What became of a put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Put {
+    /// The object is what was put.
+    Done(Version),
+    /// It was not what it must be, and is as somebody else left it.
+    Lost,
+}
+
+/// A home of artifacts.
+pub trait Store: Send + Sync {
+    /// The object; `None` where there is none. What was put before is seen, by whomever.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn get(&self, key: &Key, age: Age) -> impl Future<Output = Result<Option<Object>, StoreError>> + Send;
+
+    /// Puts the object if it is what it must be. `bytes` are such as nobody else would write: they have a token in them. So a
+    /// put whose answer was lost can be told from one that was not done.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whether it was done is then not known.
+    fn put(
+        &self,
+        key: &Key,
+        when: If,
+        bytes: Vec<u8>,
+    ) -> impl Future<Output = Result<Put, StoreError>> + Send;
+
+    /// The store's name, for people: a path or a bucket.
+    fn name(&self) -> String;
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or directory of a directory store.
+    #[error("{doing} {path}")]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process keeps the directory to itself.
+    #[error(
+        "{path} was locked by another process for {} s, longer than any needs it: one is stopped, or the disk hangs",
+        waited.as_secs()
+    )]
+    Kept {
+        /// The file that is locked.
+        path: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// It did not answer, or not in a way that is understood, for as long as is waited.
+    #[error("{doing} {key} in {store}: {why}; tried {tries} times")]
+    Silent {
+        /// The store.
+        store: String,
+        /// What was tried.
+        doing: &'static str,
+        /// The object.
+        key: Key,
+        /// How often.
+        tries: u32,
+        /// What came the last time.
+        why: String,
+    },
+    /// It may not be read or written.
+    #[error("{doing} {key} in {store}: {why}")]
+    Denied {
+        /// The store.
+        store: String,
+        /// What was tried.
+        doing: &'static str,
+        /// The object.
+        key: Key,
+        /// What the store said.
+        why: String,
+    },
+    /// The store will not do it.
+    #[error("{doing} {key} in {store}: {why}")]
+    Refused {
+        /// The store.
+        store: String,
+        /// What was tried.
+        doing: &'static str,
+        /// The object.
+        key: Key,
+        /// What the store said.
+        why: String,
+    },
+    /// An object is larger than any of its kind.
+    #[error("{key} in {store} has more than {MAX_OBJECT} bytes")]
+    TooLarge {
+        /// The store.
+        store: String,
+        /// The object.
+        key: Key,
+    },
+    /// An object is not what flyhot writes.
+    #[error("{key} in {store} is not what flyhot wrote: {what}")]
+    Broken {
+        /// The store.
+        store: String,
+        /// The object.
+        key: Key,
+        /// What is wrong.
+        what: String,
+    },
+    /// The store does a put although the object is not what it must be.
+    #[error("{store} does not keep conditions: {what}")]
+    Unconditional {
+        /// The store.
+        store: String,
+        /// Which.
+        what: &'static str,
+    },
+}

@@ -1,0 +1,481 @@
+//! What a fleet agrees on, in both homes: one changes it at a time, whoever dies, stops or lies.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use flyhot_tests::{Chaos, Contender, Flyhot, Ills, Moto, Random, Run, Scratch, Step, rounds};
+use serde_json::Value;
+
+/// Longer than all of them together need.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// What is to be done with whoever takes the lock next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Killed,
+    Stopped,
+}
+
+struct Contest<'a> {
+    home: &'a str,
+    contenders: usize,
+    rounds: usize,
+    lease: Duration,
+    fates: Vec<Fate>,
+}
+
+/// Lets them contend, and judges what they said; answers with the last number that was committed.
+fn contend(contest: Contest<'_>) -> u64 {
+    let Contest {
+        home,
+        contenders,
+        rounds,
+        lease,
+        mut fates,
+    } = contest;
+    let lease_ms = u64::try_from(lease.as_millis()).unwrap();
+    let (send, heard) = mpsc::channel::<Step>();
+    let start = |who| Contender::start(home, who, rounds, lease_ms, send.clone());
+    let mut running: BTreeMap<usize, Contender> = (0..contenders).map(|who| (who, start(who))).collect();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut silent: Option<Instant> = None;
+    let mut stopped: Option<(usize, Instant)> = None;
+    let mut longest = Duration::ZERO;
+    let mut struck = 0;
+    let mut next = contenders;
+    let began = Instant::now();
+    let told = |steps: &[Step]| {
+        let last = steps.len().saturating_sub(60);
+        let lines = steps[last..].iter();
+        lines
+            .map(|step| format!("{:?} {}: {}", step.at.duration_since(began), step.who, step.words))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    while !running.is_empty() {
+        assert!(
+            began.elapsed() < LIMIT,
+            "they do not come to an end\n{}",
+            told(&steps)
+        );
+        if let Some((who, since)) = stopped
+            && since.elapsed() > lease * 2
+        {
+            running[&who].signal("CONT");
+            stopped = None;
+        }
+        let step = match heard.recv_timeout(Duration::from_millis(100)) {
+            Ok(step) => step,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => unreachable!("we hold one end"),
+        };
+        assert!(
+            !step.words.starts_with("failed"),
+            "{}\n{}",
+            step.words,
+            told(&steps)
+        );
+        if step.words == "ended" {
+            running.remove(&step.who);
+        }
+        if step.words.starts_with("took") {
+            if let Some(silent) = silent.take() {
+                longest = longest.max(step.at.duration_since(silent));
+            }
+            if stopped.is_none()
+                && let Some(fate) = fates.pop()
+            {
+                struck += 1;
+                silent = Some(Instant::now());
+                match fate {
+                    Fate::Killed => {
+                        running[&step.who].signal("KILL");
+                        running.insert(next, start(next));
+                        next += 1;
+                    }
+                    Fate::Stopped => {
+                        running[&step.who].signal("STOP");
+                        stopped = Some((step.who, Instant::now()));
+                    }
+                }
+            }
+        }
+        steps.push(step);
+    }
+    assert!(fates.is_empty(), "nobody was left for {fates:?}");
+    // A third of the promise is what a machine of two cores may add to it.
+    assert!(longest <= lease * 3, "{longest:?} after a holder fell silent");
+
+    let said = |word: &str| {
+        let found = steps.iter().filter_map(move |step| {
+            let mut words = step.words.strip_prefix(word)?.split_whitespace();
+            let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
+            Some((
+                step.who,
+                number(words.next())?,
+                number(words.next()).unwrap_or_default(),
+            ))
+        });
+        found.collect::<Vec<_>>()
+    };
+    let took: Vec<u64> = said("took").into_iter().map(|(_, fencing, _)| fencing).collect();
+    assert_eq!(
+        took.len(),
+        took.iter().collect::<BTreeSet<_>>().len(),
+        "a number was given twice"
+    );
+    // Each number was committed by one, in the order of the fencing numbers, and none is left out but by somebody who was killed
+    // or stopped before it could say so.
+    let mut committed: Vec<(u64, u64)> = said("committed")
+        .into_iter()
+        .map(|(_, fencing, number)| (number, fencing))
+        .collect();
+    committed.sort_unstable();
+    for pair in committed.windows(2) {
+        assert!(
+            pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1,
+            "{pair:?}\n{}",
+            told(&steps)
+        );
+    }
+    let last = committed.last().map_or(0, |(number, _)| *number);
+    let unsaid = last - committed.len() as u64;
+    assert!(unsaid <= struck, "{unsaid} unsaid, {struck} struck");
+    assert!(
+        committed.len() >= contenders * (rounds - 1),
+        "{} committed",
+        committed.len()
+    );
+    last
+}
+
+/// The pointer's target, read by nobody of flyhot.
+fn target(pointer: &str) -> u64 {
+    let json: Value = serde_json::from_str(pointer).unwrap();
+    assert_eq!(json["record"]["state"], "committed", "{pointer}");
+    json["record"]["target"]["created_at"].as_u64().unwrap()
+}
+
+fn fates(each: usize) -> Vec<Fate> {
+    [Fate::Killed, Fate::Stopped].repeat(each)
+}
+
+#[test]
+fn of_many_in_a_directory_one_changes_it_at_a_time() {
+    let scratch = Scratch::new("store");
+    let last = contend(Contest {
+        home: scratch.path().to_str().unwrap(),
+        contenders: rounds(20, 50),
+        rounds: rounds(20, 200),
+        lease: Duration::from_secs(1),
+        fates: fates(rounds(3, 20)),
+    });
+    let pointer = fs::read_to_string(scratch.path().join("releases/shop/pointer.json")).unwrap();
+    let now = target(&pointer);
+    assert!(
+        now >= last && now - last <= rounds(3, 20) as u64 * 2,
+        "{now} {last}"
+    );
+}
+
+#[test]
+fn of_many_in_a_bucket_one_changes_it_at_a_time() {
+    let moto = Moto::start();
+    let random = Random::new("bucket");
+    let ills = Ills {
+        server_errors: 20,
+        conflicts: 20,
+        resets: 10,
+        lost_answers: 20,
+        cut_bodies: 10,
+        stale: true,
+        ..Ills::default()
+    };
+    let chaos = Chaos::before(moto.address(), ills, random);
+    let last = contend(Contest {
+        home: &format!("{}@{}", Moto::BUCKET, chaos.endpoint()),
+        contenders: rounds(8, 50),
+        rounds: rounds(5, 200),
+        lease: Duration::from_secs(6),
+        fates: fates(rounds(1, 10)),
+    });
+    let now = target(&moto.object("releases/shop/pointer.json").unwrap());
+    assert!(
+        now >= last && now - last <= rounds(1, 10) as u64 * 2,
+        "{now} {last}"
+    );
+}
+
+#[test]
+fn whoever_holds_the_lock_is_named_and_lets_go_by_force() {
+    let scratch = Scratch::new("store");
+    let place = scratch.path().to_str().unwrap();
+    let ask = |words: &[&str]| {
+        let store = ["--store", place, "--app", "shop", "--output", "json"];
+        Flyhot::new(words.iter().copied()).args(store).run()
+    };
+    let event = |run: &Run, name: &str| {
+        run.expect("done", 0);
+        run.events_named(name).next().unwrap().json.clone()
+    };
+    let free = event(&ask(&["lock", "status"]), "lock");
+    assert_eq!((&free["holder"], &free["fencing"]), (&Value::Null, &0.into()));
+    assert_eq!(
+        event(&ask(&["history"]), "history")["artifacts"],
+        Value::Array(vec![])
+    );
+
+    // One who commits once, and one who dies with the lock.
+    let (send, heard) = mpsc::channel();
+    let wait_for = |who: usize, word: &str| {
+        while let Ok(step) = heard.recv_timeout(LIMIT) {
+            let step: Step = step;
+            if step.who == who && step.words.starts_with(word) {
+                return;
+            }
+        }
+        panic!("{who} never says {word}");
+    };
+    let _first = Contender::start(place, 0, 1, 60_000, send.clone());
+    wait_for(0, "ended");
+    let history = event(&ask(&["history"]), "history");
+    let entry = &history["artifacts"][0];
+    assert_eq!(
+        (&entry["state"], &entry["version"]),
+        (&"committed".into(), &"contender-0".into())
+    );
+    let second = Contender::start(place, 1, 1_000_000, 60_000, send);
+    wait_for(1, "took");
+    second.signal("STOP");
+    let mut held = event(&ask(&["lock", "status"]), "lock");
+    // It was stopped between two rounds: let it come to the next.
+    while held["holder"].is_null() {
+        second.signal("CONT");
+        wait_for(1, "took");
+        second.signal("STOP");
+        held = event(&ask(&["lock", "status"]), "lock");
+    }
+    let holder = &held["holder"];
+    assert_eq!(
+        (&holder["who"], &holder["purpose"]),
+        (&"contender-1".into(), &"contending".into())
+    );
+    assert!(holder["left_s"].as_u64().unwrap() <= 60);
+    let refused = ask(&["lock", "release"]);
+    refused.expect("refused", 20);
+    assert!(
+        refused
+            .stdout
+            .contains("contender-1 on here (contending) holds the lock"),
+        "{refused}"
+    );
+    let released = event(&ask(&["lock", "release", "--force"]), "lock");
+    assert_eq!(
+        (&released["holder"], &released["released"]["who"]),
+        (&Value::Null, &"contender-1".into())
+    );
+    second.signal("CONT");
+    wait_for(1, "lost");
+    drop(second);
+
+    // What flyhot did not write is named and stays.
+    let lock = scratch.path().join("releases/shop/lock.json");
+    fs::write(&lock, "{}").unwrap();
+    for words in [&["lock", "status"][..], &["lock", "release", "--force"]] {
+        let run = ask(words);
+        run.expect("failed", 22);
+        assert!(
+            run.stdout.contains("releases/shop/lock.json is not a lock"),
+            "{run}"
+        );
+    }
+    assert_eq!(fs::read_to_string(&lock).unwrap(), "{}");
+    let nowhere = Flyhot::new(["lock", "status", "--app", "shop", "--output", "json"]).run();
+    nowhere.expect("refused", 2);
+}
+
+#[test]
+fn a_bucket_is_found_where_fly_io_says_and_errors_have_no_secret() {
+    let moto = Moto::start();
+    let chaos = Chaos::before(moto.address(), Ills::default(), Random::new("bucket"));
+    let ask = |secret: bool| {
+        let command = Flyhot::new(["history", "--output", "json"])
+            .env("BUCKET_NAME", Moto::BUCKET)
+            .env("AWS_ENDPOINT_URL_S3", &chaos.endpoint())
+            .env("AWS_REGION", "auto")
+            .env("FLY_APP_NAME", "shop")
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+        match secret {
+            true => command
+                .env("AWS_ACCESS_KEY_ID", "tid_test")
+                .env("AWS_SECRET_ACCESS_KEY", "tsec_secret")
+                .run(),
+            false => command.run(),
+        }
+    };
+    ask(true).expect("done", 0);
+    let nobody = ask(false);
+    nobody.expect("failed", 22);
+    assert!(nobody.stdout.contains("AWS_ACCESS_KEY_ID"), "{nobody}");
+    chaos.ail(Ills {
+        refuses_time: true,
+        ..Ills::default()
+    });
+    let refused = ask(true);
+    refused.expect("failed", 22);
+    assert!(refused.stdout.contains("this machine's clock"), "{refused}");
+    assert!(
+        !refused.stdout.contains("tsec_secret") && !refused.stderr.contains("tsec_secret"),
+        "{refused}"
+    );
+}
+
+/// One contender on its own, through a proxy with these ills: what it said.
+fn alone(moto: &Moto, ills: Ills) -> (Vec<String>, u64) {
+    let chaos = Chaos::before(moto.address(), ills, Random::new("alone"));
+    let (send, heard) = mpsc::channel();
+    let home = format!("{}@{}", Moto::BUCKET, chaos.endpoint());
+    let _contender = Contender::start(&home, 0, 3, 60_000, send);
+    let mut said = Vec::new();
+    loop {
+        let step: Step = heard.recv_timeout(LIMIT).expect("it ends");
+        if step.words == "ended" {
+            return (said, chaos.requests());
+        }
+        said.push(step.words);
+    }
+}
+
+#[test]
+fn what_befalls_a_bucket_ends_in_success_or_in_one_clear_error() {
+    let moto = Moto::start();
+    let well = |ills| {
+        let (said, requests) = alone(&moto, ills);
+        let committed = said.iter().filter(|words| words.starts_with("committed")).count();
+        assert_eq!(committed, 3, "{ills:?}: {said:?}");
+        requests
+    };
+    let quiet = well(Ills::default());
+    let befall = 300;
+    for ills in [
+        Ills {
+            server_errors: befall,
+            ..Ills::default()
+        },
+        Ills {
+            conflicts: befall,
+            ..Ills::default()
+        },
+        Ills {
+            resets: befall,
+            ..Ills::default()
+        },
+        Ills {
+            lost_answers: befall,
+            ..Ills::default()
+        },
+        Ills {
+            cut_bodies: befall,
+            ..Ills::default()
+        },
+        Ills {
+            slow_bodies: befall,
+            ..Ills::default()
+        },
+    ] {
+        let requests = well(ills);
+        assert!(
+            ills.slow_bodies > 0 || requests > quiet,
+            "{ills:?} befell nobody: {requests} requests"
+        );
+    }
+    for ills in [
+        Ills {
+            stale: true,
+            ..Ills::default()
+        },
+        Ills {
+            clock_ahead_s: 86_400,
+            ..Ills::default()
+        },
+        Ills {
+            clock_ahead_s: -86_400,
+            ..Ills::default()
+        },
+    ] {
+        well(ills);
+    }
+    let fails = |ills, sentence: &str| {
+        let (said, _) = alone(&moto, ills);
+        let last = said.last().unwrap();
+        assert!(
+            last.starts_with("failed") && last.contains(sentence),
+            "{ills:?}: {said:?}"
+        );
+        assert!(
+            !said.iter().any(|words| words.starts_with("took")),
+            "{ills:?}: {said:?}"
+        );
+    };
+    fails(
+        Ills {
+            ignores_match: true,
+            ..Ills::default()
+        },
+        "does not keep conditions: it overwrote an object although that was another",
+    );
+    fails(
+        Ills {
+            ignores_absence: true,
+            ..Ills::default()
+        },
+        "does not keep conditions: it overwrote an object although that was to be absent",
+    );
+    fails(
+        Ills {
+            refuses_time: true,
+            ..Ills::default()
+        },
+        "RequestTimeTooSkewed",
+    );
+    fails(
+        Ills {
+            server_errors: 1000,
+            ..Ills::default()
+        },
+        "tried",
+    );
+    // Bits that flip are found by the record's own digest, or by the checksum of the answer.
+    let (said, _) = alone(
+        &moto,
+        Ills {
+            bent_bits: 200,
+            ..Ills::default()
+        },
+    );
+    let committed = said.iter().filter(|words| words.starts_with("committed")).count();
+    let failed = said.last().unwrap();
+    assert!(
+        committed == 3 || failed.contains("sha256") || failed.contains("is not a"),
+        "{said:?}"
+    );
+    // In a bucket of its own, where nothing is there yet.
+    let empty = Moto::start();
+    let (said, _) = alone(
+        &empty,
+        Ills {
+            forbidden_absence: true,
+            ..Ills::default()
+        },
+    );
+    let last = said.last().unwrap();
+    assert!(last.contains("AccessDenied") || last == "released 3", "{said:?}");
+}
