@@ -5,7 +5,7 @@ OTP = $(abspath $(or $(FLYHOT_OTP_PREFIX),target/otp))
 export FLYHOT_OTP_BIN = $(OTP)/otp-25/bin
 export FLYHOT_OTP_BINS = $(OTP)/otp-25/bin:$(OTP)/otp-27/bin:$(OTP)/otp-29/bin
 
-.PHONY: help setup demo test matrix soak fuzz bench lint fmt docs agent clean
+.PHONY: help setup demo test matrix soak fuzz bench lint fmt docs native agent clean
 
 help: ## Show these explanations
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -21,8 +21,8 @@ test: setup ## Everything: all tests on OTP 25, then the matrix
 	$(MAKE) matrix
 
 matrix: setup ## The tests of the matrix group on OTP 27 and 29
-	FLYHOT_OTP=27 cargo test --workspace --test matrix
-	FLYHOT_OTP=29 cargo test --workspace --test matrix
+	FLYHOT_OTP=27 cargo test --workspace --test matrix --test native
+	FLYHOT_OTP=29 cargo test --workspace --test matrix --test native
 
 soak: setup ## Every scenario with many more rounds and fresh seeds on every OTP; resumes, result in target/soak.json
 	cargo run -p flyhot-tests --bin soak
@@ -49,14 +49,21 @@ lint: setup ## Check formatting and lints, warnings are errors
 	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cd tests/fixtures/shop && PATH=$(OTP)/otp-27/bin:$$PATH mix format --check-formatted
+	cd elixir_shim && PATH=$(OTP)/otp-27/bin:$$PATH mix format --check-formatted
 
 fmt: setup ## Format Rust and Elixir
 	cargo fmt --all
 	cargo fmt --manifest-path tests/fuzz/Cargo.toml
 	cd tests/fixtures/shop && PATH=$(OTP)/otp-27/bin:$$PATH mix format
+	cd elixir_shim && PATH=$(OTP)/otp-27/bin:$$PATH mix format
 
 docs: ## Build the pages of the Rust code under target/doc, warnings are errors
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+
+native: ## Build the library for nodes into the Elixir package, for the machine it is built on
+	cargo build --release -p flyhot-native
+	mkdir -p elixir_shim/priv
+	cp target/release/libfly_deploy_native.so elixir_shim/priv/fly_deploy_native.so
 
 agent: setup ## Compile the Erlang module kept in the tree beside its source, as shipped and as tested, with OTP 25
 	cd driver/agent/erl && $(OTP)/otp-25/bin/erlc -Wall -Werror +deterministic flyhot_agent.erl

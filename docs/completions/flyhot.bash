@@ -145,7 +145,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__doctor)
-            opts="-h --node --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --help"
+            opts="-h --node --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --app --store --bucket --endpoint --region --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -180,6 +180,26 @@ _flyhot() {
                     return 0
                     ;;
                 --tls-key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --app)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

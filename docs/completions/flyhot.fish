@@ -125,6 +125,11 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l epmd-port -d 'P
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l store -d 'A directory that is the store' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r

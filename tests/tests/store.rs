@@ -11,7 +11,7 @@ use std::fs;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use flyhot_tests::{Chaos, Contender, Flyhot, Ills, Moto, Random, Run, Scratch, Step, rounds};
+use flyhot_tests::{Chaos, Contender, Flyhot, Ills, Moto, Node, Otp, Random, Run, Scratch, Step, rounds};
 use serde_json::Value;
 
 /// Longer than all of them together need.
@@ -212,6 +212,57 @@ fn of_many_in_a_bucket_one_changes_it_at_a_time() {
         now >= last && now - last <= rounds(1, 10) as u64 * 2,
         "{now} {last}"
     );
+}
+
+#[test]
+fn a_store_that_cannot_be_relied_on_is_told_by_the_doctor() {
+    let node = Node::erl(Otp::under_test()).start();
+    let moto = Moto::start();
+    let chaos = Chaos::before(moto.address(), Ills::default(), Random::new("doctor"));
+    let doctor = || {
+        let endpoint = chaos.endpoint();
+        let store = ["--app", "shop", "--bucket", Moto::BUCKET, "--endpoint", &endpoint];
+        let run = Flyhot::ask("doctor", &node)
+            .args(store)
+            .env("AWS_ACCESS_KEY_ID", "tid_test")
+            .env("AWS_SECRET_ACCESS_KEY", "tsec_test")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .run();
+        let check = run
+            .events_named("check")
+            .find(|event| event.json["check"] == "store");
+        let check = check.unwrap_or_else(|| panic!("no store: {run}")).json.clone();
+        (run, check)
+    };
+    let (run, check) = doctor();
+    run.expect("done", 0);
+    assert_eq!(
+        (&check["well"], &check["node"]),
+        (&true.into(), &"this machine".into()),
+        "{run}"
+    );
+    for ills in [
+        Ills {
+            ignores_match: true,
+            ..Ills::default()
+        },
+        Ills {
+            ignores_absence: true,
+            ..Ills::default()
+        },
+    ] {
+        chaos.ail(ills);
+        let (run, check) = doctor();
+        run.expect("failed", 22);
+        assert_eq!(check["well"], false, "{run}");
+        assert!(
+            check["found"]
+                .as_str()
+                .unwrap()
+                .contains("does not keep conditions"),
+            "{run}"
+        );
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flyhot_events::{ErrorKind, Event, ExitCode};
 use flyhot_node::NodeName;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 
 use crate::cli::ReachArgs;
 use crate::drive::NodeError;
@@ -38,6 +38,31 @@ where
     W: Fn(NodeName, Reach) -> F,
     F: Future<Output = Result<T, NodeError>>,
 {
+    with(
+        name,
+        args,
+        environment,
+        reporter,
+        async || (Vec::new(), None),
+        work,
+        told,
+    )
+}
+
+/// The same with something that is of no node, and is said first.
+pub(crate) fn with<T, W, F>(
+    name: &str,
+    args: &ReachArgs,
+    environment: &Environment,
+    reporter: &mut Reporter,
+    first: impl AsyncFnOnce() -> Told,
+    work: W,
+    told: impl FnOnce(Vec<Answer<T>>) -> Told,
+) -> ExitCode
+where
+    W: Fn(NodeName, Reach) -> F,
+    F: Future<Output = Result<T, NodeError>>,
+{
     reporter.event(&Event::Started {
         command: name.to_owned(),
         nodes: args.node.clone(),
@@ -50,10 +75,14 @@ where
             .enable_all()
             .build()
             .map_err(|error| errors::runtime(&error))?;
-        let answers = runtime.block_on(ask(args, environment, work));
+        let answers = runtime.block_on(ask(args, environment, first, work));
         // A read that was interrupted must not be waited for.
         runtime.shutdown_background();
-        answers.map(told)
+        answers.map(|((mut events, unwell), answers)| {
+            let (of_nodes, against) = told(answers);
+            events.extend(of_nodes);
+            (events, against.or(unwell))
+        })
     }))
     .unwrap_or_else(|panic| Err(run::bug(panic.as_ref())));
     let (events, against) = match made {
@@ -72,8 +101,9 @@ where
 async fn ask<T, W, F>(
     args: &ReachArgs,
     environment: &Environment,
+    first: impl AsyncFnOnce() -> Told,
     work: W,
-) -> Result<Vec<Answer<T>>, NodeError>
+) -> Result<(Told, Vec<Answer<T>>), NodeError>
 where
     W: Fn(NodeName, Reach) -> F,
     F: Future<Output = Result<T, NodeError>>,
@@ -94,7 +124,7 @@ where
     tokio::select! {
         biased;
         signal = signals.next() => Err(errors::interrupted(signal, None, false)),
-        answers = join_all(asked) => Ok(answers),
+        answers = join(first(), join_all(asked)) => Ok(answers),
     }
 }
 

@@ -4,19 +4,26 @@
 
 use flyhot_events::{ErrorKind, Event, ExitCode};
 use flyhot_node::NodeName;
+use flyhot_store::{Store as _, keeps_conditions};
 
 use crate::asked::{self, Answer, Told};
-use crate::cli::ReachArgs;
+use crate::cli::{HomeArgs, ReachArgs};
+use crate::drive::NodeError;
 use crate::drive::examine::{Examined, Found, Stage, examine};
 use crate::errors;
-use crate::options::{self, Environment, Reach};
+use crate::options::{self, Environment, HomeError, OptionsError, Place, Reach};
 use crate::report::Reporter;
 
 /// The oldest OTP whose nodes are upgraded: the agent is compiled with it.
 const OLDEST_OTP: u32 = 25;
 
 /// Performs the command; every way out of it emits the outcome.
-pub(crate) fn command(args: &ReachArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
+pub(crate) fn command(
+    args: &ReachArgs,
+    home: &HomeArgs,
+    environment: &Environment,
+    reporter: &mut Reporter,
+) -> ExitCode {
     let how = How {
         dist_port: args.dist_port,
         tls: args.dist_tls,
@@ -25,12 +32,39 @@ pub(crate) fn command(args: &ReachArgs, environment: &Environment, reporter: &mu
         let examined = examine(&node, &reach).await?;
         Ok((node, examined))
     };
-    asked::command("doctor", args, environment, reporter, work, |answers| {
+    let here = async || {
         let (keys, unusable) = keys(environment);
-        let (events, against) = told(answers, how);
-        let all = std::iter::once(keys.event(HERE)).chain(events).collect();
-        (all, against.or(unusable))
+        let (store, unwell) = store(home, environment).await;
+        let checks = std::iter::once(keys).chain(store);
+        (
+            checks.map(|check| check.event(HERE)).collect(),
+            unusable.or(unwell),
+        )
+    };
+    asked::with("doctor", args, environment, reporter, here, work, |answers| {
+        told(answers, how)
     })
+}
+
+/// Whether the store that is named, if one is, can be relied on.
+async fn store(home: &HomeArgs, environment: &Environment) -> (Option<Check>, Option<ErrorKind>) {
+    let ill = |error: NodeError| {
+        let kind = error.kind;
+        (Some(not_well("store", error.message, error.hint)), Some(kind))
+    };
+    let place = match Place::new(home, environment) {
+        Ok(place) => place,
+        Err(OptionsError::Home(HomeError::None)) => return (None, None),
+        Err(error) => return ill(errors::options(&error)),
+    };
+    let store = place.open().await;
+    match keeps_conditions(&store, &place.app).await {
+        Ok(()) => {
+            let found = format!("{} can be read and written, and keeps conditions", store.name());
+            (Some(well("store", found)), None)
+        }
+        Err(error) => ill(errors::store(&error)),
+    }
 }
 
 /// What a check is of that is of no node.

@@ -3,7 +3,7 @@
 use clap::Args;
 use flyhot_events::ExitCode;
 
-use super::ReachArgs;
+use super::{HomeArgs, ReachArgs};
 use crate::doctor;
 use crate::options::Environment;
 use crate::report::Reporter;
@@ -15,15 +15,22 @@ Example:
   Whether a node can be upgraded from here:
     flyhot doctor --node shop@10.0.0.1
 
-Exit codes: 0 the nodes can be upgraded, also where something could be better; 10 one cannot; 24 one cannot be reached.")]
+  And whether a store keeps what it promises, by puts to an object of its own there:
+    flyhot doctor --node shop@10.0.0.1 --app shop --bucket shop-releases
+
+Exit codes: 0 the nodes can be upgraded, also where something could be better; 10 one cannot; 24 one cannot be reached; \
+2 or 22 the keys of this machine or the store cannot be used.")]
 pub struct DoctorArgs {
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
 }
 
 impl DoctorArgs {
     /// Performs it; the answer is the exit code.
     pub fn run(&self, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
-        doctor::command(&self.reach, environment, reporter)
+        doctor::command(&self.reach, &self.home, environment, reporter)
     }
 }
