@@ -50,6 +50,7 @@ fn contend(contest: Contest<'_>) -> u64 {
     let mut stopped: Option<(usize, Instant)> = None;
     let mut longest = Duration::ZERO;
     let mut struck = 0;
+    let mut stops = 0;
     let mut next = contenders;
     let began = Instant::now();
     let told = |steps: &[Step]| {
@@ -102,6 +103,7 @@ fn contend(contest: Contest<'_>) -> u64 {
                         next += 1;
                     }
                     Fate::Stopped => {
+                        stops += 1;
                         running[&step.who].signal("STOP");
                         stopped = Some((step.who, Instant::now()));
                     }
@@ -111,8 +113,16 @@ fn contend(contest: Contest<'_>) -> u64 {
         steps.push(step);
     }
     assert!(fates.is_empty(), "nobody was left for {fates:?}");
-    // A third of the promise is what a machine of two cores may add to it.
+    // The lease is promised; the rest is the margin for a machine of two cores.
     assert!(longest <= lease * 3, "{longest:?} after a holder fell silent");
+
+    // Nobody loses the lock but by being stopped for longer than the lease.
+    let lost = steps.iter().filter(|step| step.words.starts_with("lost")).count();
+    assert!(
+        lost <= stops,
+        "{lost} lost it, {stops} were stopped\n{}",
+        told(&steps)
+    );
 
     let said = |word: &str| {
         let found = steps.iter().filter_map(move |step| {

@@ -9,7 +9,7 @@ use std::{
     fs::{self, DirBuilder},
     io::{self, BufRead, BufReader, Read, Write as _},
     ops::ControlFlow,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -23,7 +23,8 @@ use crate::{
     limits::{LimitError, Limits},
     manifest::{File, FileDigest, MANIFEST_FILE, Manifest, ManifestError},
     name::{ModuleName, ReleasePath},
-    pack::{PIECE, Progress, Told, mode},
+    pack::{PIECE, Progress, Told, header, mode},
+    release::MAX_BEAM,
     trust::{Signature, Trust, TrustError, Trusted},
 };
 
@@ -127,6 +128,12 @@ pub enum ArchiveError {
         /// The entry.
         path: ReleasePath,
     },
+    /// An entry with more in its header than an artifact has: a mode, an owner, a time.
+    #[error("its entry {found:?} has a header that packing does not write")]
+    Header {
+        /// The entry.
+        found: String,
+    },
     /// A beam file of another module or md5.
     #[error("its entry {path} is not the module {module} that its manifest lists")]
     Module {
@@ -138,6 +145,12 @@ pub enum ArchiveError {
     /// What it would be unpacked to is there already.
     #[error("{path} is there already and not an empty directory")]
     Occupied {
+        /// Where.
+        path: PathBuf,
+    },
+    /// What it would be unpacked to is a file system of its own, which nothing can take the place of.
+    #[error("{path} is a mount point")]
+    MountPoint {
         /// Where.
         path: PathBuf,
     },
@@ -201,14 +214,27 @@ pub fn unpack(
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(occupied()),
         Err(error) => return Err(unwritten(directory, error)),
     }
+    // One that is there may be called `.`, or by a link.
+    let there = fs::canonicalize(directory).ok();
+    let directory = there.as_deref().unwrap_or(directory);
     let beside = match directory.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    let mut mode = 0o755;
+    if there.is_some() {
+        let about = |path: &Path| fs::metadata(path).map_err(|source| unwritten(path, source));
+        let (here, above) = (about(directory)?, about(beside)?);
+        if here.dev() != above.dev() {
+            return Err(ArchiveError::MountPoint {
+                path: directory.to_owned(),
+            });
+        }
+        mode = here.permissions().mode() & 0o777;
+    }
+    // Nobody else's until it is whole: what lies in it is what was checked.
     let temporary = tempfile::Builder::new()
         .prefix(".flyhot-unpack-")
-        // As a directory made by anybody else; the umask takes from it.
-        .permissions(fs::Permissions::from_mode(0o777))
         .tempdir_in(beside)
         .map_err(|source| unwritten(beside, source))?;
     let judge = |digest| trust.judge(digest, signature);
@@ -216,6 +242,8 @@ pub fn unpack(
     write_new(&temporary.path().join(MANIFEST_FILE), false)
         .and_then(|mut file| file.write_all(&manifest))
         .map_err(|source| unwritten(&temporary.path().join(MANIFEST_FILE), source))?;
+    fs::set_permissions(temporary.path(), fs::Permissions::from_mode(mode))
+        .map_err(|source| unwritten(temporary.path(), source))?;
     // A rename takes an empty directory's place; one that somebody has filled meanwhile stays.
     fs::rename(temporary.path(), directory).map_err(|source| match source.kind() {
         io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory => occupied(),
@@ -245,10 +273,10 @@ fn take(
         let mut tar = tar::Archive::new(&mut stream);
         let mut entries = tar.entries().map_err(broken)?.raw(true);
         let bytes = manifest(&mut entries, limits)?;
+        // Before a word of it is believed.
+        let trusted = judge(FileDigest::of(&bytes))?;
         let manifest = Manifest::from_bytes(&bytes)?;
         limits.admit(&manifest)?;
-        // Before a single file of it is written.
-        let trusted = judge(FileDigest::of(&bytes))?;
         contents(&mut entries, &manifest, into, told)?;
         (bytes, manifest, trusted)
     };
@@ -289,6 +317,7 @@ fn manifest<R: Read>(entries: &mut Entries<'_, R>, limits: &Limits) -> Result<Ve
     if name(&entry) != MANIFEST_FILE || entry.header().entry_type() != EntryType::Regular {
         return Err(ArchiveError::NoManifest);
     }
+    plain(&entry, entry.size(), false)?;
     limits.admit_manifest(entry.size())?;
     let mut bytes = Vec::new();
     let (size, read) = (entry.size(), entry.read_to_end(&mut bytes).map_err(broken)?);
@@ -330,6 +359,7 @@ fn contents<R: Read>(
             if entry.size() != 0 {
                 return Err(ArchiveError::Kind { found: name(&entry) });
             }
+            plain(&entry, 0, true)?;
             if let Some(into) = into {
                 make(&into.join(path.as_str()))?;
             }
@@ -342,7 +372,15 @@ fn contents<R: Read>(
                 said: file.size,
             });
         }
+        plain(&entry, file.size, file.executable)?;
         let module = modules.get(path);
+        if module.is_some() && file.size > MAX_BEAM {
+            return Err(ArchiveError::Limit(LimitError::Entry {
+                path: path.to_string(),
+                found: file.size,
+                limit: MAX_BEAM,
+            }));
+        }
         let kept = copy(&mut entry, path, file, into, module.is_some(), &mut progress)?;
         if let Some((module, md5)) = module {
             let same =
@@ -389,6 +427,7 @@ fn listed<'a, R: Read>(
             .take(text.len() as u64 + 1)
             .read_to_end(&mut bytes)
             .map_err(broken)?;
+        plain(&entry, entry.size(), false)?;
         let whole = entry.size() == bytes.len() as u64 && bytes.pop() == Some(0);
         found = String::from_utf8_lossy(&bytes).into_owned();
         if !whole || text.len() <= NAME_FIELD {
@@ -501,6 +540,20 @@ fn write_new(path: &Path, executable: bool) -> io::Result<fs::File> {
         .create_new(true)
         .mode(mode(executable))
         .open(path)
+}
+
+/// Whether the header is the one that packing writes, whatever name is in it.
+fn plain<R: Read>(entry: &Entry<'_, R>, size: u64, executable: bool) -> Result<(), ArchiveError> {
+    let found = entry.header();
+    let mut written = header(size, executable);
+    written.set_entry_type(found.entry_type());
+    written.as_old_mut().name = found.as_old().name;
+    written.set_cksum();
+    if written.as_bytes() == found.as_bytes() {
+        Ok(())
+    } else {
+        Err(ArchiveError::Header { found: name(entry) })
+    }
 }
 
 /// The name in an entry's header.

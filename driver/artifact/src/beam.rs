@@ -26,6 +26,12 @@ use self::code::Operand;
 /// has 2 MB; generated modules of users reach tens of megabytes.
 const MAX_INFLATED: u64 = 256 * 1024 * 1024;
 
+/// The most bytes an atom has: 255 characters (`MAX_ATOM_CHARACTERS` in ERTS's `atom.h`) of UTF-8.
+const MAX_ATOM: usize = 255 * 4;
+
+/// The most functions a module exports or calls. Generated modules have some thousands; each is held with its names.
+const MAX_FUNCTIONS: usize = 1 << 16;
+
 /// Why bytes are no beam file that is understood here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BeamError {
@@ -350,6 +356,9 @@ impl Beam {
         if rows.len() < count {
             return Err(BeamError::Truncated(name));
         }
+        if count > MAX_FUNCTIONS {
+            return Err(damaged(name, format!("{count} functions")));
+        }
         rows.take(count)
             .map(|row| Ok([word(row, 0, name)?, word(row, 4, name)?, word(row, 8, name)?]))
             .collect()
@@ -418,6 +427,9 @@ fn read_atoms(chunk: &[u8]) -> Result<(Vec<String>, bool), BeamError> {
             at += 1;
             usize::from(*chunk.get(at - 1).ok_or(BeamError::Truncated("AtU8"))?)
         };
+        if length > MAX_ATOM {
+            return Err(damaged("AtU8", format!("an atom of {length} bytes")));
+        }
         let text = at
             .checked_add(length)
             .and_then(|end| chunk.get(at..end))

@@ -7,13 +7,14 @@ use crate::manifest::{File, Manifest};
 /// The most an artifact may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Files and empty directories. A release of Phoenix with OTP has 4 000 files; asset trees of a hundred thousand exist.
+    /// Files and empty directories. A release of Phoenix with OTP has 4 000 files; asset trees of tens of thousands exist.
     pub entries: u64,
     /// Bytes of one file. The largest that releases carry are compiled libraries for numerics, of half a gigabyte.
     pub entry_bytes: u64,
     /// Bytes of all files. A disk holds them twice while they are unpacked beside the release.
     pub total_bytes: u64,
-    /// Bytes of the manifest, which is held in memory. Two thousand modules take two megabytes.
+    /// Bytes of the manifest, which is held in memory, some ten times over. Two thousand modules take two megabytes, a hundred
+    /// thousand files fifteen.
     pub manifest_bytes: u64,
     /// Bytes unpacked for one byte packed, beyond the first [`RATIO_FREE`]. Beams have 3, text 5; zeros 1 000.
     pub ratio: u64,
@@ -26,10 +27,10 @@ pub const RATIO_FREE: u64 = 64 << 20;
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            entries: 200_000,
+            entries: 100_000,
             entry_bytes: 2 << 30,
             total_bytes: 8 << 30,
-            manifest_bytes: 64 << 20,
+            manifest_bytes: 32 << 20,
             ratio: 200,
         }
     }
@@ -123,28 +124,39 @@ impl std::error::Error for LimitError {}
 impl Limits {
     /// Whether the files of a manifest are within them.
     pub(crate) fn admit(&self, manifest: &Manifest) -> Result<(), LimitError> {
-        let found = (manifest.files.len() + manifest.empty.len()) as u64;
-        if found > self.entries {
-            return Err(LimitError::Entries {
-                found,
-                limit: self.entries,
-            });
-        }
+        self.admit_entries((manifest.files.len() + manifest.empty.len()) as u64)?;
         let mut total = 0_u64;
         for (path, File { size, .. }) in &manifest.files {
-            if *size > self.entry_bytes {
-                return Err(LimitError::Entry {
-                    path: path.to_string(),
-                    found: *size,
-                    limit: self.entry_bytes,
-                });
-            }
+            self.admit_file(path.as_str(), *size)?;
             total = total.saturating_add(*size);
         }
         if total > self.total_bytes {
             return Err(LimitError::Total {
                 found: total,
                 limit: self.total_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether so many files and directories are.
+    pub(crate) fn admit_entries(&self, found: u64) -> Result<(), LimitError> {
+        if found > self.entries {
+            return Err(LimitError::Entries {
+                found,
+                limit: self.entries,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a file of so many bytes is.
+    pub(crate) fn admit_file(&self, path: &str, found: u64) -> Result<(), LimitError> {
+        if found > self.entry_bytes {
+            return Err(LimitError::Entry {
+                path: path.to_owned(),
+                found,
+                limit: self.entry_bytes,
             });
         }
         Ok(())

@@ -188,6 +188,12 @@ pub enum ManifestError {
         /// Where it should be.
         path: ReleasePath,
     },
+    /// A beam file that a node would load is none of its modules.
+    #[error("{path} is none of the modules that it lists")]
+    Beam {
+        /// The file.
+        path: ReleasePath,
+    },
     /// Two paths are one on a disk that does not tell upper from lower case, or a file lies below a file.
     #[error("{first} and {second} cannot both be there")]
     Collision {
@@ -253,15 +259,34 @@ impl Manifest {
         collisions(self.files.keys().chain(&self.empty))?;
         for (name, module) in &self.modules {
             let file = self.files.get(&module.path);
-            let same = |file: &File| (file.size, file.sha256) == (module.size, module.sha256);
-            if module.origin == Origin::Own && !file.is_some_and(same) {
+            let same = match file {
+                Some(file) => (file.size, file.sha256) == (module.size, module.sha256),
+                None => module.origin != Origin::Own,
+            };
+            if !same {
                 return Err(ManifestError::Module {
                     module: name.clone(),
                     path: module.path.clone(),
                 });
             }
         }
+        for path in self.files.keys() {
+            // A protocol is listed where it is consolidated, and has a file of the same name that is not.
+            let listed = loadable(path).is_none_or(|module| self.modules.contains_key(module));
+            if !listed {
+                return Err(ManifestError::Beam { path: path.clone() });
+            }
+        }
         Ok(())
+    }
+}
+
+/// The module whose file this is, if it lies where a node looks for modules.
+fn loadable(path: &ReleasePath) -> Option<&str> {
+    let parts: Vec<_> = path.as_str().split('/').collect();
+    match parts[..] {
+        ["lib", _, "ebin", file] | ["releases", _, "consolidated", file] => file.strip_suffix(".beam"),
+        _ => None,
     }
 }
 

@@ -71,7 +71,13 @@ impl fmt::Display for ModuleName {
     }
 }
 
-/// A file or directory inside a release: relative, separated by `/`, without `.` and `..`.
+/// The most bytes of a path, of one of its parts (Linux: `PATH_MAX` is 4096 for the whole way, `NAME_MAX` 255), and the most parts:
+/// what lies deeper is a link that leads up.
+const MAX_PATH: usize = 1024;
+const MAX_PART: usize = 255;
+const MAX_PARTS: usize = 64;
+
+/// A file or directory inside a release: relative, separated by `/`, without `.` and `..`, of at most 1024 bytes and 64 parts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ReleasePath(Box<str>);
@@ -85,10 +91,13 @@ impl ReleasePath {
     /// Takes a path.
     ///
     /// # Errors
-    /// It is absolute, or has an empty part, `.`, `..` or a control character.
+    /// It is absolute, has an empty part, `.`, `..` or a control character, or is too long.
     pub fn new(path: &str) -> Result<Self, ReleasePathError> {
-        let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
-        if !path.split('/').all(plain) {
+        let plain = |part: &str| {
+            !matches!(part, "" | "." | "..") && part.len() <= MAX_PART && !part.contains(char::is_control)
+        };
+        let parts = path.split('/').count();
+        if path.len() > MAX_PATH || parts > MAX_PARTS || !path.split('/').all(plain) {
             return Err(ReleasePathError(path.into()));
         }
         Ok(Self(path.into()))
@@ -151,6 +160,9 @@ mod tests {
             "lib/",
             "a\nb",
             "..",
+            &"x".repeat(256),
+            &"xy/".repeat(512),
+            &"x/".repeat(70),
         ] {
             assert!(ReleasePath::new(path).is_err(), "{path:?}");
         }

@@ -8,6 +8,7 @@
 //! the first entry is the manifest, then everything that it lists, in the order of the paths' bytes.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read, Write},
@@ -33,9 +34,6 @@ const LEVEL: u32 = 6;
 
 /// gzip's number for a system that is not known.
 const NO_SYSTEM: u8 = 255;
-
-/// Directories below each other. Deeper ones are a link that leads up.
-const MAX_DEPTH: usize = 64;
 
 /// Bytes that are read at once.
 pub(crate) const PIECE: usize = 64 * 1024;
@@ -77,15 +75,9 @@ pub enum PackError {
         path: PathBuf,
     },
     /// A name that an artifact cannot hold.
-    #[error("{path:?} has a name that is not plain text")]
+    #[error("{path:?} has a name that is not plain text, is too long, or lies too deep")]
     Name {
         /// Which.
-        path: PathBuf,
-    },
-    /// Directories below each other without end.
-    #[error("{path} lies more than {MAX_DEPTH} directories deep")]
-    Deep {
-        /// Where it was given up.
         path: PathBuf,
     },
     /// A file changed while it was packed.
@@ -122,22 +114,33 @@ pub fn pack<W: Write>(
     out: W,
     told: Told<'_>,
 ) -> Result<(Packed, W), PackError> {
-    let (found, empty) = match contents {
-        Contents::Hot => hot(release)?,
-        Contents::Full => {
-            let mut tree = Tree::default();
-            tree.walk(&release.root, None, 0)?;
-            // Of an artifact that was unpacked here.
-            tree.files.retain(|path, _| path.as_str() != MANIFEST_FILE);
-            (tree.files, tree.empty)
-        }
+    let mut tree = Tree {
+        files: BTreeMap::new(),
+        empty: BTreeSet::new(),
+        limits,
     };
+    match contents {
+        Contents::Hot => tree.hot(release)?,
+        Contents::Full => tree.walk(&release.root, None)?,
+    }
+    let Tree {
+        files: found, empty, ..
+    } = tree;
     let mut files = BTreeMap::new();
     for (path, at) in &found {
+        if told(0, 0).is_break() {
+            return Err(PackError::Stopped);
+        }
         files.insert(path.clone(), digest(at)?);
     }
     let manifest = release.manifest(contents, files, empty);
-    manifest.check_files()?;
+    manifest.check_files().map_err(|error| match error {
+        // It was there, and the same, when the release was read.
+        ManifestError::Module { path, .. } => PackError::Changed {
+            path: release.root.join(path.as_str()),
+        },
+        error => PackError::Manifest(error),
+    })?;
     limits.admit(&manifest)?;
     let bytes = manifest.to_bytes()?;
     limits.admit_manifest(bytes.len() as u64)?;
@@ -147,17 +150,20 @@ pub fn pack<W: Write>(
         total: manifest.files.values().map(|file| file.size).sum(),
         told,
     };
+    let size = Cell::new(0);
     let gzip = GzBuilder::new()
         .mtime(0)
         .operating_system(NO_SYSTEM)
-        .write(Counted::new(out), Compression::new(LEVEL));
+        .write(Counted::new(out, &size), Compression::new(LEVEL));
     let mut tar = Builder::new(gzip);
     tar.append_data(&mut header(bytes.len() as u64, false), MANIFEST_FILE, &*bytes)
         .map_err(PackError::Write)?;
     for (path, file) in manifest.entries() {
         match (file, found.get(path)) {
             (Some(file), Some(at)) => {
-                append(&mut tar, path, file, at, &mut progress)?;
+                // Whoever unpacks it looks at every moment, and has read no less of it by then.
+                let within = |done| limits.admit_ratio(size.get(), done);
+                append(&mut tar, path, file, at, &within, &mut progress)?;
             }
             _ => {
                 let mut header = header(0, true);
@@ -171,91 +177,94 @@ pub fn pack<W: Write>(
         .into_inner()
         .and_then(flate2::write::GzEncoder::finish)
         .map_err(PackError::Write)?;
-    let Counted {
-        to,
-        hash,
-        bytes: size,
-    } = counted;
-    limits.admit_ratio(size, progress.done)?;
+    let Counted { to, hash, .. } = counted;
     let packed = Packed {
         digest: FileDigest(hash.finalize().into()),
-        size,
+        size: size.get(),
         manifest_digest: FileDigest::of(&bytes),
         manifest,
     };
     Ok((packed, to))
 }
 
-type Found = (BTreeMap<ReleasePath, PathBuf>, BTreeSet<ReleasePath>);
-
-fn hot(release: &Release) -> Result<Found, PackError> {
-    let mut tree = Tree::default();
-    let own = release.apps.values().filter(|app| app.origin == Origin::Own);
-    for dir in own.filter_map(|app| app.dir.as_ref()) {
-        let private = format!("{dir}/priv");
-        for entry in list(&release.root.join(format!("{dir}/ebin")))? {
-            if entry
-                .extension()
-                .is_some_and(|kind| kind == "beam" || kind == "app")
-            {
-                let path = below(&entry, Some(&format!("{dir}/ebin")))?;
-                tree.files.insert(path, entry);
-            }
-        }
-        if release.root.join(&private).is_dir() {
-            tree.walk(&release.root.join(&private), Some(&private), 0)?;
-        }
-    }
-    // Consolidated protocols are not in the directory of an application.
-    for module in release.modules.values().filter(|module| module.consolidated) {
-        tree.files
-            .insert(module.path.clone(), release.root.join(module.path.as_str()));
-    }
-    let version = format!("releases/{}", release.version);
-    for entry in release.start_files()? {
-        tree.files.insert(below(&entry, Some(&version))?, entry);
-    }
-    let start = release.root.join("releases/start_erl.data");
-    tree.files.insert(below(&start, Some("releases"))?, start);
-    Ok((tree.files, tree.empty))
-}
-
-/// What lies below a directory, links followed.
-#[derive(Default)]
-struct Tree {
+/// What is to be packed, by its place in the artifact; links are followed.
+struct Tree<'a> {
     files: BTreeMap<ReleasePath, PathBuf>,
     empty: BTreeSet<ReleasePath>,
+    limits: &'a Limits,
 }
 
-impl Tree {
-    fn walk(&mut self, directory: &Path, path: Option<&str>, depth: usize) -> Result<(), PackError> {
-        if depth > MAX_DEPTH {
-            return Err(PackError::Deep {
-                path: directory.to_owned(),
-            });
+impl Tree<'_> {
+    fn hot(&mut self, release: &Release) -> Result<(), PackError> {
+        let own = release.apps.values().filter(|app| app.origin == Origin::Own);
+        for dir in own.filter_map(|app| app.dir.as_ref()) {
+            let ebin = format!("{dir}/ebin");
+            for entry in list(&release.root.join(&ebin))? {
+                if entry
+                    .extension()
+                    .is_some_and(|kind| kind == "beam" || kind == "app")
+                {
+                    self.take(below(&entry, Some(&ebin))?, entry)?;
+                }
+            }
+            let private = format!("{dir}/priv");
+            let at = release.root.join(&private);
+            // A link that leads nowhere is there, and an error.
+            if fs::symlink_metadata(&at).is_ok() {
+                self.walk(&at, Some(&private))?;
+            }
         }
+        // Consolidated protocols are not in the directory of an application.
+        for module in release.modules.values().filter(|module| module.consolidated) {
+            self.take(module.path.clone(), release.root.join(module.path.as_str()))?;
+        }
+        let version = format!("releases/{}", release.version);
+        for entry in release.start_files()? {
+            self.take(below(&entry, Some(&version))?, entry)?;
+        }
+        let start = release.root.join("releases/start_erl.data");
+        self.take(below(&start, Some("releases"))?, start)
+    }
+
+    fn walk(&mut self, directory: &Path, path: Option<&str>) -> Result<(), PackError> {
         let entries = list(directory)?;
         if let (true, Some(path)) = (entries.is_empty(), path) {
             let path = ReleasePath::new(path).map_err(|_| PackError::Name {
                 path: directory.to_owned(),
             })?;
             self.empty.insert(path);
+            self.count()?;
         }
         for entry in entries {
             let at = below(&entry, path)?;
-            let about = fs::metadata(&entry).map_err(|source| PackError::Read {
-                path: entry.clone(),
-                source,
-            })?;
-            if about.is_dir() {
-                self.walk(&entry, Some(at.as_str()), depth + 1)?;
-            } else if about.is_file() {
-                self.files.insert(at, entry);
-            } else {
-                return Err(PackError::Kind { path: entry });
+            // What an unpacking wrote.
+            if at.as_str() != MANIFEST_FILE {
+                self.take(at, entry)?;
             }
         }
         Ok(())
+    }
+
+    /// A file, or a directory with everything in it.
+    fn take(&mut self, at: ReleasePath, entry: PathBuf) -> Result<(), PackError> {
+        let about = fs::metadata(&entry).map_err(|source| PackError::Read {
+            path: entry.clone(),
+            source,
+        })?;
+        if about.is_dir() {
+            return self.walk(&entry, Some(at.as_str()));
+        }
+        if !about.is_file() {
+            return Err(PackError::Kind { path: entry });
+        }
+        self.limits.admit_file(at.as_str(), about.len())?;
+        self.files.insert(at, entry);
+        self.count()
+    }
+
+    fn count(&self) -> Result<(), PackError> {
+        let found = (self.files.len() + self.empty.len()) as u64;
+        Ok(self.limits.admit_entries(found)?)
     }
 }
 
@@ -312,13 +321,15 @@ fn digest(path: &Path) -> Result<File, PackError> {
     }
 }
 
-fn header(size: u64, executable: bool) -> Header {
+/// The header of an entry without its name and sum.
+pub(crate) fn header(size: u64, executable: bool) -> Header {
     let mut header = Header::new_gnu();
     header.set_size(size);
     header.set_mode(mode(executable));
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);
+    header.set_entry_type(EntryType::Regular);
     header
 }
 
@@ -332,11 +343,13 @@ fn append<W: Write>(
     path: &ReleasePath,
     file: &File,
     at: &Path,
+    within: &dyn Fn(u64) -> Result<(), LimitError>,
     progress: &mut Progress<'_>,
 ) -> Result<(), PackError> {
     let mut same = Same {
         file: open(at)?,
         expected: *file,
+        within,
         read: 0,
         hash: Sha256::new(),
         progress,
@@ -347,6 +360,7 @@ fn append<W: Write>(
         (Ok(()), _) => Ok(()),
         (Err(_), Some(Failed::Changed)) => Err(PackError::Changed { path: at.to_owned() }),
         (Err(_), Some(Failed::Stopped)) => Err(PackError::Stopped),
+        (Err(_), Some(Failed::Limit(limit))) => Err(PackError::Limit(limit)),
         (Err(source), Some(Failed::Read)) => Err(PackError::Read {
             path: at.to_owned(),
             source,
@@ -359,6 +373,7 @@ fn append<W: Write>(
 struct Same<'a, 'b> {
     file: fs::File,
     expected: File,
+    within: &'a dyn Fn(u64) -> Result<(), LimitError>,
     read: u64,
     hash: Sha256,
     progress: &'a mut Progress<'b>,
@@ -370,6 +385,7 @@ enum Failed {
     Read,
     Changed,
     Stopped,
+    Limit(LimitError),
 }
 
 impl Same<'_, '_> {
@@ -404,6 +420,9 @@ impl Read for Same<'_, '_> {
         if self.progress.add(read as u64).is_break() {
             return Err(self.fail(Failed::Stopped));
         }
+        if let Err(limit) = (self.within)(self.progress.done) {
+            return Err(self.fail(Failed::Limit(limit)));
+        }
         Ok(read)
     }
 }
@@ -423,27 +442,27 @@ impl Progress<'_> {
 }
 
 /// Counts and digests what goes through.
-struct Counted<W> {
+struct Counted<'a, W> {
     to: W,
     hash: Sha256,
-    bytes: u64,
+    bytes: &'a Cell<u64>,
 }
 
-impl<W> Counted<W> {
-    fn new(to: W) -> Self {
+impl<'a, W> Counted<'a, W> {
+    fn new(to: W, bytes: &'a Cell<u64>) -> Self {
         Self {
             to,
             hash: Sha256::new(),
-            bytes: 0,
+            bytes,
         }
     }
 }
 
-impl<W: Write> Write for Counted<W> {
+impl<W: Write> Write for Counted<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.to.write(bytes)?;
         self.hash.update(bytes.get(..written).unwrap_or_default());
-        self.bytes += written as u64;
+        self.bytes.set(self.bytes.get() + written as u64);
         Ok(written)
     }
 

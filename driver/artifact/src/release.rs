@@ -50,7 +50,7 @@ const MAX_TEXT: u64 = 16 * 1024 * 1024;
 
 /// The most bytes a beam file may have on disk. The largest of OTP and Elixir have 1 MB, generated ones of users
 /// some tens.
-const MAX_BEAM: u64 = 256 * 1024 * 1024;
+pub(crate) const MAX_BEAM: u64 = 256 * 1024 * 1024;
 
 /// The files of `releases/VSN` that configure a node when it boots.
 const CONFIGURATION: [&str; 3] = ["runtime.exs", "sys.config", "vm.args"];

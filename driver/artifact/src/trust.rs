@@ -217,13 +217,6 @@ impl Trust {
         Ok(Self { keys })
     }
 
-    /// The keys of both.
-    #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
-        self.keys.extend(other.keys);
-        self
-    }
-
     /// How many keys are trusted; 0: everything is taken.
     pub fn keys(&self) -> usize {
         self.keys.len()

@@ -36,8 +36,14 @@ pub(crate) fn pack(args: &PackArgs, reporter: &mut Reporter) -> ExitCode {
             let modules = release.modules.len() as u64;
             Ok((release, modules, Unit::Modules))
         })?;
+        let root = fs::canonicalize(&directory).map_err(|error| errors::unread(&directory, &error))?;
+        if fs::canonicalize(parent(&out)).is_ok_and(|place| place.starts_with(&root)) {
+            return Err(errors::inside(&out, &directory));
+        }
+        // A whole release has the cookie in it.
+        let mode = if contents == Contents::Full { 0o600 } else { 0o666 };
         let (packed, file) = talk.step(Step::Pack, |told| {
-            let file = beside(&out, 0o666)?;
+            let file = beside(&out, mode)?;
             let (packed, mut file) =
                 flyhot_artifact::pack(&release, contents, &Limits::default(), file, told)
                     .map_err(|error| errors::pack(&directory, &out, &error))?;
@@ -110,26 +116,22 @@ pub(crate) fn keygen(out: &Path, reporter: &mut Reporter) -> ExitCode {
             .map_err(|_| errors::runtime(&io::Error::other("the system gives no random bytes")))?;
         let key = PrivateKey::of_seed(seed);
         let public = key.public().map_err(|error| errors::runtime(&error))?;
-        let written = OpenOptions::new()
+        let opened = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&out)
-            .and_then(|mut file| {
-                file.write_all(key.expose().as_bytes())?;
-                file.write_all(b"\n")?;
-                file.sync_all()
-            });
-        match written {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(errors::key_is_there(&out));
-            }
-            Err(error) => {
-                // What of a key was written is none; where there is no file there is nothing to remove.
-                let _ = fs::remove_file(&out);
-                return Err(errors::unwritten(&out, &error));
-            }
-            Ok(()) => {}
+            .open(&out);
+        let mut file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => errors::key_is_there(&out),
+            _ => errors::unwritten(&out, &error),
+        })?;
+        let written = file
+            .write_all(format!("{}\n", key.expose()).as_bytes())
+            .and_then(|()| file.sync_all());
+        if let Err(error) = written {
+            // What of a key was written is none.
+            let _ = fs::remove_file(&out);
+            return Err(errors::unwritten(&out, &error));
         }
         talk.event(Event::Key {
             file: out.display().to_string(),
@@ -182,14 +184,25 @@ fn counted(examined: Examined) -> (Examined, u64, Unit) {
 /// What this machine asks of an artifact, and the signature that lies by it.
 fn asked(args: &ArtifactArgs, environment: &Environment) -> Result<(Trust, Option<Signature>), NodeError> {
     let trust = options::trust(environment).map_err(|error| errors::options(&error))?;
+    if trust.keys() == 0 {
+        // Nobody asks for one.
+        return Ok((trust, None));
+    }
     let (place, must) = match &args.signature {
         Some(place) => (place.clone(), true),
         None => (signature_of(&args.artifact), false),
     };
     let mut bytes = Vec::new();
-    match File::open(&place).and_then(|file| file.take(SIGNATURE).read_to_end(&mut bytes)) {
+    let read = fs::metadata(&place).and_then(|about| {
+        // A pipe would be waited for.
+        if !about.is_file() || about.len() > SIGNATURE {
+            return Err(io::Error::other("it is not a file of a signature"));
+        }
+        File::open(&place)?.take(SIGNATURE).read_to_end(&mut bytes)
+    });
+    match read {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !must => return Ok((trust, None)),
-        Err(error) => return Err(errors::unread(&place, &error)),
+        Err(error) => return Err(errors::signature(&place, &error)),
         Ok(_) => {}
     }
     let signature = serde_json::from_slice(&bytes).map_err(|error| errors::signature(&place, &error))?;
@@ -208,15 +221,24 @@ fn open(artifact: &Path) -> Result<File, NodeError> {
 
 /// A file that will be `out`; it goes with its handle until then.
 fn beside(out: &Path, mode: u32) -> Result<tempfile::NamedTempFile, NodeError> {
-    let directory = match out.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => directory,
-        _ => Path::new("."),
-    };
+    // A device or a link would be replaced by the file.
+    if fs::symlink_metadata(out).is_ok_and(|about| !about.is_file()) {
+        let error = io::Error::other("it is there, and is not a file");
+        return Err(errors::unwritten(out, &error));
+    }
     tempfile::Builder::new()
         .prefix(".flyhot-")
         .permissions(fs::Permissions::from_mode(mode))
-        .tempfile_in(directory)
+        .tempfile_in(parent(out))
         .map_err(|error| errors::unwritten(out, &error))
+}
+
+/// The directory that a file is in.
+fn parent(out: &Path) -> &Path {
+    match out.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    }
 }
 
 fn appear(file: tempfile::NamedTempFile, out: &Path) -> Result<(), NodeError> {

@@ -53,8 +53,8 @@ Environment:
   ERL_EPMD_PORT       port of epmd, unless --epmd-port is given
   BUCKET_NAME         the bucket, unless --bucket or --store is given; AWS_BUCKET is the next place
   FLY_APP_NAME        the app, unless --app is given
-  FLYHOT_PUBLIC_KEYS  public keys: artifacts are taken only where one of these, or one of those in the file
-                      /etc/flyhot/public_keys, signed them
+  FLYHOT_PUBLIC_KEYS  public keys: artifacts are taken only where one of them signed them; the file
+                      /etc/flyhot/public_keys takes its place
   NO_COLOR            no colours on a terminal either
   FLYHOT_LOG          wire diagnostics on standard error, for example flyhot_node=debug
 

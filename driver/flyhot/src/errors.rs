@@ -81,8 +81,9 @@ pub(crate) fn pack(release: &Path, out: &Path, error: &PackError) -> NodeError {
             "Check that the file is there and that you may read it; a link that leads nowhere is to be removed."
         }
         PackError::Kind { .. } => "Remove it from the release: an artifact holds files and directories.",
-        PackError::Name { .. } => "Give it a name of plain text (UTF-8, no control characters).",
-        PackError::Deep { .. } => "Look for a link that leads to a directory above itself.",
+        PackError::Name { .. } => {
+            "Give it a name of plain text (UTF-8, no control characters), or look for a link that leads up."
+        }
         PackError::Changed { .. } => "Wait until nobody builds into the directory, and pack it again.",
         PackError::Manifest(_) => {
             "Build the release again into an empty directory, and look what put the file there."
@@ -111,6 +112,7 @@ pub(crate) fn artifact(file: &Path, error: &ArchiveError) -> NodeError {
             ErrorKind::NotTrusted,
             "Have it signed by a key that this machine trusts (`flyhot sign`), or find out where it comes from.",
         ),
+        ArchiveError::MountPoint { .. } => (ErrorKind::Usage, "Name a directory below it."),
         ArchiveError::Occupied { .. } => (ErrorKind::Usage, "Name a directory that is absent or empty."),
         ArchiveError::Truncated | ArchiveError::Damaged(_) | ArchiveError::Trailing => (
             ErrorKind::Usage,
@@ -130,6 +132,7 @@ pub(crate) fn artifact(file: &Path, error: &ArchiveError) -> NodeError {
         | ArchiveError::Missing { .. }
         | ArchiveError::Size { .. }
         | ArchiveError::Digest { .. }
+        | ArchiveError::Header { .. }
         | ArchiveError::Module { .. } => (
             ErrorKind::Usage,
             "`flyhot pack` makes no such file: find out where it comes from, and pack the release again.",
@@ -138,10 +141,19 @@ pub(crate) fn artifact(file: &Path, error: &ArchiveError) -> NodeError {
     node_error(kind, format!("{}: {}", file.display(), chain(error)), hint)
 }
 
-/// A file of signatures that holds none.
-pub(crate) fn signature(file: &Path, error: &dyn Error) -> NodeError {
+/// An artifact that would be packed into itself.
+pub(crate) fn inside(file: &Path, release: &Path) -> NodeError {
     node_error(
         ErrorKind::Usage,
+        format!("{} lies in the release {}", file.display(), release.display()),
+        "Name a file outside of the release: what lies in it is packed.",
+    )
+}
+
+/// A file of signatures that holds none: whatever it was put there for, nobody trusted signed the artifact.
+pub(crate) fn signature(file: &Path, error: &dyn Error) -> NodeError {
+    node_error(
+        ErrorKind::NotTrusted,
         format!("{} is not a signature: {}", file.display(), chain(error)),
         "Sign the artifact again with `flyhot sign`.",
     )
@@ -237,6 +249,17 @@ pub(crate) fn rollout(error: &RolloutError) -> NodeError {
         ),
     };
     node_error(kind, chain(error), hint)
+}
+
+/// A signal that work on files did not heed in time.
+pub(crate) fn left(signal: &str) -> NodeError {
+    node_error(
+        ErrorKind::Interrupted,
+        format!(
+            "{signal}: what was being written may lie beside its place, under a name that begins with .flyhot-"
+        ),
+        "Remove that, and run the same command again.",
+    )
 }
 
 /// A signal while a store was asked.

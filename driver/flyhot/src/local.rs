@@ -1,14 +1,14 @@
 //! Commands that work on files of this machine: no node is asked anything.
 //!
 //! Nothing is decided here about the files. A signal asks the work to stop at its next piece, so that it takes away what it
-//! has begun; a second one does not wait for that. Whatever happens, the outcome is the last event.
+//! has begun; a second one does not wait for that, and the first not for long. Whatever happens, the outcome is the last event.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flyhot_events::{ErrorKind, Event, ExitCode, Step, Unit};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -21,6 +21,10 @@ use crate::run;
 
 /// A step tells at most so often how far it is: more than a bar shows helps nobody.
 const TOLD: u64 = 100;
+
+/// How long the work has to heed a signal: it looks at every piece of 64 KiB, which a disk far away takes a second for. It may
+/// never come to look: waiting for a pipe.
+const HEED: Duration = Duration::from_secs(5);
 
 /// What the work says while it is done, and whether it should stop.
 pub(crate) struct Talk {
@@ -148,15 +152,18 @@ async fn perform(
     };
     let work = tokio::task::spawn_blocking(move || work(&talk));
     let mut asked = None;
+    let mut waiting = std::pin::pin!(tokio::time::sleep(HEED));
     loop {
         tokio::select! {
             biased;
             signal = signals.next() => {
                 stop.store(true, Ordering::Relaxed);
                 if asked.replace(signal).is_some() {
-                    return Err(errors::stopped(signal));
+                    return Err(errors::left(signal));
                 }
+                waiting.as_mut().reset(tokio::time::Instant::now() + HEED);
             }
+            () = &mut waiting, if asked.is_some() => return Err(errors::left(asked.unwrap_or("a signal"))),
             // The work hangs up as it ends.
             event = said.recv() => match event {
                 Some(event) => reporter.event(&event),

@@ -91,7 +91,13 @@ impl Directory {
     fn write(&self, key: &Key, when: &If, bytes: &[u8]) -> Result<Put, StoreError> {
         let path = self.path(key);
         let parent = path.parent().unwrap_or(&self.root);
-        fs::create_dir_all(parent).map_err(failed("cannot make the directory", parent))?;
+        if !parent.is_dir() {
+            fs::create_dir_all(parent).map_err(failed("cannot make the directory", parent))?;
+            // Each that may be new, in the one above it.
+            for made in parent.ancestors().skip(1).take(3) {
+                sync(made)?;
+            }
+        }
         let mut new = beside(parent)?;
         new.write_all(bytes)
             .and_then(|()| new.as_file().sync_all())
@@ -103,15 +109,17 @@ impl Directory {
             (If::Absent, None) => {}
             (If::Unchanged(version), Some(there)) if there.version == *version => {}
             // Ours already: an answer was lost.
-            (_, Some(there)) if there.bytes == bytes => return Ok(done),
+            (_, Some(there)) if there.bytes == bytes => {
+                sync(parent)?;
+                return Ok(done);
+            }
             _ => return Ok(Put::Lost),
         }
         new.persist(&path)
             .map_err(|error| failed("cannot write", &path)(error.error))?;
+        // Before anybody goes on from it.
+        sync(parent)?;
         drop(kept);
-        File::open(parent)
-            .and_then(|directory| directory.sync_all())
-            .map_err(failed("cannot write to", parent))?;
         Ok(done)
     }
 }
@@ -147,6 +155,17 @@ async fn apart<T: Send + 'static>(
     }
 }
 
+fn sync(directory: &Path) -> Result<(), StoreError> {
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed("cannot write to", directory))
+}
+
 fn version(bytes: &[u8]) -> Version {
     Version(FileDigest::of(bytes).to_string())
 }
@@ -170,12 +189,16 @@ fn beside(directory: &Path) -> Result<tempfile::NamedTempFile, StoreError> {
 
 /// The kernel's lock; it is let go with the file.
 fn exclusive(path: &Path) -> Result<File, StoreError> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(failed("cannot open", path))?;
+    // Whoever may rename in the directory may lock: reading is enough for that.
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path),
+        opened => opened,
+    }
+    .map_err(failed("cannot open", path))?;
     let began = Instant::now();
     loop {
         match file.try_lock() {

@@ -20,14 +20,14 @@ impl Store for Home {
     async fn get(&self, key: &Key, age: Age) -> Result<Option<Object>, StoreError> {
         match self {
             Self::Directory(store) => store.get(key, age).await,
-            Self::S3(store) => store.get(key, age).await,
+            Self::S3(store) => Box::pin(store.get(key, age)).await,
         }
     }
 
     async fn put(&self, key: &Key, when: If, bytes: Vec<u8>) -> Result<Put, StoreError> {
         match self {
             Self::Directory(store) => store.put(key, when, bytes).await,
-            Self::S3(store) => store.put(key, when, bytes).await,
+            Self::S3(store) => Box::pin(store.put(key, when, bytes)).await,
         }
     }
 

@@ -13,9 +13,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    conditions::token,
     key::{App, Key},
-    sealed,
+    pointer::Pointer,
+    sealed::{self, token},
     store::{Age, If, Object, Put, Store, StoreError, Version},
 };
 
@@ -35,6 +35,9 @@ const RESERVE: u32 = 10;
 /// The longest time between two looks at a lock that somebody holds. A short lease is looked at thirty times.
 const LOOK: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 30;
+
+/// The shortest, whatever a record says: a hundred looks a second are enough of any store.
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
 
 /// The format written, and the only one read.
 const FORMAT: u32 = 1;
@@ -62,8 +65,6 @@ struct Holder {
     owner: String,
     #[serde(flatten)]
     who: Who,
-    /// How often the lease was renewed: no two writes of one holder have the same bytes.
-    renewals: u64,
     /// How long it holds the lock already, by its own clock, seconds.
     held_s: u64,
 }
@@ -128,7 +129,7 @@ pub enum LockError {
     )]
     Held {
         /// What it is.
-        held: Standing,
+        held: Box<Standing>,
     },
     /// It is no longer ours.
     #[error("the lock was lost: {0}")]
@@ -191,17 +192,18 @@ pub async fn take<'a, S: Store>(
     let holder = Holder {
         owner: token().ok_or(LockError::Machine("the system gives no random bytes"))?,
         who,
-        renewals: 0,
         held_s: 0,
     };
+    // Before the put of this holder that was tried first.
+    let mut tried = None;
     loop {
-        let renewed = Instant::now();
         let (when, fencing, displaced) = match store.get(&key, Age::Wanted).await? {
-            None => (If::Absent, 0, None),
+            // It was taken away by hand: the pointer has the number that it had.
+            None => (If::Absent, claimed(store, app).await?, None),
             Some(object) => {
                 let (record, held) = read(&key, &object)?;
                 let displaced = match record.holder {
-                    // Ours, though an answer said otherwise.
+                    // Ours, though an answer said otherwise; since when is not known any more but by the store.
                     Some(ref there) if there.owner == holder.owner => {
                         return Ok(Lock {
                             store,
@@ -210,7 +212,7 @@ pub async fn take<'a, S: Store>(
                             version: object.version,
                             lease: terms.lease,
                             since,
-                            renewed,
+                            renewed: tried.unwrap_or(since),
                             displaced: None,
                         });
                     }
@@ -219,9 +221,10 @@ pub async fn take<'a, S: Store>(
                     Some(_) => {
                         let left = terms.wait.saturating_sub(since.elapsed());
                         if left.is_zero() {
-                            return Err(LockError::Held { held });
+                            return Err(LockError::Held { held: Box::new(held) });
                         }
-                        tokio::time::sleep((held.lease / LOOKS).min(LOOK).min(left)).await;
+                        let look = (held.lease / LOOKS).clamp(SHORTEST_LOOK, LOOK);
+                        tokio::time::sleep(look.min(left)).await;
                         continue;
                     }
                     None => None,
@@ -229,9 +232,11 @@ pub async fn take<'a, S: Store>(
                 (If::Unchanged(object.version), record.fencing, displaced)
             }
         };
+        let renewed = Instant::now();
+        tried.get_or_insert(renewed);
         let record = Record {
             format: FORMAT,
-            fencing: fencing + 1,
+            fencing: fencing.saturating_add(1),
             lease_ms: u64::try_from(terms.lease.as_millis()).unwrap_or(u64::MAX),
             holder: Some(holder.clone()),
         };
@@ -265,11 +270,11 @@ pub async fn let_go(store: &impl Store, app: &App, force: bool) -> Result<Option
         return Ok(None);
     }
     if !held.is_over() && !force {
-        return Err(LockError::Held { held });
+        return Err(LockError::Held { held: Box::new(held) });
     }
     // A number that nobody had: whoever holds it still is kept off by the next one who takes it.
     let record = Record {
-        fencing: record.fencing + 1,
+        fencing: record.fencing.saturating_add(1),
         holder: None,
         ..record
     };
@@ -293,38 +298,44 @@ impl<S: Store> Lock<'_, S> {
         (self.lease / RENEWALS).saturating_sub(self.renewed.elapsed())
     }
 
-    /// Whether a step may begin: renews the lease where that is due.
+    /// Whether a step may begin: renews the lease where that is due. Answers with how long the step may take.
+    ///
+    /// The clock that it goes by does not count while a machine sleeps: before a step that is more than a put, ask by
+    /// [`Lock::renew`], which asks the store.
     ///
     /// # Errors
     /// [`LockError::Lost`]: it may not, and none after it. [`LockError::Store`]: the store did not answer, and the lease is over.
-    pub async fn hold(&mut self) -> Result<(), LockError> {
-        if self.is_over() {
-            return Err(LockError::Lost("its lease is over"));
-        }
-        if !self.due().is_zero() {
-            return Ok(());
+    pub async fn hold(&mut self) -> Result<Duration, LockError> {
+        if !self.left().is_zero() && !self.due().is_zero() {
+            return Ok(self.left());
         }
         match self.renew().await {
             // There is time for another try before the next step.
-            Err(LockError::Store(_)) if !self.is_over() => Ok(()),
-            renewed => renewed,
+            Err(LockError::Store(_)) if !self.left().is_zero() => {}
+            renewed => renewed?,
+        }
+        match self.left() {
+            Duration::ZERO => Err(LockError::Lost("its lease is over")),
+            left => Ok(left),
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.renewed.elapsed() + self.lease / RESERVE >= self.lease
+    /// How long this holder believes in its lease.
+    fn left(&self) -> Duration {
+        (self.lease - self.lease / RESERVE).saturating_sub(self.renewed.elapsed())
     }
 
-    async fn renew(&mut self) -> Result<(), LockError> {
-        let held_s = self.since.elapsed().as_secs();
-        let holder = self.record.holder.as_mut();
-        if let Some(holder) = holder {
-            holder.renewals += 1;
-            holder.held_s = held_s;
+    /// Renews the lease. One that is over is renewed as well, where nobody took it meanwhile.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`], [`LockError::Store`].
+    pub async fn renew(&mut self) -> Result<(), LockError> {
+        let mut record = self.record.clone();
+        if let Some(holder) = &mut record.holder {
+            holder.held_s = self.since.elapsed().as_secs();
         }
-        let renewed = Instant::now();
-        self.version = self.write().await?;
-        self.renewed = renewed;
+        self.renewed = self.write(&record).await?;
+        self.record = record;
         Ok(())
     }
 
@@ -333,27 +344,48 @@ impl<S: Store> Lock<'_, S> {
     /// # Errors
     /// [`LockError::Lost`]: it was not ours any more. [`LockError::Store`]: it goes with its lease.
     pub async fn release(mut self) -> Result<(), LockError> {
-        self.record.holder = None;
-        self.write().await.map(drop)
+        let record = Record {
+            holder: None,
+            ..self.record.clone()
+        };
+        self.write(&record).await.map(drop)
     }
 
-    async fn write(&self) -> Result<Version, LockError> {
-        let bytes = bytes(&self.key, &self.record)?;
-        match self
-            .store
-            .put(&self.key, If::Unchanged(self.version.clone()), bytes)
-            .await?
-        {
-            Put::Done(version) => Ok(version),
-            Put::Lost => Err(LockError::Lost("somebody else has taken it over")),
+    /// Puts the record; answers with a time before it was put.
+    async fn write(&mut self, record: &Record) -> Result<Instant, LockError> {
+        for _ in 0..2 {
+            let began = Instant::now();
+            let when = If::Unchanged(self.version.clone());
+            if let Put::Done(version) = self.store.put(&self.key, when, bytes(&self.key, record)?).await? {
+                self.version = version;
+                return Ok(began);
+            }
+            // A put of before may have been done without an answer: what is there is this holder's own then.
+            let Some(object) = self.store.get(&self.key, Age::NotWanted).await? else {
+                break;
+            };
+            let (there, _) = read(&self.key, &object)?;
+            let owner = |record: &Record| record.holder.as_ref().map(|holder| holder.owner.clone());
+            if there.fencing != self.record.fencing || owner(&there) != owner(&self.record) {
+                break;
+            }
+            self.version = object.version;
         }
+        Err(LockError::Lost("somebody else has taken it over"))
     }
 }
 
+/// The number that the pointer has; 0 where there is none, or none that can be read.
+async fn claimed(store: &impl Store, app: &App) -> Result<u64, LockError> {
+    let pointer = store.get(&Key::pointer(app), Age::NotWanted).await?;
+    let pointer = pointer.and_then(|object| sealed::open::<Pointer>(&object.bytes).ok());
+    Ok(pointer.map_or(0, |pointer| pointer.fencing))
+}
+
 fn bytes(key: &Key, record: &Record) -> Result<Vec<u8>, LockError> {
-    sealed::seal(record).map_err(|error| LockError::Broken {
+    sealed::seal(record).map_err(|what| LockError::Broken {
         key: key.clone(),
-        what: error.to_string(),
+        what,
     })
 }
 

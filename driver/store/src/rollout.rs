@@ -3,8 +3,6 @@
 //! Whoever takes the lock first writes its number into the pointer. From then on a put of one before fails, because the pointer
 //! is not what that one has read; and one who reads it anew sees the greater number. So two holders never both change it.
 
-use std::fmt;
-
 use crate::{
     key::{App, Key},
     lock::{Lock, LockError},
@@ -54,10 +52,10 @@ async fn read(store: &impl Store, key: &Key) -> Result<Option<(Pointer, Version)
     Ok(Some((pointer.check()?, object.version)))
 }
 
-fn broken(key: &Key, what: impl fmt::Display) -> RolloutError {
+fn broken(key: &Key, what: String) -> RolloutError {
     RolloutError::Broken {
         key: key.clone(),
-        what: what.to_string(),
+        what,
     }
 }
 
@@ -72,7 +70,7 @@ pub struct Rollout<'a, S> {
 }
 
 impl<'a, S: Store> Rollout<'a, S> {
-    /// Puts the lock's number into the pointer, which is made where there is none.
+    /// Puts the lock's number into the pointer, which is made where there is none. Where that is not done the lock is let go.
     ///
     /// # Errors
     /// [`RolloutError`].
@@ -83,25 +81,18 @@ impl<'a, S: Store> Rollout<'a, S> {
         base_image: Option<String>,
     ) -> Result<Self, RolloutError> {
         let key = Key::pointer(app);
-        loop {
-            lock.hold().await?;
-            let (pointer, when) = match read(store, &key).await? {
-                None => (Pointer::empty(base_image.clone()), If::Absent),
-                Some((pointer, version)) => {
-                    pointer.boots(base_image.as_deref())?;
-                    (pointer, If::Unchanged(version))
-                }
-            };
-            let pointer = pointer.claim(lock.fencing())?;
-            // One of before was faster with its last put: what it left is read and claimed.
-            if let Put::Done(version) = store.put(&key, when, bytes(&key, &pointer)?).await? {
-                return Ok(Self {
-                    store,
-                    key,
-                    lock,
-                    pointer,
-                    version,
-                });
+        match claim(store, &key, &mut lock, base_image).await {
+            Ok((pointer, version)) => Ok(Self {
+                store,
+                key,
+                lock,
+                pointer,
+                version,
+            }),
+            Err(error) => {
+                // It goes with its lease if it cannot be let go.
+                let _ = lock.release().await;
+                Err(error)
             }
         }
     }
@@ -152,30 +143,66 @@ impl<'a, S: Store> Rollout<'a, S> {
     }
 
     async fn write(&mut self, pointer: Pointer) -> Result<(), RolloutError> {
-        self.lock.hold().await?;
+        let left = self.lock.hold().await?;
+        let bytes = bytes(&self.key, &pointer)?;
         let when = If::Unchanged(self.version.clone());
-        match self
-            .store
-            .put(&self.key, when, bytes(&self.key, &pointer)?)
-            .await?
-        {
-            Put::Done(version) => {
+        let put = self.store.put(&self.key, when, bytes.clone());
+        // What lands after the lease is over may land on somebody else's.
+        let failed = match tokio::time::timeout(left, put).await {
+            Ok(Ok(Put::Done(version))) => {
                 self.version = version;
                 self.pointer = pointer;
-                Ok(())
+                return Ok(());
             }
-            Put::Lost => match read(self.store, &self.key).await? {
-                Some((there, _)) if there.fencing > self.lock.fencing() => Err(PointerError::Displaced {
-                    newer: there.fencing,
-                    older: self.lock.fencing(),
-                }
-                .into()),
-                _ => Err(RolloutError::Changed(self.key.clone())),
-            },
+            Ok(Ok(Put::Lost)) => None,
+            Ok(Err(error)) => Some(RolloutError::Store(error)),
+            Err(_) => Some(LockError::Lost("its lease ended while the store did not answer").into()),
+        };
+        // What is there says what became of it: nobody else has its bytes.
+        let Some(there) = self.store.get(&self.key, Age::NotWanted).await? else {
+            return Err(failed.unwrap_or(RolloutError::Changed(self.key.clone())));
+        };
+        if there.bytes == bytes {
+            self.version = there.version;
+            self.pointer = pointer;
+            return Ok(());
+        }
+        let now: Pointer = sealed::open(&there.bytes).map_err(|what| broken(&self.key, what))?;
+        Err(match failed {
+            _ if now.fencing > self.lock.fencing() => PointerError::Displaced {
+                newer: now.fencing,
+                older: self.lock.fencing(),
+            }
+            .into(),
+            Some(error) => error,
+            None => RolloutError::Changed(self.key.clone()),
+        })
+    }
+}
+
+async fn claim<S: Store>(
+    store: &S,
+    key: &Key,
+    lock: &mut Lock<'_, S>,
+    base_image: Option<String>,
+) -> Result<(Pointer, Version), RolloutError> {
+    loop {
+        lock.hold().await?;
+        let (pointer, when) = match read(store, key).await? {
+            None => (Pointer::empty(base_image.clone()), If::Absent),
+            Some((pointer, version)) => {
+                pointer.boots(base_image.as_deref())?;
+                (pointer, If::Unchanged(version))
+            }
+        };
+        let pointer = pointer.claim(lock.fencing())?;
+        // One of before was faster with its last put: what it left is read and claimed.
+        if let Put::Done(version) = store.put(key, when, bytes(key, &pointer)?).await? {
+            return Ok((pointer, version));
         }
     }
 }
 
 fn bytes(key: &Key, pointer: &Pointer) -> Result<Vec<u8>, RolloutError> {
-    sealed::seal(pointer).map_err(|error| broken(key, error))
+    sealed::seal(pointer).map_err(|what| broken(key, what))
 }

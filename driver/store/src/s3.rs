@@ -17,7 +17,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::{
     Client,
     config::{
-        ConfigBag, Intercept, RuntimeComponents,
+        ConfigBag, Intercept, RequestChecksumCalculation, ResponseChecksumValidation, RuntimeComponents,
         interceptors::{BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut},
         retry::RetryConfig,
         timeout::TimeoutConfig,
@@ -33,6 +33,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::{
     key::Key,
+    sealed,
     store::{Age, If, MAX_OBJECT, Object, Put, Store, StoreError, Version},
 };
 
@@ -45,8 +46,8 @@ pub const REGION: &str = "auto";
 /// A store that does not take a connection for so long will not take it: a TCP SYN is sent three times by then.
 const CONNECT: Duration = Duration::from_secs(7);
 
-/// The longest silence within one answer.
-const SILENCE: Duration = Duration::from_secs(20);
+/// How long one try may take. The largest object that is read whole has a megabyte.
+const TRY: Duration = Duration::from_secs(20);
 
 /// How long one verb is tried for. Bursts of 503 last seconds; a lease of five minutes is renewed three times, and must not be
 /// lost to one that lasts longer.
@@ -55,6 +56,10 @@ const GIVE_UP: Duration = Duration::from_secs(40);
 /// The first wait between two tries; each is twice the one before, up to [`LONGEST_WAIT`], and a random part of it.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// How often an object is read that is not whole: a bit that flips on the way does not flip in the same place again, and one that
+/// lies there so is not worth waiting for.
+const REREAD: u32 = 4;
 
 /// Which bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,13 +119,16 @@ impl S3 {
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(CONNECT)
-                    .read_timeout(SILENCE)
+                    .read_timeout(TRY)
                     .build(),
             )
             .load()
             .await;
         let config = aws_sdk_s3::config::Builder::from(&shared)
             .force_path_style(true)
+            // Some stores refuse the headers. What is put is signed with its sha256, and what is read has one in it.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .interceptor(Consistent)
             .build();
         Self {
@@ -210,13 +218,17 @@ impl Store for S3 {
     async fn get(&self, key: &Key, age: Age) -> Result<Option<Object>, StoreError> {
         let mut patience = Patience::new();
         loop {
-            match self.get_once(key, age).await {
+            match within(self.get_once(key, age)).await {
                 Ok(object) if object.bytes.len() as u64 > MAX_OBJECT => {
                     return Err(StoreError::TooLarge {
                         store: self.name(),
                         key: key.clone(),
                     });
                 }
+                // A record that is not whole may be on the way here only.
+                Ok(object) if sealed::is_whole(&object.bytes) => return Ok(Some(object)),
+                Ok(object) if patience.tries >= REREAD => return Ok(Some(object)),
+                Ok(_) if patience.wait().await => {}
                 Ok(object) => return Ok(Some(object)),
                 Err(Fault::Absent) => return Ok(None),
                 Err(Fault::Again(_)) if patience.wait().await => {}
@@ -228,7 +240,7 @@ impl Store for S3 {
     async fn put(&self, key: &Key, when: If, bytes: Vec<u8>) -> Result<Put, StoreError> {
         let mut patience = Patience::new();
         loop {
-            let fault = match self.put_once(key, &when, &bytes).await {
+            let fault = match Box::pin(within(self.put_once(key, &when, &bytes))).await {
                 Ok(version) => return Ok(Put::Done(version)),
                 Err(fault @ (Fault::Denied(_) | Fault::Hopeless(_))) => {
                     return Err(self.failed("writing", key, patience.tries, fault));
@@ -237,6 +249,14 @@ impl Store for S3 {
             };
             // What is there says whether this one was done: nobody else writes these bytes.
             let there = self.get(key, Age::NotWanted).await?;
+            if there
+                .as_ref()
+                .is_some_and(|there| !sealed::is_whole(&there.bytes))
+            {
+                let why =
+                    "what is there cannot be read, so that it is not known whether it was done".to_owned();
+                return Err(self.failed("writing", key, patience.tries, Fault::Again(why)));
+            }
             let holds = match (&when, &there) {
                 (_, Some(there)) if there.bytes == bytes => return Ok(Put::Done(there.version.clone())),
                 (If::Absent, there) => there.is_none(),
@@ -287,8 +307,10 @@ where
         (SdkError::ConstructionFailure(_), ..) => Fault::Hopeless(said),
         // No credentials, or ones that cannot be read, are found out before anything is sent.
         (SdkError::DispatchFailure(_), ..) if is_of_credentials(&error) => Fault::Hopeless(said),
-        (_, _, "NoSuchBucket") => Fault::Hopeless(said),
-        (_, Some(404), _) => Fault::Absent,
+        (_, Some(404), "NoSuchKey") => Fault::Absent,
+        (_, Some(404), "NoSuchBucket") | (_, Some(501), _) => Fault::Hopeless(said),
+        // Of something in between that knows no buckets.
+        (_, Some(404), _) => Fault::Again(said),
         (_, Some(412), _) => Fault::Lost,
         (_, Some(409), _) => Fault::Conflict,
         (_, Some(401 | 403), _) => Fault::Denied(said),
@@ -304,7 +326,12 @@ where
 
 fn is_of_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
-    causes.any(|error| error.is::<CredentialsError>())
+    causes.any(|error| {
+        matches!(
+            error.downcast_ref(),
+            Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_))
+        )
+    })
 }
 
 /// An error and its causes on one line.
@@ -317,6 +344,14 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// One try.
+async fn within<T>(once: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let late = || Fault::Again(format!("no whole answer within {} s", TRY.as_secs()));
+    tokio::time::timeout(TRY, once)
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }
 
 /// How long a verb is tried.

@@ -194,7 +194,7 @@ async fn what_is_no_record_is_named_and_stays() {
         b"",
         b"{}",
         b"\xff",
-        br#"{"sha256":"0000000000000000000000000000000000000000000000000000000000000000","record":{}}"#,
+        br#"{"put":"mine","sha256":"0000000000000000000000000000000000000000000000000000000000000000","record":{}}"#,
         // Whole, and of a format that is not known.
         &sealed(r#"{"format":2,"fencing":1,"lease_ms":1,"holder":null}"#),
     ];
@@ -219,8 +219,8 @@ async fn what_is_no_record_is_named_and_stays() {
 }
 
 fn sealed(record: &str) -> Vec<u8> {
-    let digest = FileDigest::of(record.as_bytes());
-    format!(r#"{{"sha256":"{digest}","record":{record}}}"#).into_bytes()
+    let digest = FileDigest::of(format!("mine {record}").as_bytes());
+    format!(r#"{{"put":"mine","sha256":"{digest}","record":{record}}}"#).into_bytes()
 }
 
 /// A directory that pays no heed to one of the conditions.
@@ -265,4 +265,83 @@ async fn a_store_without_conditions_is_found_out() {
             assert!(matches!(error, StoreError::Unconditional { .. }), "{error}");
         }
     }
+}
+
+/// A directory whose next answer is lost: the put is done, and an error says that nobody knows.
+struct Forgetful<'a> {
+    store: &'a Directory,
+    forgets: std::sync::atomic::AtomicBool,
+}
+
+impl Forgetful<'_> {
+    fn forget(&self) {
+        self.forgets.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Store for Forgetful<'_> {
+    async fn get(&self, key: &Key, age: Age) -> Result<Option<Object>, StoreError> {
+        self.store.get(key, age).await
+    }
+
+    async fn put(&self, key: &Key, when: If, bytes: Vec<u8>) -> Result<Put, StoreError> {
+        let put = self.store.put(key, when, bytes).await?;
+        if self.forgets.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            return Err(StoreError::Broken {
+                store: self.name(),
+                key: key.clone(),
+                what: "nobody knows".to_owned(),
+            });
+        }
+        Ok(put)
+    }
+
+    fn name(&self) -> String {
+        self.store.name()
+    }
+}
+
+#[tokio::test]
+async fn a_put_that_was_done_without_an_answer_is_found_done() {
+    let Place { store, app, .. } = place();
+    let store = Forgetful {
+        store: &store,
+        forgets: false.into(),
+    };
+    let mut lock = take(&store, &app, who("alice"), HASTY).await.unwrap();
+    store.forget();
+    assert!(lock.renew().await.is_err());
+    lock.renew().await.unwrap();
+    let mut alice = Rollout::new(&store, &app, lock, None).await.unwrap();
+    store.forget();
+    alice.begin(target(1)).await.unwrap();
+    store.forget();
+    alice.commit().await.unwrap();
+    let now = pointer(&store, &app).await.unwrap().unwrap();
+    assert_eq!(now.committed(), Some(&target(1)));
+    alice.begin(target(2)).await.unwrap();
+    store.forget();
+    alice.abandon().await.unwrap();
+    alice.end().await.unwrap();
+    assert_eq!(standing(&store, &app).await.unwrap().unwrap().holder, None);
+}
+
+#[tokio::test]
+async fn a_lock_that_was_taken_away_by_hand_goes_on_from_the_pointers_number() {
+    let Place { store, app, path, .. } = place();
+    for _ in 0..3 {
+        let lock = take(&store, &app, who("alice"), HASTY).await.unwrap();
+        let alice = Rollout::new(&store, &app, lock, None).await.unwrap();
+        alice.end().await.unwrap();
+    }
+    fs::remove_file(path.join("lock.json")).unwrap();
+    let lock = take(&store, &app, who("bob"), HASTY).await.unwrap();
+    let mut bob = Rollout::new(&store, &app, lock, None).await.unwrap();
+    bob.begin(target(1)).await.unwrap();
+    // Whom a refusal ends leaves no lock behind.
+    bob.end().await.unwrap();
+    fs::write(path.join("pointer.json"), "{}").unwrap();
+    let lock = take(&store, &app, who("carol"), HASTY).await.unwrap();
+    assert!(Rollout::new(&store, &app, lock, None).await.is_err());
+    assert_eq!(standing(&store, &app).await.unwrap().unwrap().holder, None);
 }

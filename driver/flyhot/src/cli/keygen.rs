@@ -16,7 +16,7 @@ Example:
     flyhot keygen --out shop.key
 
 The private key is in the file, which only its owner may read; keep it where deploys are started, and nowhere else. \
-The public key is shown: put it into FLYHOT_PUBLIC_KEYS of the machines, or into their /etc/flyhot/public_keys. \
+The public key is shown: put it into /etc/flyhot/public_keys of the machines, or into their FLYHOT_PUBLIC_KEYS. \
 For another key add the new public key there, sign with the new private key, and take the old one away when nothing signed by it is needed.
 
 Exit codes: 0 made; 2 the file is there already or cannot be written.")]

@@ -2,9 +2,9 @@
 //!
 //! No text of a key file is in any error: it may be a private key. Policy that cannot be read is an error, never none.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use flyhot_artifact::{KeyError, PrivateKey, Trust};
@@ -38,6 +38,12 @@ pub enum KeyFileError {
     /// Others than its owner may read it.
     #[error("the key file {} can be read by others than its owner", .0.display())]
     Open(PathBuf),
+    /// It is neither a file nor, for a private key, a pipe.
+    #[error("the key file {} is not a file", .0.display())]
+    NoFile(PathBuf),
+    /// A key stands where the name of a file should.
+    #[error("a key was given where the name of a key file should stand")]
+    NotAName,
     /// What it holds is no such key.
     #[error("{place}: {error}")]
     Key {
@@ -53,6 +59,10 @@ impl KeyFileError {
     pub fn hint(&self) -> String {
         match self {
             Self::Read { .. } => "Check the path and its permissions.".into(),
+            Self::NoFile(_) => "Put a file of keys there.".into(),
+            Self::NotAName => {
+                "Write the key to a file that only its owner may read; whoever lists processes has seen this one.".into()
+            }
             Self::Long(_) => "Name the file that `flyhot keygen` made.".into(),
             Self::Open(path) => format!("Run `chmod 600 {}`, and make a new key if somebody else was there.", path.display()),
             Self::Key {
@@ -68,23 +78,34 @@ impl KeyFileError {
     }
 }
 
-/// Whose artifacts this machine takes: the keys of the variable and those of the file.
+/// Whose artifacts this machine takes: the keys of the file that its image brings; only where there is none, those of the variable,
+/// which whoever starts a program can set.
 pub(crate) fn trust(environment: &Environment) -> Result<Trust, OptionsError> {
     Ok(trusted(environment, Path::new(PUBLIC_KEYS_FILE))?)
 }
 
 fn trusted(environment: &Environment, file: &Path) -> Result<Trust, KeyFileError> {
-    let mut trust = Trust::default();
-    if let Some(text) = &environment.public_keys {
-        trust = trust.and(parsed(PUBLIC_KEYS, &text.to_string_lossy())?);
+    // A link that leads nowhere is a file that is missing, and not the absence of one.
+    match fs::symlink_metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match &environment.public_keys {
+            Some(text) => parsed(PUBLIC_KEYS, &text.to_string_lossy()),
+            None => Ok(Trust::default()),
+        },
+        _ => parsed(&file.display().to_string(), &text(file, open(file, false)?)?),
     }
-    match File::open(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(trust),
-        Err(source) => Err(KeyFileError::Read {
-            path: file.to_owned(),
-            source,
-        }),
-        Ok(open) => Ok(trust.and(parsed(&file.display().to_string(), &text(file, open)?)?)),
+}
+
+/// Opens a file of keys without waiting for whoever writes to a pipe.
+fn open(path: &Path, pipe: bool) -> Result<File, KeyFileError> {
+    let read = |source| KeyFileError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let about = fs::metadata(path).map_err(read)?;
+    if about.is_file() || pipe && about.file_type().is_fifo() {
+        File::open(path).map_err(read)
+    } else {
+        Err(KeyFileError::NoFile(path.to_owned()))
     }
 }
 
@@ -115,7 +136,10 @@ pub(crate) fn private_key(path: &Path) -> Result<PrivateKey, OptionsError> {
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(read)?;
+    if path.to_string_lossy().contains("flyhot_private_") {
+        return Err(KeyFileError::NotAName.into());
+    }
+    let file = open(path, true)?;
     let about = file.metadata().map_err(read)?;
     // A pipe, as a shell hands one over, has an owner and no file that could be left open.
     if about.is_file() && about.permissions().mode() & 0o077 != 0 {
@@ -130,8 +154,6 @@ pub(crate) fn private_key(path: &Path) -> Result<PrivateKey, OptionsError> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn public(of: u8) -> String {
@@ -139,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_both_places_are_trusted_and_a_place_without_one_is_an_error() {
+    fn the_image_says_whom_to_trust_and_else_the_variable_and_a_place_without_a_key_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("public_keys");
         let with = |keys: Option<&str>| Environment {
@@ -151,9 +173,12 @@ mod tests {
         assert_eq!(keys(with(Some(&public(1))), &file).unwrap(), 1);
         fs::write(&file, format!("# ours\n{}\n{}\n", public(2), public(3))).unwrap();
         assert_eq!(keys(with(None), &file).unwrap(), 2);
-        assert_eq!(keys(with(Some(&public(1))), &file).unwrap(), 3);
-        let empty = keys(with(Some(" ")), &file).unwrap_err();
+        assert_eq!(keys(with(Some(&public(1))), &file).unwrap(), 2);
+        let empty = keys(with(Some(" ")), &directory.path().join("none")).unwrap_err();
         assert_eq!(empty.to_string(), "FLYHOT_PUBLIC_KEYS: there is no key in it");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("not mounted", &link).unwrap();
+        assert!(keys(with(Some(&public(1))), &link).is_err());
         fs::write(&file, "# none yet\n").unwrap();
         assert!(keys(with(Some(&public(1))), &file).is_err());
         let private = PrivateKey::of_seed([1; 32]).expose();
