@@ -16,7 +16,7 @@ use crate::{
     key::{App, Key},
     pointer::Pointer,
     sealed::{self, token},
-    store::{Age, If, Object, Put, Store, StoreError, Version},
+    store::{Age, If, Losses, Object, Put, Store, StoreError, Version},
 };
 
 /// How long a lock outlives whoever holds it, where nothing else is said: fly_deploy's own time.
@@ -196,6 +196,7 @@ pub async fn take<'a, S: Store>(
     };
     // Before the put of this holder that was tried first.
     let mut tried = None;
+    let mut losses = Losses::default();
     loop {
         let (when, fencing, displaced) = match store.get(&key, Age::Wanted).await? {
             // It was taken away by hand: the pointer has the number that it had.
@@ -240,17 +241,20 @@ pub async fn take<'a, S: Store>(
             lease_ms: u64::try_from(terms.lease.as_millis()).unwrap_or(u64::MAX),
             holder: Some(holder.clone()),
         };
-        if let Put::Done(version) = store.put(&key, when, bytes(&key, &record)?).await? {
-            return Ok(Lock {
-                store,
-                key,
-                record,
-                version,
-                lease: terms.lease,
-                since,
-                renewed,
-                displaced,
-            });
+        match store.put(&key, when.clone(), bytes(&key, &record)?).await? {
+            Put::Lost => losses.lost(store, when).await?,
+            Put::Done(version) => {
+                return Ok(Lock {
+                    store,
+                    key,
+                    record,
+                    version,
+                    lease: terms.lease,
+                    since,
+                    renewed,
+                    displaced,
+                });
+            }
         }
     }
 }

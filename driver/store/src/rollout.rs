@@ -8,7 +8,7 @@ use crate::{
     lock::{Lock, LockError},
     pointer::{Pointer, PointerError, Target},
     sealed,
-    store::{Age, If, Put, Store, StoreError, Version},
+    store::{Age, If, Losses, Put, Store, StoreError, Version},
 };
 
 /// Why a pointer was not read or changed.
@@ -186,6 +186,7 @@ async fn claim<S: Store>(
     lock: &mut Lock<'_, S>,
     base_image: Option<String>,
 ) -> Result<(Pointer, Version), RolloutError> {
+    let mut losses = Losses::default();
     loop {
         lock.hold().await?;
         let (pointer, when) = match read(store, key).await? {
@@ -197,8 +198,9 @@ async fn claim<S: Store>(
         };
         let pointer = pointer.claim(lock.fencing())?;
         // One of before was faster with its last put: what it left is read and claimed.
-        if let Put::Done(version) = store.put(key, when, bytes(key, &pointer)?).await? {
-            return Ok((pointer, version));
+        match store.put(key, when.clone(), bytes(key, &pointer)?).await? {
+            Put::Lost => losses.lost(store, when).await?,
+            Put::Done(version) => return Ok((pointer, version)),
         }
     }
 }

@@ -164,3 +164,35 @@ pub enum StoreError {
         what: &'static str,
     },
 }
+
+/// How often a store may show an object as it was before a put that lost to another. Once is a read that was under way.
+const STALE: u32 = 20;
+
+/// Between two looks at a store that does.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Tells a store that shows what was there before from one where others are faster.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    last: Option<If>,
+    again: u32,
+}
+
+impl Losses {
+    /// Takes note of a put that lost; an error where what it wanted was what is shown time and again.
+    pub(crate) async fn lost(&mut self, store: &impl Store, when: If) -> Result<(), StoreError> {
+        if self.last.replace(when.clone()) != Some(when) {
+            self.again = 0;
+            return Ok(());
+        }
+        self.again += 1;
+        if self.again >= STALE {
+            return Err(StoreError::Unconditional {
+                store: store.name(),
+                what: "it goes on showing an object as it was before it was changed",
+            });
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        Ok(())
+    }
+}
