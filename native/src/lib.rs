@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs::File, ops::ControlFlow, path::Path};
 
 use flyhot_artifact::{
     ArchiveError, Examined, Limits, Manifest, ModuleFacts, Origin, Signature, Trust, Trusted, beam::Beam,
-    code_id,
+    chain, code_id,
 };
 use rustler::{Binary, Env, NewBinary, NifMap};
 
@@ -52,18 +52,6 @@ struct Artifact {
     files: u64,
     /// The public key that signed it; `nil`: none was asked for.
     signed_by: Option<String>,
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// `{:ok, facts}` of the bytes of a beam file, or `{:error, sentence}`.

@@ -10,6 +10,7 @@ pub mod beam;
 
 mod application;
 mod archive;
+mod chain;
 mod code_id;
 mod facts;
 mod hex;
@@ -24,6 +25,7 @@ mod trust;
 
 pub use application::{App, Origin, ResourceError, StartType};
 pub use archive::{ArchiveError, Examined, unpack, verify};
+pub use chain::chain;
 pub use code_id::{CodeId, CodeIdError, code_id};
 pub use facts::{Behaviour, Export, ExportError, ModuleFacts};
 pub use limits::{LimitError, Limits, RATIO_FREE};

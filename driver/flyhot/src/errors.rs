@@ -7,6 +7,7 @@ use std::error::Error;
 use std::io;
 use std::path::Path;
 
+pub(crate) use flyhot_artifact::chain;
 use flyhot_artifact::{ArchiveError, PackError, ReadReleaseError};
 use flyhot_events::ErrorKind;
 use flyhot_store::{LockError, PointerError, RolloutError, StoreError};
@@ -15,18 +16,6 @@ use flyhot_node::{CallError, ConnectError, HandshakeStep, NodeName, TlsFault};
 
 use crate::drive::NodeError;
 use crate::options::OptionsError;
-
-/// The error and its causes on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
 
 fn node_error(kind: ErrorKind, message: impl Into<String>, hint: impl Into<String>) -> NodeError {
     NodeError {

@@ -29,6 +29,7 @@ use aws_smithy_http_client::{
     Builder as Http,
     tls::{Provider, rustls_provider::CryptoMode},
 };
+use flyhot_artifact::chain;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::{
@@ -332,18 +333,6 @@ fn is_of_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
             Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_))
         )
     })
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// One try.
