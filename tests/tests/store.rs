@@ -314,16 +314,18 @@ fn whoever_holds_the_lock_is_named_and_lets_go_by_force() {
         (&"committed".into(), &"contender-0".into())
     );
     let second = Contender::start(place, 1, 1_000_000, 60_000, send);
-    wait_for(1, "took");
-    second.signal("STOP");
-    let mut held = event(&ask(&["lock", "status"]), "lock");
-    // It was stopped between two rounds: let it come to the next.
-    while held["holder"].is_null() {
-        second.signal("CONT");
+    // Until it is stopped with the lock, and not while it writes: then it would keep the directory too.
+    let writes = scratch.path().join("releases/shop/.flyhot-lock");
+    let held = loop {
         wait_for(1, "took");
         second.signal("STOP");
-        held = event(&ask(&["lock", "status"]), "lock");
-    }
+        let writing = fs::File::open(&writes).unwrap().try_lock().is_err();
+        let held = event(&ask(&["lock", "status"]), "lock");
+        if !writing && !held["holder"].is_null() {
+            break held;
+        }
+        second.signal("CONT");
+    };
     let holder = &held["holder"];
     assert_eq!(
         (&holder["who"], &holder["purpose"]),
