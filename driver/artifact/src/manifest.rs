@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for Format {
 }
 
 /// The sha256 of a file's bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, PartialOrd, Ord)]
 #[serde(transparent)]
 pub struct FileDigest(#[serde(with = "hex")] pub [u8; 32]);
 

@@ -10,15 +10,21 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
 use flyhot_artifact::FileDigest;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
-    key::Key,
-    store::{Age, If, MAX_OBJECT, Object, Put, Store, StoreError, Version},
+    key::{App, Key},
+    store::{
+        Age, Artifacts, If, MAX_OBJECT, Moved, Object, Put, Store, StoreError, Stored, Unwanted, Version,
+    },
 };
 
 /// How long the kernel's lock is waited for. It is held for a compare and a rename, thousandths of a second on any disk, and a
@@ -30,6 +36,12 @@ const TRY: Duration = Duration::from_millis(5);
 
 /// Beside the objects of a directory.
 const LOCK: &str = ".flyhot-lock";
+
+/// What begins the name of a file that is not whole yet.
+const TEMPORARY: &str = ".flyhot-";
+
+/// Bytes of an artifact that are moved at once: what a disk reads ahead.
+const PIECE: usize = 128 * 1024;
 
 /// A directory as a home of artifacts.
 #[derive(Debug, Clone)]
@@ -72,11 +84,7 @@ impl Directory {
                     .and_then(|about| about.modified())
                     .map_err(failed("cannot read", &path))?;
                 let parent = path.parent().unwrap_or(&self.root);
-                let now = beside(parent)?
-                    .as_file()
-                    .metadata()
-                    .and_then(|about| about.modified())
-                    .map_err(failed("cannot write to", parent))?;
+                let now = now(parent)?;
                 // What was written after that file was made is new.
                 Some(now.duration_since(written).unwrap_or_default())
             }
@@ -88,16 +96,123 @@ impl Directory {
         }))
     }
 
-    fn write(&self, key: &Key, when: &If, bytes: &[u8]) -> Result<Put, StoreError> {
-        let path = self.path(key);
-        let parent = path.parent().unwrap_or(&self.root);
+    fn ready(&self, parent: &Path) -> Result<(), StoreError> {
         if !parent.is_dir() {
             fs::create_dir_all(parent).map_err(failed("cannot make the directory", parent))?;
             // Each that may be new, in the one above it.
-            for made in parent.ancestors().skip(1).take(3) {
+            for made in parent.ancestors().skip(1).take(4) {
                 sync(made)?;
             }
         }
+        Ok(())
+    }
+
+    fn bring(
+        &self,
+        key: &Key,
+        digest: FileDigest,
+        to: &Path,
+        moved: &Moved,
+        unwanted: &AtomicBool,
+    ) -> Result<bool, StoreError> {
+        let path = self.path(key);
+        let from = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened.map_err(failed("cannot read", &path))?,
+        };
+        let parent = to.parent().unwrap_or(Path::new("."));
+        let mut new = beside(parent)?;
+        let found = copy(&from, &path, Some((new.as_file_mut(), to)), moved, unwanted)?;
+        if found != digest {
+            return Err(StoreError::Bent {
+                store: self.name(),
+                key: key.clone(),
+                found,
+            });
+        }
+        appear(new, to)?;
+        Ok(true)
+    }
+
+    fn keep(
+        &self,
+        key: &Key,
+        digest: FileDigest,
+        from: &Path,
+        moved: &Moved,
+        unwanted: &AtomicBool,
+    ) -> Result<(), StoreError> {
+        let path = self.path(key);
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => {
+                let there = opened.map_err(failed("cannot read", &path))?;
+                if copy(&there, &path, None, moved, unwanted)? == digest {
+                    return Ok(());
+                }
+            }
+        }
+        let parent = path.parent().unwrap_or(&self.root);
+        self.ready(parent)?;
+        let file = File::open(from).map_err(failed("cannot read", from))?;
+        let mut new = beside(parent)?;
+        let found = copy(&file, from, Some((new.as_file_mut(), parent)), moved, unwanted)?;
+        if found != digest {
+            return Err(StoreError::Changed {
+                path: from.to_owned(),
+                was: found,
+            });
+        }
+        appear(new, &path)
+    }
+
+    fn names(&self, app: &App) -> Result<Vec<(PathBuf, fs::Metadata)>, StoreError> {
+        let directory = self.path(&Key::artifacts(app));
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            read => read.map_err(failed("cannot read", &directory))?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(failed("cannot read", &directory))?.path();
+            match fs::symlink_metadata(&path) {
+                Ok(about) if about.is_file() => names.push((path, about)),
+                Ok(_) => {}
+                // Somebody's temporary file that is gone by now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("cannot read", &path)(error)),
+            }
+        }
+        Ok(names)
+    }
+
+    fn swept(&self, app: &App, age: Duration) -> Result<u64, StoreError> {
+        let directory = self.path(&Key::artifacts(app));
+        let names = self.names(app)?;
+        if names.is_empty() {
+            return Ok(0);
+        }
+        let now = now(&directory)?;
+        let mut count = 0;
+        for (path, about) in names {
+            let left = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()));
+            let old = about
+                .modified()
+                .is_ok_and(|written| now.duration_since(written).is_ok_and(|since| since >= age));
+            if left && old {
+                take_away(&path)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    fn write(&self, key: &Key, when: &If, bytes: &[u8]) -> Result<Put, StoreError> {
+        let path = self.path(key);
+        let parent = path.parent().unwrap_or(&self.root);
+        self.ready(parent)?;
         let mut new = beside(parent)?;
         new.write_all(bytes)
             .and_then(|()| new.as_file().sync_all())
@@ -140,6 +255,71 @@ impl Store for Directory {
     }
 }
 
+impl Artifacts for Directory {
+    async fn fetch(
+        &self,
+        app: &App,
+        digest: FileDigest,
+        to: &Path,
+        moved: &Arc<Moved>,
+    ) -> Result<bool, StoreError> {
+        let (store, key, to, moved) = (
+            self.clone(),
+            Key::artifact(app, digest),
+            to.to_owned(),
+            Arc::clone(moved),
+        );
+        let unwanted = Unwanted::default();
+        let flag = unwanted.flag();
+        apart(move || store.bring(&key, digest, &to, &moved, &flag)).await
+    }
+
+    async fn upload(
+        &self,
+        app: &App,
+        digest: FileDigest,
+        from: &Path,
+        moved: &Arc<Moved>,
+    ) -> Result<(), StoreError> {
+        let (store, key, from, moved) = (
+            self.clone(),
+            Key::artifact(app, digest),
+            from.to_owned(),
+            Arc::clone(moved),
+        );
+        let unwanted = Unwanted::default();
+        let flag = unwanted.flag();
+        apart(move || store.keep(&key, digest, &from, &moved, &flag)).await
+    }
+
+    async fn artifacts(&self, app: &App) -> Result<Vec<Stored>, StoreError> {
+        let (store, app) = (self.clone(), app.clone());
+        apart(move || {
+            let named = store.names(&app)?.into_iter().filter_map(|(path, about)| {
+                let digest = Key::digest(path.file_name()?.to_str()?)?;
+                Some(Stored {
+                    digest,
+                    size: about.len(),
+                })
+            });
+            let mut stored: Vec<_> = named.collect();
+            stored.sort_unstable();
+            Ok(stored)
+        })
+        .await
+    }
+
+    async fn remove(&self, app: &App, digest: FileDigest) -> Result<(), StoreError> {
+        let path = self.path(&Key::artifact(app, digest));
+        apart(move || take_away(&path)).await
+    }
+
+    async fn sweep(&self, app: &App, age: Duration) -> Result<u64, StoreError> {
+        let (store, app) = (self.clone(), app.clone());
+        apart(move || store.swept(&app, age)).await
+    }
+}
+
 /// On a thread that may wait for a disk.
 async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
@@ -178,10 +358,67 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreEr
     }
 }
 
+/// The file system's own time at this moment.
+fn now(directory: &Path) -> Result<SystemTime, StoreError> {
+    beside(directory)?
+        .as_file()
+        .metadata()
+        .and_then(|about| about.modified())
+        .map_err(failed("cannot write to", directory))
+}
+
+/// Reads a file to its end, and writes it to another where there is one to write to; answers with its digest.
+fn copy(
+    mut from: &File,
+    path: &Path,
+    mut to: Option<(&mut File, &Path)>,
+    moved: &Moved,
+    unwanted: &AtomicBool,
+) -> Result<FileDigest, StoreError> {
+    let total = from.metadata().map_err(failed("cannot read", path))?.len();
+    let mut done = 0;
+    let mut digest = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        moved.set(done, total);
+        if unwanted.load(Ordering::Relaxed) {
+            return Err(failed("stopped reading", path)(io::ErrorKind::Interrupted.into()));
+        }
+        let read = match from.read(&mut piece) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(failed("cannot read", path)(error)),
+        };
+        digest.update(&piece[..read]);
+        if let Some((to, place)) = &mut to {
+            to.write_all(&piece[..read])
+                .map_err(failed("cannot write to", place))?;
+        }
+        done += read as u64;
+    }
+    Ok(FileDigest(digest.finalize().into()))
+}
+
+/// Gives a file its name, once it is on the disk.
+fn appear(new: tempfile::NamedTempFile, path: &Path) -> Result<(), StoreError> {
+    new.as_file().sync_all().map_err(failed("cannot write", path))?;
+    new.persist(path)
+        .map_err(|error| failed("cannot write", path)(error.error))?;
+    sync(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn take_away(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(failed("cannot remove", path)),
+    }
+}
+
 /// A file that goes again unless it is given a name.
 fn beside(directory: &Path) -> Result<tempfile::NamedTempFile, StoreError> {
     tempfile::Builder::new()
-        .prefix(".flyhot-")
+        .prefix(TEMPORARY)
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(directory)
         .map_err(failed("cannot write to", directory))

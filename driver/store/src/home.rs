@@ -1,10 +1,14 @@
 //! Either home, for whoever is told only at run time which.
 
+use std::{path::Path, sync::Arc, time::Duration};
+
+use flyhot_artifact::FileDigest;
+
 use crate::{
     directory::Directory,
-    key::Key,
+    key::{App, Key},
     s3::S3,
-    store::{Age, If, Object, Put, Store, StoreError},
+    store::{Age, Artifacts, If, Moved, Object, Put, Store, StoreError, Stored},
 };
 
 /// A directory or a bucket.
@@ -35,6 +39,55 @@ impl Store for Home {
         match self {
             Self::Directory(store) => store.name(),
             Self::S3(store) => store.name(),
+        }
+    }
+}
+
+impl Artifacts for Home {
+    async fn fetch(
+        &self,
+        app: &App,
+        digest: FileDigest,
+        to: &Path,
+        moved: &Arc<Moved>,
+    ) -> Result<bool, StoreError> {
+        match self {
+            Self::Directory(store) => store.fetch(app, digest, to, moved).await,
+            Self::S3(store) => Box::pin(store.fetch(app, digest, to, moved)).await,
+        }
+    }
+
+    async fn upload(
+        &self,
+        app: &App,
+        digest: FileDigest,
+        from: &Path,
+        moved: &Arc<Moved>,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(store) => store.upload(app, digest, from, moved).await,
+            Self::S3(store) => Box::pin(store.upload(app, digest, from, moved)).await,
+        }
+    }
+
+    async fn artifacts(&self, app: &App) -> Result<Vec<Stored>, StoreError> {
+        match self {
+            Self::Directory(store) => store.artifacts(app).await,
+            Self::S3(store) => Box::pin(store.artifacts(app)).await,
+        }
+    }
+
+    async fn remove(&self, app: &App, digest: FileDigest) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(store) => store.remove(app, digest).await,
+            Self::S3(store) => Box::pin(store.remove(app, digest)).await,
+        }
+    }
+
+    async fn sweep(&self, app: &App, age: Duration) -> Result<u64, StoreError> {
+        match self {
+            Self::Directory(store) => store.sweep(app, age).await,
+            Self::S3(store) => Box::pin(store.sweep(app, age)).await,
         }
     }
 }

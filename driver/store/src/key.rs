@@ -54,6 +54,16 @@ impl Key {
         Self(format!("releases/{app}/artifacts/{digest}.tar.gz"))
     }
 
+    /// Where the artifacts of an app lie, with the `/` behind it.
+    pub(crate) fn artifacts(app: &App) -> Self {
+        Self(format!("releases/{app}/artifacts/"))
+    }
+
+    /// The artifact that lies at a key below [`Key::artifacts`], by its last part.
+    pub(crate) fn digest(name: &str) -> Option<FileDigest> {
+        name.strip_suffix(".tar.gz")?.parse().ok()
+    }
+
     /// The object by which a store shows that it keeps conditions.
     pub(crate) fn trial(app: &App) -> Self {
         Self(format!("releases/{app}/conditions.json"))

@@ -24,4 +24,4 @@ pub use lock::{LEASE, Lock, LockError, SHORTEST_LEASE, Standing, Terms, Who, let
 pub use pointer::{HISTORY, Pointer, PointerError, State, Target};
 pub use rollout::{Rollout, RolloutError, pointer};
 pub use s3::{Bucket, ENDPOINT, REGION, S3};
-pub use store::{Age, If, MAX_OBJECT, Object, Put, Store, StoreError, Version};
+pub use store::{Age, Artifacts, If, MAX_OBJECT, Moved, Object, Put, Store, StoreError, Stored, Version};

@@ -8,6 +8,7 @@
 
 use std::{
     fmt,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -29,13 +30,13 @@ use aws_smithy_http_client::{
     Builder as Http,
     tls::{Provider, rustls_provider::CryptoMode},
 };
-use flyhot_artifact::chain;
+use flyhot_artifact::{FileDigest, chain};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::{
-    key::Key,
+    key::{App, Key},
     sealed,
-    store::{Age, If, MAX_OBJECT, Object, Put, Store, StoreError, Version},
+    store::{Age, Artifacts, If, MAX_OBJECT, Moved, Object, Put, Store, StoreError, Stored, Version},
 };
 
 /// Where Tigris is reached, from anywhere; what Fly.io's own address leads to as well.
@@ -280,6 +281,65 @@ impl Store for S3 {
 
     fn name(&self) -> String {
         format!("the bucket {}", self.bucket)
+    }
+}
+
+impl Artifacts for S3 {
+    async fn fetch(
+        &self,
+        app: &App,
+        digest: FileDigest,
+        _to: &Path,
+        _moved: &Arc<Moved>,
+    ) -> Result<bool, StoreError> {
+        Err(self.failed(
+            "reading",
+            &Key::artifact(app, digest),
+            0,
+            Fault::Hopeless("not yet".to_owned()),
+        ))
+    }
+
+    async fn upload(
+        &self,
+        app: &App,
+        digest: FileDigest,
+        _from: &Path,
+        _moved: &Arc<Moved>,
+    ) -> Result<(), StoreError> {
+        Err(self.failed(
+            "writing",
+            &Key::artifact(app, digest),
+            0,
+            Fault::Hopeless("not yet".to_owned()),
+        ))
+    }
+
+    async fn artifacts(&self, app: &App) -> Result<Vec<Stored>, StoreError> {
+        Err(self.failed(
+            "listing",
+            &Key::artifacts(app),
+            0,
+            Fault::Hopeless("not yet".to_owned()),
+        ))
+    }
+
+    async fn remove(&self, app: &App, digest: FileDigest) -> Result<(), StoreError> {
+        Err(self.failed(
+            "removing",
+            &Key::artifact(app, digest),
+            0,
+            Fault::Hopeless("not yet".to_owned()),
+        ))
+    }
+
+    async fn sweep(&self, app: &App, _age: Duration) -> Result<u64, StoreError> {
+        Err(self.failed(
+            "listing",
+            &Key::artifacts(app),
+            0,
+            Fault::Hopeless("not yet".to_owned()),
+        ))
     }
 }
 

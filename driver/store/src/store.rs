@@ -1,9 +1,19 @@
 //! What a home of artifacts can do. Everything that is raced for is decided by two of the verbs: a put that wants the object
 //! absent, and one that wants it unchanged.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::key::Key;
+use flyhot_artifact::FileDigest;
+
+use crate::key::{App, Key};
 
 /// The most bytes an object has that is read whole. A pointer with its history has 20 kB.
 pub const MAX_OBJECT: u64 = 1 << 20;
@@ -51,6 +61,53 @@ pub enum Put {
     Lost,
 }
 
+/// An artifact that lies in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stored {
+    /// Its name: sha256 of its bytes.
+    pub digest: FileDigest,
+    /// Its bytes, as the store counts them.
+    pub size: u64,
+}
+
+/// How far the transfer of an artifact is, for whoever looks at it meanwhile. Dropping the future of a transfer ends it.
+#[derive(Debug, Default)]
+pub struct Moved {
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Moved {
+    /// Bytes that were moved, of how many; one that begins again begins with zero.
+    pub fn now(&self) -> (u64, u64) {
+        (
+            self.done.load(Ordering::Relaxed),
+            self.total.load(Ordering::Relaxed),
+        )
+    }
+
+    pub(crate) fn set(&self, done: u64, total: u64) {
+        self.done.store(done, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+    }
+}
+
+/// Tells work on another thread that nobody waits for it any more.
+#[derive(Debug, Default)]
+pub(crate) struct Unwanted(Arc<AtomicBool>);
+
+impl Unwanted {
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A home of artifacts.
 pub trait Store: Send + Sync {
     /// The object; `None` where there is none. What was put before is seen, by whomever.
@@ -73,6 +130,54 @@ pub trait Store: Send + Sync {
 
     /// The store's name, for people: a path or a bucket.
     fn name(&self) -> String;
+}
+
+/// What it does with artifacts. Nobody races for one: whoever writes to a name writes the same bytes.
+pub trait Artifacts: Store {
+    /// Brings an artifact to the file `to`, which appears there whole and synced, or not at all: every byte is looked at on the
+    /// way. `false` where the store has none of that name.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::Bent`] where what lies in the store is another.
+    fn fetch(
+        &self,
+        app: &App,
+        digest: FileDigest,
+        to: &Path,
+        moved: &Arc<Moved>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Puts the artifact in the file `from` into the store, unless it is there: in the end every byte of it was looked at as the
+    /// store gives it. One that is there and is another is written anew.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what is there then is no artifact for anybody who looks at its digest.
+    fn upload(
+        &self,
+        app: &App,
+        digest: FileDigest,
+        from: &Path,
+        moved: &Arc<Moved>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The artifacts of an app, by their names. What is no artifact is not among them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn artifacts(&self, app: &App) -> impl Future<Output = Result<Vec<Stored>, StoreError>> + Send;
+
+    /// Takes an artifact away. That it was not there is no error.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn remove(&self, app: &App, digest: FileDigest) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes away what uploads left behind that did not come to their end, begun at least `age` ago by the store's clock;
+    /// answers with how many they were.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn sweep(&self, app: &App, age: Duration) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
 /// Why a store did not do what it was asked.
@@ -154,6 +259,24 @@ pub enum StoreError {
         key: Key,
         /// What is wrong.
         what: String,
+    },
+    /// An artifact is not what its name says.
+    #[error("{key} in {store} is another file than its name says: its sha256 is {found}")]
+    Bent {
+        /// The store.
+        store: String,
+        /// The object.
+        key: Key,
+        /// What it is.
+        found: FileDigest,
+    },
+    /// The file that was to be put changed meanwhile.
+    #[error("{path} changed while it was put into the store: its sha256 was {was}")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What it was.
+        was: FileDigest,
     },
     /// The store does a put although the object is not what it must be.
     #[error("{store} does not keep conditions: {what}")]
