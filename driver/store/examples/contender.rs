@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use flyhot_artifact::{CodeId, FileDigest};
 use flyhot_store::{
-    App, Bucket, Directory, LockError, PointerError, Rollout, RolloutError, S3, Store, Target, Terms, Who,
-    keeps_conditions, take,
+    App, Bucket, Directory, Generation, LockError, PointerError, Rollout, RolloutError, S3, Store, Target,
+    Terms, Who, keeps_conditions, take,
 };
 
 /// Longer than any of the tests.
@@ -92,7 +92,7 @@ async fn round(store: &impl Store, app: &App, name: &str, terms: Terms) -> Resul
     let lock = take(store, app, who, terms).await?;
     let fencing = lock.fencing();
     println!("took {fencing}");
-    let mut rollout = Rollout::new(store, app, lock, None).await?;
+    let mut rollout = Rollout::new(store, app, lock, None, Generation::Same).await?;
     let before = rollout
         .pointer()
         .committed()

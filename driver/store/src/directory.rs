@@ -470,6 +470,66 @@ mod tests {
         }
     }
 
+    fn digest(bytes: &[u8]) -> FileDigest {
+        FileDigest::of(bytes)
+    }
+
+    #[tokio::test]
+    async fn an_artifact_is_brought_whole_or_not_at_all() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let store = Directory::new(&at("store"));
+        let app: App = "shop".parse().unwrap();
+        let moved = Arc::new(Moved::default());
+        let bytes = vec![7; 3 * PIECE + 1];
+        fs::write(at("here"), &bytes).unwrap();
+        let fetched = async |to: &str| store.fetch(&app, digest(&bytes), &at(to), &moved).await;
+
+        assert!(!fetched("there").await.unwrap());
+        assert_eq!(store.artifacts(&app).await.unwrap(), []);
+        assert_eq!(store.sweep(&app, Duration::ZERO).await.unwrap(), 0);
+        let other = store.upload(&app, digest(b"other"), &at("here"), &moved).await;
+        assert!(matches!(other, Err(StoreError::Changed { .. })), "{other:?}");
+        assert_eq!(store.artifacts(&app).await.unwrap(), []);
+        store
+            .upload(&app, digest(&bytes), &at("here"), &moved)
+            .await
+            .unwrap();
+        let size = bytes.len() as u64;
+        assert_eq!(moved.now(), (size, size));
+        let stored = Stored {
+            digest: digest(&bytes),
+            size,
+        };
+        assert_eq!(store.artifacts(&app).await.unwrap(), [stored]);
+        assert!(fetched("there").await.unwrap());
+        assert_eq!(fs::read(at("there")).unwrap(), bytes);
+
+        // Somebody bends it: nobody takes it, and whoever has it puts it right.
+        let place = store.path(&Key::artifact(&app, digest(&bytes)));
+        fs::write(&place, b"bent").unwrap();
+        let bent = fetched("again").await;
+        assert!(matches!(bent, Err(StoreError::Bent { .. })), "{bent:?}");
+        assert!(!at("again").exists());
+        store
+            .upload(&app, digest(&bytes), &at("here"), &moved)
+            .await
+            .unwrap();
+        assert!(fetched("again").await.unwrap());
+
+        // What a killed upload leaves is no artifact, and is swept once it is old.
+        fs::write(place.with_file_name(".flyhot-killed"), b"half").unwrap();
+        fs::write(place.with_file_name("notes.txt"), b"mine").unwrap();
+        assert_eq!(store.artifacts(&app).await.unwrap(), [stored]);
+        assert_eq!(store.sweep(&app, Duration::from_secs(60)).await.unwrap(), 0);
+        assert_eq!(store.sweep(&app, Duration::ZERO).await.unwrap(), 1);
+        store.remove(&app, digest(&bytes)).await.unwrap();
+        store.remove(&app, digest(&bytes)).await.unwrap();
+        assert!(!fetched("gone").await.unwrap());
+        let left: Vec<_> = fs::read_dir(place.parent().unwrap()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
     #[test]
     fn a_put_is_done_only_where_the_object_is_what_it_must_be() {
         let root = tempfile::tempdir().unwrap();

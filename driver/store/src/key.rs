@@ -54,6 +54,11 @@ impl Key {
         Self(format!("releases/{app}/artifacts/{digest}.tar.gz"))
     }
 
+    /// The record of a rollout, by the number of its lock and a token that nobody else has.
+    pub(crate) fn rollout(app: &App, fencing: u64, token: &str) -> Self {
+        Self(format!("releases/{app}/rollouts/{fencing:08}-{token:.8}.json"))
+    }
+
     /// Where the artifacts of an app lie, with the `/` behind it.
     pub(crate) fn artifacts(app: &App) -> Self {
         Self(format!("releases/{app}/artifacts/"))

@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod audit;
 mod conditions;
 mod directory;
 mod home;
@@ -16,12 +17,13 @@ mod s3;
 mod sealed;
 mod store;
 
+pub use audit::{Audit, AuditEnd, AuditNode, Left, Log, Way};
 pub use conditions::keeps_conditions;
 pub use directory::Directory;
 pub use home::Home;
 pub use key::{App, AppError, Key};
 pub use lock::{LEASE, Lock, LockError, SHORTEST_LEASE, Standing, Terms, Who, let_go, standing, take};
 pub use pointer::{HISTORY, Pointer, PointerError, State, Target};
-pub use rollout::{Rollout, RolloutError, pointer};
+pub use rollout::{Generation, Rollout, RolloutError, pointer};
 pub use s3::{Bucket, ENDPOINT, REGION, S3};
 pub use store::{Age, Artifacts, If, MAX_OBJECT, Moved, Object, Put, Store, StoreError, Stored, Version};

@@ -36,6 +36,15 @@ pub enum RolloutError {
     Store(#[from] StoreError),
 }
 
+/// What is done with a pointer that was written for another image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    /// It is an error.
+    Same,
+    /// It begins anew: what it said was for machines that are no more.
+    New,
+}
+
 /// What a fleet should run, as anybody may read it; `None` where nothing was deployed.
 ///
 /// # Errors
@@ -79,9 +88,10 @@ impl<'a, S: Store> Rollout<'a, S> {
         app: &App,
         mut lock: Lock<'a, S>,
         base_image: Option<String>,
+        generation: Generation,
     ) -> Result<Self, RolloutError> {
         let key = Key::pointer(app);
-        match claim(store, &key, &mut lock, base_image).await {
+        match claim(store, &key, &mut lock, base_image, generation).await {
             Ok((pointer, version)) => Ok(Self {
                 store,
                 key,
@@ -185,6 +195,7 @@ async fn claim<S: Store>(
     key: &Key,
     lock: &mut Lock<'_, S>,
     base_image: Option<String>,
+    generation: Generation,
 ) -> Result<(Pointer, Version), RolloutError> {
     let mut losses = Losses::default();
     loop {
@@ -192,7 +203,15 @@ async fn claim<S: Store>(
         let (pointer, when) = match read(store, key).await? {
             None => (Pointer::empty(base_image.clone()), If::Absent),
             Some((pointer, version)) => {
-                pointer.boots(base_image.as_deref())?;
+                // Whoever has an older number learns that first.
+                let pointer = pointer.claim(lock.fencing())?;
+                let pointer = match (pointer.boots(base_image.as_deref()), generation) {
+                    (Err(PointerError::OtherImage { .. }), Generation::New) => {
+                        Pointer::empty(base_image.clone())
+                    }
+                    (Err(error), _) => return Err(error.into()),
+                    (Ok(_), _) => pointer,
+                };
                 (pointer, If::Unchanged(version))
             }
         };

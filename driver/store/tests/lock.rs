@@ -9,8 +9,8 @@ use std::{
 
 use flyhot_artifact::{CodeId, FileDigest};
 use flyhot_store::{
-    Age, App, Directory, If, Key, LockError, Object, PointerError, Put, Rollout, RolloutError, Store,
-    StoreError, Target, Terms, Who, keeps_conditions, let_go, pointer, standing, take,
+    Age, App, Directory, Generation, If, Key, LockError, Object, PointerError, Put, Rollout, RolloutError,
+    Store, StoreError, Target, Terms, Who, keeps_conditions, let_go, pointer, standing, take,
 };
 
 /// Long beside what a disk takes.
@@ -138,14 +138,18 @@ async fn force_takes_it_at_once_and_names_whom_from() {
 async fn who_was_displaced_does_not_change_the_pointer_even_if_nobody_tells() {
     let Place { store, app, .. } = place();
     let lock = take(&store, &app, who("alice"), HASTY).await.unwrap();
-    let mut alice = Rollout::new(&store, &app, lock, None).await.unwrap();
+    let mut alice = Rollout::new(&store, &app, lock, None, Generation::Same)
+        .await
+        .unwrap();
     alice.begin(target(1)).await.unwrap();
     let force = Terms { force: true, ..HASTY };
     let lock = take(&store, &app, who("bob"), force).await.unwrap();
     // Her lease is not due: she does not look at the lock before she writes. Between his lock and his claim her put lands, and
     // he goes on from it.
     alice.commit().await.unwrap();
-    let mut bob = Rollout::new(&store, &app, lock, None).await.unwrap();
+    let mut bob = Rollout::new(&store, &app, lock, None, Generation::Same)
+        .await
+        .unwrap();
     assert_eq!(bob.pointer().committed(), Some(&target(1)));
     let late = alice.begin(target(2)).await.unwrap_err();
     assert!(
@@ -168,18 +172,33 @@ async fn a_machine_of_another_image_does_not_get_at_the_pointer() {
     let Place { store, app, .. } = place();
     let image = |name: &str| Some(name.to_owned());
     let lock = take(&store, &app, who("alice"), HASTY).await.unwrap();
-    let mut alice = Rollout::new(&store, &app, lock, image("b")).await.unwrap();
+    let mut alice = Rollout::new(&store, &app, lock, image("b"), Generation::Same)
+        .await
+        .unwrap();
     alice.begin(target(1)).await.unwrap();
     alice.commit().await.unwrap();
     alice.end().await.unwrap();
     let before = fs::read(place_of(&store)).unwrap();
     let lock = take(&store, &app, who("old"), HASTY).await.unwrap();
-    let error = Rollout::new(&store, &app, lock, image("a")).await.unwrap_err();
+    let error = Rollout::new(&store, &app, lock, image("a"), Generation::Same)
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, RolloutError::Pointer(PointerError::OtherImage { .. })),
         "{error}"
     );
     assert_eq!(fs::read(place_of(&store)).unwrap(), before);
+
+    // One who says that the machines are others now begins anew, under a number that is greater still.
+    let lock = take(&store, &app, who("bob"), HASTY).await.unwrap();
+    let bob = Rollout::new(&store, &app, lock, image("a"), Generation::New)
+        .await
+        .unwrap();
+    let now = bob.pointer().clone();
+    bob.end().await.unwrap();
+    assert_eq!((now.base_image.as_deref(), &now.target), (Some("a"), &None));
+    assert!(now.previous.is_empty() && now.fencing >= 2, "{now:?}");
+    assert_eq!(pointer(&store, &app).await.unwrap(), Some(now));
 }
 
 fn place_of(store: &Directory) -> PathBuf {
@@ -312,7 +331,9 @@ async fn a_put_that_was_done_without_an_answer_is_found_done() {
     store.forget();
     assert!(lock.renew().await.is_err());
     lock.renew().await.unwrap();
-    let mut alice = Rollout::new(&store, &app, lock, None).await.unwrap();
+    let mut alice = Rollout::new(&store, &app, lock, None, Generation::Same)
+        .await
+        .unwrap();
     store.forget();
     alice.begin(target(1)).await.unwrap();
     store.forget();
@@ -331,17 +352,25 @@ async fn a_lock_that_was_taken_away_by_hand_goes_on_from_the_pointers_number() {
     let Place { store, app, path, .. } = place();
     for _ in 0..3 {
         let lock = take(&store, &app, who("alice"), HASTY).await.unwrap();
-        let alice = Rollout::new(&store, &app, lock, None).await.unwrap();
+        let alice = Rollout::new(&store, &app, lock, None, Generation::Same)
+            .await
+            .unwrap();
         alice.end().await.unwrap();
     }
     fs::remove_file(path.join("lock.json")).unwrap();
     let lock = take(&store, &app, who("bob"), HASTY).await.unwrap();
-    let mut bob = Rollout::new(&store, &app, lock, None).await.unwrap();
+    let mut bob = Rollout::new(&store, &app, lock, None, Generation::Same)
+        .await
+        .unwrap();
     bob.begin(target(1)).await.unwrap();
     // Whom a refusal ends leaves no lock behind.
     bob.end().await.unwrap();
     fs::write(path.join("pointer.json"), "{}").unwrap();
     let lock = take(&store, &app, who("carol"), HASTY).await.unwrap();
-    assert!(Rollout::new(&store, &app, lock, None).await.is_err());
+    assert!(
+        Rollout::new(&store, &app, lock, None, Generation::Same)
+            .await
+            .is_err()
+    );
     assert_eq!(standing(&store, &app).await.unwrap().unwrap().holder, None);
 }
