@@ -37,8 +37,11 @@ complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "verify" -d 'Check eve
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "unpack" -d 'Check an artifact and unpack it, whole or not at all'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "keygen" -d 'Make a pair of keys to sign artifacts with'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "sign" -d 'Sign an artifact'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "rollout" -d 'Upgrade nodes one after the other, and have a store say what they run'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "rollback" -d 'Take nodes back to what a store says that they ran before'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "lock" -d 'Show or let go the lock of an app in a store'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "history" -d 'Show what a fleet should run, and what it ran before'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "gc" -d 'Remove artifacts from a store that its history does not name'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
@@ -166,6 +169,79 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l key-file -d 'File
 complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l dist-port -d 'Port the nodes listen on for distribution; epmd is not asked then' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l epmd-port -d 'Port of epmd on the host of each node [default: ERL_EPMD_PORT, else 4369]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l release -d 'Release to upgrade to: a directory made by `mix release` or relx' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l freeze-attempts -d 'How many times a freeze is tried before giving up with exit code 14' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l in-flight -d 'Messages sent to processes and not answered yet, at any time; more is not faster' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l store -d 'A directory that is the store' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l base -d 'The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot what is rolled out' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l key-file -d 'Sign what is put into the store with the private key in this file' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l lock-timeout -d 'How long the lock outlives this command where that is killed; it is renewed all along' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l lock-wait -d 'How long to wait for somebody else who holds the lock' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l down -d 'The release is older than what runs: its code_change is told {down, Vsn} (that of the release, after the swap; OTP\'s release_handler asks the newer code, before it)'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l kill-lingerers -d 'End the processes that are left when --drain-timeout is over, instead of refusing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l require-way-back -d 'Refuse unless old code and old states could come back at once'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l drain-entry -d 'Pause the listeners of ranch and ThousandIsland right before the knock, wait until no request runs in a changed module (at most --drain-timeout), and resume them after the window, however it ended'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l no-rehearsal -d 'Do not try the new code_change on live states before the swap'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l new-base -d 'The machines are of another image than those before: what ran there is forgotten, this one\'s code is saved first'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l dist-port -d 'Port the nodes listen on for distribution; epmd is not asked then' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l epmd-port -d 'Port of epmd on the host of each node [default: ERL_EPMD_PORT, else 4369]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l to -d 'The latest of the history with this version or code id; a code id may be cut short [default: the latest other code]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l freeze-attempts -d 'How many times a freeze is tried before giving up with exit code 14' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l in-flight -d 'Messages sent to processes and not answered yet, at any time; more is not faster' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l store -d 'A directory that is the store' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l base -d 'The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot what is rolled out' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l key-file -d 'Sign what is put into the store with the private key in this file' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l lock-timeout -d 'How long the lock outlives this command where that is killed; it is renewed all along' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l lock-wait -d 'How long to wait for somebody else who holds the lock' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l kill-lingerers -d 'End the processes that are left when --drain-timeout is over, instead of refusing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l require-way-back -d 'Refuse unless old code and old states could come back at once'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l drain-entry -d 'Pause the listeners of ranch and ThousandIsland right before the knock, wait until no request runs in a changed module (at most --drain-timeout), and resume them after the window, however it ended'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l no-rehearsal -d 'Do not try the new code_change on live states before the swap'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l new-base -d 'The machines are of another image than those before: what ran there is forgotten, this one\'s code is saved first'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -s h -l help -d 'Print help'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -f -a "status" -d 'Show who holds it'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -f -a "release" -d 'Let it go, whoever holds it'
@@ -198,19 +274,34 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l region -d 'The
 complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand history" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "upgrade" -d 'Upgrade running nodes to a release'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "plan" -d 'Show what an upgrade would do; touches nothing'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "status" -d 'Show what nodes run, at once; touches nothing and loads nothing'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "thaw" -d 'Show processes that a tool left suspended, and resume them with --apply'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "doctor" -d 'Check whether nodes can be reached and upgraded, and say how to mend what cannot'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "restore-base" -d 'Have the next start of nodes load what was there before any upgrade'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "pack" -d 'Pack a release into an artifact'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "verify" -d 'Check every byte of an artifact, and its signature'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "unpack" -d 'Check an artifact and unpack it, whole or not at all'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "keygen" -d 'Make a pair of keys to sign artifacts with'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "sign" -d 'Sign an artifact'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "lock" -d 'Show or let go the lock of an app in a store'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "history" -d 'Show what a fleet should run, and what it ran before'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign lock history help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l store -d 'A directory that is the store' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
+json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l lock-timeout -d 'How long the lock outlives this command where that is killed; it is renewed all along' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l lock-wait -d 'How long to wait for somebody else who holds the lock' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l dry-run -d 'Show what would be removed'
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "upgrade" -d 'Upgrade running nodes to a release'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "plan" -d 'Show what an upgrade would do; touches nothing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "status" -d 'Show what nodes run, at once; touches nothing and loads nothing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "thaw" -d 'Show processes that a tool left suspended, and resume them with --apply'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "doctor" -d 'Check whether nodes can be reached and upgraded, and say how to mend what cannot'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "restore-base" -d 'Have the next start of nodes load what was there before any upgrade'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "pack" -d 'Pack a release into an artifact'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "verify" -d 'Check every byte of an artifact, and its signature'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "unpack" -d 'Check an artifact and unpack it, whole or not at all'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "keygen" -d 'Make a pair of keys to sign artifacts with'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "sign" -d 'Sign an artifact'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "rollout" -d 'Upgrade nodes one after the other, and have a store say what they run'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "rollback" -d 'Take nodes back to what a store says that they ran before'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "lock" -d 'Show or let go the lock of an app in a store'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "history" -d 'Show what a fleet should run, and what it ran before'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "gc" -d 'Remove artifacts from a store that its history does not name'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c flyhot -n "__fish_flyhot_using_subcommand help; and __fish_seen_subcommand_from lock" -f -a "status" -d 'Show who holds it'
 complete -c flyhot -n "__fish_flyhot_using_subcommand help; and __fish_seen_subcommand_from lock" -f -a "release" -d 'Let it go, whoever holds it'

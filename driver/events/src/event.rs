@@ -71,6 +71,14 @@ pub enum Step {
     Verify,
     /// Checking every byte of an artifact and writing what it holds.
     Unpack,
+    /// Taking the lock of an app.
+    Lock,
+    /// Copying from a node's disk the code that it was started with.
+    SaveBase,
+    /// Putting an artifact into the store.
+    Upload,
+    /// Bringing an artifact from the store.
+    Fetch,
 }
 
 /// What a progress number counts.
@@ -226,8 +234,8 @@ pub struct HistoryEntry {
 pub enum Event {
     /// A command began.
     Started {
-        /// `upgrade`, `plan`, `status`, `thaw`, `doctor`, `restore-base`, `pack`, `verify`, `unpack`, `keygen`, `sign`, `lock` or
-        /// `history`.
+        /// `upgrade`, `plan`, `status`, `thaw`, `doctor`, `restore-base`, `pack`, `verify`, `unpack`, `keygen`, `sign`, `rollout`,
+        /// `rollback`, `lock`, `history` or `gc`.
         command: String,
         /// Node names in order; none where no node is asked anything.
         nodes: Vec<String>,
@@ -378,6 +386,39 @@ pub enum Event {
         base_image: Option<String>,
         /// The artifacts.
         artifacts: Vec<HistoryEntry>,
+    },
+    /// What the store says from now on that machines boot.
+    Pointer {
+        /// The app.
+        app: String,
+        /// The store: a directory or a bucket.
+        store: String,
+        /// `trial`: a rollout is under way or did not come to its end, and machines boot what was committed before; `committed`: they
+        /// boot this; `abandoned`: they boot what was committed before, and this is forgotten; `unchanged`: it said so before.
+        state: String,
+        /// The artifact that it is about.
+        artifact: HistoryEntry,
+        /// The number of the lock.
+        fencing: u64,
+        /// Whom the lock was taken from by force; absent: nobody.
+        displaced: Option<String>,
+    },
+    /// What was removed from a store.
+    Gc {
+        /// The app.
+        app: String,
+        /// The store: a directory or a bucket.
+        store: String,
+        /// How many artifacts are kept.
+        kept: u64,
+        /// sha256 of each that was removed, or would be.
+        removed: Vec<String>,
+        /// Their bytes.
+        removed_size: u64,
+        /// How many uploads that never came to their end were removed.
+        unfinished: u64,
+        /// Whether it was only looked.
+        dry_run: bool,
     },
     /// A freeze was given up and everything thawed; another attempt may follow.
     Attempt {

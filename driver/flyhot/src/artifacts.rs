@@ -272,7 +272,13 @@ fn said_by(manifest: &Manifest, file: &Path) -> ArtifactFacts {
     }
 }
 
-fn told(file: &Path, examined: &Examined, directory: Option<&Path>, signature: Option<&Path>) -> Event {
+/// What is said of an artifact that was looked at.
+pub(crate) fn told(
+    file: &Path,
+    examined: &Examined,
+    directory: Option<&Path>,
+    signature: Option<&Path>,
+) -> Event {
     let (trust, signed_by) = match examined.trusted {
         Trusted::By(key) => (ArtifactTrust::Signed, Some(key.to_string())),
         Trusted::Anyway => (ArtifactTrust::AnyTaken, None),

@@ -3,12 +3,15 @@
 //! Parsing touches no file, no environment and no network, so that `--help` and `--version` answer at once.
 
 pub mod doctor;
+pub mod gc;
 pub mod history;
 pub mod keygen;
 pub mod lock;
 pub mod pack;
 pub mod plan;
 pub mod restore_base;
+pub mod rollback;
+pub mod rollout;
 pub mod sign;
 pub mod status;
 pub mod thaw;
@@ -105,10 +108,16 @@ pub enum Verb {
     Keygen(keygen::KeygenArgs),
     /// Sign an artifact
     Sign(sign::SignArgs),
+    /// Upgrade nodes one after the other, and have a store say what they run
+    Rollout(rollout::RolloutArgs),
+    /// Take nodes back to what a store says that they ran before
+    Rollback(rollback::RollbackArgs),
     /// Show or let go the lock of an app in a store
     Lock(lock::LockArgs),
     /// Show what a fleet should run, and what it ran before
     History(history::HistoryArgs),
+    /// Remove artifacts from a store that its history does not name
+    Gc(gc::GcArgs),
 }
 
 impl Verb {
@@ -126,7 +135,10 @@ impl Verb {
             Self::Unpack(args) => &args.file.form,
             Self::Keygen(args) => &args.form,
             Self::Sign(args) => &args.form,
+            Self::Rollout(args) => &args.shared.reach.form,
+            Self::Rollback(args) => &args.reach.form,
             Self::Lock(args) => args.form(),
+            Self::Gc(args) => &args.form,
             Self::History(args) => &args.form,
         }
         .output
@@ -233,7 +245,7 @@ pub struct ReachArgs {
     pub tls_key_file: Option<PathBuf>,
 }
 
-/// What `upgrade` and `plan` are both told; a plan takes every option, so that it foretells that very upgrade.
+/// What `upgrade`, `plan` and `rollout` are all told; a plan takes every option, so that it foretells that very upgrade.
 #[derive(Debug, Clone, Args)]
 pub struct NodeArgs {
     #[command(flatten)]
@@ -248,6 +260,13 @@ pub struct NodeArgs {
     #[arg(long, help_heading = "What")]
     pub down: bool,
 
+    #[command(flatten)]
+    pub(crate) how: HowArgs,
+}
+
+/// How a node is taken over.
+#[derive(Debug, Clone, Args)]
+pub struct HowArgs {
     /// Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration, help_heading = "Window")]
     pub window_budget: Duration,
@@ -305,6 +324,45 @@ pub struct NodeArgs {
     /// modules has no way back
     #[arg(long, help_heading = "Risk")]
     pub no_persist: bool,
+}
+
+/// What a command is told that changes what a fleet runs.
+#[derive(Debug, Clone, Args)]
+pub struct FleetArgs {
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
+
+    /// The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot
+    /// what is rolled out
+    #[arg(long, value_name = "IMAGE", help_heading = "Store")]
+    pub base: Option<String>,
+
+    /// The machines are of another image than those before: what ran there is forgotten, this one's code is saved first
+    #[arg(long, requires = "base", help_heading = "Store")]
+    pub new_base: bool,
+
+    /// Sign what is put into the store with the private key in this file
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    pub key_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) lock: LockTermsArgs,
+}
+
+/// How to go about the lock of an app.
+#[derive(Debug, Clone, Args)]
+pub struct LockTermsArgs {
+    /// How long the lock outlives this command where that is killed; it is renewed all along
+    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = parse_duration, help_heading = "Lock")]
+    pub lock_timeout: Duration,
+
+    /// How long to wait for somebody else who holds the lock
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration, help_heading = "Lock")]
+    pub lock_wait: Duration,
+
+    /// Take the lock even if somebody holds it: who that is is said, and stops before the next step
+    #[arg(long, help_heading = "Lock")]
+    pub force: bool,
 }
 
 /// The form that the arguments ask for, also when they cannot be parsed: whoever reads JSON reads the refusal

@@ -5,6 +5,7 @@
 //! the node; if this side is interrupted, the agent does that itself.
 
 mod agent;
+mod base;
 mod calls;
 mod closer;
 pub(crate) mod examine;
@@ -25,6 +26,7 @@ use flyhot_upgrade::PersistReport;
 
 use crate::options::{Options, Reach};
 use agent::Agent;
+pub(crate) use base::base;
 
 /// One node to be upgraded or planned for.
 #[derive(Debug)]

@@ -6,11 +6,12 @@
 use std::error::Error;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 pub(crate) use flyhot_artifact::chain;
 use flyhot_artifact::{ArchiveError, PackError, ReadReleaseError};
 use flyhot_events::ErrorKind;
-use flyhot_store::{LockError, PointerError, RolloutError, StoreError};
+use flyhot_store::{LockError, PointerError, RolloutError, SHORTEST_LEASE, StoreError, Target};
 
 use flyhot_node::{CallError, ConnectError, HandshakeStep, NodeName, TlsFault};
 
@@ -192,6 +193,8 @@ pub(crate) fn store(error: &StoreError) -> NodeError {
         StoreError::Refused { .. } => {
             "Check bucket, endpoint, region and credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile)."
         }
+        StoreError::Bent { .. } => "Roll the same release out again: it is put there anew.",
+        StoreError::Changed { .. } => "Look who writes to it, and run the same command again.",
         StoreError::TooLarge { .. } | StoreError::Broken { .. } => {
             "Look who wrote it: flyhot did not. Move it away if nobody needs it."
         }
@@ -228,6 +231,13 @@ pub(crate) fn rollout(error: &RolloutError) -> NodeError {
         RolloutError::Pointer(PointerError::Format(_)) => {
             (ErrorKind::Store, "Use the flyhot that wrote it, or a newer one.")
         }
+        RolloutError::Pointer(PointerError::NoSuchTarget) => {
+            (ErrorKind::Usage, "Look what there is with `flyhot history`.")
+        }
+        RolloutError::Pointer(PointerError::OtherImage { .. }) => (
+            ErrorKind::Usage,
+            "Where the machines are of another image now, say so by --new-base: what ran before is forgotten.",
+        ),
         RolloutError::Pointer(_) | RolloutError::Changed(_) => (
             ErrorKind::Locked,
             "Look what the fleet runs with `flyhot history`, and who is at work with `flyhot lock status`.",
@@ -238,6 +248,60 @@ pub(crate) fn rollout(error: &RolloutError) -> NodeError {
         ),
     };
     node_error(kind, chain(error), hint)
+}
+
+/// Nodes are done, and the store does not say so.
+pub(crate) fn unsettled(error: NodeError) -> NodeError {
+    NodeError {
+        message: format!("the pointer was left as it is: {}", error.message),
+        hint: format!(
+            "{} Nodes are as the outcome says; one that starts anew boots what was committed before. Run the same command again.",
+            error.hint
+        ),
+        ..error
+    }
+}
+
+/// A rollout came to its end, and its record does not have it.
+pub(crate) fn unrecorded(error: &StoreError) -> NodeError {
+    let error = store(error);
+    NodeError {
+        message: format!("the record of the rollout has no end: {}", error.message),
+        ..error
+    }
+}
+
+/// What the history names, the store does not have.
+pub(crate) fn no_artifact(target: &Target) -> NodeError {
+    node_error(
+        ErrorKind::Store,
+        format!("the store has no artifact {} ({})", target.digest, target.version),
+        "Name another one of `flyhot history` by --to, or upgrade with the release itself and --down.",
+    )
+}
+
+/// What the history says of an artifact is not so.
+pub(crate) fn other_manifest(target: &Target) -> NodeError {
+    node_error(
+        ErrorKind::Store,
+        format!(
+            "the artifact {} has another manifest than the pointer says",
+            target.digest
+        ),
+        "Look who wrote the pointer: flyhot did not.",
+    )
+}
+
+/// A lease that could not be renewed in time.
+pub(crate) fn short_lease(given: Duration) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!(
+            "--lock-timeout {} ms is too short: a store tells times in whole seconds",
+            given.as_millis()
+        ),
+        format!("Give at least {} s.", SHORTEST_LEASE.as_secs()),
+    )
 }
 
 /// A signal that work on files did not heed in time.

@@ -89,7 +89,11 @@ fn in_window(step: Option<Step>) -> bool {
             | Step::Knock
             | Step::Pack
             | Step::Verify
-            | Step::Unpack,
+            | Step::Unpack
+            | Step::Lock
+            | Step::SaveBase
+            | Step::Upload
+            | Step::Fetch,
         ) => false,
     }
 }

@@ -20,12 +20,14 @@ pub mod cli;
 mod doctor;
 pub mod drive;
 pub mod errors;
+mod fleet;
 mod interrupt;
 pub mod ledger;
 mod local;
 pub mod options;
 pub mod report;
 mod restore_base;
+mod roll;
 mod run;
 mod status;
 mod stored;
@@ -62,6 +64,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 Verb::Unpack(args) => args.run(&environment, &mut reporter),
                 Verb::Keygen(args) => args.run(&mut reporter),
                 Verb::Sign(args) => args.run(&mut reporter),
+                Verb::Rollout(args) => args.run(&environment, &mut reporter),
+                Verb::Rollback(args) => args.run(&environment, &mut reporter),
+                Verb::Gc(args) => args.run(&environment, &mut reporter),
                 Verb::Lock(args) => args.run(&environment, &mut reporter),
                 Verb::History(args) => args.run(&environment, &mut reporter),
             }

@@ -206,10 +206,11 @@ impl Options {
     /// # Errors
     /// [`OptionsError`]: each is the user's to mend, exit code 2.
     pub fn new(args: &NodeArgs, environment: &Environment) -> Result<Self, OptionsError> {
-        if args.window_budget.is_zero() || args.window_budget >= DEFAULT_CALL_TIMEOUT {
-            return Err(OptionsError::WindowBudget(args.window_budget));
+        let how = &args.how;
+        if how.window_budget.is_zero() || how.window_budget >= DEFAULT_CALL_TIMEOUT {
+            return Err(OptionsError::WindowBudget(how.window_budget));
         }
-        let mut accept = args
+        let mut accept = how
             .accept
             .iter()
             .map(|code| Ok((acceptable(code)?, "by --accept".to_owned())))
@@ -217,7 +218,7 @@ impl Options {
         if !args.release.is_dir() {
             return Err(OptionsError::Release(args.release.clone()));
         }
-        let policy = match &args.policy {
+        let policy = match &how.policy {
             Some(path) => {
                 let policy = policy_file(path)?;
                 // Where both accept a reason, the file's words say more.
@@ -230,23 +231,23 @@ impl Options {
         Ok(Self {
             reach: Reach::new(&args.reach, Some(&args.release), environment)?,
             release: args.release.clone(),
-            window_budget: args.window_budget,
-            revert_budget: args.revert_budget,
-            quiesce_timeout: args.quiesce_timeout,
-            freeze_attempts: args.freeze_attempts,
-            drain_timeout: args.drain_timeout,
-            lingerers: if args.kill_lingerers {
+            window_budget: how.window_budget,
+            revert_budget: how.revert_budget,
+            quiesce_timeout: how.quiesce_timeout,
+            freeze_attempts: how.freeze_attempts,
+            drain_timeout: how.drain_timeout,
+            lingerers: if how.kill_lingerers {
                 Lingerers::Kill
             } else {
                 Lingerers::Refuse
             },
-            in_flight: args.in_flight,
-            way_back: if args.require_way_back {
+            in_flight: how.in_flight,
+            way_back: if how.require_way_back {
                 WayBackNeeded::Exact
             } else {
                 WayBackNeeded::Any
             },
-            entry: if args.drain_entry {
+            entry: if how.drain_entry {
                 Entry::Paused
             } else {
                 Entry::Open
@@ -255,16 +256,12 @@ impl Options {
             hosts: policy.hosts,
             hooks: policy.hooks,
             gate: policy.gate,
-            rehearsal: if args.no_rehearsal {
+            rehearsal: if how.no_rehearsal {
                 Rehearsal::Off
             } else {
                 Rehearsal::On
             },
-            persist: if args.no_persist {
-                Persist::Off
-            } else {
-                Persist::On
-            },
+            persist: if how.no_persist { Persist::Off } else { Persist::On },
             direction: if args.down { Direction::Down } else { Direction::Up },
         })
     }

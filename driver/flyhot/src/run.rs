@@ -4,7 +4,9 @@
 //! keeps one promise for both: whatever happens, the outcome is the last event.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::Instant;
 
 use flyhot_artifact::Release;
@@ -32,7 +34,7 @@ pub(crate) fn command(
         command: command.name().to_owned(),
         nodes: args.reach.node.clone(),
         release: Some(args.release.display().to_string()),
-        policy: args.policy.as_ref().map(|path| path.display().to_string()),
+        policy: args.how.policy.as_ref().map(|path| path.display().to_string()),
         flyhot: env!("CARGO_PKG_VERSION").to_owned(),
     });
     to_the_end(&mut ledger, &mut emit, |ledger, emit| {
@@ -41,7 +43,7 @@ pub(crate) fn command(
 }
 
 /// Does the work, turns a panic into an error, and emits the outcome in any case.
-fn to_the_end(
+pub(crate) fn to_the_end(
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
     work: impl FnOnce(&mut Ledger, &mut dyn FnMut(Event)),
@@ -63,69 +65,129 @@ fn perform(
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
 ) {
+    in_runtime(ledger, emit, async |signals, ledger, emit| {
+        heed(
+            signals,
+            ledger,
+            emit,
+            async |watch, ledger, emit| match prepare(args, environment, emit).await {
+                Ok((options, release)) => {
+                    each(command, &options, &release, &mut Alone, watch, ledger, emit).await
+                }
+                Err(error) => {
+                    abort(ledger, emit, error);
+                    Finished::Yes
+                }
+            },
+        )
+        .await;
+    });
+}
+
+/// Does work that waits for signals, nodes and files.
+pub(crate) fn in_runtime(
+    ledger: &mut Ledger,
+    emit: &mut dyn FnMut(Event),
+    work: impl AsyncFnOnce(&mut Signals, &mut Ledger, &mut dyn FnMut(Event)),
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return abort(ledger, emit, errors::runtime(&error)),
     };
+    runtime.block_on(async {
+        match Signals::listen() {
+            Ok(mut signals) => work(&mut signals, ledger, emit).await,
+            Err(error) => abort(ledger, emit, errors::runtime(&error)),
+        }
+    });
+    // A read that was interrupted must not be waited for.
+    runtime.shutdown_background();
+}
+
+/// Does work on nodes until it ends, or a signal ends it.
+pub(crate) async fn heed(
+    signals: &mut Signals,
+    ledger: &mut Ledger,
+    emit: &mut dyn FnMut(Event),
+    work: impl AsyncFnOnce(&Watch, &mut Ledger, &mut dyn FnMut(Event)) -> Finished,
+) {
     let watch = Watch::default();
-    let end: std::io::Result<Finished> = runtime.block_on(async {
-        let mut signals = Signals::listen()?;
+    let finished = {
         let mut emit = |event: Event| {
             watch.see(&event);
             emit(event);
         };
         tokio::select! {
             biased;
-            () = watch.give_up(async || signals.next().await) => Ok(Finished::No),
-            finished = nodes(command, args, environment, ledger, &mut emit, &watch) => Ok(finished),
+            () = watch.give_up(async || signals.next().await) => Finished::No,
+            finished = work(&watch, ledger, &mut emit) => finished,
         }
-    });
-    match (end, watch.asked()) {
-        // A signal that came when nothing was left to be begun changes nothing about the outcome.
-        (Ok(Finished::Yes), _) | (Ok(Finished::No), None) => {}
-        (Ok(Finished::No), Some(signal)) => {
-            let error = errors::interrupted(signal, ledger.under_way(), watch.in_window());
-            abort(ledger, emit, error);
-        }
-        (Err(error), _) => abort(ledger, emit, errors::runtime(&error)),
+    };
+    // A signal that came when nothing was left to be begun changes nothing about the outcome.
+    if let (Finished::No, Some(signal)) = (finished, watch.asked()) {
+        let error = errors::interrupted(signal, ledger.under_way(), watch.in_window());
+        abort(ledger, emit, error);
     }
-    // A read that was interrupted must not be waited for.
-    runtime.shutdown_background();
 }
 
 /// Whether the nodes were gone through as far as they should be.
-enum Finished {
+pub(crate) enum Finished {
     Yes,
     No,
 }
 
-async fn nodes(
+/// What has to be so while nodes are taken over.
+pub(crate) trait Keeper {
+    /// Whether the next node may be begun.
+    async fn ready(&mut self) -> Result<(), NodeError>;
+
+    /// What is done beside the work on a node; it has no end of its own.
+    async fn keep(&mut self) -> Infallible;
+}
+
+/// Nothing has to be so.
+struct Alone;
+
+impl Keeper for Alone {
+    async fn ready(&mut self) -> Result<(), NodeError> {
+        Ok(())
+    }
+
+    async fn keep(&mut self) -> Infallible {
+        std::future::pending().await
+    }
+}
+
+/// Takes nodes over, one after the other.
+pub(crate) async fn each(
     command: Command,
-    args: &NodeArgs,
-    environment: &Environment,
+    options: &Options,
+    release: &Release,
+    keeper: &mut impl Keeper,
+    watch: &Watch,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
-    watch: &Watch,
 ) -> Finished {
-    let (options, release) = match prepare(args, environment, emit).await {
-        Ok(prepared) => prepared,
-        Err(error) => {
+    while watch.asked().is_none() && ledger.has_next() {
+        if let Err(error) = keeper.ready().await {
             abort(ledger, emit, error);
             return Finished::Yes;
         }
-    };
-    while watch.asked().is_none()
-        && let Some(at) = ledger.begin_next()
-        && let Some(node) = options.reach.nodes.get(at)
-    {
-        let plan_only = command == Command::Plan;
+        let Some(node) = ledger.begin_next().and_then(|at| options.reach.nodes.get(at)) else {
+            break;
+        };
         let request = NodeRequest {
             node,
-            release: &release,
-            options: &options,
-            plan_only,
+            release,
+            options,
+            plan_only: command == Command::Plan,
         };
-        match Box::pin(drive::node(&request, emit)).await {
+        let done = tokio::select! {
+            biased;
+            done = Box::pin(drive::node(&request, emit)) => done,
+            never = keeper.keep() => match never {},
+        };
+        match done {
             Ok(outcome) => ledger.ended(outcome),
             Err(mut error) => {
                 let (kind, outcome) = (error.kind, error.outcome.take());
@@ -142,7 +204,7 @@ async fn nodes(
 }
 
 /// Checks the options and reads the release.
-async fn prepare(
+pub(crate) async fn prepare(
     args: &NodeArgs,
     environment: &Environment,
     emit: &mut dyn FnMut(Event),
@@ -150,12 +212,18 @@ async fn prepare(
     let (args, environment) = (args.clone(), environment.clone());
     let options =
         apart(move || Options::new(&args, &environment).map_err(|error| errors::options(&error))).await?;
+    let release = read(&options.release, emit).await?;
+    Ok((options, release))
+}
+
+/// Reads a release.
+pub(crate) async fn read(directory: &Path, emit: &mut dyn FnMut(Event)) -> Result<Release, NodeError> {
     emit(Event::StepStarted {
         node: None,
         step: Step::Read,
     });
     let began = Instant::now();
-    let directory = options.release.clone();
+    let directory = directory.to_owned();
     let release =
         apart(move || Release::read(&directory).map_err(|error| errors::release(&directory, &error))).await?;
     emit(Event::StepDone {
@@ -165,7 +233,7 @@ async fn prepare(
         count: release.modules.len() as u64,
         unit: Unit::Modules,
     });
-    Ok((options, release))
+    Ok(release)
 }
 
 /// Reads files on a thread of its own, so that a signal is heard while a pipe or a slow disk keeps it waiting.
@@ -186,7 +254,7 @@ pub(crate) async fn joined<T>(thread: JoinHandle<Result<T, NodeError>>) -> Resul
     }
 }
 
-fn abort(ledger: &mut Ledger, emit: &mut dyn FnMut(Event), error: NodeError) {
+pub(crate) fn abort(ledger: &mut Ledger, emit: &mut dyn FnMut(Event), error: NodeError) {
     ledger.abort(error.kind);
     emit(error.event(None));
 }

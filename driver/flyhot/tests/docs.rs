@@ -100,6 +100,8 @@ fn samples() -> Vec<Event> {
         | Event::Key { .. }
         | Event::Lock { .. }
         | Event::History { .. }
+        | Event::Pointer { .. }
+        | Event::Gc { .. }
         | Event::Attempt { .. }
         | Event::Error { .. }
         | Event::Outcome(_) => {}
@@ -229,13 +231,24 @@ fn samples() -> Vec<Event> {
             app: String::new(),
             store: String::new(),
             base_image: Some(String::new()),
-            artifacts: vec![HistoryEntry {
-                version: String::new(),
-                code_id: String::new(),
-                digest: String::new(),
-                created_at: 0,
-                state: String::new(),
-            }],
+            artifacts: vec![history_entry()],
+        },
+        Event::Pointer {
+            app: String::new(),
+            store: String::new(),
+            state: String::new(),
+            artifact: history_entry(),
+            fencing: 0,
+            displaced: Some(String::new()),
+        },
+        Event::Gc {
+            app: String::new(),
+            store: String::new(),
+            kept: 0,
+            removed: names(),
+            removed_size: 0,
+            unfinished: 0,
+            dry_run: false,
         },
         Event::Check {
             node: String::new(),
@@ -262,6 +275,16 @@ fn samples() -> Vec<Event> {
             nodes: vec![outcome],
         }),
     ]
+}
+
+fn history_entry() -> HistoryEntry {
+    HistoryEntry {
+        version: String::new(),
+        code_id: String::new(),
+        digest: String::new(),
+        created_at: 0,
+        state: String::new(),
+    }
 }
 
 fn lock_holder() -> LockHolder {
@@ -390,7 +413,8 @@ fn every_value_is_documented_and_no_other() {
         (
             "### Step",
             every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, HooksBefore, Entry,
-                Knock, Window, Persist, Remove, HooksAfter, Gate, Cleanup, Pack, Verify, Unpack)
+                Knock, Window, Persist, Remove, HooksAfter, Gate, Cleanup, Pack, Verify, Unpack, Lock, SaveBase,
+                Upload, Fetch)
             .to_vec(),
         ),
         ("### Unit", every!(Unit: Modules, Processes, Bytes, Files, Attempts, Calls).to_vec()),

@@ -180,6 +180,12 @@ impl Pointer {
             return Err(PointerError::NoTrial);
         }
         pointer.state = State::Committed;
+        // The same artifact once more is no further step of the history.
+        if let (Some(before), Some(target)) = (pointer.previous.first(), &pointer.target)
+            && before.digest == target.digest
+        {
+            pointer.previous.remove(0);
+        }
         Ok(pointer)
     }
 
@@ -201,19 +207,19 @@ impl Pointer {
         Ok(pointer)
     }
 
-    /// The target to go back to: the one before what is committed, or the latest before it of this code id or version.
+    /// The target to go back to: the latest of the history with other code than the present target, or the latest of this code id
+    /// or version. From a rollout that did not come to its end that is what was committed before.
     ///
     /// # Errors
     /// [`PointerError::NoSuchTarget`].
     pub fn back(&self, to: Option<&str>) -> Result<&Target, PointerError> {
-        let committed = self.committed();
-        let before = match self.state {
-            State::Committed => &self.previous[..],
-            State::Trial => self.previous.get(1..).unwrap_or_default(),
-        };
-        before
+        self.previous
             .iter()
-            .filter(|target| committed.is_none_or(|committed| committed.code_id != target.code_id))
+            .filter(|target| {
+                self.target
+                    .as_ref()
+                    .is_none_or(|present| present.code_id != target.code_id)
+            })
             .find(|target| {
                 to.is_none_or(|to| target.version == to || target.code_id.to_string().starts_with(to))
             })
@@ -308,7 +314,7 @@ mod tests {
         assert_eq!(pointer.back(Some("1.0.3")), Err(PointerError::NoSuchTarget));
         assert_eq!(deployed([1]).back(None), Err(PointerError::NoSuchTarget));
         let trial = pointer.begin(9, target(4)).unwrap();
-        assert_eq!(trial.back(None), Ok(&target(2)));
+        assert_eq!(trial.back(None), Ok(&target(3)));
     }
 
     #[derive(Debug, Clone)]
@@ -347,7 +353,7 @@ mod tests {
                 newest = fencing;
                 match act {
                     Act::Begin(number) => trial = Some(target(number)),
-                    Act::Commit => committed.extend(trial.take()),
+                    Act::Commit => committed.extend(trial.take().filter(|target| committed.last() != Some(target))),
                     Act::Abandon => trial = None,
                 }
                 pointer = after;

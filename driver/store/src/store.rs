@@ -86,7 +86,8 @@ impl Moved {
         )
     }
 
-    pub(crate) fn set(&self, done: u64, total: u64) {
+    /// Takes note of it.
+    pub fn set(&self, done: u64, total: u64) {
         self.done.store(done, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
     }

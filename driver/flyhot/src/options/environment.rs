@@ -23,6 +23,8 @@ pub struct Environment {
     pub region: Option<OsString>,
     /// `FLY_APP_NAME`, as Fly.io sets it on its machines; absent when empty.
     pub app: Option<OsString>,
+    /// `USER`, else `LOGNAME`: who this is, for people; absent when empty.
+    pub user: Option<OsString>,
     /// `FLYHOT_LOG`: which wire diagnostics go to standard error, in the syntax of tracing's EnvFilter.
     pub log: Option<OsString>,
     /// What the terminal can show.
@@ -70,6 +72,7 @@ impl Environment {
             endpoint: set("AWS_ENDPOINT_URL_S3").or_else(|| set("AWS_ENDPOINT_URL")),
             region: set("AWS_REGION"),
             app: set("FLY_APP_NAME"),
+            user: set("USER").or_else(|| set("LOGNAME")),
             log: set("FLYHOT_LOG"),
             screen: Screen {
                 colours: out && smart && set("NO_COLOR").is_none(),

@@ -234,6 +234,29 @@ impl<O: Write, E: Write> Human<O, E> {
                 let text = stored::history(self.screen, app, store, base_image.as_deref(), artifacts);
                 self.out.write_all(text.as_bytes())?;
             }
+            Event::Pointer {
+                app,
+                store,
+                state,
+                artifact,
+                fencing: _,
+                displaced,
+            } => {
+                let text = stored::pointer(app, store, state, artifact, displaced.as_deref());
+                self.out.write_all(text.as_bytes())?;
+            }
+            Event::Gc {
+                app,
+                store,
+                kept,
+                removed,
+                removed_size,
+                unfinished,
+                dry_run,
+            } => {
+                let text = stored::gc(app, store, *kept, removed, *removed_size, *unfinished, *dry_run);
+                self.out.write_all(text.as_bytes())?;
+            }
             Event::Attempt {
                 node,
                 attempt,

@@ -80,6 +80,56 @@ pub(super) fn history(
     text
 }
 
+/// What machines boot from now on.
+pub(super) fn pointer(
+    app: &str,
+    store: &str,
+    state: &str,
+    artifact: &HistoryEntry,
+    displaced: Option<&str>,
+) -> String {
+    let what = format!(
+        "{} (code {})",
+        words::plain(&artifact.version),
+        words::short(Some(&artifact.code_id))
+    );
+    let said = match state {
+        "trial" => format!("{what} is on trial; machines that start boot what was committed before"),
+        "committed" => format!("{what} is committed: machines boot it"),
+        "abandoned" => format!("{what} is taken back; machines boot what was committed before"),
+        _ => format!("{what} was committed before"),
+    };
+    let mut text = format!("  {app} in {}: {said}\n", words::plain(store));
+    if let Some(displaced) = displaced {
+        let _ = writeln!(text, "  the lock was taken from {}", words::plain(displaced));
+    }
+    text
+}
+
+/// What was removed from a store.
+pub(super) fn gc(
+    app: &str,
+    store: &str,
+    kept: u64,
+    removed: &[String],
+    removed_size: u64,
+    unfinished: u64,
+    dry_run: bool,
+) -> String {
+    let done = if dry_run { "would be removed" } else { "removed" };
+    let mut text = format!("  {app} in {}\n", words::plain(store));
+    for digest in removed {
+        let _ = writeln!(text, "  {done}  {}", words::short(Some(digest)));
+    }
+    let artifacts = words::counted(removed.len() as u64, "artifact", "artifacts");
+    let _ = writeln!(
+        text,
+        "  {artifacts} {done}, {}; {kept} kept; {unfinished} unfinished uploads removed",
+        words::bytes(removed_size)
+    );
+    text
+}
+
 fn packed(seconds: u64) -> String {
     /// The year 10000, which the format has no room for.
     const END: u64 = 253_402_300_800;

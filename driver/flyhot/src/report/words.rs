@@ -109,6 +109,10 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::Pack => "pack",
         Step::Verify => "verify",
         Step::Unpack => "unpack",
+        Step::Lock => "lock",
+        Step::SaveBase => "save the base",
+        Step::Upload => "upload",
+        Step::Fetch => "fetch",
     }
 }
 

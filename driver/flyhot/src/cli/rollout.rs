@@ -1,0 +1,42 @@
+//! `flyhot rollout`.
+
+use clap::Args;
+use flyhot_events::ExitCode;
+
+use super::{FleetArgs, NodeArgs};
+use crate::options::Environment;
+use crate::report::Reporter;
+use crate::roll;
+
+/// What `flyhot rollout` is told.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+What `flyhot upgrade` does, under the lock of an app in a store: nobody else rolls out meanwhile. The release goes to the store
+as an artifact first. While nodes are taken over, one that starts anew boots what was committed before; once all run the release,
+the release. Before the first one of an image, the code that its nodes were started with goes to the store as well.
+
+Examples:
+  Two nodes, and a directory that both machines have:
+    flyhot rollout --node shop@10.0.0.1 shop@10.0.0.2 --release _build/prod/rel/shop \\
+      --app shop --store /srv/artifacts
+
+  A bucket, waiting for somebody else for ten minutes:
+    flyhot rollout --node shop@10.0.0.1 --release _build/prod/rel/shop \\
+      --app shop --bucket shop-releases --lock-wait 10m
+
+  Back:
+    flyhot rollback --node shop@10.0.0.1 --app shop --store /srv/artifacts")]
+pub struct RolloutArgs {
+    #[command(flatten)]
+    pub(crate) shared: NodeArgs,
+
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+}
+
+impl RolloutArgs {
+    /// Performs it; the answer is the exit code.
+    pub fn run(&self, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
+        roll::out(self, environment, reporter)
+    }
+}

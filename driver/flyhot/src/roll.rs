@@ -1,0 +1,347 @@
+//! `flyhot rollout` and `flyhot rollback`: an upgrade of nodes under the lock of their app, known to a store.
+//!
+//! Before any node is touched the lock is held, the artifact lies in the store, and so does what the nodes ran first. Nothing is
+//! written to the store by one who lost the lock, and no node is begun.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use flyhot_artifact::{Examined, Limits, PrivateKey, Release};
+use flyhot_events::{Event, ExitCode, Step, Unit};
+use flyhot_store::{
+    Artifacts as _, Generation, Home, Moved, Rollout, SHORTEST_LEASE, Target, Terms, Way, Who,
+    keeps_conditions, take,
+};
+
+use crate::artifacts;
+use crate::cli::rollback::RollbackArgs;
+use crate::cli::rollout::RolloutArgs;
+use crate::cli::{FleetArgs, LockTermsArgs, NodeArgs};
+use crate::drive::{self, NodeError};
+use crate::errors;
+use crate::fleet::{self, Fleet};
+use crate::interrupt::Signals;
+use crate::ledger::{Command, Ledger};
+use crate::options::{self, Environment, Options, OptionsError, Place};
+use crate::report::Reporter;
+use crate::run::{self, Finished, apart};
+
+/// What is rolled.
+enum What<'a> {
+    Out(&'a NodeArgs),
+    /// Back to this, or to what was there before.
+    Back(Option<&'a str>),
+}
+
+/// Performs a rollout.
+pub(crate) fn out(args: &RolloutArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
+    let release = Some(args.shared.release.as_path());
+    let work = Work {
+        what: What::Out(&args.shared),
+        nodes: args.shared.clone(),
+        fleet: &args.fleet,
+        environment,
+    };
+    command("rollout", release, work, reporter)
+}
+
+/// Performs a rollback.
+pub(crate) fn back(args: &RollbackArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
+    let nodes = NodeArgs {
+        reach: args.reach.clone(),
+        // What the store has is unpacked there.
+        release: Path::new("release").to_owned(),
+        down: true,
+        how: args.how.clone(),
+    };
+    let work = Work {
+        what: What::Back(args.to.as_deref()),
+        nodes,
+        fleet: &args.fleet,
+        environment,
+    };
+    command("rollback", None, work, reporter)
+}
+
+fn command(name: &str, release: Option<&Path>, work: Work<'_>, reporter: &mut Reporter) -> ExitCode {
+    let nodes = &work.nodes;
+    let mut ledger = Ledger::new(Command::Upgrade, nodes.reach.node.iter().cloned());
+    let mut emit = |event: Event| reporter.event(&event);
+    emit(Event::Started {
+        command: name.to_owned(),
+        nodes: nodes.reach.node.clone(),
+        release: release.map(|path| path.display().to_string()),
+        policy: nodes.how.policy.as_ref().map(|path| path.display().to_string()),
+        flyhot: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    run::to_the_end(&mut ledger, &mut emit, |ledger, emit| {
+        run::in_runtime(ledger, emit, async |signals, ledger, emit| {
+            if let Err(error) = work.perform(signals, ledger, emit).await {
+                run::abort(ledger, emit, error);
+            }
+        });
+    })
+}
+
+struct Work<'a> {
+    what: What<'a>,
+    nodes: NodeArgs,
+    fleet: &'a FleetArgs,
+    environment: &'a Environment,
+}
+
+impl Work<'_> {
+    async fn perform(
+        mut self,
+        signals: &mut Signals,
+        ledger: &mut Ledger,
+        emit: &mut dyn FnMut(Event),
+    ) -> Result<(), NodeError> {
+        let usage = |error: OptionsError| errors::options(&error);
+        let place = Place::new(&self.fleet.home, self.environment).map_err(usage)?;
+        let terms = terms(&self.fleet.lock)?;
+        let key = match &self.fleet.key_file {
+            Some(file) => Some(options::private_key(file).map_err(usage)?),
+            None => None,
+        };
+        // Whatever ends the command, it is taken away.
+        let scratch = tempfile::Builder::new()
+            .prefix(".flyhot-")
+            .tempdir()
+            .map_err(|error| errors::unwritten(&std::env::temp_dir(), &error))?;
+        if let What::Back(_) = self.what {
+            self.nodes.release = scratch.path().join("release");
+            fs::create_dir(&self.nodes.release)
+                .map_err(|error| errors::unwritten(&self.nodes.release, &error))?;
+        }
+        let store = place.open().await;
+        let mut fleet: Option<Fleet<'_>> = None;
+        run::heed(signals, ledger, emit, async |watch, ledger, emit| {
+            let begun = Box::pin(self.begin(
+                &place,
+                &store,
+                terms,
+                key.as_ref(),
+                scratch.path(),
+                &mut fleet,
+                emit,
+            ))
+            .await;
+            match (begun, &mut fleet) {
+                (Ok((options, release)), Some(fleet)) => {
+                    run::each(Command::Upgrade, &options, &release, fleet, watch, ledger, emit).await
+                }
+                (Ok(_), None) => Finished::No,
+                (Err(error), _) => {
+                    run::abort(ledger, emit, error);
+                    Finished::Yes
+                }
+            }
+        })
+        .await;
+        if let Some(fleet) = fleet {
+            tokio::select! {
+                biased;
+                () = fleet.end(ledger, emit) => {}
+                signal = signals.next() => run::abort(ledger, emit, errors::unanswered(signal)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything before the first node.
+    #[expect(clippy::too_many_arguments, reason = "what a command has read, each once")]
+    async fn begin<'a>(
+        &self,
+        place: &'a Place,
+        store: &'a Home,
+        terms: Terms,
+        key: Option<&PrivateKey>,
+        scratch: &Path,
+        fleet: &mut Option<Fleet<'a>>,
+        emit: &mut dyn FnMut(Event),
+    ) -> Result<(Options, Release), NodeError> {
+        let (nodes, environment) = (self.nodes.clone(), self.environment.clone());
+        let options =
+            apart(move || Options::new(&nodes, &environment).map_err(|error| errors::options(&error)))
+                .await?;
+        let made = match self.what {
+            What::Out(args) => {
+                let release = run::read(&args.release, emit).await?;
+                let made = fleet::pack(release.clone(), scratch, key, emit).await?;
+                Some((release, made))
+            }
+            What::Back(_) => None,
+        };
+        let purpose = match (&made, &self.what) {
+            (Some((release, _)), _) => format!("rollout of {}", release.version),
+            (None, What::Back(Some(to))) => format!("rollback to {to}"),
+            (None, _) => "rollback".to_owned(),
+        };
+        let who = who(self.environment, purpose);
+        keeps_conditions(store, &place.app)
+            .await
+            .map_err(|error| errors::store(&error))?;
+        let locking = async {
+            let lock = take(store, &place.app, who.clone(), terms)
+                .await
+                .map_err(|error| errors::lock(&error))?;
+            let generation = if self.fleet.new_base {
+                Generation::New
+            } else {
+                Generation::Same
+            };
+            Rollout::new(store, &place.app, lock, self.fleet.base.clone(), generation)
+                .await
+                .map_err(|error| errors::rollout(&error))
+        };
+        emit(Event::StepStarted {
+            node: None,
+            step: Step::Lock,
+        });
+        let began = Instant::now();
+        let rollout = locking.await?;
+        emit(Event::StepDone {
+            node: None,
+            step: Step::Lock,
+            duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            count: 1,
+            unit: Unit::Attempts,
+        });
+        let fleet = fleet.insert(Fleet::new(place, store, rollout));
+        let (release, target, way) = match made {
+            Some((release, made)) => {
+                let pointer = fleet.rollout.pointer();
+                if pointer.target.is_none() && pointer.previous.is_empty() {
+                    save_base(&options, scratch, key, fleet, emit).await?;
+                }
+                made.upload(fleet, emit).await?;
+                (release, made.target, Way::Rollout)
+            }
+            None => {
+                let to = match self.what {
+                    What::Back(to) => to,
+                    What::Out(_) => None,
+                };
+                let target = fleet
+                    .rollout
+                    .pointer()
+                    .back(to)
+                    .map_err(|error| errors::rollout(&error.into()))?
+                    .clone();
+                let release = bring(&target, &options, self.environment, scratch, fleet, emit).await?;
+                (release, target, Way::Rollback)
+            }
+        };
+        let accepted = options
+            .accept
+            .iter()
+            .map(|(code, why)| (code.to_string(), why.clone()));
+        let audit = fleet::audit(fleet, who, way, target, accepted);
+        fleet.begin(audit, emit).await?;
+        Ok((options, release))
+    }
+}
+
+/// Saves what the nodes were started with, so that there is a way back beyond the first rollout.
+async fn save_base(
+    options: &Options,
+    scratch: &Path,
+    key: Option<&PrivateKey>,
+    fleet: &mut Fleet<'_>,
+    emit: &mut dyn FnMut(Event),
+) -> Result<(), NodeError> {
+    let Some(node) = options.reach.nodes.first() else {
+        return Ok(());
+    };
+    let directory = scratch.join("base");
+    let moved = Moved::default();
+    let copying = Box::pin(drive::base(node, &options.reach, &directory, &moved));
+    fleet::step(Step::SaveBase, &moved, copying, emit).await?;
+    let release = run::read(&directory, emit).await?;
+    let made = fleet::pack(release, scratch, key, emit).await?;
+    made.upload(fleet, emit).await?;
+    fleet.commit_base(made.target).await
+}
+
+/// Brings an artifact from the store, if this machine takes it, and unpacks it.
+async fn bring(
+    target: &Target,
+    options: &Options,
+    environment: &Environment,
+    scratch: &Path,
+    fleet: &Fleet<'_>,
+    emit: &mut dyn FnMut(Event),
+) -> Result<Release, NodeError> {
+    let trust = options::trust(environment).map_err(|error| errors::options(&error))?;
+    let file = scratch.join(format!("{}.tar.gz", target.digest));
+    let moved = Arc::new(Moved::default());
+    let fetching = async {
+        let there = fleet
+            .store
+            .fetch(&fleet.place.app, target.digest, &file, &moved)
+            .await
+            .map_err(|error| errors::store(&error))?;
+        if there {
+            Ok(())
+        } else {
+            Err(errors::no_artifact(target))
+        }
+    };
+    fleet::step(Step::Fetch, &moved, fetching, emit).await?;
+    let (from, to, signature) = (file.clone(), options.release.clone(), target.signature.clone());
+    let unpacking = Arc::new(Moved::default());
+    let telling = Arc::clone(&unpacking);
+    let work = apart(move || {
+        let opened = fs::File::open(&from).map_err(|error| errors::unread(&from, &error))?;
+        let mut told = |done, total| {
+            telling.set(done, total);
+            std::ops::ControlFlow::Continue(())
+        };
+        flyhot_artifact::unpack(
+            opened,
+            &to,
+            &trust,
+            signature.as_ref(),
+            &Limits::default(),
+            &mut told,
+        )
+        .map_err(|error| errors::artifact(&from, &error))
+    });
+    let examined: Examined = fleet::step(Step::Unpack, &unpacking, work, emit).await?;
+    if examined.manifest_digest != target.manifest_digest {
+        return Err(errors::other_manifest(target));
+    }
+    emit(artifacts::told(&file, &examined, None, None));
+    run::read(&options.release, emit).await
+}
+
+/// How to go about the lock.
+pub(crate) fn terms(args: &LockTermsArgs) -> Result<Terms, NodeError> {
+    if args.lock_timeout < SHORTEST_LEASE {
+        return Err(errors::short_lease(args.lock_timeout));
+    }
+    Ok(Terms {
+        lease: args.lock_timeout,
+        wait: args.lock_wait,
+        force: args.force,
+    })
+}
+
+/// Who this is, for people.
+pub(crate) fn who(environment: &Environment, purpose: String) -> Who {
+    // Source: proc(5).
+    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let named = |name: &str| match name.trim() {
+        "" => "somebody".to_owned(),
+        name => name.to_owned(),
+    };
+    let user = environment.user.as_ref().map(|user| user.to_string_lossy());
+    Who {
+        who: named(&user.unwrap_or_default()),
+        machine: named(&machine),
+        purpose,
+    }
+}

@@ -1,0 +1,445 @@
+//! Rollouts and rollbacks by a store: what the store says is what the nodes run, whoever fails, dies, comes too late or lies.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use flyhot_tests::{Flyhot, Node, Otp, Release, Run, Scratch, Shop};
+use serde_json::Value;
+
+const NONE: [&str; 0] = [];
+
+/// Long beside what any of it takes.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A store in a directory, and nodes that belong to it.
+struct Fleet<'a> {
+    store: &'a Path,
+    nodes: Vec<&'a Node>,
+}
+
+impl Fleet<'_> {
+    fn command(&self, words: &[&str]) -> Flyhot {
+        let names = self.nodes.iter().map(|node| node.name());
+        Flyhot::new([&words[..1], &["--node"]].concat())
+            .args(names)
+            .args(words[1..].iter().copied())
+            .args(["--app", "shop", "--store", self.store.to_str().unwrap()])
+            .args(["--output", "json"])
+            .of(self.nodes[0])
+    }
+
+    fn rollout(&self, release: &Release) -> Flyhot {
+        self.command(&["rollout", "--release", release.directory().to_str().unwrap()])
+    }
+
+    fn rollback(&self) -> Flyhot {
+        self.command(&["rollback"])
+    }
+
+    /// Versions and states of what the store says, the latest first.
+    fn history(&self) -> Vec<(String, String)> {
+        let store = self.store.to_str().unwrap();
+        let run = Flyhot::new(["history", "--app", "shop", "--store", store, "--output", "json"]).run();
+        run.expect("done", 0);
+        let event = run.events_named("history").next().unwrap().json.clone();
+        let text = |entry: &Value, key: &str| entry[key].as_str().unwrap().to_owned();
+        let entries = event["artifacts"].as_array().unwrap().iter();
+        entries
+            .map(|entry| (text(entry, "version"), text(entry, "state")))
+            .collect()
+    }
+
+    /// The records of rollouts, the latest last, read by nobody of flyhot.
+    fn records(&self) -> Vec<Value> {
+        let mut paths = files(&self.store.join("releases/shop/rollouts"));
+        paths.sort();
+        let read = |path: &PathBuf| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+        paths.iter().map(|path| read(path)["record"].clone()).collect()
+    }
+
+    fn artifacts(&self) -> Vec<PathBuf> {
+        files(&self.store.join("releases/shop/artifacts"))
+    }
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).map_or_else(|_| Vec::new(), Iterator::collect);
+    let paths = entries.into_iter().map(|entry| entry.unwrap().path());
+    // Where one writes at a time is kept in a file beside what is written.
+    paths
+        .filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with('.'))
+        .collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(version, state): &(&str, &str)| ((*version).to_owned(), (*state).to_owned());
+    expected.iter().map(owned).collect()
+}
+
+fn pointer(run: &Run) -> Vec<&str> {
+    run.events_named("pointer")
+        .map(|event| event.json["state"].as_str().unwrap())
+        .collect()
+}
+
+fn small(release: &Release) -> Shop {
+    Shop::of(release).carts(20).pool(5).start()
+}
+
+/// Another one with the same cookie: one command has one.
+fn beside(release: &Release, other: &Shop) -> Shop {
+    let shop = small(release);
+    shop.probe()
+        .eval(&format!("erlang:set_cookie('{}').", other.cookie()));
+    shop
+}
+
+fn shapes(shop: &Shop) -> Vec<String> {
+    let mut shapes: Vec<_> = shop.carts().into_iter().map(|cart| cart.shape).collect();
+    shapes.dedup();
+    shapes
+}
+
+fn clean(shop: &Shop) {
+    assert_eq!(shop.probe().suspended(), NONE);
+    assert_eq!(shop.probe().traces(), NONE);
+}
+
+/// What sha256sum says of a file is its name.
+fn is_named_by_its_bytes(path: &Path) -> bool {
+    let out = Command::new("sha256sum").arg(path).output().unwrap();
+    let sum = String::from_utf8(out.stdout).unwrap();
+    path.file_name().unwrap().to_str() == Some(&format!("{}.tar.gz", &sum[..64]))
+}
+
+#[test]
+fn what_nodes_run_is_what_the_store_says_there_and_back() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let scratch = Scratch::new("rollout");
+    let one = small(&v1);
+    let two = beside(&v1, &one);
+    let fleet = Fleet {
+        store: scratch.path(),
+        nodes: vec![&one, &two],
+    };
+    let carts = (one.carts(), two.carts());
+    let nothing = fleet.rollback().run();
+    nothing.expect("refused", 2);
+    assert!(nothing.stdout.contains("no such target"), "{nothing}");
+
+    let out = fleet.rollout(&v2).run();
+    out.expect("upgraded", 0);
+    assert_eq!(pointer(&out), ["trial", "committed"], "{out}");
+    assert_eq!(
+        (shapes(&one), shapes(&two)),
+        (vec!["struct".into()], vec!["struct".into()])
+    );
+    let (old, new) = (v1.version(), v2.version());
+    assert_eq!(fleet.history(), pairs(&[(&new, "committed"), (&old, "previous")]));
+    assert_eq!(fleet.artifacts().len(), 2);
+    assert!(fleet.artifacts().iter().all(|path| is_named_by_its_bytes(path)));
+
+    // Once more: nothing is done, and the history does not grow.
+    let again = fleet.rollout(&v2).run();
+    again.expect("nothing_to_do", 0);
+    assert_eq!(pointer(&again), ["unchanged"], "{again}");
+    assert_eq!(fleet.history().len(), 2);
+
+    let back = fleet.rollback().run();
+    back.expect("upgraded", 0);
+    assert_eq!(pointer(&back), ["trial", "committed"], "{back}");
+    assert_eq!(
+        fleet.history(),
+        pairs(&[(&old, "committed"), (&new, "previous"), (&old, "previous")])
+    );
+    // What went there and back is what it was, in the same processes.
+    assert_eq!((one.carts(), two.carts()), carts);
+    clean(&one);
+    clean(&two);
+
+    let records = fleet.records();
+    let told: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let nodes = record["end"]["nodes"].as_array().unwrap();
+            assert_eq!(nodes.len(), 2, "{record}");
+            (
+                record["way"].as_str().unwrap(),
+                record["end"]["outcome"].as_str().unwrap(),
+                record["end"]["pointer"].as_str().unwrap(),
+                record["from"]["version"].as_str().unwrap(),
+                record["to"]["version"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("rollout", "upgraded", "committed", &*old, &*new),
+            ("rollout", "nothing_to_do", "unchanged", &*new, &*new),
+            ("rollback", "upgraded", "committed", &*new, &*old),
+        ]
+    );
+
+    // What no history names goes, and nothing else.
+    let stray = scratch
+        .path()
+        .join(format!("releases/shop/artifacts/{}.tar.gz", "5a".repeat(32)));
+    fs::write(&stray, "nobody's").unwrap();
+    let gc = |words: &[&str]| {
+        let store = scratch.path().to_str().unwrap();
+        let all = [
+            &["gc", "--app", "shop", "--store", store, "--output", "json"],
+            words,
+        ]
+        .concat();
+        let run = Flyhot::new(all).run();
+        run.expect("done", 0);
+        run.events_named("gc").next().unwrap().json.clone()
+    };
+    let looked = gc(&["--dry-run"]);
+    assert_eq!(
+        (&looked["kept"], looked["removed"].as_array().unwrap().len()),
+        (&2.into(), 1)
+    );
+    assert!(stray.exists());
+    let done = gc(&[]);
+    assert_eq!((&done["kept"], &done["removed_size"]), (&2.into(), &8.into()));
+    assert!(!stray.exists());
+    assert_eq!(fleet.artifacts().len(), 2);
+    let named = fleet.command(&["rollback", "--to", &new]).run();
+    named.expect("upgraded", 0);
+    assert_eq!(shapes(&two), ["struct"]);
+}
+
+/// A worker whose code_change fails in the window.
+fn bad(base: &Release) -> Release {
+    let source = "-module(pool_worker).
+         -behaviour(gen_server).
+         -export([start_link/1, init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
+         start_link(N) -> gen_server:start_link({local, list_to_atom(\"pool_\" ++ integer_to_list(N))}, ?MODULE, N, []).
+         init(N) -> {ok, {bad, N, 0}}.
+         handle_call(version, _From, State) -> {reply, bad, State}.
+         handle_cast(bump, {Tag, N, Casts}) -> {noreply, {Tag, N, Casts + 1}}.
+         handle_info(_, State) -> {noreply, State}.
+         code_change(_, _, _) -> error(never).\n";
+    base.variant().erlang("pool_worker", source).build()
+}
+
+#[test]
+fn what_did_not_come_to_its_end_is_booted_by_nobody() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let scratch = Scratch::new("rollout");
+    let one = small(&v1);
+    let two = beside(&v1, &one);
+    let fleet = Fleet {
+        store: scratch.path(),
+        nodes: vec![&one, &two],
+    };
+    let (old, new) = (v1.version(), v2.version());
+
+    // Nobody runs it: it is forgotten, and the code that was there first is what is committed.
+    let reverted = fleet.rollout(&bad(&v2)).args(["--no-rehearsal"]).run();
+    reverted.expect("reverted", 11);
+    assert_eq!(pointer(&reverted), ["trial", "abandoned"], "{reverted}");
+    assert_eq!(fleet.history(), pairs(&[(&old, "committed")]));
+    assert_eq!(shapes(&one), ["tuple"]);
+
+    // One runs it: it stays on trial, and the way back is what was committed.
+    two.hold();
+    let mixed = fleet.rollout(&v2).args(["--quiesce-timeout", "1s"]).run();
+    mixed.expect("mixed", 12);
+    two.let_go();
+    assert_eq!(pointer(&mixed), ["trial", "trial"], "{mixed}");
+    assert_eq!(fleet.history(), pairs(&[(&new, "trial"), (&old, "committed")]));
+    assert_eq!(
+        (shapes(&one), shapes(&two)),
+        (vec!["struct".into()], vec!["tuple".into()])
+    );
+    let back = fleet.rollback().run();
+    back.expect("upgraded", 0);
+    assert_eq!(
+        (shapes(&one), shapes(&two)),
+        (vec!["tuple".into()], vec!["tuple".into()])
+    );
+    assert_eq!(fleet.history(), pairs(&[(&old, "committed")]));
+
+    // The driver is killed: it stays on trial, its record has no end, its lock ends with its lease; the next one goes on.
+    let mut running = fleet.rollout(&v2).args(["--lock-timeout", "5s"]).spawn();
+    running.wait_for("the first node is done", LIMIT, |event| {
+        event["event"] == "step_started" && event["step"] == "connect" && event["node"] == two.name()
+    });
+    let killed = running.kill();
+    assert_eq!(killed.exit_code, None, "{killed}");
+    assert_eq!(fleet.history(), pairs(&[(&new, "trial"), (&old, "committed")]));
+    assert_eq!(fleet.records().last().unwrap()["end"], Value::Null);
+    let busy = fleet.rollout(&v2).run();
+    if busy.exit_code != Some(0) {
+        busy.expect("refused", 20);
+        assert!(busy.stdout.contains("holds the lock"), "{busy}");
+        let waited = fleet.rollout(&v2).args(["--lock-wait", "60s"]).run();
+        waited.expect("upgraded", 0);
+    }
+    assert_eq!(fleet.history(), pairs(&[(&new, "committed"), (&old, "previous")]));
+    assert_eq!(
+        (shapes(&one), shapes(&two)),
+        (vec!["struct".into()], vec!["struct".into()])
+    );
+    clean(&one);
+    clean(&two);
+}
+
+#[test]
+fn nobody_else_rolls_out_meanwhile_and_who_was_displaced_stops() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let scratch = Scratch::new("rollout");
+    let one = small(&v1);
+    let two = beside(&v1, &one);
+    let fleet = Fleet {
+        store: scratch.path(),
+        nodes: vec![&one, &two],
+    };
+    let (old, new) = (v1.version(), v2.version());
+    fleet.rollout(&v2).run().expect("upgraded", 0);
+
+    // The first waits in the census of its second node, which answers nothing.
+    let mut first = fleet.rollback().env("USER", "alice").spawn();
+    first.wait_for("the lock is held", LIMIT, |event| event["event"] == "pointer");
+    two.pause();
+    first.wait_for("the first node is done", LIMIT, |event| {
+        event["event"] == "step_started" && event["step"] == "connect" && event["node"] == two.name()
+    });
+    let refused = fleet.rollout(&v2).env("USER", "bob").run();
+    refused.expect("refused", 20);
+    assert!(refused.stdout.contains("alice on "), "{refused}");
+    assert!(refused.stdout.contains("(rollback) holds the lock"), "{refused}");
+    let only = Fleet {
+        nodes: vec![&one],
+        ..fleet
+    };
+    let forced = only.rollout(&v2).args(["--force"]).env("USER", "bob").run();
+    forced.expect("upgraded", 0);
+    let displaced = forced.events_named("pointer").next().unwrap().json["displaced"].clone();
+    assert!(displaced.as_str().unwrap().starts_with("alice on "), "{forced}");
+    let after = fs::read(scratch.path().join("releases/shop/pointer.json")).unwrap();
+    two.wake();
+    let late = first.wait();
+    late.expect("failed", 20);
+    assert!(late.stdout.contains("the pointer was left as it is"), "{late}");
+    let now = fs::read(scratch.path().join("releases/shop/pointer.json")).unwrap();
+    assert!(now == after, "one who lost the lock wrote the pointer");
+    assert_eq!(only.history()[0], (new.clone(), "committed".to_owned()));
+    assert_eq!(only.history()[1], (old, "previous".to_owned()));
+}
+
+#[test]
+fn what_this_machine_does_not_trust_goes_to_no_node() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let scratch = Scratch::new("rollout");
+    let one = small(&v1);
+    let store = scratch.path().join("store");
+    let fleet = Fleet {
+        store: &store,
+        nodes: vec![&one],
+    };
+    let key = |name: &str| {
+        let file = scratch.path().join(name).to_str().unwrap().to_owned();
+        let run = Flyhot::new(["keygen", "--out", &file, "--output", "json"]).run();
+        run.expect("done", 0);
+        let public = run.events_named("key").next().unwrap().json["public"].clone();
+        (file, public.as_str().unwrap().to_owned())
+    };
+    let (ours, our_public) = key("ours");
+    let (_, their_public) = key("theirs");
+    fleet
+        .rollout(&v2)
+        .args(["--key-file", &ours])
+        .run()
+        .expect("upgraded", 0);
+    let before = one.probe().md5s();
+    let refused = fleet.rollback().env("FLYHOT_PUBLIC_KEYS", &their_public).run();
+    refused.expect("refused", 25);
+    assert_eq!(one.probe().md5s(), before, "{refused}");
+    assert_eq!(pointer(&refused), NONE, "{refused}");
+    let back = fleet.rollback().env("FLYHOT_PUBLIC_KEYS", &our_public).run();
+    back.expect("upgraded", 0);
+    let artifact = &back.events_named("artifact").next().unwrap().json["artifact"];
+    assert_eq!(artifact["trust"], "signed", "{back}");
+    assert_eq!(shapes(&one), ["tuple"]);
+
+    // Bent in the store: nothing of it comes to a node, and what was rolled out before goes on.
+    let run = fleet.rollout(&v2).args(["--key-file", &ours]).run();
+    run.expect("upgraded", 0);
+    let to = fleet.records().last().unwrap()["from"]["digest"].clone();
+    let path = store.join(format!("releases/shop/artifacts/{}.tar.gz", to.as_str().unwrap()));
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let bent = fleet.rollback().run();
+    bent.expect("failed", 22);
+    assert!(
+        bent.stdout.contains("is another file than its name says"),
+        "{bent}"
+    );
+    assert_eq!(shapes(&one), ["struct"]);
+    fs::remove_file(&path).unwrap();
+    let gone = fleet.rollback().run();
+    gone.expect("failed", 22);
+    assert!(gone.stdout.contains("the store has no artifact"), "{gone}");
+}
+
+#[test]
+fn machines_of_another_image_begin_anew_only_where_that_is_said() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let scratch = Scratch::new("rollout");
+    let one = small(&v1);
+    let fleet = Fleet {
+        store: scratch.path(),
+        nodes: vec![&one],
+    };
+    let on = |image: &str, more: &[&str]| {
+        fleet
+            .rollout(&v2)
+            .args(["--base", image])
+            .args(more.iter().copied())
+            .run()
+    };
+    on("shop:1", &[]).expect("upgraded", 0);
+    let before = fleet.history();
+    let other = on("shop:2", &[]);
+    other.expect("refused", 2);
+    assert!(other.stdout.contains("--new-base"), "{other}");
+    assert_eq!(fleet.history(), before);
+    // Its base is what its release brought, whatever it runs by now.
+    on("shop:2", &["--new-base"]).expect("nothing_to_do", 0);
+    assert_eq!(
+        fleet.history(),
+        pairs(&[(&v2.version(), "committed"), (&v1.version(), "previous")])
+    );
+    fleet.rollback().run().expect("upgraded", 0);
+    assert_eq!(shapes(&one), ["tuple"]);
+}
