@@ -110,8 +110,15 @@ impl Ledger {
     /// What became of the command if it ended now.
     pub fn outcome(&self) -> Outcome {
         let kind = self.against();
+        let nodes = || self.entries.iter().map(|entry| entry.outcome.outcome);
         Outcome {
-            outcome: kind.map_or_else(|| self.well(), ErrorKind::outcome),
+            outcome: match kind.map_or_else(|| self.well(), ErrorKind::outcome) {
+                // The command was, and no longer when it came to these nodes.
+                OutcomeKind::Refused if nodes().any(|kind| kind == OutcomeKind::Upgraded) => {
+                    OutcomeKind::Failed
+                }
+                outcome => outcome,
+            },
             exit_code: kind.map_or(ExitCode::SUCCESS, ErrorKind::exit_code),
             nodes: self.entries.iter().map(|entry| entry.outcome.clone()).collect(),
         }
