@@ -278,6 +278,24 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
     );
     assert_eq!(fleet.history(), pairs(&[(&old, "committed")]));
 
+    // The driver is interrupted: it says what it left, and lets the lock go.
+    two.pause();
+    let mut running = fleet.rollout(&v2).spawn();
+    running.wait_for("the first node is done", LIMIT, |event| {
+        event["event"] == "step_started" && event["step"] == "connect" && event["node"] == two.name()
+    });
+    running.interrupt();
+    let interrupted = running.wait();
+    two.wake();
+    interrupted.expect("failed", 130);
+    assert_eq!(pointer(&interrupted), ["trial", "trial"], "{interrupted}");
+    let end = fleet.records().last().unwrap()["end"].clone();
+    assert_eq!(
+        (&end["exit_code"], &end["pointer"]),
+        (&130.into(), &"trial".into())
+    );
+    fleet.rollback().run().expect("upgraded", 0);
+
     // The driver is killed: it stays on trial, its record has no end, its lock ends with its lease; the next one goes on.
     let mut running = fleet.rollout(&v2).args(["--lock-timeout", "5s"]).spawn();
     running.wait_for("the first node is done", LIMIT, |event| {
@@ -340,9 +358,20 @@ fn nobody_else_rolls_out_meanwhile_and_who_was_displaced_stops() {
     assert!(displaced.as_str().unwrap().starts_with("alice on "), "{forced}");
     let after = fs::read(scratch.path().join("releases/shop/pointer.json")).unwrap();
     two.wake();
+    // It is asked before the second node is touched.
     let late = first.wait();
-    late.expect("failed", 20);
+    late.expect("mixed", 12);
+    assert_eq!(late.node(1)["outcome"], "refused", "{late}");
+    assert!(
+        late.stdout
+            .contains("the lock was lost before the node was touched"),
+        "{late}"
+    );
     assert!(late.stdout.contains("the pointer was left as it is"), "{late}");
+    assert_eq!(
+        (shapes(&one), shapes(&two)),
+        (vec!["struct".into()], vec!["struct".into()])
+    );
     let now = fs::read(scratch.path().join("releases/shop/pointer.json")).unwrap();
     assert!(now == after, "one who lost the lock wrote the pointer");
     assert_eq!(only.history()[0], (new.clone(), "committed".to_owned()));

@@ -23,6 +23,7 @@ use flyhot_artifact::Release;
 use flyhot_events::{ErrorKind, Event, NodeOutcome};
 use flyhot_node::{NodeName, Session};
 use flyhot_upgrade::PersistReport;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::options::{Options, Reach};
 use agent::Agent;
@@ -39,6 +40,28 @@ pub struct NodeRequest<'a> {
     pub options: &'a Options,
     /// Stop after the plan: nothing is touched.
     pub plan_only: bool,
+    /// Who is asked whether the node may be touched, when everything is ready for it.
+    pub leave: &'a Leave,
+}
+
+/// Asks whoever watches over a command whether it may go on: it may have lost its lock while a node kept it waiting.
+#[derive(Debug)]
+pub struct Leave(mpsc::Sender<Question>);
+
+/// To be answered with yes or no.
+pub(crate) type Question = oneshot::Sender<bool>;
+
+impl Leave {
+    /// With the other end, where the questions come out.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Question>) {
+        let (send, questions) = mpsc::channel(1);
+        (Self(send), questions)
+    }
+
+    async fn given(&self) -> bool {
+        let (send, answer) = oneshot::channel();
+        self.0.send(send).await.is_ok() && answer.await.unwrap_or(false)
+    }
 }
 
 /// The work on a node ended with an error.

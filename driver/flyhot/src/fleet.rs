@@ -9,21 +9,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flyhot_artifact::{Contents, Limits, Packed, PrivateKey, Release};
-use flyhot_events::{Event, NodeOutcome, Outcome, OutcomeKind, Step, Unit};
+use flyhot_events::{Event, ExitCode, NodeOutcome, Outcome, OutcomeKind, Step, Unit};
 use flyhot_store::{
     Artifacts as _, Audit, AuditEnd, AuditNode, Home, Left, Log, Moved, Rollout, State, Store as _, Target,
     Way,
 };
 
-use crate::drive::NodeError;
+use crate::drive::{NodeError, Question};
 use crate::errors;
 use crate::ledger::Ledger;
 use crate::options::Place;
 use crate::run::{self, Keeper, apart};
 use crate::stored::entry;
+use tokio::sync::mpsc;
 
 /// How often it is said how far a transfer is.
 const TOLD: Duration = Duration::from_millis(200);
+
+/// There is nothing to renew any more; beyond any upgrade.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Between two renewals that the store did not take.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -130,12 +134,12 @@ impl<'a> Fleet<'a> {
             if !unchanged {
                 left = Left::Trial;
             }
-            run::abort(ledger, emit, errors::unsettled(error));
+            against(ledger, emit, errors::unsettled(error));
         }
         emit(self.said(&audit, left));
         audit.end = Some(ended(&ledger.outcome(), left));
         if let Err(error) = log.end(&audit).await {
-            run::abort(ledger, emit, errors::unrecorded(&error));
+            against(ledger, emit, errors::unrecorded(&error));
         }
     }
 
@@ -168,16 +172,36 @@ impl Keeper for Fleet<'_> {
         self.lost.clone().map_or(Ok(()), Err)
     }
 
-    async fn keep(&mut self) -> Infallible {
-        while self.lost.is_none() {
-            let due = self.rollout.lock().due();
-            tokio::time::sleep(due.max(AGAIN)).await;
-            // What is under way on a node comes to its end: stopping in the middle of it would help nobody.
-            if let Err(error) = self.rollout.lock().hold().await {
-                self.lost = Some(errors::lock(&error));
+    async fn keep(&mut self, questions: &mut mpsc::Receiver<Question>) -> Infallible {
+        loop {
+            let due = match self.lost {
+                None => self.rollout.lock().due().max(AGAIN),
+                Some(_) => NEVER,
+            };
+            tokio::select! {
+                biased;
+                Some(question) = questions.recv() => {
+                    let leave = self.ready().await.is_ok();
+                    // The work may have been dropped meanwhile.
+                    let _ = question.send(leave);
+                }
+                // What is in a window comes to its end: stopping in the middle of it would help nobody.
+                () = tokio::time::sleep(due) => {
+                    if let Err(error) = self.rollout.lock().hold().await {
+                        self.lost.get_or_insert(errors::lock(&error));
+                    }
+                }
             }
         }
-        std::future::pending().await
+    }
+}
+
+/// An error of the store behind the nodes: what is against them weighs more.
+fn against(ledger: &mut Ledger, emit: &mut dyn FnMut(Event), error: NodeError) {
+    if ledger.outcome().exit_code == ExitCode::SUCCESS {
+        run::abort(ledger, emit, error);
+    } else {
+        emit(error.event(None));
     }
 }
 

@@ -11,10 +11,11 @@ use std::time::Instant;
 
 use flyhot_artifact::Release;
 use flyhot_events::{ErrorKind, Event, ExitCode, Outcome, OutcomeKind, Step, Unit};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::cli::NodeArgs;
-use crate::drive::{self, NodeError, NodeRequest};
+use crate::drive::{self, Leave, NodeError, NodeRequest, Question};
 use crate::errors;
 use crate::interrupt::{Signals, Watch};
 use crate::ledger::{Command, Ledger};
@@ -141,8 +142,8 @@ pub(crate) trait Keeper {
     /// Whether the next node may be begun.
     async fn ready(&mut self) -> Result<(), NodeError>;
 
-    /// What is done beside the work on a node; it has no end of its own.
-    async fn keep(&mut self) -> Infallible;
+    /// What is done beside the work on a node, which asks for leave before it touches the node; it has no end of its own.
+    async fn keep(&mut self, questions: &mut mpsc::Receiver<Question>) -> Infallible;
 }
 
 /// Nothing has to be so.
@@ -153,7 +154,11 @@ impl Keeper for Alone {
         Ok(())
     }
 
-    async fn keep(&mut self) -> Infallible {
+    async fn keep(&mut self, questions: &mut mpsc::Receiver<Question>) -> Infallible {
+        while let Some(question) = questions.recv().await {
+            // The work may have been dropped meanwhile.
+            let _ = question.send(true);
+        }
         std::future::pending().await
     }
 }
@@ -176,16 +181,18 @@ pub(crate) async fn each(
         let Some(node) = ledger.begin_next().and_then(|at| options.reach.nodes.get(at)) else {
             break;
         };
+        let (leave, mut questions) = Leave::new();
         let request = NodeRequest {
             node,
             release,
             options,
             plan_only: command == Command::Plan,
+            leave: &leave,
         };
         let done = tokio::select! {
             biased;
             done = Box::pin(drive::node(&request, emit)) => done,
-            never = keeper.keep() => match never {},
+            never = keeper.keep(&mut questions) => match never {},
         };
         match done {
             Ok(outcome) => ledger.ended(outcome),

@@ -67,6 +67,9 @@ pub(crate) enum AgentError {
         /// Its answer.
         answer: String,
     },
+    /// Whoever watches over the command said no.
+    #[error("the lock was lost before the node was touched")]
+    NoLeave,
     /// The agent's code cannot be purged yet.
     #[error("a process of the node is inside a function of the agent for {} s", IN_USE.as_secs())]
     InUse,

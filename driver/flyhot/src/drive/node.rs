@@ -138,6 +138,10 @@ pub(super) fn failed(node: &NodeName, error: &AgentError) -> NodeError {
             ErrorKind::Locked,
             "Wait until it has finished, then run the command again.",
         ),
+        AgentError::NoLeave => (
+            ErrorKind::Locked,
+            "Look who holds it with `flyhot lock status`: nodes are theirs now.",
+        ),
         AgentError::Call { source, .. } => errors::call(source),
         AgentError::Answer {
             source: AnswerError::WorkerGone,
@@ -276,11 +280,14 @@ impl Work<'_> {
             }
         };
         let places = Places::new(plan.changes.swapped(), &seen.facts, self.request.release, &layout);
+        self.leave().await?;
         if let Some((outcome, reasons)) = self.before_the_window(seen, &mut plan, &places, steps).await? {
             let mut all = plan.reasons.clone();
             all.extend(reasons);
             return Ok(judge::untouched(&node, &plan, outcome, &seen.before, all));
         }
+        // Draining may have taken longer than a lease.
+        self.leave().await?;
         let mut outcome = self.windows(seen, &mut plan, &places, steps).await?;
         judge::after_before_hooks(&mut outcome, &plan.calls.before);
         let new_code = matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded);
@@ -304,6 +311,14 @@ impl Work<'_> {
         }
         self.remove(seen, &plan, &mut outcome, steps).await;
         Ok(outcome)
+    }
+
+    async fn leave(&self) -> Result<(), AgentError> {
+        if self.request.leave.given().await {
+            Ok(())
+        } else {
+            Err(AgentError::NoLeave)
+        }
     }
 
     /// What a command before left undone, or may have ended because of.
