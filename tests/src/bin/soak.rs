@@ -23,7 +23,7 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 31] = [
+const SCENARIOS: [&str; 32] = [
     "upgrade",
     "refused",
     "code_change",
@@ -47,6 +47,7 @@ const SCENARIOS: [&str; 31] = [
     "restart",
     "artifact",
     "store",
+    "rollout",
     "native",
     "plain",
     "foreign",
