@@ -128,9 +128,9 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l epmd-port -d 'P
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l store -d 'A directory that is the store' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l bucket -d 'A bucket that is the store [default: AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
@@ -187,9 +187,9 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l in-flight -d '
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l store -d 'A directory that is the store' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l bucket -d 'A bucket that is the store [default: AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l base -d 'The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot what is rolled out' -r
@@ -224,9 +224,9 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l in-flight -d 
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l store -d 'A directory that is the store' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l bucket -d 'A bucket that is the store [default: AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l base -d 'The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot what is rolled out' -r
@@ -246,17 +246,17 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -f -a "status" -d 'Show who holds it'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -f -a "release" -d 'Let it go, whoever holds it'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l store -d 'A directory that is the store' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l bucket -d 'A bucket that is the store [default: AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l store -d 'A directory that is the store' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l bucket -d 'A bucket that is the store [default: AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
@@ -266,17 +266,17 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subc
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show who holds it'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from help" -f -a "release" -d 'Let it go, whoever holds it'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l store -d 'A directory that is the store' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l bucket -d 'A bucket that is the store [default: AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand history" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l store -d 'A directory that is the store' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l bucket -d 'A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l bucket -d 'A bucket that is the store [default: AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'

@@ -166,7 +166,7 @@ pub struct FormArgs {
 /// What every command is told that has to do with a store.
 #[derive(Debug, Clone, Args)]
 pub struct HomeArgs {
-    /// Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME]
+    /// Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]
     #[arg(long, value_name = "NAME", help_heading = "Store")]
     pub app: Option<String>,
 
@@ -174,7 +174,8 @@ pub struct HomeArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["bucket", "endpoint", "region"], help_heading = "Store")]
     pub store: Option<PathBuf>,
 
-    /// A bucket that is the store [default: BUCKET_NAME, else AWS_BUCKET]
+    /// A bucket that is the store [default: AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables
+    /// BUCKET_NAME, else AWS_BUCKET]
     ///
     /// Credentials are those that AWS's own tools would find.
     #[arg(long, value_name = "NAME", help_heading = "Store")]
