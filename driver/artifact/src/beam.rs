@@ -279,10 +279,9 @@ impl Beam {
     /// # Errors
     /// The code is damaged.
     pub fn has_on_load(&self) -> Result<bool, BeamError> {
-        // The atom is cheap to look for and nearly always absent; the instruction has the last word.
-        Ok(code::instructions(self)?
-            .iter()
-            .any(|instruction| instruction.op == ops::ON_LOAD))
+        let mut found = false;
+        code::walk(self, |op, _| found |= op == ops::ON_LOAD)?;
+        Ok(found)
     }
 
     /// The literal that an exported function without arguments returns, as a term (External Term Format), where that

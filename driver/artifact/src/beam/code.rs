@@ -154,22 +154,35 @@ pub(super) fn start(chunk: &[u8]) -> Result<usize, BeamError> {
 
 /// Every instruction, up to the end mark.
 pub(super) fn instructions(beam: &Beam) -> Result<Vec<Instruction>, BeamError> {
+    let mut all = Vec::new();
+    walk(beam, |op, operands| {
+        all.push(Instruction {
+            op,
+            operands: std::mem::take(operands),
+        });
+    })?;
+    Ok(all)
+}
+
+/// Tells each instruction, up to the end mark; whoever wants to keep the operands takes them.
+pub(super) fn walk(beam: &Beam, mut seen: impl FnMut(u8, &mut Vec<Operand>)) -> Result<(), BeamError> {
     let chunk = beam.chunk(b"Code").ok_or(BeamError::Missing("Code"))?;
     let mut at = start(chunk)?;
-    let mut all = Vec::new();
+    // Both are used again: to allocate for each operand is most of the work.
+    let (mut operands, mut written) = (Vec::new(), Vec::new());
     while at < chunk.len() {
         let op = chunk[at];
         at += 1;
-        let arity = arity(op)?;
-        let mut operands = Vec::with_capacity(arity);
-        for _ in 0..arity {
-            let (operand, next) = operand(chunk, at, 0, &mut |_, _| None, &mut Vec::new())?;
+        operands.clear();
+        for _ in 0..arity(op)? {
+            written.clear();
+            let (operand, next) = operand(chunk, at, 0, &mut |_, _| None, &mut written)?;
             operands.push(operand);
             at = next;
         }
-        all.push(Instruction { op, operands });
+        seen(op, &mut operands);
         if op == INT_CODE_END {
-            return Ok(all);
+            return Ok(());
         }
     }
     Err(BeamError::Truncated("Code"))
