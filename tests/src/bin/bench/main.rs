@@ -1,8 +1,8 @@
 //! `make bench`: what flyhot takes, beside the least that could be taken, alternating in one run.
 //!
 //! Figures go to docs/bench.json and the terminal; a target that is missed is written as missed. Sections by name
-//! (`window`, `again`, `rehearsal`, `revert`, `callers`, `client`, `census`, `command`, `plan`, `sessions`, `terms`, `status`)
-//! run those alone, and the others keep the figures they have.
+//! (`window`, `again`, `rehearsal`, `revert`, `callers`, `client`, `census`, `command`, `plan`, `sessions`, `terms`, `status`,
+//! `pack`, `unpack`, `large`, `moved`, `native`) run those alone, and the others keep the figures they have.
 //! FLYHOT_ROUNDS multiplies the repetitions.
 #![allow(
     clippy::unwrap_used,
@@ -12,11 +12,11 @@
     reason = "a bench speaks to its audience, and ends where it fails"
 )]
 
+mod artifacts;
 mod operator;
 mod users;
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,11 @@ fn main() {
         "sessions",
         "terms",
         "status",
+        "pack",
+        "unpack",
+        "large",
+        "moved",
+        "native",
     ] {
         if wanted.is_empty() || wanted.iter().any(|one| one == name) {
             println!("== {name}");
@@ -81,6 +86,11 @@ fn main() {
                 "sessions" => operator::sessions(),
                 "terms" => operator::terms(),
                 "status" => operator::status(),
+                "pack" => artifacts::pack(),
+                "unpack" => artifacts::unpack(),
+                "large" => artifacts::large(),
+                "moved" => artifacts::moved(),
+                "native" => artifacts::native(),
                 _ => command(),
             };
             figures["measured_on"][name] = json!(commit());
@@ -242,11 +252,10 @@ fn command() -> Value {
     for repetition in 0..repetitions() {
         let to = if repetition % 2 == 0 { &b } else { &a };
         let running = Flyhot::upgrade(&shop, to).args(["--no-persist"]).spawn();
-        let status = PathBuf::from(format!("/proc/{}/status", running.pid()));
-        let watch = std::thread::spawn(move || peak_memory_kib(&status));
+        let peak = watched(running.pid());
         let run = running.wait();
         run.expect("upgraded", 0);
-        memory.push(watch.join().unwrap());
+        memory.push(peak());
         added.push(above_the_node_us(&run));
     }
     let binary = Flyhot::binary();
@@ -310,19 +319,25 @@ fn above_the_node_us(run: &Run) -> u64 {
     (run.took.as_micros() as u64).saturating_sub(node)
 }
 
-/// The high-water mark of a process's memory, read until the process is gone.
-fn peak_memory_kib(status: &PathBuf) -> u64 {
-    let mut peak = 0;
-    while let Ok(text) = fs::read_to_string(status) {
-        let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        match mark.and_then(|rest| rest.split_whitespace().next()?.parse().ok()) {
-            Some(kib) => peak = kib,
-            // A zombie has no memory left.
-            None => break,
+/// Watches the memory of a process until it is gone; asked then, gives its high-water mark in KiB.
+fn watched(pid: u32) -> impl FnOnce() -> u64 {
+    let watch = std::thread::spawn(move || {
+        let mut peak = 0;
+        // A zombie has no memory left.
+        while let Some(kib) = memory_mark_kib(pid) {
+            peak = kib;
+            std::thread::sleep(Duration::from_millis(2));
         }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    peak
+        peak
+    });
+    move || watch.join().expect("the watch does not panic")
+}
+
+/// That mark as it is now.
+fn memory_mark_kib(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    mark.split_whitespace().next()?.parse().ok()
 }
 
 fn repetitions() -> usize {

@@ -5,7 +5,7 @@ use std::process::Command;
 use flyhot_tests::{Flyhot, Node, Otp, Release, Scratch, Shop, rounds, workspace};
 use serde_json::{Value, json};
 
-use super::{carts, median, pair, peak_memory_kib, repetitions, spread, told};
+use super::{carts, median, pair, repetitions, spread, told, watched};
 
 /// Nodes that are asked at once.
 const NODES: usize = 20;
@@ -103,12 +103,11 @@ pub(super) fn status() -> Value {
                 .args(names)
                 .of(&nodes[0])
                 .spawn();
-            let status = format!("/proc/{}/status", running.pid()).into();
-            let watch = std::thread::spawn(move || peak_memory_kib(&status));
+            let peak = watched(running.pid());
             let run = running.wait();
             run.expect("done", 0);
             times.push(run.took.as_micros() as u64);
-            let peak = watch.join().expect("the watch does not panic");
+            let peak = peak();
             if nodes.len() > 1 {
                 memory.push(peak);
             }
