@@ -187,13 +187,13 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l in-flight -d '
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l base -d 'The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot what is rolled out' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l key-file -d 'Sign what is put into the store with the private key in this file' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l bucket -d 'A bucket that is the store [default: AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l base -d 'The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot what is rolled out' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l key-file -d 'Sign what is put into the store with the private key in this file' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l lock-timeout -d 'How long the lock outlives this command where that is killed; it is renewed all along' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l lock-wait -d 'How long to wait for somebody else who holds the lock' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
@@ -229,8 +229,6 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l store -d 'A d
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l bucket -d 'A bucket that is the store [default: AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l endpoint -d 'Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l region -d 'The region of the bucket [default: AWS_REGION, else auto]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l base -d 'The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot what is rolled out' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l key-file -d 'Sign what is put into the store with the private key in this file' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l lock-timeout -d 'How long the lock outlives this command where that is killed; it is renewed all along' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l lock-wait -d 'How long to wait for somebody else who holds the lock' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
@@ -239,7 +237,6 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l require-way-b
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l drain-entry -d 'Pause the listeners of ranch and ThousandIsland right before the knock, wait until no request runs in a changed module (at most --drain-timeout), and resume them after the window, however it ended'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l no-rehearsal -d 'Do not try the new code_change on live states before the swap'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l new-base -d 'The machines are of another image than those before: what ran there is forgotten, this one\'s code is saved first'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -s h -l help -d 'Print help'

@@ -270,6 +270,10 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
         (shapes(&one), shapes(&two)),
         (vec!["struct".into()], vec!["tuple".into()])
     );
+    // One that nobody runs behind it does not have it forgotten: a node runs it still.
+    let behind = fleet.rollout(&bad(&v2)).args(["--no-rehearsal"]).run();
+    behind.expect("reverted", 11);
+    assert_eq!(fleet.history(), pairs(&[(&new, "trial"), (&old, "committed")]));
     let back = fleet.rollback().run();
     back.expect("upgraded", 0);
     assert_eq!(
@@ -277,6 +281,24 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
         (vec!["tuple".into()], vec!["tuple".into()])
     );
     assert_eq!(fleet.history(), pairs(&[(&old, "committed")]));
+
+    // A way back that did not come to its end goes on backwards.
+    fleet.rollout(&v2).run().expect("upgraded", 0);
+    two.hold();
+    let mixed = fleet.rollback().args(["--quiesce-timeout", "1s"]).run();
+    mixed.expect("mixed", 12);
+    two.let_go();
+    assert_eq!(
+        (shapes(&one), shapes(&two)),
+        (vec!["tuple".into()], vec!["struct".into()])
+    );
+    let again = fleet.rollback().run();
+    again.expect("upgraded", 0);
+    assert_eq!(
+        (shapes(&one), shapes(&two)),
+        (vec!["tuple".into()], vec!["tuple".into()])
+    );
+    assert_eq!(fleet.history()[0], (old.clone(), "committed".to_owned()));
 
     // The driver is interrupted: it says what it left, and lets the lock go.
     two.pause();
@@ -295,24 +317,25 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
         (&130.into(), &"trial".into())
     );
     fleet.rollback().run().expect("upgraded", 0);
+    assert_eq!(fleet.history()[0], (old.clone(), "committed".to_owned()));
 
     // The driver is killed: it stays on trial, its record has no end, its lock ends with its lease; the next one goes on.
-    let mut running = fleet.rollout(&v2).args(["--lock-timeout", "5s"]).spawn();
+    let mut running = fleet.rollout(&v2).args(["--lock-timeout", "15s"]).spawn();
     running.wait_for("the first node is done", LIMIT, |event| {
         event["event"] == "step_started" && event["step"] == "connect" && event["node"] == two.name()
     });
     let killed = running.kill();
     assert_eq!(killed.exit_code, None, "{killed}");
-    assert_eq!(fleet.history(), pairs(&[(&new, "trial"), (&old, "committed")]));
+    let now = fleet.history();
+    assert_eq!(now[..2], pairs(&[(&new, "trial"), (&old, "committed")]));
     assert_eq!(fleet.records().last().unwrap()["end"], Value::Null);
     let busy = fleet.rollout(&v2).run();
-    if busy.exit_code != Some(0) {
-        busy.expect("refused", 20);
-        assert!(busy.stdout.contains("holds the lock"), "{busy}");
-        let waited = fleet.rollout(&v2).args(["--lock-wait", "60s"]).run();
-        waited.expect("upgraded", 0);
-    }
-    assert_eq!(fleet.history(), pairs(&[(&new, "committed"), (&old, "previous")]));
+    busy.expect("refused", 20);
+    assert!(busy.stdout.contains("holds the lock"), "{busy}");
+    let waited = fleet.rollout(&v2).args(["--lock-wait", "60s"]).run();
+    waited.expect("upgraded", 0);
+    let now = fleet.history();
+    assert_eq!(now[..2], pairs(&[(&new, "committed"), (&old, "previous")]));
     assert_eq!(
         (shapes(&one), shapes(&two)),
         (vec!["struct".into()], vec!["struct".into()])
@@ -364,7 +387,7 @@ fn nobody_else_rolls_out_meanwhile_and_who_was_displaced_stops() {
     assert_eq!(late.node(1)["outcome"], "refused", "{late}");
     assert!(
         late.stdout
-            .contains("the lock was lost before the node was touched"),
+            .contains("the node was left before its window: the lock was lost"),
         "{late}"
     );
     assert!(late.stdout.contains("the pointer was left as it is"), "{late}");
@@ -416,9 +439,18 @@ fn what_this_machine_does_not_trust_goes_to_no_node() {
     assert_eq!(artifact["trust"], "signed", "{back}");
     assert_eq!(shapes(&one), ["tuple"]);
 
+    // Signed later it is signed, and not signed again it stays so.
+    fleet.rollout(&v2).run().expect("upgraded", 0);
+    for words in [&["--key-file", &*ours][..], &[]] {
+        let run = fleet.rollout(&v2).args(words.iter().copied()).run();
+        run.expect("nothing_to_do", 0);
+    }
+    fleet.rollback().run().expect("upgraded", 0);
+    let forth = fleet.rollback().env("FLYHOT_PUBLIC_KEYS", &our_public).run();
+    forth.expect("upgraded", 0);
+    assert_eq!(shapes(&one), ["struct"]);
+
     // Bent in the store: nothing of it comes to a node, and what was rolled out before goes on.
-    let run = fleet.rollout(&v2).args(["--key-file", &ours]).run();
-    run.expect("upgraded", 0);
     let to = fleet.records().last().unwrap()["from"]["digest"].clone();
     let path = store.join(format!("releases/shop/artifacts/{}.tar.gz", to.as_str().unwrap()));
     let mut bytes = fs::read(&path).unwrap();
@@ -463,6 +495,16 @@ fn machines_of_another_image_begin_anew_only_where_that_is_said() {
     other.expect("refused", 2);
     assert!(other.stdout.contains("--new-base"), "{other}");
     assert_eq!(fleet.history(), before);
+    // What there was is not forgotten before there is something in its place: this node brought nothing.
+    let plain = Node::erl(Otp::under_test()).start();
+    let nobody = Fleet {
+        nodes: vec![&plain],
+        store: fleet.store,
+    };
+    let failed = nobody.rollout(&v2).args(["--base", "shop:2", "--new-base"]).run();
+    failed.expect("refused", 2);
+    assert!(failed.stdout.contains("cannot be saved"), "{failed}");
+    assert_eq!(fleet.history(), before);
     // Its base is what its release brought, whatever it runs by now.
     on("shop:2", &["--new-base"]).expect("nothing_to_do", 0);
     assert_eq!(
@@ -471,4 +513,29 @@ fn machines_of_another_image_begin_anew_only_where_that_is_said() {
     );
     fleet.rollback().run().expect("upgraded", 0);
     assert_eq!(shapes(&one), ["tuple"]);
+}
+
+#[test]
+fn code_whose_gate_says_no_is_booted_by_nobody() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let scratch = Scratch::new("rollout");
+    let one = small(&v1);
+    let store = scratch.path().join("store");
+    let fleet = Fleet {
+        store: &store,
+        nodes: vec![&one],
+    };
+    let policy = scratch.path().join("policy.toml");
+    let text = "[gate]\ncall = \"erlang:node\"\nwithin = \"1s\"\nevery = \"100ms\"\n";
+    fs::write(&policy, text).unwrap();
+    let policy = policy.to_str().unwrap();
+    let degraded = fleet.rollout(&v2).args(["--policy", policy]).run();
+    degraded.expect("degraded", 15);
+    assert!(degraded.reason_codes().contains(&"gate_failed"), "{degraded}");
+    assert_eq!(pointer(&degraded), ["trial", "trial"], "{degraded}");
+    fleet.rollback().run().expect("upgraded", 0);
+    assert_eq!(fleet.history(), pairs(&[(&v1.version(), "committed")]));
 }

@@ -130,9 +130,17 @@ impl Limits {
             self.admit_file(path.as_str(), *size)?;
             total = total.saturating_add(*size);
         }
-        if total > self.total_bytes {
+        self.admit_total(total)
+    }
+
+    /// Whether so many bytes of all files are.
+    ///
+    /// # Errors
+    /// [`LimitError::Total`].
+    pub fn admit_total(&self, found: u64) -> Result<(), LimitError> {
+        if found > self.total_bytes {
             return Err(LimitError::Total {
-                found: total,
+                found,
                 limit: self.total_bytes,
             });
         }
@@ -140,7 +148,10 @@ impl Limits {
     }
 
     /// Whether so many files and directories are.
-    pub(crate) fn admit_entries(&self, found: u64) -> Result<(), LimitError> {
+    ///
+    /// # Errors
+    /// [`LimitError::Entries`].
+    pub fn admit_entries(&self, found: u64) -> Result<(), LimitError> {
         if found > self.entries {
             return Err(LimitError::Entries {
                 found,

@@ -333,19 +333,6 @@ pub struct FleetArgs {
     #[command(flatten)]
     pub(crate) home: HomeArgs,
 
-    /// The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot
-    /// what is rolled out
-    #[arg(long, value_name = "IMAGE", help_heading = "Store")]
-    pub base: Option<String>,
-
-    /// The machines are of another image than those before: what ran there is forgotten, this one's code is saved first
-    #[arg(long, requires = "base", help_heading = "Store")]
-    pub new_base: bool,
-
-    /// Sign what is put into the store with the private key in this file
-    #[arg(long, value_name = "FILE", help_heading = "Store")]
-    pub key_file: Option<PathBuf>,
-
     #[command(flatten)]
     pub(crate) lock: LockTermsArgs,
 }

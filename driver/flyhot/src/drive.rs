@@ -48,8 +48,8 @@ pub struct NodeRequest<'a> {
 #[derive(Debug)]
 pub struct Leave(mpsc::Sender<Question>);
 
-/// To be answered with yes or no.
-pub(crate) type Question = oneshot::Sender<bool>;
+/// To be answered with yes, or why not.
+pub(crate) type Question = oneshot::Sender<Result<(), NodeError>>;
 
 impl Leave {
     /// With the other end, where the questions come out.
@@ -58,9 +58,13 @@ impl Leave {
         (Self(send), questions)
     }
 
-    async fn given(&self) -> bool {
+    async fn given(&self) -> Result<(), NodeError> {
         let (send, answer) = oneshot::channel();
-        self.0.send(send).await.is_ok() && answer.await.unwrap_or(false)
+        // Whoever watches lives as long as the work.
+        if self.0.send(send).await.is_err() {
+            return Ok(());
+        }
+        answer.await.unwrap_or(Ok(()))
     }
 }
 

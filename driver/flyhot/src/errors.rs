@@ -255,7 +255,7 @@ pub(crate) fn unsettled(error: NodeError) -> NodeError {
     NodeError {
         message: format!("the pointer was left as it is: {}", error.message),
         hint: format!(
-            "{} Nodes are as the outcome says; one that starts anew boots what was committed before. Run the same command again.",
+            "{} Nodes are as the outcome says, the store says what it said. Run the same command again.",
             error.hint
         ),
         ..error
@@ -269,6 +269,16 @@ pub(crate) fn unrecorded(error: &StoreError) -> NodeError {
         message: format!("the record of the rollout has no end: {}", error.message),
         ..error
     }
+}
+
+/// What a node was started with is not to be had.
+pub(crate) fn no_base(node: &NodeName, why: &str) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!("the code that {node} was started with cannot be saved: {why}"),
+        "Without it there would be no way back. Start the node from a release whose files it may read, or upgrade it without a store \
+         (`flyhot upgrade`).",
+    )
 }
 
 /// What the history names, the store does not have.
@@ -289,6 +299,15 @@ pub(crate) fn other_manifest(target: &Target) -> NodeError {
             target.digest
         ),
         "Look who wrote the pointer: flyhot did not.",
+    )
+}
+
+/// A store that does not answer.
+pub(crate) fn silent_store(name: &str, after: Duration) -> NodeError {
+    node_error(
+        ErrorKind::Store,
+        format!("{name} did not answer within {} s", after.as_secs()),
+        "Check the disk or the network, and run the same command again.",
     )
 }
 

@@ -4,18 +4,20 @@
 //! thing is: what becomes of the pointer, by what became of the nodes ([`left`]).
 
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flyhot_artifact::{Contents, Limits, Packed, PrivateKey, Release};
-use flyhot_events::{Event, ExitCode, NodeOutcome, Outcome, OutcomeKind, Step, Unit};
+use flyhot_events::{ErrorKind, Event, ExitCode, NodeOutcome, Outcome, OutcomeKind, ReasonCode, Step, Unit};
 use flyhot_store::{
-    Artifacts as _, Audit, AuditEnd, AuditNode, Home, Left, Log, Moved, Rollout, State, Store as _, Target,
-    Way,
+    Artifacts as _, Audit, AuditEnd, AuditNode, Home, Left, LockError, Log, Moved, Rollout, State,
+    Store as _, Target, Way,
 };
+use flyhot_upgrade::judge;
 
-use crate::drive::{NodeError, Question};
+use crate::drive::{Leave, NodeError, Question};
 use crate::errors;
 use crate::ledger::Ledger;
 use crate::options::Place;
@@ -29,6 +31,9 @@ const TOLD: Duration = Duration::from_millis(200);
 /// There is nothing to renew any more; beyond any upgrade.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long the store has to say whether the lock is ours: longer than a bucket is tried for.
+const ASK: Duration = Duration::from_secs(45);
+
 /// Between two renewals that the store did not take.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -37,7 +42,7 @@ pub(crate) struct Fleet<'a> {
     pub(crate) place: &'a Place,
     pub(crate) store: &'a Home,
     pub(crate) rollout: Rollout<'a, Home>,
-    /// Why the lock is no longer held.
+    /// Why the lock is no longer ours.
     lost: Option<NodeError>,
     begun: Option<Begun<'a>>,
 }
@@ -48,6 +53,10 @@ struct Begun<'a> {
     log: Log<'a, Home>,
     /// Whether the pointer said so before.
     unchanged: bool,
+    /// What was on trial before: nodes may run it.
+    tried: Option<Target>,
+    /// Whether the pointer was seen to say `trial`.
+    said: bool,
 }
 
 impl<'a> Fleet<'a> {
@@ -63,36 +72,56 @@ impl<'a> Fleet<'a> {
 
     /// Begins: the store says that this is tried, and keeps a record of it.
     pub(crate) async fn begin(&mut self, audit: Audit, emit: &mut dyn FnMut(Event)) -> Result<(), NodeError> {
+        self.ask().await?;
         let fencing = self.rollout.lock().fencing();
         let log = Log::begin(self.store, &self.place.app, fencing, &audit)
             .await
             .map_err(|error| errors::store(&error))?;
         let pointer = self.rollout.pointer();
-        let unchanged = pointer.state == State::Committed
-            && pointer
-                .target
-                .as_ref()
-                .is_some_and(|target| target.digest == audit.to.digest);
-        if !unchanged {
-            self.rollout
-                .begin(audit.to.clone())
-                .await
-                .map_err(|error| errors::rollout(&error))?;
-            emit(self.said(&audit, Left::Trial));
-        }
-        self.begun = Some(Begun {
+        // One that is signed already stays so.
+        let signed = |target: &Target| audit.to.signature.is_none() || target.signature == audit.to.signature;
+        let same = |target: &Target| target.digest == audit.to.digest && signed(target);
+        let unchanged = pointer.state == State::Committed && pointer.target.as_ref().is_some_and(same);
+        let tried = match pointer.state {
+            State::Trial => pointer.target.clone(),
+            State::Committed => None,
+        };
+        let (to, back) = (audit.to.clone(), audit.way == Way::Rollback);
+        // From here on it has an end, whatever comes.
+        let begun = self.begun.insert(Begun {
             audit,
             log,
             unchanged,
+            tried,
+            said: unchanged,
         });
+        if !unchanged {
+            self.rollout
+                .begin(to, back)
+                .await
+                .map_err(|error| errors::rollout(&error))?;
+            begun.said = true;
+            emit(said(self.place, self.store, fencing, &begun.audit, Left::Trial));
+        }
         Ok(())
     }
 
     /// Puts what machines boot without any rollout into the history, as what is committed.
     pub(crate) async fn commit_base(&mut self, target: Target) -> Result<(), NodeError> {
+        self.ask().await?;
         let failed = |error| errors::rollout(&error);
-        self.rollout.begin(target).await.map_err(failed)?;
+        self.rollout.begin(target, false).await.map_err(failed)?;
         self.rollout.commit().await.map_err(failed)
+    }
+
+    /// Does work that takes time while the lock is renewed.
+    pub(crate) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let (_, mut questions) = Leave::new();
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = self.keep(&mut questions) => match never {},
+        }
     }
 
     /// Ends it: the pointer by what became of the nodes, then the record, then the lock. What goes wrong is told the ledger.
@@ -100,10 +129,8 @@ impl<'a> Fleet<'a> {
         if let Some(begun) = self.begun.take() {
             self.settle(begun, ledger, emit).await;
         }
-        if self.lost.is_none() {
-            // It goes with its lease if it cannot be let go; whoever took it over has it.
-            let _ = self.rollout.end().await;
-        }
+        // It goes with its lease if it cannot be let go; whoever took it over has it.
+        let _ = self.rollout.end().await;
     }
 
     async fn settle(&mut self, begun: Begun<'a>, ledger: &mut Ledger, emit: &mut dyn FnMut(Event)) {
@@ -111,65 +138,91 @@ impl<'a> Fleet<'a> {
             mut audit,
             log,
             unchanged,
+            tried,
+            said: seen,
         } = begun;
         let mut left = match left(&ledger.outcome().nodes) {
             _ if unchanged => Left::Unchanged,
             left => left,
         };
-        let done = match (&self.lost, left) {
-            (Some(error), _) => Err(error.clone()),
-            (None, Left::Committed) => self
-                .rollout
-                .commit()
-                .await
-                .map_err(|error| errors::rollout(&error)),
-            (None, Left::Abandoned) => self
-                .rollout
-                .abandon()
-                .await
-                .map_err(|error| errors::rollout(&error)),
-            (None, Left::Trial | Left::Unchanged) => Ok(()),
-        };
-        if let Err(error) = done {
+        if let Err(error) = self.point(&mut left, seen, tried).await {
             if !unchanged {
                 left = Left::Trial;
             }
             against(ledger, emit, errors::unsettled(error));
         }
-        emit(self.said(&audit, left));
+        let fencing = self.rollout.pointer().fencing;
+        emit(said(self.place, self.store, fencing, &audit, left));
         audit.end = Some(ended(&ledger.outcome(), left));
         if let Err(error) = log.end(&audit).await {
             against(ledger, emit, errors::unrecorded(&error));
         }
     }
 
-    fn said(&self, audit: &Audit, left: Left) -> Event {
-        let state = match left {
-            Left::Committed => "committed",
-            Left::Abandoned => "abandoned",
-            Left::Trial => "trial",
-            Left::Unchanged => "unchanged",
-        };
-        Event::Pointer {
-            app: self.place.app.to_string(),
-            store: self.store.name(),
-            state: state.to_owned(),
-            artifact: entry((&audit.to, state)),
-            fencing: self.rollout.pointer().fencing,
-            displaced: audit.displaced.as_ref().map(ToString::to_string),
+    /// Has the pointer say what became of the nodes.
+    async fn point(&mut self, left: &mut Left, seen: bool, tried: Option<Target>) -> Result<(), NodeError> {
+        if let Some(error) = &self.lost {
+            return Err(error.clone());
+        }
+        let failed = |error| errors::rollout(&error);
+        if !seen {
+            // The put was given up, and may have been done.
+            self.rollout.reread().await.map_err(failed)?;
+            if self.rollout.pointer().state != State::Trial {
+                *left = Left::Unchanged;
+            }
+        }
+        match (*left, tried) {
+            (Left::Committed, _) => self.rollout.commit().await.map_err(failed),
+            // Nodes may still run what was on trial before: it is not forgotten.
+            (Left::Abandoned, Some(tried)) => {
+                let back = self.rollout.pointer().back;
+                self.rollout.begin(tried, back).await.map_err(failed)
+            }
+            (Left::Abandoned, None) => self.rollout.abandon().await.map_err(failed),
+            (Left::Trial | Left::Unchanged, _) => Ok(()),
+        }
+    }
+
+    /// Whether the lock is still ours, by the store: this machine may have slept.
+    async fn ask(&mut self) -> Result<(), NodeError> {
+        if let Some(error) = &self.lost {
+            return Err(error.clone());
+        }
+        match tokio::time::timeout(ASK, self.rollout.lock().renew()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error @ LockError::Store(_))) => Err(errors::lock(&error)),
+            Ok(Err(error)) => {
+                let error = errors::lock(&error);
+                self.lost = Some(error.clone());
+                Err(error)
+            }
+            Err(_) => Err(errors::silent_store(&self.store.name(), ASK)),
         }
     }
 }
 
+/// What is said of a pointer.
+fn said(place: &Place, store: &Home, fencing: u64, audit: &Audit, left: Left) -> Event {
+    let state = match left {
+        Left::Committed => "committed",
+        Left::Abandoned => "abandoned",
+        Left::Trial => "trial",
+        Left::Unchanged => "unchanged",
+    };
+    Event::Pointer {
+        app: place.app.to_string(),
+        store: store.name(),
+        state: state.to_owned(),
+        artifact: entry((&audit.to, state)),
+        fencing,
+        displaced: audit.displaced.as_ref().map(ToString::to_string),
+    }
+}
+
 impl Keeper for Fleet<'_> {
-    /// Asks the store: this machine may have slept.
     async fn ready(&mut self) -> Result<(), NodeError> {
-        if self.lost.is_none()
-            && let Err(error) = self.rollout.lock().renew().await
-        {
-            self.lost = Some(errors::lock(&error));
-        }
-        self.lost.clone().map_or(Ok(()), Err)
+        self.ask().await
     }
 
     async fn keep(&mut self, questions: &mut mpsc::Receiver<Question>) -> Infallible {
@@ -181,7 +234,7 @@ impl Keeper for Fleet<'_> {
             tokio::select! {
                 biased;
                 Some(question) = questions.recv() => {
-                    let leave = self.ready().await.is_ok();
+                    let leave = self.ask().await;
                     // The work may have been dropped meanwhile.
                     let _ = question.send(leave);
                 }
@@ -198,31 +251,37 @@ impl Keeper for Fleet<'_> {
 
 /// An error of the store behind the nodes: what is against them weighs more.
 fn against(ledger: &mut Ledger, emit: &mut dyn FnMut(Event), error: NodeError) {
-    if ledger.outcome().exit_code == ExitCode::SUCCESS {
+    let code = ledger.outcome().exit_code;
+    if code == ExitCode::SUCCESS || code == ErrorKind::Degraded.exit_code() {
         run::abort(ledger, emit, error);
     } else {
         emit(error.event(None));
     }
 }
 
-/// What becomes of the pointer: committed only where every node runs the target, and forgotten only where none may.
+/// What becomes of the pointer: committed only where every node runs the target, is well by its gate, and has nobody that is
+/// still suspended; forgotten only where none may run it.
 fn left(nodes: &[NodeOutcome]) -> Left {
-    let all = |of: &dyn Fn(OutcomeKind) -> bool| nodes.iter().all(|node| of(node.outcome));
-    let runs = |kind| {
-        matches!(
-            kind,
+    let runs = |node: &NodeOutcome| {
+        let kind = matches!(
+            node.outcome,
             OutcomeKind::Upgraded | OutcomeKind::NothingToDo | OutcomeKind::Degraded
-        )
+        );
+        let gate = node
+            .reasons
+            .iter()
+            .any(|reason| reason.code == ReasonCode::GateFailed);
+        kind && !gate && !judge::left_behind(node)
     };
-    let as_before = |kind| {
+    let as_before = |node: &NodeOutcome| {
         matches!(
-            kind,
+            node.outcome,
             OutcomeKind::Refused | OutcomeKind::Reverted | OutcomeKind::NotQuiesced | OutcomeKind::NotBegun
         )
     };
-    if all(&runs) {
+    if nodes.iter().all(runs) {
         Left::Committed
-    } else if all(&as_before) {
+    } else if nodes.iter().all(as_before) {
         Left::Abandoned
     } else {
         Left::Trial
@@ -264,6 +323,21 @@ pub(crate) fn now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// Work on another thread goes on while this is there.
+#[derive(Default)]
+pub(crate) struct Wanted(Arc<()>);
+
+impl Wanted {
+    /// Whether it does.
+    pub(crate) fn going_on(&self) -> impl Fn() -> ControlFlow<()> + Send + 'static {
+        let there = Arc::downgrade(&self.0);
+        move || match there.strong_count() {
+            0 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
 /// An artifact that was packed for the store.
 pub(crate) struct Made {
     pub(crate) target: Target,
@@ -280,12 +354,14 @@ pub(crate) async fn pack(
     let file = directory.join(format!("{}.tar.gz", release.code_id()));
     let moved = Arc::new(Moved::default());
     let (out, telling) = (file.clone(), Arc::clone(&moved));
+    let wanted = Wanted::default();
+    let going_on = wanted.going_on();
     let work = apart(move || {
         let unwritten = |error: &std::io::Error| errors::unwritten(&out, error);
         let writer = std::fs::File::create(&out).map_err(|error| unwritten(&error))?;
         let mut told = |done, total| {
             telling.set(done, total);
-            std::ops::ControlFlow::Continue(())
+            going_on()
         };
         let (packed, _) = flyhot_artifact::pack(
             &release,
@@ -398,6 +474,8 @@ pub(crate) fn audit(
 
 #[cfg(test)]
 mod tests {
+    use flyhot_events::Reason;
+
     use super::*;
 
     #[test]
@@ -423,5 +501,9 @@ mod tests {
                 .collect();
             assert_eq!(left(&nodes), expected, "{kinds:?}");
         }
+        let mut gate = NodeOutcome::untouched("a@h", Degraded);
+        gate.reasons
+            .push(Reason::new(ReasonCode::GateFailed, "a@h", "", ""));
+        assert_eq!(left(&[gate]), Left::Trial);
     }
 }

@@ -1,12 +1,12 @@
 //! `flyhot rollout` and `flyhot rollback`: an upgrade of nodes under the lock of their app, known to a store.
 //!
-//! Before any node is touched the lock is held, the artifact lies in the store, and so does what the nodes ran first. Nothing is
-//! written to the store by one who lost the lock, and no node is begun.
+//! Before any node is touched the lock is held, the artifact lies in the store, and so does what the nodes were started with. Nothing is
+//! written to pointer or lock by one who lost the lock, and no node is begun.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flyhot_artifact::{Examined, Limits, PrivateKey, Release};
 use flyhot_events::{Event, ExitCode, Step, Unit};
@@ -28,9 +28,12 @@ use crate::options::{self, Environment, Options, OptionsError, Place};
 use crate::report::Reporter;
 use crate::run::{self, Finished, apart};
 
+/// How long the end of a rollout may go on after a signal: a store that answers needs a second for all of it.
+const HEED: Duration = Duration::from_secs(10);
+
 /// What is rolled.
 enum What<'a> {
-    Out(&'a NodeArgs),
+    Out(&'a RolloutArgs),
     /// Back to this, or to what was there before.
     Back(Option<&'a str>),
 }
@@ -39,7 +42,7 @@ enum What<'a> {
 pub(crate) fn out(args: &RolloutArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
     let release = Some(args.shared.release.as_path());
     let work = Work {
-        what: What::Out(&args.shared),
+        what: What::Out(args),
         nodes: args.shared.clone(),
         fleet: &args.fleet,
         environment,
@@ -102,11 +105,13 @@ impl Work<'_> {
         let usage = |error: OptionsError| errors::options(&error);
         let place = Place::new(&self.fleet.home, self.environment).map_err(usage)?;
         let terms = terms(&self.fleet.lock)?;
-        let key = match &self.fleet.key_file {
-            Some(file) => Some(options::private_key(file).map_err(usage)?),
-            None => None,
+        let key = match self.what {
+            What::Out(RolloutArgs {
+                key_file: Some(file), ..
+            }) => Some(options::private_key(file).map_err(usage)?),
+            _ => None,
         };
-        // Whatever ends the command, it is taken away.
+        // It is taken away unless the command is killed.
         let scratch = tempfile::Builder::new()
             .prefix(".flyhot-")
             .tempdir()
@@ -142,10 +147,20 @@ impl Work<'_> {
         })
         .await;
         if let Some(fleet) = fleet {
-            tokio::select! {
+            let given_up = async {
+                let first = signals.next().await;
+                tokio::select! {
+                    second = signals.next() => second,
+                    () = tokio::time::sleep(HEED) => first,
+                }
+            };
+            let signal = tokio::select! {
                 biased;
-                () = fleet.end(ledger, emit) => {}
-                signal = signals.next() => run::abort(ledger, emit, errors::unanswered(signal)),
+                () = fleet.end(ledger, emit) => None,
+                signal = given_up => Some(signal),
+            };
+            if let Some(signal) = signal {
+                run::abort(ledger, emit, errors::unanswered(signal));
             }
         }
         Ok(())
@@ -169,7 +184,7 @@ impl Work<'_> {
                 .await?;
         let made = match self.what {
             What::Out(args) => {
-                let release = run::read(&args.release, emit).await?;
+                let release = run::read(&args.shared.release, emit).await?;
                 let made = fleet::pack(release.clone(), scratch, key, emit).await?;
                 Some((release, made))
             }
@@ -188,12 +203,12 @@ impl Work<'_> {
             let lock = take(store, &place.app, who.clone(), terms)
                 .await
                 .map_err(|error| errors::lock(&error))?;
-            let generation = if self.fleet.new_base {
-                Generation::New
-            } else {
-                Generation::Same
+            let (base, generation) = match self.what {
+                What::Out(args) if args.new_base => (args.base.clone(), Generation::New),
+                What::Out(args) => (args.base.clone(), Generation::Same),
+                What::Back(_) => (None, Generation::Same),
             };
-            Rollout::new(store, &place.app, lock, self.fleet.base.clone(), generation)
+            Rollout::new(store, &place.app, lock, base, generation)
                 .await
                 .map_err(|error| errors::rollout(&error))
         };
@@ -213,8 +228,7 @@ impl Work<'_> {
         let fleet = fleet.insert(Fleet::new(place, store, rollout));
         let (release, target, way) = match made {
             Some((release, made)) => {
-                let pointer = fleet.rollout.pointer();
-                if pointer.target.is_none() && pointer.previous.is_empty() {
+                if fleet.rollout.pointer().committed().is_none() {
                     save_base(&options, scratch, key, fleet, emit).await?;
                 }
                 made.upload(fleet, emit).await?;
@@ -228,7 +242,7 @@ impl Work<'_> {
                 let target = fleet
                     .rollout
                     .pointer()
-                    .back(to)
+                    .back_to(to)
                     .map_err(|error| errors::rollout(&error.into()))?
                     .clone();
                 let release = bring(&target, &options, self.environment, scratch, fleet, emit).await?;
@@ -259,9 +273,13 @@ async fn save_base(
     let directory = scratch.join("base");
     let moved = Moved::default();
     let copying = Box::pin(drive::base(node, &options.reach, &directory, &moved));
-    fleet::step(Step::SaveBase, &moved, copying, emit).await?;
-    let release = run::read(&directory, emit).await?;
-    let made = fleet::pack(release, scratch, key, emit).await?;
+    fleet
+        .beside(fleet::step(Step::SaveBase, &moved, copying, emit))
+        .await?;
+    let release = run::read(&directory, emit)
+        .await
+        .map_err(|error| errors::no_base(node, &error.message))?;
+    let made = fleet.beside(fleet::pack(release, scratch, key, emit)).await?;
     made.upload(fleet, emit).await?;
     fleet.commit_base(made.target).await
 }
@@ -272,16 +290,16 @@ async fn bring(
     options: &Options,
     environment: &Environment,
     scratch: &Path,
-    fleet: &Fleet<'_>,
+    fleet: &mut Fleet<'_>,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Release, NodeError> {
     let trust = options::trust(environment).map_err(|error| errors::options(&error))?;
     let file = scratch.join(format!("{}.tar.gz", target.digest));
     let moved = Arc::new(Moved::default());
+    let (app, store) = (&fleet.place.app, fleet.store);
     let fetching = async {
-        let there = fleet
-            .store
-            .fetch(&fleet.place.app, target.digest, &file, &moved)
+        let there = store
+            .fetch(app, target.digest, &file, &moved)
             .await
             .map_err(|error| errors::store(&error))?;
         if there {
@@ -290,15 +308,19 @@ async fn bring(
             Err(errors::no_artifact(target))
         }
     };
-    fleet::step(Step::Fetch, &moved, fetching, emit).await?;
+    fleet
+        .beside(fleet::step(Step::Fetch, &moved, fetching, emit))
+        .await?;
     let (from, to, signature) = (file.clone(), options.release.clone(), target.signature.clone());
     let unpacking = Arc::new(Moved::default());
     let telling = Arc::clone(&unpacking);
+    let wanted = fleet::Wanted::default();
+    let going_on = wanted.going_on();
     let work = apart(move || {
         let opened = fs::File::open(&from).map_err(|error| errors::unread(&from, &error))?;
         let mut told = |done, total| {
             telling.set(done, total);
-            std::ops::ControlFlow::Continue(())
+            going_on()
         };
         flyhot_artifact::unpack(
             opened,
@@ -310,7 +332,9 @@ async fn bring(
         )
         .map_err(|error| errors::artifact(&from, &error))
     });
-    let examined: Examined = fleet::step(Step::Unpack, &unpacking, work, emit).await?;
+    let examined: Examined = fleet
+        .beside(fleet::step(Step::Unpack, &unpacking, work, emit))
+        .await?;
     if examined.manifest_digest != target.manifest_digest {
         return Err(errors::other_manifest(target));
     }

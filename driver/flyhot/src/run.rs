@@ -157,7 +157,7 @@ impl Keeper for Alone {
     async fn keep(&mut self, questions: &mut mpsc::Receiver<Question>) -> Infallible {
         while let Some(question) = questions.recv().await {
             // The work may have been dropped meanwhile.
-            let _ = question.send(true);
+            let _ = question.send(Ok(()));
         }
         std::future::pending().await
     }

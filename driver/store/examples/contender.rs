@@ -99,15 +99,18 @@ async fn round(store: &impl Store, app: &App, name: &str, terms: Terms) -> Resul
         .map_or(0, |target| target.created_at);
     let number = before + 1;
     rollout
-        .begin(Target {
-            digest: FileDigest::of(name.as_bytes()),
-            code_id: CodeId(FileDigest::of(&number.to_be_bytes()).0),
-            manifest_digest: FileDigest::of(name.as_bytes()),
-            signature: None,
-            version: name.to_owned(),
-            source_image: None,
-            created_at: number,
-        })
+        .begin(
+            Target {
+                digest: FileDigest::of(name.as_bytes()),
+                code_id: CodeId(FileDigest::of(&number.to_be_bytes()).0),
+                manifest_digest: FileDigest::of(name.as_bytes()),
+                signature: None,
+                version: name.to_owned(),
+                source_image: None,
+                created_at: number,
+            },
+            false,
+        )
         .await?;
     println!("began {fencing} {number}");
     rollout.commit().await?;

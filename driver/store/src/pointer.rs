@@ -58,6 +58,9 @@ pub struct Pointer {
     pub previous: Vec<Target>,
     /// Whether the target is committed.
     pub state: State,
+    /// Whether a trial goes back to what ran before.
+    #[serde(default)]
+    pub back: bool,
 }
 
 /// Why a pointer stays as it is.
@@ -100,6 +103,7 @@ impl Pointer {
             target: None,
             previous: Vec::new(),
             state: State::Committed,
+            back: false,
         }
     }
 
@@ -153,12 +157,13 @@ impl Pointer {
         Ok(self)
     }
 
-    /// Begins a rollout. One that was begun and neither committed nor abandoned is forgotten: nobody boots it.
+    /// Begins a rollout, forth or back. One that was begun and neither committed nor abandoned is forgotten: nobody boots it.
     ///
     /// # Errors
     /// [`PointerError::Displaced`].
-    pub fn begin(self, fencing: u64, target: Target) -> Result<Self, PointerError> {
+    pub fn begin(self, fencing: u64, target: Target, back: bool) -> Result<Self, PointerError> {
         let mut pointer = self.claim(fencing)?;
+        pointer.back = back;
         let before = pointer.target.replace(target);
         if pointer.state == State::Committed
             && let Some(before) = before
@@ -180,6 +185,7 @@ impl Pointer {
             return Err(PointerError::NoTrial);
         }
         pointer.state = State::Committed;
+        pointer.back = false;
         // The same artifact once more is no further step of the history.
         if let (Some(before), Some(target)) = (pointer.previous.first(), &pointer.target)
             && before.digest == target.digest
@@ -203,27 +209,34 @@ impl Pointer {
         } else {
             Some(pointer.previous.remove(0))
         };
+        pointer.back = false;
         pointer.state = State::Committed;
         Ok(pointer)
     }
 
-    /// The target to go back to: the latest of the history with other code than the present target, or the latest of this code id
-    /// or version. From a rollout that did not come to its end that is what was committed before.
+    /// The target to go back to: of what is committed, the latest before it with other code; of a trial, what was committed, or the
+    /// trial itself where it went back already. With `to`, the latest of this version, or of a code id that begins so.
     ///
     /// # Errors
     /// [`PointerError::NoSuchTarget`].
-    pub fn back(&self, to: Option<&str>) -> Result<&Target, PointerError> {
-        self.previous
-            .iter()
-            .filter(|target| {
-                self.target
-                    .as_ref()
-                    .is_none_or(|present| present.code_id != target.code_id)
-            })
-            .find(|target| {
-                to.is_none_or(|to| target.version == to || target.code_id.to_string().starts_with(to))
-            })
-            .ok_or(PointerError::NoSuchTarget)
+    pub fn back_to(&self, to: Option<&str>) -> Result<&Target, PointerError> {
+        let trial = match self.state {
+            State::Trial => self.target.as_ref(),
+            State::Committed => None,
+        };
+        let found = match (to, trial) {
+            (Some(to), _) => trial
+                .into_iter()
+                .chain(&self.previous)
+                .find(|target| target.version == to || target.code_id.to_string().starts_with(to)),
+            (None, Some(trial)) if self.back => Some(trial),
+            (None, Some(_)) => self.previous.first(),
+            (None, None) => self.previous.iter().find(|before| {
+                let present = self.target.as_ref();
+                present.is_none_or(|present| present.code_id != before.code_id)
+            }),
+        };
+        found.ok_or(PointerError::NoSuchTarget)
     }
 }
 
@@ -249,7 +262,7 @@ mod tests {
         numbers.into_iter().fold(Pointer::empty(None), |pointer, number| {
             let fencing = pointer.fencing + 1;
             pointer
-                .begin(fencing, target(number))
+                .begin(fencing, target(number), false)
                 .unwrap()
                 .commit(fencing)
                 .unwrap()
@@ -260,10 +273,10 @@ mod tests {
     fn machines_boot_what_was_committed_and_no_trial() {
         let pointer = deployed([1, 2]);
         assert_eq!(pointer.boots(None).unwrap(), Some(&target(2)));
-        let trial = pointer.clone().begin(3, target(3)).unwrap();
+        let trial = pointer.clone().begin(3, target(3), false).unwrap();
         assert_eq!(trial.boots(None).unwrap(), Some(&target(2)));
         // Somebody else begins another one after the first was left where it was.
-        let again = trial.clone().begin(4, target(4)).unwrap();
+        let again = trial.clone().begin(4, target(4), false).unwrap();
         assert_eq!(again.boots(None).unwrap(), Some(&target(2)));
         assert_eq!(
             again.clone().commit(4).unwrap().boots(None).unwrap(),
@@ -274,17 +287,17 @@ mod tests {
             (&back.target, &back.previous),
             (&pointer.target, &pointer.previous)
         );
-        let first = Pointer::empty(None).begin(1, target(1)).unwrap();
+        let first = Pointer::empty(None).begin(1, target(1), false).unwrap();
         assert_eq!(first.boots(None).unwrap(), None);
         assert_eq!(first.abandon(1).unwrap().boots(None).unwrap(), None);
     }
 
     #[test]
     fn who_comes_too_late_changes_nothing() {
-        let trial = deployed([1]).begin(5, target(2)).unwrap();
+        let trial = deployed([1]).begin(5, target(2), false).unwrap();
         let late = PointerError::Displaced { newer: 5, older: 4 };
         assert_eq!(trial.clone().claim(4), Err(late.clone()));
-        assert_eq!(trial.clone().begin(4, target(3)), Err(late.clone()));
+        assert_eq!(trial.clone().begin(4, target(3), false), Err(late.clone()));
         assert_eq!(trial.clone().commit(4), Err(late.clone()));
         assert_eq!(trial.abandon(4), Err(late));
         assert_eq!(deployed([1]).commit(9), Err(PointerError::NoTrial));
@@ -308,13 +321,19 @@ mod tests {
     #[test]
     fn the_way_back_is_the_latest_other_code_or_the_one_that_is_named() {
         let pointer = deployed([1, 2, 3, 3]);
-        assert_eq!(pointer.back(None), Ok(&target(2)));
-        assert_eq!(pointer.back(Some("1.0.1")), Ok(&target(1)));
-        assert_eq!(pointer.back(Some("0202")), Ok(&target(2)));
-        assert_eq!(pointer.back(Some("1.0.3")), Err(PointerError::NoSuchTarget));
-        assert_eq!(deployed([1]).back(None), Err(PointerError::NoSuchTarget));
-        let trial = pointer.begin(9, target(4)).unwrap();
-        assert_eq!(trial.back(None), Ok(&target(3)));
+        assert_eq!(pointer.back_to(None), Ok(&target(2)));
+        assert_eq!(pointer.back_to(Some("1.0.1")), Ok(&target(1)));
+        assert_eq!(pointer.back_to(Some("0202")), Ok(&target(2)));
+        assert_eq!(pointer.back_to(Some("1.0.3")), Err(PointerError::NoSuchTarget));
+        assert_eq!(deployed([1]).back_to(None), Err(PointerError::NoSuchTarget));
+        let trial = pointer.begin(9, target(4), false).unwrap();
+        assert_eq!(trial.back_to(None), Ok(&target(3)));
+        // A way back that did not come to its end goes on where it went.
+        let back = trial.begin(10, target(2), true).unwrap();
+        assert_eq!(back.back_to(None), Ok(&target(2)));
+        assert_eq!(back.back_to(Some("1.0.2")), Ok(&target(2)));
+        assert_eq!(back.back_to(Some("1.0.3")), Ok(&target(3)));
+        assert_eq!(back.commit(10).unwrap().back_to(None), Ok(&target(3)));
     }
 
     #[derive(Debug, Clone)]
@@ -341,7 +360,7 @@ mod tests {
                 // Some come with the number of one before.
                 let fencing = (newest + ahead).saturating_sub(1);
                 let after = match &act {
-                    Act::Begin(number) => pointer.clone().begin(fencing, target(*number)),
+                    Act::Begin(number) => pointer.clone().begin(fencing, target(*number), false),
                     Act::Commit => pointer.clone().commit(fencing),
                     Act::Abandon => pointer.clone().abandon(fencing),
                 };

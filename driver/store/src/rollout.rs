@@ -117,13 +117,29 @@ impl<'a, S: Store> Rollout<'a, S> {
         &mut self.lock
     }
 
-    /// Begins a rollout of this target.
+    /// Begins a rollout of this target, forth or back.
     ///
     /// # Errors
     /// [`RolloutError`].
-    pub async fn begin(&mut self, target: Target) -> Result<(), RolloutError> {
+    pub async fn begin(&mut self, target: Target, back: bool) -> Result<(), RolloutError> {
         let fencing = self.lock.fencing();
-        self.write(self.pointer.clone().begin(fencing, target)?).await
+        self.write(self.pointer.clone().begin(fencing, target, back)?)
+            .await
+    }
+
+    /// Looks again what it is, after a put that was given up.
+    ///
+    /// # Errors
+    /// [`RolloutError`].
+    pub async fn reread(&mut self) -> Result<(), RolloutError> {
+        let fencing = self.lock.fencing();
+        if let Some((pointer, version)) = read(self.store, &self.key).await?
+            && version != self.version
+        {
+            self.pointer = pointer.claim(fencing)?;
+            self.version = version;
+        }
+        Ok(())
     }
 
     /// Ends it well.
@@ -200,18 +216,19 @@ async fn claim<S: Store>(
     let mut losses = Losses::default();
     loop {
         lock.hold().await?;
+        let mut anew = None;
         let (pointer, when) = match read(store, key).await? {
             None => (Pointer::empty(base_image.clone()), If::Absent),
             Some((pointer, version)) => {
-                // Whoever has an older number learns that first.
-                let pointer = pointer.claim(lock.fencing())?;
-                let pointer = match (pointer.boots(base_image.as_deref()), generation) {
+                let mut pointer = pointer.claim(lock.fencing())?;
+                match (pointer.boots(base_image.as_deref()), generation) {
                     (Err(PointerError::OtherImage { .. }), Generation::New) => {
-                        Pointer::empty(base_image.clone())
+                        anew = Some(Pointer::empty(base_image.clone()).claim(lock.fencing())?);
                     }
                     (Err(error), _) => return Err(error.into()),
-                    (Ok(_), _) => pointer,
-                };
+                    (Ok(_), _) if pointer.base_image.is_none() => pointer.base_image.clone_from(&base_image),
+                    (Ok(_), _) => {}
+                }
                 (pointer, If::Unchanged(version))
             }
         };
@@ -219,7 +236,8 @@ async fn claim<S: Store>(
         // One of before was faster with its last put: what it left is read and claimed.
         match store.put(key, when.clone(), bytes(key, &pointer)?).await? {
             Put::Lost => losses.lost(store, when).await?,
-            Put::Done(version) => return Ok((pointer, version)),
+            // What is forgotten is so once there is something in its place.
+            Put::Done(version) => return Ok((anew.unwrap_or(pointer), version)),
         }
     }
 }

@@ -141,7 +141,7 @@ async fn who_was_displaced_does_not_change_the_pointer_even_if_nobody_tells() {
     let mut alice = Rollout::new(&store, &app, lock, None, Generation::Same)
         .await
         .unwrap();
-    alice.begin(target(1)).await.unwrap();
+    alice.begin(target(1), false).await.unwrap();
     let force = Terms { force: true, ..HASTY };
     let lock = take(&store, &app, who("bob"), force).await.unwrap();
     // Her lease is not due: she does not look at the lock before she writes. Between his lock and his claim her put lands, and
@@ -151,12 +151,12 @@ async fn who_was_displaced_does_not_change_the_pointer_even_if_nobody_tells() {
         .await
         .unwrap();
     assert_eq!(bob.pointer().committed(), Some(&target(1)));
-    let late = alice.begin(target(2)).await.unwrap_err();
+    let late = alice.begin(target(2), false).await.unwrap_err();
     assert!(
         matches!(late, RolloutError::Pointer(PointerError::Displaced { .. })),
         "{late}"
     );
-    bob.begin(target(3)).await.unwrap();
+    bob.begin(target(3), false).await.unwrap();
     assert!(alice.abandon().await.is_err());
     bob.commit().await.unwrap();
     bob.end().await.unwrap();
@@ -175,7 +175,7 @@ async fn a_machine_of_another_image_does_not_get_at_the_pointer() {
     let mut alice = Rollout::new(&store, &app, lock, image("b"), Generation::Same)
         .await
         .unwrap();
-    alice.begin(target(1)).await.unwrap();
+    alice.begin(target(1), false).await.unwrap();
     alice.commit().await.unwrap();
     alice.end().await.unwrap();
     let before = fs::read(place_of(&store)).unwrap();
@@ -191,14 +191,25 @@ async fn a_machine_of_another_image_does_not_get_at_the_pointer() {
 
     // One who says that the machines are others now begins anew, under a number that is greater still.
     let lock = take(&store, &app, who("bob"), HASTY).await.unwrap();
-    let bob = Rollout::new(&store, &app, lock, image("a"), Generation::New)
+    let mut bob = Rollout::new(&store, &app, lock, image("a"), Generation::New)
         .await
         .unwrap();
     let now = bob.pointer().clone();
-    bob.end().await.unwrap();
     assert_eq!((now.base_image.as_deref(), &now.target), (Some("a"), &None));
     assert!(now.previous.is_empty() && now.fencing >= 2, "{now:?}");
-    assert_eq!(pointer(&store, &app).await.unwrap(), Some(now));
+    // What was there is forgotten with the first that takes its place, and not before.
+    let there = pointer(&store, &app).await.unwrap().unwrap();
+    assert_eq!(
+        (there.committed(), there.fencing),
+        (Some(&target(1)), now.fencing)
+    );
+    bob.begin(target(2), false).await.unwrap();
+    let there = pointer(&store, &app).await.unwrap().unwrap();
+    assert_eq!(
+        (there.base_image.as_deref(), there.committed()),
+        (Some("a"), None)
+    );
+    bob.end().await.unwrap();
 }
 
 fn place_of(store: &Directory) -> PathBuf {
@@ -335,12 +346,12 @@ async fn a_put_that_was_done_without_an_answer_is_found_done() {
         .await
         .unwrap();
     store.forget();
-    alice.begin(target(1)).await.unwrap();
+    alice.begin(target(1), false).await.unwrap();
     store.forget();
     alice.commit().await.unwrap();
     let now = pointer(&store, &app).await.unwrap().unwrap();
     assert_eq!(now.committed(), Some(&target(1)));
-    alice.begin(target(2)).await.unwrap();
+    alice.begin(target(2), false).await.unwrap();
     store.forget();
     alice.abandon().await.unwrap();
     alice.end().await.unwrap();
@@ -362,7 +373,7 @@ async fn a_lock_that_was_taken_away_by_hand_goes_on_from_the_pointers_number() {
     let mut bob = Rollout::new(&store, &app, lock, None, Generation::Same)
         .await
         .unwrap();
-    bob.begin(target(1)).await.unwrap();
+    bob.begin(target(1), false).await.unwrap();
     // Whom a refusal ends leaves no lock behind.
     bob.end().await.unwrap();
     fs::write(path.join("pointer.json"), "{}").unwrap();

@@ -1,5 +1,7 @@
 //! `flyhot rollout`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use flyhot_events::ExitCode;
 
@@ -12,8 +14,8 @@ use crate::roll;
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 What `flyhot upgrade` does, under the lock of an app in a store: nobody else rolls out meanwhile. The release goes to the store
-as an artifact first. While nodes are taken over, one that starts anew boots what was committed before; once all run the release,
-the release. Before the first one of an image, the code that its nodes were started with goes to the store as well.
+as an artifact first. While nodes are taken over, a machine that starts by `flyhot boot` boots what was committed before; once all
+run the release, the release. Before the first one of an image, the code that its nodes were started with goes to the store as well.
 
 Examples:
   Two nodes, and a directory that both machines have:
@@ -29,6 +31,19 @@ Examples:
 pub struct RolloutArgs {
     #[command(flatten)]
     pub(crate) shared: NodeArgs,
+
+    /// The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot
+    /// what is rolled out
+    #[arg(long, value_name = "IMAGE", help_heading = "Store")]
+    pub base: Option<String>,
+
+    /// The machines are of another image than those before: what ran there is forgotten, this one's code is saved first
+    #[arg(long, requires = "base", help_heading = "Store")]
+    pub new_base: bool,
+
+    /// Sign what is put into the store with the private key in this file
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    pub key_file: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,

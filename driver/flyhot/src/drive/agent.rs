@@ -68,8 +68,8 @@ pub(crate) enum AgentError {
         answer: String,
     },
     /// Whoever watches over the command said no.
-    #[error("the lock was lost before the node was touched")]
-    NoLeave,
+    #[error("the node was left before its window: {}", .0.message)]
+    NoLeave(Box<super::NodeError>),
     /// The agent's code cannot be purged yet.
     #[error("a process of the node is inside a function of the agent for {} s", IN_USE.as_secs())]
     InUse,

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flyhot_agent::term::{as_atom, as_bytes, as_charlist, as_list, as_tuple, as_u64, binary};
-use flyhot_artifact::{Limits, Origin, ReleasePath};
-use flyhot_events::ErrorKind;
+use flyhot_artifact::{LimitError, Limits, Origin, ReleasePath};
 use flyhot_node::NodeName;
 use flyhot_node::term::Term;
 use flyhot_store::Moved;
@@ -51,8 +50,7 @@ struct Job {
 }
 
 enum What {
-    File,
-    /// One that may be executable, or a directory.
+    /// A file, or a directory of which everything is wanted.
     Entry,
     Directory(Wanted),
 }
@@ -83,8 +81,10 @@ enum BaseError {
     Long { path: String, bytes: u64 },
     #[error("the node has a file of the name {0:?}, which leads elsewhere")]
     Name(String),
-    #[error("the release of the node has more than {0} files")]
-    Many(u64),
+    #[error("{0} on the node is neither a file nor a directory")]
+    Kind(String),
+    #[error("the release of the node is more than an artifact may be")]
+    Limit(#[from] LimitError),
     #[error("cannot write {path}")]
     Write { path: PathBuf, source: std::io::Error },
 }
@@ -100,17 +100,7 @@ pub(crate) async fn base(node: &NodeName, reach: &Reach, to: &Path, moved: &Move
     session.close().await;
     copied.map_err(|error| match error {
         BaseError::Look(error) => silent(node, &error),
-        error => NodeError {
-            kind: ErrorKind::Usage,
-            message: format!(
-                "the code that {node} was started with cannot be saved: {}",
-                errors::chain(&error)
-            ),
-            hint: "Without it there would be no way back. Start the node from a release whose files it may read, or upgrade it \
-                   without a store (`flyhot upgrade`)."
-                .to_owned(),
-            outcome: None,
-        },
+        error => errors::no_base(node, &errors::chain(&error)),
     })
 }
 
@@ -181,8 +171,8 @@ async fn first(looker: &Looker<'_>, root: &str) -> Result<Vec<u8>, BaseError> {
 
 /// Does jobs, and those that come of them.
 async fn all(looker: &Looker<'_>, mut jobs: Vec<Job>, to: &Path, moved: &Moved) -> Result<(), BaseError> {
-    let limit = Limits::default().entries;
-    let mut files = 0;
+    let limits = Limits::default();
+    let mut entries = 0;
     let mut running = FuturesUnordered::new();
     loop {
         while running.len() < AT_ONCE
@@ -201,8 +191,8 @@ async fn all(looker: &Looker<'_>, mut jobs: Vec<Job>, to: &Path, moved: &Moved) 
                 executable,
             }) => {
                 put(to, &place, &bytes, executable)?;
-                files += 1;
                 let bytes = moved.now().0 + bytes.len() as u64;
+                limits.admit_total(bytes)?;
                 // How much there will be is not known.
                 moved.set(bytes, bytes);
             }
@@ -212,24 +202,25 @@ async fn all(looker: &Looker<'_>, mut jobs: Vec<Job>, to: &Path, moved: &Moved) 
                 from,
                 to: place,
             }) => {
-                if files + jobs.len() as u64 + names.len() as u64 > limit {
-                    return Err(BaseError::Many(limit));
+                // One of links to itself has no end.
+                entries += 1 + names.len() as u64;
+                limits.admit_entries(entries)?;
+                if wanted == Wanted::All && names.is_empty() {
+                    empty(to, &place)?;
                 }
                 for name in names {
-                    let what = match wanted {
-                        Wanted::All => What::Entry,
-                        Wanted::Ending(endings) if endings.iter().any(|ending| name.ends_with(ending)) => {
-                            What::File
-                        }
-                        Wanted::Ending(_) => continue,
-                    };
+                    if let Wanted::Ending(endings) = wanted
+                        && !endings.iter().any(|ending| name.ends_with(ending))
+                    {
+                        continue;
+                    }
                     if name.contains('/') {
                         return Err(BaseError::Name(name));
                     }
                     jobs.push(Job {
                         from: format!("{from}/{name}"),
                         to: format!("{place}/{name}"),
-                        what,
+                        what: What::Entry,
                     });
                 }
             }
@@ -240,45 +231,45 @@ async fn all(looker: &Looker<'_>, mut jobs: Vec<Job>, to: &Path, moved: &Moved) 
 /// Asks for one of them; nothing where there is none.
 async fn one(looker: &Looker<'_>, job: Job) -> Result<Option<Brought>, BaseError> {
     let Job { from, to, what } = job;
-    let executable = match what {
-        What::Directory(wanted) => {
-            let names = listed(looker, &from).await?;
-            return Ok(names.map(|names| Brought::Names {
+    if let What::Directory(wanted) = what {
+        let names = listed(looker, &from).await?;
+        return Ok(names.map(|names| Brought::Names {
+            names,
+            wanted,
+            from,
+            to,
+        }));
+    }
+    let answer = looker
+        .ask("file", "read_file_info", vec![binary(from.as_bytes())])
+        .await?;
+    let info = said(&answer).map_err(|why| BaseError::Read {
+        path: from.clone(),
+        why,
+    })?;
+    // Source: OTP, kernel/include/file.hrl: size, type and, behind four more, the mode.
+    let fields = as_tuple(info).unwrap_or_default();
+    let number = |at: usize| fields.get(at).and_then(as_u64).unwrap_or_default();
+    match fields.get(2).and_then(as_atom) {
+        Some("regular") => {}
+        Some("directory") => {
+            let names = listed(looker, &from).await?.unwrap_or_default();
+            let wanted = Wanted::All;
+            return Ok(Some(Brought::Names {
                 names,
                 wanted,
                 from,
                 to,
             }));
         }
-        What::File => false,
-        What::Entry => {
-            let answer = looker
-                .ask("file", "read_file_info", vec![binary(from.as_bytes())])
-                .await?;
-            let info = said(&answer).map_err(|why| BaseError::Read {
-                path: from.clone(),
-                why,
-            })?;
-            // Source: OTP, kernel/include/file.hrl: size, type and, behind four more, the mode.
-            let fields = as_tuple(info).unwrap_or_default();
-            let number = |at: usize| fields.get(at).and_then(as_u64).unwrap_or_default();
-            if fields.get(2).and_then(as_atom) == Some("directory") {
-                let names = listed(looker, &from).await?.unwrap_or_default();
-                let wanted = Wanted::All;
-                return Ok(Some(Brought::Names {
-                    names,
-                    wanted,
-                    from,
-                    to,
-                }));
-            }
-            if number(1) > LONGEST {
-                let bytes = number(1);
-                return Err(BaseError::Long { path: from, bytes });
-            }
-            number(7) & 0o111 != 0
-        }
-    };
+        // Whoever reads a pipe waits for its writer.
+        _ => return Err(BaseError::Kind(from)),
+    }
+    if number(1) > LONGEST {
+        let bytes = number(1);
+        return Err(BaseError::Long { path: from, bytes });
+    }
+    let executable = number(7) & 0o111 != 0;
     let bytes = content(looker, &from)
         .await?
         .map_err(|why| BaseError::Read { path: from, why })?;
@@ -332,6 +323,12 @@ fn said(answer: &Term) -> Result<&Term, String> {
             .to_owned()),
         _ => Err("an answer that is not understood".to_owned()),
     }
+}
+
+fn empty(root: &Path, place: &str) -> Result<(), BaseError> {
+    let place = ReleasePath::new(place).map_err(|_| BaseError::Name(place.to_owned()))?;
+    let path = root.join(place.as_str());
+    fs::create_dir_all(&path).map_err(|source| BaseError::Write { path, source })
 }
 
 fn put(root: &Path, place: &str, bytes: &[u8], executable: bool) -> Result<(), BaseError> {

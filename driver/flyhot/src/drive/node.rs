@@ -138,10 +138,7 @@ pub(super) fn failed(node: &NodeName, error: &AgentError) -> NodeError {
             ErrorKind::Locked,
             "Wait until it has finished, then run the command again.",
         ),
-        AgentError::NoLeave => (
-            ErrorKind::Locked,
-            "Look who holds it with `flyhot lock status`: nodes are theirs now.",
-        ),
+        AgentError::NoLeave(why) => (why.kind, &*why.hint),
         AgentError::Call { source, .. } => errors::call(source),
         AgentError::Answer {
             source: AnswerError::WorkerGone,
@@ -314,11 +311,8 @@ impl Work<'_> {
     }
 
     async fn leave(&self) -> Result<(), AgentError> {
-        if self.request.leave.given().await {
-            Ok(())
-        } else {
-            Err(AgentError::NoLeave)
-        }
+        let given = self.request.leave.given().await;
+        given.map_err(|error| AgentError::NoLeave(Box::new(error)))
     }
 
     /// What a command before left undone, or may have ended because of.
@@ -329,6 +323,7 @@ impl Work<'_> {
         outcome: &mut NodeOutcome,
         steps: &mut Steps<'_>,
     ) -> Result<(), AgentError> {
+        self.leave().await?;
         if self.policy.persist {
             // A driver that was killed between the swap and the disk, or told not to write, left that undone.
             match self.layout().await? {
