@@ -10,6 +10,7 @@ pub mod beam;
 
 mod application;
 mod archive;
+pub mod boot;
 mod chain;
 mod code_id;
 mod facts;

@@ -198,6 +198,8 @@ pub(crate) fn store(error: &StoreError) -> NodeError {
         StoreError::TooLarge { .. } | StoreError::Broken { .. } => {
             "Look who wrote it: flyhot did not. Move it away if nobody needs it."
         }
+        StoreError::Bent { .. } => "Put the artifact there anew, and look at the disk or network between.",
+        StoreError::Changed { .. } => "Leave the file alone while it is put there, and run the same command again.",
         StoreError::Unconditional { .. } => {
             "Use another store: with this one two deploys would overwrite each other unnoticed."
         }
