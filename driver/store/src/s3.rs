@@ -35,6 +35,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::{
     key::{App, Key},
+    keys::Keys,
     sealed,
     store::{Age, Artifacts, If, MAX_OBJECT, Moved, Object, Put, Store, StoreError, Stored, Version},
 };
@@ -108,12 +109,22 @@ enum Fault {
 impl S3 {
     /// A bucket, with the credentials that AWS's own tools would find: environment, profiles, the machine's own.
     pub async fn new(bucket: &Bucket) -> Self {
+        Self::with(bucket, None).await
+    }
+
+    /// A bucket, with these credentials where some are handed over.
+    pub async fn with(bucket: &Bucket, keys: Option<&Keys>) -> Self {
         let http = Http::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
         let region = bucket.region.clone().unwrap_or_else(|| REGION.to_owned());
         let endpoint = bucket.endpoint.clone().unwrap_or_else(|| ENDPOINT.to_owned());
-        let shared = aws_config::defaults(BehaviorVersion::latest())
+        let defaults = aws_config::defaults(BehaviorVersion::latest());
+        let defaults = match keys {
+            Some(keys) => defaults.credentials_provider(keys.credentials()),
+            None => defaults,
+        };
+        let shared = defaults
             .http_client(http)
             .region(Region::new(region))
             .endpoint_url(endpoint)
