@@ -156,7 +156,10 @@ fn inflated(bytes: &[u8]) -> Result<Vec<u8>, BootFileError> {
     let Some(packed) = bytes.strip_prefix(&[131, 80]) else {
         return match bytes.first() {
             Some(131) => Ok(bytes.to_vec()),
-            _ => Err(BootFileError::Shape { what: "a term", at: 0 }),
+            _ => Err(BootFileError::Shape {
+                what: "a term",
+                at: 0,
+            }),
         };
     };
     // Four bytes say how many there will be.
@@ -213,7 +216,9 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self, bytes: usize) -> Result<usize, BootFileError> {
         let taken = self.take(bytes)?;
-        Ok(taken.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+        Ok(taken
+            .iter()
+            .fold(0, |number, byte| number << 8 | usize::from(*byte)))
     }
 
     fn tuple(&mut self, arity: u8, what: &'static str) -> Result<(), BootFileError> {
@@ -377,13 +382,7 @@ mod tests {
         assert!(!boot.is_overlaid());
         let there = overlay(&root(paths[1]).unwrap(), "boot-1", "lib/shop-1.1.0/ebin");
         assert_eq!(there, "$RELEASE_LIB/../flyhot/code/boot-1/lib/shop-1.1.0/ebin");
-        let place = |path: &str| {
-            again(if path.contains("shop") {
-                &there
-            } else {
-                "\u{20ac}"
-            })
-        };
+        let place = |path: &str| again(if path.contains("shop") { &there } else { "\u{20ac}" });
         let placed = boot.placed(place).unwrap();
         assert_eq!(placed, script(&["\u{20ac}", &there]));
         assert!(BootFile::read(&placed).unwrap().is_overlaid());
@@ -393,7 +392,11 @@ mod tests {
     fn a_directory_says_whose_it_is_and_where_the_release_lies() {
         for (path, whose, leads) in [
             ("$ROOT/lib/kernel-8.5/ebin", "kernel", Some("$ROOT/lib/..")),
-            ("$RELEASE_LIB/shop-1.1.0-rc.1/ebin", "shop", Some("$RELEASE_LIB/..")),
+            (
+                "$RELEASE_LIB/shop-1.1.0-rc.1/ebin",
+                "shop",
+                Some("$RELEASE_LIB/.."),
+            ),
             (
                 "$RELEASE_LIB/../releases/1.1.0/consolidated",
                 "consolidated",

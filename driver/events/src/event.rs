@@ -79,6 +79,8 @@ pub enum Step {
     Upload,
     /// Bringing an artifact from the store.
     Fetch,
+    /// Having the next start of a release lead to an artifact's code, or back.
+    Overlay,
 }
 
 /// What a progress number counts.
@@ -196,6 +198,42 @@ pub struct ArtifactFacts {
     pub signed_by: Option<String>,
 }
 
+/// What a machine boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BootWhat {
+    /// The code of an artifact.
+    Target,
+    /// What its image brings.
+    Base,
+    /// What an upgrade or a boot left before, which could not be changed.
+    AsItIs,
+}
+
+/// Why it boots that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BootWhy {
+    /// It is what was committed last.
+    Committed,
+    /// A rollout is under way: it is what was committed before.
+    Trial,
+    /// Nothing was deployed.
+    NothingDeployed,
+    /// What was deployed is for another image.
+    OtherImage,
+    /// Nobody names a store.
+    NoStore,
+    /// The store did not say what to boot, or did not give it.
+    StoreFailed,
+    /// The artifact is not signed by a key that the machine trusts.
+    NotTrusted,
+    /// The artifact is damaged, or not for what is installed.
+    NotUsable,
+    /// The directory of the release could not be read or written.
+    NotWritten,
+}
+
 /// Whoever holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockHolder {
@@ -235,7 +273,7 @@ pub enum Event {
     /// A command began.
     Started {
         /// `upgrade`, `plan`, `status`, `thaw`, `doctor`, `restore-base`, `pack`, `verify`, `unpack`, `keygen`, `sign`, `rollout`,
-        /// `rollback`, `lock`, `history` or `gc`.
+        /// `rollback`, `lock`, `history`, `gc` or `boot`.
         command: String,
         /// Node names in order; none where no node is asked anything.
         nodes: Vec<String>,
@@ -420,6 +458,31 @@ pub enum Event {
         /// Whether it was only looked.
         dry_run: bool,
     },
+    /// What a machine boots. Unless the outcome says otherwise the command that starts it has taken flyhot's place then.
+    Boot {
+        /// What.
+        what: BootWhat,
+        /// Why.
+        why: BootWhy,
+        /// The release's version; absent where it is not known.
+        version: Option<String>,
+        /// sha256 of the artifact, 64 hex digits; absent where none boots.
+        digest: Option<String>,
+        /// Its code id, 64 hex digits.
+        code_id: Option<String>,
+        /// Why the artifact is taken.
+        trust: Option<ArtifactTrust>,
+        /// The public key that signed it.
+        signed_by: Option<String>,
+        /// The app; absent where no store was asked.
+        app: Option<String>,
+        /// The store: a directory or a bucket.
+        store: Option<String>,
+        /// The image of the machine; absent where it has none.
+        image: Option<String>,
+        /// How many files were written for it; 0 where everything was there.
+        files: u64,
+    },
     /// A freeze was given up and everything thawed; another attempt may follow.
     Attempt {
         /// The node.
@@ -431,7 +494,7 @@ pub enum Event {
         /// Why it was given up.
         reasons: Vec<Reason>,
     },
-    /// An error ended the command or the work on a node.
+    /// An error ended the command or the work on a node, or kept `boot` from an artifact.
     Error {
         /// The node it happened on, if on one.
         node: Option<String>,

@@ -15,8 +15,8 @@ mod reason;
 mod status;
 
 pub use event::{
-    ArtifactFacts, ArtifactTrust, Event, FORMAT_VERSION, HistoryEntry, Line, LockHolder, NodeCensus,
-    PlannedCalls, PlannedKind, PlannedModules, Step, Unit,
+    ArtifactFacts, ArtifactTrust, BootWhat, BootWhy, Event, FORMAT_VERSION, HistoryEntry, Line, LockHolder,
+    NodeCensus, PlannedCalls, PlannedKind, PlannedModules, Step, Unit,
 };
 pub use exit::{ErrorKind, ExitCode};
 pub use outcome::{

@@ -2,6 +2,7 @@
 //!
 //! Parsing touches no file, no environment and no network, so that `--help` and `--version` answer at once.
 
+pub mod boot;
 pub mod doctor;
 pub mod gc;
 pub mod history;
@@ -56,6 +57,7 @@ Environment:
   ERL_EPMD_PORT       port of epmd, unless --epmd-port is given
   BUCKET_NAME         the bucket, unless --bucket or --store is given; AWS_BUCKET is the next place
   FLY_APP_NAME        the app, unless --app is given
+  FLY_IMAGE_REF       the image of this machine for boot, unless --base is given
   FLYHOT_PUBLIC_KEYS  public keys: artifacts are taken only where one of them signed them; the file
                       /etc/flyhot/public_keys takes its place
   NO_COLOR            no colours on a terminal either
@@ -118,6 +120,8 @@ pub enum Verb {
     History(history::HistoryArgs),
     /// Remove artifacts from a store that its history does not name
     Gc(gc::GcArgs),
+    /// Start a release with the code that its fleet should run
+    Boot(boot::BootArgs),
 }
 
 impl Verb {
@@ -140,6 +144,7 @@ impl Verb {
             Self::Lock(args) => args.form(),
             Self::Gc(args) => &args.form,
             Self::History(args) => &args.form,
+            Self::Boot(args) => &args.form,
         }
         .output
     }

@@ -4,6 +4,7 @@
 //! what was tried, on what, and what came back; the causes are appended here, since no Display prints its source.
 
 use std::error::Error;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -198,13 +199,81 @@ pub(crate) fn store(error: &StoreError) -> NodeError {
         StoreError::TooLarge { .. } | StoreError::Broken { .. } => {
             "Look who wrote it: flyhot did not. Move it away if nobody needs it."
         }
-        StoreError::Bent { .. } => "Put the artifact there anew, and look at the disk or network between.",
-        StoreError::Changed { .. } => "Leave the file alone while it is put there, and run the same command again.",
         StoreError::Unconditional { .. } => {
             "Use another store: with this one two deploys would overwrite each other unnoticed."
         }
     };
     node_error(ErrorKind::Store, chain(error), hint)
+}
+
+/// A store that did not answer for as long as it was waited for.
+pub(crate) fn silent(store: &str, waited: Duration) -> NodeError {
+    node_error(
+        ErrorKind::Store,
+        format!("{store} did not answer within {} s", waited.as_secs_f64()),
+        "Check the endpoint and the network of this machine.",
+    )
+}
+
+/// A store that lacks what the pointer names.
+pub(crate) fn not_in_store(store: &str, target: &Target) -> NodeError {
+    node_error(
+        ErrorKind::Store,
+        format!(
+            "{store} has no artifact {}, which the fleet should run ({})",
+            target.digest, target.version
+        ),
+        "Deploy it again: somebody took it away.",
+    )
+}
+
+/// An artifact that is not the one the pointer names.
+pub(crate) fn another(file: &Path, target: &Target) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!(
+            "{} is not the artifact {} with the manifest {}, which the fleet should run",
+            file.display(),
+            target.digest,
+            target.manifest_digest
+        ),
+        "Deploy it again, and find out who wrote the pointer.",
+    )
+}
+
+/// A command that was not started.
+pub(crate) fn not_run(program: &OsStr, error: &io::Error) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!("cannot run {}: {error}", program.display()),
+        "Give the command that starts the release behind `--`: its file, and that it can be executed.",
+    )
+}
+
+/// A command that lies in no release.
+pub(crate) fn no_release(program: &Path) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!("{} does not lie in the bin of a release", program.display()),
+        "Name the release's directory by --release.",
+    )
+}
+
+/// A release's directory that is not as it is needed.
+pub(crate) fn of_release(error: &dyn Error, hint: &str) -> NodeError {
+    node_error(ErrorKind::Usage, chain(error), hint)
+}
+
+/// A release that did not say where its store is.
+pub(crate) fn not_asked(error: &dyn Error) -> NodeError {
+    node_error(
+        ErrorKind::Store,
+        format!(
+            "no store is named, and the release does not say: {}",
+            chain(error)
+        ),
+        "Name the bucket by the variable BUCKET_NAME, or run that command by hand to see what its runtime.exs lacks.",
+    )
 }
 
 /// A lock that was not had.

@@ -93,7 +93,8 @@ fn in_window(step: Option<Step>) -> bool {
             | Step::Lock
             | Step::SaveBase
             | Step::Upload
-            | Step::Fetch,
+            | Step::Fetch
+            | Step::Overlay,
         ) => false,
     }
 }

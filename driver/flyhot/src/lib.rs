@@ -16,6 +16,7 @@
 
 mod artifacts;
 mod asked;
+mod boot;
 pub mod cli;
 mod doctor;
 pub mod drive;
@@ -50,7 +51,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
     let ExitCode(code) = match Cli::try_parse_from(&args) {
         Ok(cli) => {
             let environment = Environment::read();
-            let mut reporter = Reporter::new(cli.verb.output(), environment.screen);
+            let mut reporter = match &cli.verb {
+                // Standard output is that of the command it becomes.
+                Verb::Boot(args) => Reporter::aside(args.form.output, environment.screen),
+                verb => Reporter::new(verb.output(), environment.screen),
+            };
             diagnostics(&environment);
             match &cli.verb {
                 Verb::Upgrade(args) => args.run(&environment, &mut reporter),
@@ -69,6 +74,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 Verb::Gc(args) => args.run(&environment, &mut reporter),
                 Verb::Lock(args) => args.run(&environment, &mut reporter),
                 Verb::History(args) => args.run(&environment, &mut reporter),
+                Verb::Boot(args) => args.run(&environment, &mut reporter),
             }
         }
         Err(error) => unparsed(&error, cli::output_of(&args)),

@@ -38,6 +38,11 @@ impl Talk {
         let _ = self.events.send(event);
     }
 
+    /// Whether a signal asked the work to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Does a step; `work` tells how many bytes of how many are done, and answers with how many of what it dealt with.
     pub(crate) fn step<T, E>(
         &self,
@@ -58,7 +63,7 @@ impl Talk {
                     unit: Unit::Bytes,
                 });
             }
-            if self.stop.load(Ordering::Relaxed) {
+            if self.is_stopped() {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
@@ -82,6 +87,16 @@ pub(crate) fn command(
     reporter: &mut Reporter,
     work: impl FnOnce(&Talk) -> Result<(), NodeError> + Send + 'static,
 ) -> ExitCode {
+    run::over(through(name, release, reporter, work).err(), reporter)
+}
+
+/// The same up to the outcome; an error was said by then, and its kind is the answer.
+pub(crate) fn through(
+    name: &str,
+    release: Option<&Path>,
+    reporter: &mut Reporter,
+    work: impl FnOnce(&Talk) -> Result<(), NodeError> + Send + 'static,
+) -> Result<(), ErrorKind> {
     whole(name, release, reporter, async |reporter| {
         perform(work, reporter).await
     })
@@ -93,7 +108,7 @@ pub(crate) fn ask(
     reporter: &mut Reporter,
     work: impl AsyncFnOnce() -> Result<Event, NodeError>,
 ) -> ExitCode {
-    whole(name, None, reporter, async |reporter| {
+    let done = whole(name, None, reporter, async |reporter| {
         let mut signals = Signals::listen().map_err(|error| errors::runtime(&error))?;
         tokio::select! {
             biased;
@@ -103,16 +118,17 @@ pub(crate) fn ask(
                 Ok(())
             }
         }
-    })
+    });
+    run::over(done.err(), reporter)
 }
 
-/// From the first event to the last.
+/// From the first event to the last but the outcome.
 fn whole(
     name: &str,
     release: Option<&Path>,
     reporter: &mut Reporter,
     work: impl AsyncFnOnce(&mut Reporter) -> Result<(), NodeError>,
-) -> ExitCode {
+) -> Result<(), ErrorKind> {
     reporter.event(&Event::Started {
         command: name.to_owned(),
         nodes: Vec::new(),
@@ -131,12 +147,11 @@ fn whole(
         done
     }))
     .unwrap_or_else(|panic| Err(run::bug(panic.as_ref())));
-    let against = done.err().map(|error| {
+    done.map_err(|error| {
         let kind = error.kind;
         reporter.event(&error.event(None));
         kind
-    });
-    run::over(against, reporter)
+    })
 }
 
 async fn perform(

@@ -31,7 +31,7 @@ pub use cookie::CookieError;
 pub use duration::{DurationError, parse_duration};
 pub use environment::{Environment, Screen, Secret};
 pub use home::HomeError;
-pub(crate) use home::Place;
+pub(crate) use home::{Place, StoreSaid};
 use policy::{Gate, Hooks, PolicyError, PolicyFile};
 pub use tls::TlsFileError;
 pub use trust::{KeyFileError, PUBLIC_KEYS_FILE};
@@ -419,6 +419,11 @@ pub enum OptionsError {
 }
 
 impl OptionsError {
+    /// Whether it is only that nobody names a store.
+    pub(crate) fn is_no_store(&self) -> bool {
+        matches!(self, Self::Home(HomeError::None))
+    }
+
     /// What the user can do about it, one sentence.
     pub fn hint(&self) -> String {
         match self {

@@ -4,6 +4,7 @@
 //! a script are told the same.
 
 mod artifact;
+mod boot;
 mod human;
 mod json;
 mod outcome;
@@ -31,16 +32,50 @@ pub struct Reporter {
 
 #[derive(Debug)]
 enum Form {
-    Human(Box<Human<Stdout, Stderr>>),
-    Json(Json<Stdout>),
+    Human(Box<Human<Out, Stderr>>),
+    Json(Json<Out>),
+}
+
+/// Where a command's own words go.
+#[derive(Debug)]
+enum Out {
+    Own(Stdout),
+    Aside(Stderr),
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Own(out) => out.write(bytes),
+            Self::Aside(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Own(out) => out.flush(),
+            Self::Aside(out) => out.flush(),
+        }
+    }
 }
 
 impl Reporter {
     /// A reporter on standard output.
     pub fn new(output: Output, screen: Screen) -> Self {
+        Self::to(Out::Own(io::stdout()), output, screen)
+    }
+
+    /// A reporter on standard error alone, for a command whose standard output is somebody else's.
+    pub fn aside(output: Output, screen: Screen) -> Self {
+        // What standard output can show says nothing of standard error, unless both are terminals.
+        let screen = if screen.bars { screen } else { Screen::default() };
+        Self::to(Out::Aside(io::stderr()), output, screen)
+    }
+
+    fn to(out: Out, output: Output, screen: Screen) -> Self {
         let form = match output {
-            Output::Human => Form::Human(Box::new(Human::new(io::stdout(), io::stderr(), screen))),
-            Output::Json => Form::Json(Json::new(io::stdout())),
+            Output::Human => Form::Human(Box::new(Human::new(out, io::stderr(), screen))),
+            Output::Json => Form::Json(Json::new(out)),
         };
         Self { form, deaf: false }
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flyhot_artifact::{Limits, Trust};
-use flyhot_store::{App, Artifacts as _, Directory, LEASE, Moved, Rollout, Target, Terms, Who, take};
+use flyhot_store::{App, Artifacts as _, Directory, Generation, LEASE, Moved, Rollout, Target, Terms, Who, take};
 
 /// Nobody else is at work in a test.
 const WAIT: Duration = Duration::from_secs(10);
@@ -109,7 +109,7 @@ async fn publish(order: Order) -> Result<String, Box<dyn Error>> {
         force: false,
     };
     let lock = take(&store, &app, who, terms).await?;
-    let mut rollout = Rollout::new(&store, &app, lock, order.base.clone()).await?;
+    let mut rollout = Rollout::new(&store, &app, lock, order.base.clone(), Generation::Same).await?;
     rollout
         .begin(Target {
             digest: examined.digest,

@@ -25,6 +25,10 @@ pub struct Environment {
     pub app: Option<OsString>,
     /// `USER`, else `LOGNAME`: who this is, for people; absent when empty.
     pub user: Option<OsString>,
+    /// `FLY_IMAGE_REF`, as Fly.io sets it on its machines; absent when empty.
+    pub image: Option<OsString>,
+    /// `PATH`.
+    pub path: Option<OsString>,
     /// `FLYHOT_LOG`: which wire diagnostics go to standard error, in the syntax of tracing's EnvFilter.
     pub log: Option<OsString>,
     /// What the terminal can show.
@@ -73,6 +77,8 @@ impl Environment {
             region: set("AWS_REGION"),
             app: set("FLY_APP_NAME"),
             user: set("USER").or_else(|| set("LOGNAME")),
+            image: set("FLY_IMAGE_REF"),
+            path: set("PATH"),
             log: set("FLYHOT_LOG"),
             screen: Screen {
                 colours: out && smart && set("NO_COLOR").is_none(),

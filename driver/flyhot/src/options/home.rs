@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use flyhot_store::{App, AppError, Bucket, Directory, Home, S3};
+use flyhot_store::{App, AppError, Bucket, Directory, Home, Keys, S3};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -32,7 +32,16 @@ pub(crate) struct Place {
 #[derive(Debug, Clone)]
 enum At {
     Directory(PathBuf),
-    Bucket(Bucket),
+    Bucket(Bucket, Option<Keys>),
+}
+
+/// What a release says of its store, where nobody else names one.
+#[derive(Debug, Default)]
+pub(crate) struct StoreSaid {
+    pub(crate) bucket: Option<String>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) keys: Option<Keys>,
 }
 
 /// Arguments and environment that name no store.
@@ -85,6 +94,16 @@ impl HomeError {
 impl Place {
     /// Where the arguments say, else where the environment does.
     pub(crate) fn new(args: &HomeArgs, environment: &Environment) -> Result<Self, OptionsError> {
+        Self::of(args, environment, None, &StoreSaid::default())
+    }
+
+    /// The same, where a machine knows the name of its release and was told more by it.
+    pub(crate) fn of(
+        args: &HomeArgs,
+        environment: &Environment,
+        release: Option<&str>,
+        said: &StoreSaid,
+    ) -> Result<Self, OptionsError> {
         let text = |given: &Option<String>, set: &Option<OsString>| {
             let set = || set.as_ref().map(|set| set.to_string_lossy().into_owned());
             given.clone().or_else(set)
@@ -98,14 +117,33 @@ impl Place {
         let bucket = args.bucket.clone().or_else(|| fly.bucket());
         let at = match (&args.store, text(&bucket, &environment.bucket)) {
             (Some(directory), _) => At::Directory(directory.clone()),
-            (None, Some(name)) => At::Bucket(Bucket {
-                name,
-                endpoint: text(&args.endpoint, &environment.endpoint),
-                region: text(&args.region, &environment.region),
-            }),
-            (None, None) => return Err(HomeError::None.into()),
+            (None, Some(name)) => {
+                let bucket = Bucket {
+                    name,
+                    endpoint: text(&args.endpoint, &environment.endpoint),
+                    region: text(&args.region, &environment.region),
+                };
+                At::Bucket(bucket, None)
+            }
+            (None, None) => {
+                let name = said.bucket.clone().ok_or(HomeError::None)?;
+                // What it says goes together, and before what the environment says to others.
+                let told = |given: &Option<String>, said: &Option<String>, set: &Option<OsString>| {
+                    given
+                        .clone()
+                        .or_else(|| said.clone())
+                        .or_else(|| text(&None, set))
+                };
+                let bucket = Bucket {
+                    name,
+                    endpoint: told(&args.endpoint, &said.endpoint, &environment.endpoint),
+                    region: told(&args.region, &said.region, &environment.region),
+                };
+                At::Bucket(bucket, said.keys.clone())
+            }
         };
-        let app = app.or(fly.app).ok_or(HomeError::NoApp)?;
+        let app = app.or(fly.app).or_else(|| release.map(str::to_owned));
+        let app = app.ok_or(HomeError::NoApp)?;
         Ok(Self {
             app: app.parse().map_err(HomeError::App)?,
             at,
@@ -116,7 +154,7 @@ impl Place {
     pub(crate) async fn open(&self) -> Home {
         match &self.at {
             At::Directory(directory) => Home::Directory(Directory::new(directory)),
-            At::Bucket(bucket) => Home::S3(S3::new(bucket).await),
+            At::Bucket(bucket, keys) => Home::S3(S3::with(bucket, keys.as_ref()).await),
         }
     }
 }

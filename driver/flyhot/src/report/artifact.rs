@@ -22,15 +22,7 @@ pub(super) fn text(artifact: &ArtifactFacts, directory: Option<&str>, signature:
         trust,
         signed_by,
     } = artifact;
-    let key = signed_by.as_deref().unwrap_or("nobody");
-    let trust = match trust {
-        ArtifactTrust::Signed => format!("signed by {key}"),
-        ArtifactTrust::AnyTaken => {
-            "none asked for: this machine takes whatever is whole; set FLYHOT_PUBLIC_KEYS to change it (flyhot keygen)"
-                .to_owned()
-        }
-        ArtifactTrust::NotAsked => "not signed yet (flyhot sign)".to_owned(),
-    };
+    let trust = self::trust(*trust, signed_by.as_deref());
     let held = format!(
         "{} of {release} {version} ({contents}), {}",
         words::count(*files, Unit::Files),
@@ -56,4 +48,16 @@ pub(super) fn text(artifact: &ArtifactFacts, directory: Option<&str>, signature:
         let _ = writeln!(text, "  {word:<12} {}", words::plain(&what));
     }
     text
+}
+
+/// Why it is taken.
+pub(super) fn trust(trust: ArtifactTrust, signed_by: Option<&str>) -> String {
+    match trust {
+        ArtifactTrust::Signed => format!("signed by {}", signed_by.unwrap_or("nobody")),
+        ArtifactTrust::AnyTaken => {
+            "none asked for: this machine takes whatever is whole; set FLYHOT_PUBLIC_KEYS to change it (flyhot keygen)"
+                .to_owned()
+        }
+        ArtifactTrust::NotAsked => "not signed yet (flyhot sign)".to_owned(),
+    }
 }

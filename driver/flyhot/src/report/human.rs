@@ -9,6 +9,7 @@ use flyhot_events::{Event, NodeCensus, NodeStatus, Reason, ReasonCode, Step, Uni
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::artifact;
+use super::boot::Boot;
 use super::outcome;
 use super::plan::Plan;
 use super::status;
@@ -256,6 +257,32 @@ impl<O: Write, E: Write> Human<O, E> {
             } => {
                 let text = stored::gc(app, store, *kept, removed, *removed_size, *unfinished, *dry_run);
                 self.out.write_all(text.as_bytes())?;
+            }
+            Event::Boot {
+                what,
+                why,
+                version,
+                digest,
+                code_id,
+                trust,
+                signed_by,
+                app: _,
+                store,
+                image,
+                files: _,
+            } => {
+                let boot = Boot {
+                    what: *what,
+                    why: *why,
+                    version: version.as_deref(),
+                    digest: digest.as_deref(),
+                    code_id: code_id.as_deref(),
+                    trust: *trust,
+                    signed_by: signed_by.as_deref(),
+                    store: store.as_deref(),
+                    image: image.as_deref(),
+                };
+                self.out.write_all(boot.text(self.screen).as_bytes())?;
             }
             Event::Attempt {
                 node,

@@ -113,6 +113,7 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::SaveBase => "save the base",
         Step::Upload => "upload",
         Step::Fetch => "fetch",
+        Step::Overlay => "overlay",
     }
 }
 

@@ -1,0 +1,594 @@
+//! `flyhot boot`: what a machine does before its release runs.
+//!
+//! A store is only read here, and what boots is chosen in [`choice`]. Whatever goes wrong on the way to an artifact, the machine
+//! boots what its image brings and says so, unless it was told to fail: a fleet loses no machine to a store, and never runs what
+//! is damaged or what it does not trust. Everything is said on standard error, since standard output is the command's.
+
+mod choice;
+mod disk;
+mod evaluate;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flyhot_artifact::{ArchiveError, Limits, Manifest, Trusted};
+use flyhot_events::{ArtifactTrust, BootWhat, BootWhy, ErrorKind, Event, ExitCode, Step, Unit};
+use flyhot_store::{App, Artifacts as _, Home, Moved, Pointer, RolloutError, Store as _, StoreError, Target};
+use tokio::runtime::Handle;
+
+use crate::cli::HomeArgs;
+use crate::cli::boot::{BootArgs, OnUnreachable};
+use crate::drive::NodeError;
+use crate::errors;
+use crate::local::{self, Talk};
+use crate::options::{self, Environment, Place, StoreSaid};
+use crate::report::Reporter;
+use crate::run;
+
+use choice::{Choice, choose};
+use disk::{Disk, DiskError, Start};
+use evaluate::AskError;
+
+/// How long a store is asked where it is not to be waited for: one that is up answers within a second; five times that.
+const PROMPT: Duration = Duration::from_secs(5);
+
+/// Between two tries at a store that failed at once.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Between two looks at a transfer, and whether a signal came.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What is to be done, checked.
+struct Order {
+    root: PathBuf,
+    image: Option<String>,
+    on_unreachable: OnUnreachable,
+    wait: Duration,
+    cache: Option<PathBuf>,
+    home: HomeArgs,
+    environment: Environment,
+}
+
+/// Why an artifact is not booted.
+struct Failed {
+    why: BootWhy,
+    error: NodeError,
+}
+
+impl From<DiskError> for Failed {
+    fn from(error: DiskError) -> Self {
+        let why = match error {
+            DiskError::Boot { .. } | DiskError::Foreign(_) => BootWhy::NotUsable,
+            DiskError::Read { .. }
+            | DiskError::Write { .. }
+            | DiskError::NoRelease { .. }
+            | DiskError::NoBase { .. }
+            | DiskError::Busy { .. } => BootWhy::NotWritten,
+        };
+        Self {
+            why,
+            error: disk_error(&error),
+        }
+    }
+}
+
+/// What was asked of the store, as far as it came.
+#[derive(Default)]
+struct Asked {
+    app: Option<String>,
+    store: Option<String>,
+}
+
+/// An artifact's code, ready to be started.
+struct Ready {
+    start: Start,
+    target: Box<Target>,
+    trusted: Trusted,
+}
+
+/// Performs the command. Where it goes well this program becomes another one and nothing comes back.
+pub(crate) fn command(args: &BootArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
+    let order = order(args, environment);
+    let shown = match &order {
+        Ok(order) => Some(order.root.clone()),
+        Err(_) => args.release.clone(),
+    };
+    let done = local::through("boot", shown.as_deref(), reporter, move |talk| {
+        boot(&order?, talk)
+    });
+    let exit_code = run::over(done.err(), reporter);
+    if exit_code != ExitCode::SUCCESS {
+        return exit_code;
+    }
+    let [program, words @ ..] = &args.command[..] else {
+        return exit_code;
+    };
+    // The environment is handed on as it is; descriptors of flyhot's own end here.
+    let error = Command::new(program).args(words).exec();
+    let error = errors::not_run(program, &error);
+    let kind = error.kind;
+    reporter.event(&error.event(None));
+    run::over(Some(kind), reporter)
+}
+
+fn order(args: &BootArgs, environment: &Environment) -> Result<Order, NodeError> {
+    let name = args.command.first().cloned().unwrap_or_default();
+    let program = program(&name, environment).map_err(|error| errors::not_run(&name, &error))?;
+    let root = match &args.release {
+        Some(root) => root.clone(),
+        None => release_of(&program).ok_or_else(|| errors::no_release(&program))?,
+    };
+    let image = environment
+        .image
+        .as_ref()
+        .map(|image| image.to_string_lossy().into_owned());
+    Ok(Order {
+        root,
+        image: args.base.clone().or(image),
+        on_unreachable: args.on_unreachable,
+        wait: args.wait,
+        cache: args.cache.clone(),
+        home: args.home.clone(),
+        environment: environment.clone(),
+    })
+}
+
+/// The file that would be run, as `exec` finds it.
+fn program(name: &OsString, environment: &Environment) -> io::Result<PathBuf> {
+    let runs = |path: &Path| {
+        let about = fs::metadata(path)?;
+        if about.is_file() && about.permissions().mode() & 0o111 != 0 {
+            Ok(path.to_owned())
+        } else {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
+    };
+    if name.as_encoded_bytes().contains(&b'/') {
+        return runs(Path::new(name));
+    }
+    let path = environment.path.clone().unwrap_or_default();
+    std::env::split_paths(&path)
+        .find_map(|place| runs(&place.join(name)).ok())
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// The release whose `bin` a program lies in.
+fn release_of(program: &Path) -> Option<PathBuf> {
+    let real = fs::canonicalize(program).ok()?;
+    let root = real.parent().filter(|bin| bin.ends_with("bin"))?.parent()?;
+    root.join("releases/start_erl.data")
+        .is_file()
+        .then(|| root.to_owned())
+}
+
+fn boot(order: &Order, talk: &Talk) -> Result<(), NodeError> {
+    let disk = match Disk::look(&order.root) {
+        // It starts by what it has, and that is whole.
+        Err(error @ DiskError::NoBase { .. }) if order.on_unreachable != OnUnreachable::Fail => {
+            talk.event(disk_error(&error).event(None));
+            talk.event(said(
+                order,
+                &Asked::default(),
+                BootWhy::NotWritten,
+                &Boots::AsItIs,
+                0,
+            ));
+            return Ok(());
+        }
+        looked => looked.map_err(|error| disk_error(&error))?,
+    };
+    let mut asked = Asked::default();
+    let why = match aim(order, &disk, &mut asked, talk) {
+        Ok(Aim::Artifact(ready, why)) => match settle(&disk, Some(&ready.start), talk) {
+            Ok(files) => {
+                forget_others(&order.cache(&disk), &ready.target);
+                talk.event(said(order, &asked, why, &Boots::Target(&ready), files));
+                return Ok(());
+            }
+            Err(error) => failed(order, talk, error.into())?,
+        },
+        Ok(Aim::Base(why)) => why,
+        Err(error) => failed(order, talk, error)?,
+    };
+    let (boots, files) = match settle(&disk, None, talk) {
+        Ok(files) => (Boots::Base(disk.version()), files),
+        Err(error) => {
+            failed(order, talk, error.into())?;
+            let boots = if disk.is_overlaid() {
+                Boots::AsItIs
+            } else {
+                Boots::Base(disk.version())
+            };
+            (boots, 0)
+        }
+    };
+    talk.event(said(order, &asked, why, &boots, files));
+    Ok(())
+}
+
+/// Says what went wrong, and goes on with the base where it may.
+fn failed(order: &Order, talk: &Talk, failed: Failed) -> Result<BootWhy, NodeError> {
+    if order.on_unreachable == OnUnreachable::Fail || failed.error.kind == ErrorKind::Interrupted {
+        return Err(failed.error);
+    }
+    talk.event(failed.error.event(None));
+    Ok(failed.why)
+}
+
+fn settle(disk: &Disk, start: Option<&Start>, talk: &Talk) -> Result<u64, DiskError> {
+    talk.step(Step::Overlay, |_| {
+        let files = disk.settle(start)?;
+        Ok((files, files, Unit::Files))
+    })
+}
+
+/// Where it is to go.
+enum Aim {
+    Artifact(Box<Ready>, BootWhy),
+    Base(BootWhy),
+}
+
+fn aim(order: &Order, disk: &Disk, asked: &mut Asked, talk: &Talk) -> Result<Aim, Failed> {
+    let Some(place) = place(order, disk, talk)? else {
+        return Ok(Aim::Base(BootWhy::NoStore));
+    };
+    asked.app = Some(place.app.to_string());
+    let handle = Handle::current();
+    let store = handle.block_on(place.open());
+    asked.store = Some(store.name());
+    let pointer = handle.block_on(pointer(order, &store, &place.app, talk))?;
+    let (target, why) = match choose(pointer.as_ref(), order.image.as_deref()) {
+        Choice::Base(why) => return Ok(Aim::Base(why)),
+        Choice::Target(target, why) => (target, why),
+    };
+    let trust = options::trust(&order.environment).map_err(|error| Failed {
+        why: BootWhy::NotTrusted,
+        error: errors::options(&error),
+    })?;
+    let trusted = trust
+        .judge(target.manifest_digest, target.signature.as_ref())
+        .map_err(|error| untaken(&store, ArchiveError::NotTrusted(error)))?;
+    let (generation, manifest) = match disk.generation(target.digest, target.manifest_digest) {
+        Some(there) => there,
+        None => {
+            let file = fetched(order, disk, &store, &place.app, &target, talk)?;
+            unpacked(disk, &file, &target, &trust, talk)?
+        }
+    };
+    let start = disk.start(&generation, &manifest)?;
+    let ready = Ready {
+        start,
+        target,
+        trusted,
+    };
+    Ok(Aim::Artifact(Box::new(ready), why))
+}
+
+/// Where the store is; `None` where nobody says.
+fn place(order: &Order, disk: &Disk, talk: &Talk) -> Result<Option<Place>, Failed> {
+    let usage = |error| Failed {
+        why: BootWhy::NoStore,
+        error: errors::options(&error),
+    };
+    let nobody = StoreSaid::default();
+    match Place::of(&order.home, &order.environment, Some(disk.name()), &nobody) {
+        Ok(place) => return Ok(Some(place)),
+        Err(error) if !error.is_no_store() => return Err(usage(error)),
+        Err(_) => {}
+    }
+    let told = match evaluate::ask(&order.root, disk.name(), disk.version(), &|| talk.is_stopped()) {
+        Err(AskError::NoScript(_)) => return Ok(None),
+        Err(AskError::Stopped) => {
+            return Err(Failed {
+                why: BootWhy::StoreFailed,
+                error: errors::stopped("a signal"),
+            });
+        }
+        Err(error) => {
+            return Err(Failed {
+                why: BootWhy::StoreFailed,
+                error: errors::not_asked(&error),
+            });
+        }
+        Ok(told) => told,
+    };
+    match Place::of(&order.home, &order.environment, Some(disk.name()), &told) {
+        Ok(place) => Ok(Some(place)),
+        Err(error) if error.is_no_store() => Ok(None),
+        Err(error) => Err(usage(error)),
+    }
+}
+
+impl Order {
+    /// How long a store that does not answer is waited for.
+    fn patience(&self) -> Duration {
+        match self.on_unreachable {
+            OnUnreachable::BootBase => PROMPT.min(self.wait),
+            OnUnreachable::Wait | OnUnreachable::Fail => self.wait,
+        }
+    }
+
+    fn cache(&self, disk: &Disk) -> PathBuf {
+        let own = || disk.root().join("flyhot/artifacts");
+        self.cache.clone().unwrap_or_else(own)
+    }
+}
+
+/// What the fleet should run.
+async fn pointer(order: &Order, store: &Home, app: &App, talk: &Talk) -> Result<Option<Pointer>, Failed> {
+    let patience = order.patience();
+    let began = Instant::now();
+    let mut last = None;
+    loop {
+        let left = patience.saturating_sub(began.elapsed());
+        let asked = tokio::time::timeout(left, flyhot_store::pointer(store, app));
+        let error = tokio::select! {
+            biased;
+            () = stopped(talk) => return Err(interrupted()),
+            answer = Box::pin(asked) => match answer {
+                Ok(Ok(pointer)) => return Ok(pointer),
+                Ok(Err(error)) => error,
+                Err(_) => break,
+            },
+        };
+        let again = matches!(&error, RolloutError::Store(error) if passes(error));
+        let error = errors::rollout(&error);
+        if !again {
+            return Err(unreached(error));
+        }
+        last = Some(error);
+        tokio::time::sleep(AGAIN.min(left)).await;
+    }
+    Err(unreached(
+        last.unwrap_or_else(|| errors::silent(&store.name(), patience)),
+    ))
+}
+
+/// Whether it may go better in a moment.
+fn passes(error: &StoreError) -> bool {
+    match error {
+        StoreError::File { .. } | StoreError::Kept { .. } | StoreError::Silent { .. } => true,
+        StoreError::Denied { .. }
+        | StoreError::Refused { .. }
+        | StoreError::TooLarge { .. }
+        | StoreError::Broken { .. }
+        | StoreError::Bent { .. }
+        | StoreError::Changed { .. }
+        | StoreError::Unconditional { .. } => false,
+    }
+}
+
+fn unreached(error: NodeError) -> Failed {
+    Failed {
+        why: BootWhy::StoreFailed,
+        error,
+    }
+}
+
+fn interrupted() -> Failed {
+    unreached(errors::stopped("a signal"))
+}
+
+async fn stopped(talk: &Talk) {
+    while !talk.is_stopped() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The artifact as a file of this machine, every byte of which was looked at.
+fn fetched(
+    order: &Order,
+    disk: &Disk,
+    store: &Home,
+    app: &App,
+    target: &Target,
+    talk: &Talk,
+) -> Result<PathBuf, Failed> {
+    let cache = order.cache(disk);
+    let file = cache.join(format!("{}.tar.gz", target.digest));
+    if disk::digested(&file).is_ok_and(|(digest, _)| digest == target.digest) {
+        return Ok(file);
+    }
+    let unwritten = |path: &Path, error: &io::Error| Failed {
+        why: BootWhy::NotWritten,
+        error: errors::unwritten(path, error),
+    };
+    fs::create_dir_all(&cache).map_err(|error| unwritten(&cache, &error))?;
+    talk.step(Step::Fetch, |told| {
+        let fetch = fetch(order, store, app, target, &file, told);
+        let size = Handle::current().block_on(fetch)?;
+        Ok::<_, Failed>(((), size, Unit::Bytes))
+    })?;
+    Ok(file)
+}
+
+type Told<'a> = &'a mut dyn FnMut(u64, u64) -> std::ops::ControlFlow<()>;
+
+/// A transfer is given up when nothing has come for as long as the store is waited for.
+async fn fetch(
+    order: &Order,
+    store: &Home,
+    app: &App,
+    target: &Target,
+    file: &Path,
+    told: Told<'_>,
+) -> Result<u64, Failed> {
+    let patience = order.patience();
+    let mut came = Instant::now();
+    let mut most = 0;
+    loop {
+        let moved = Arc::new(Moved::default());
+        let mut fetching = Box::pin(store.fetch(app, target.digest, file, &moved));
+        let error = loop {
+            tokio::select! {
+                done = &mut fetching => match done {
+                    Ok(true) => return Ok(moved.now().1),
+                    Ok(false) => return Err(unreached(errors::not_in_store(&store.name(), target))),
+                    Err(error) => break error,
+                },
+                () = tokio::time::sleep(LOOK) => {
+                    let (done, total) = moved.now();
+                    if done > most {
+                        (most, came) = (done, Instant::now());
+                    }
+                    if told(done, total).is_break() {
+                        return Err(interrupted());
+                    }
+                    if came.elapsed() > patience {
+                        return Err(unreached(errors::silent(&store.name(), patience)));
+                    }
+                }
+            }
+        };
+        if matches!(error, StoreError::Bent { .. }) {
+            return Err(Failed {
+                why: BootWhy::NotUsable,
+                error: errors::store(&error),
+            });
+        }
+        if !passes(&error) || came.elapsed() > patience {
+            return Err(unreached(errors::store(&error)));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Its code below the release, whole.
+fn unpacked(
+    disk: &Disk,
+    file: &Path,
+    target: &Target,
+    trust: &flyhot_artifact::Trust,
+    talk: &Talk,
+) -> Result<(String, Manifest), Failed> {
+    let (generation, examined) = talk.step(Step::Unpack, |told| {
+        let made = disk.make(target.digest, |directory| -> Result<_, Failed> {
+            let open = fs::File::open(file).map_err(|error| Failed {
+                why: BootWhy::NotWritten,
+                error: errors::unread(file, &error),
+            })?;
+            flyhot_artifact::unpack(
+                open,
+                directory,
+                trust,
+                target.signature.as_ref(),
+                &Limits::default(),
+                told,
+            )
+            .map_err(|error| not_taken(file, error))
+            .and_then(|examined| {
+                if examined.digest == target.digest && examined.manifest_digest == target.manifest_digest {
+                    Ok(examined)
+                } else {
+                    Err(Failed {
+                        why: BootWhy::NotUsable,
+                        error: errors::another(file, target),
+                    })
+                }
+            })
+        })?;
+        let files = made.1.manifest.files.len() as u64;
+        Ok::<_, Failed>((made, files, Unit::Files))
+    })?;
+    Ok((generation, examined.manifest))
+}
+
+fn untaken(store: &Home, error: ArchiveError) -> Failed {
+    not_taken(Path::new(&store.name()), error)
+}
+
+fn not_taken(file: &Path, error: ArchiveError) -> Failed {
+    let why = match error {
+        ArchiveError::NotTrusted(_) => BootWhy::NotTrusted,
+        ArchiveError::Write { .. } | ArchiveError::MountPoint { .. } | ArchiveError::Occupied { .. } => {
+            BootWhy::NotWritten
+        }
+        _ => BootWhy::NotUsable,
+    };
+    Failed {
+        why,
+        error: errors::artifact(file, &error),
+    }
+}
+
+/// Takes artifacts that were fetched before out of the cache.
+fn forget_others(cache: &Path, target: &Target) {
+    let kept = format!("{}.tar.gz", target.digest);
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let artifact = name
+            .strip_suffix(".tar.gz")
+            .is_some_and(|digest| digest.parse::<flyhot_artifact::FileDigest>().is_ok());
+        // What a fetch that was killed left is nobody's.
+        if name != kept && (artifact || name.starts_with(".flyhot-")) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn disk_error(error: &DiskError) -> NodeError {
+    let hint = match error {
+        DiskError::Read { .. } => "Check the path and its permissions.",
+        DiskError::Write { .. } => {
+            "Have the release's directory writable for whoever boots it, with room on its disk: an artifact's code is put there."
+        }
+        DiskError::NoRelease { .. } => "Name the release's directory by --release.",
+        DiskError::NoBase { .. } => {
+            "Deploy the image again: with its own files it boots its base and artifacts again."
+        }
+        DiskError::Boot { .. } => "Build the release again: what a node starts by is damaged.",
+        DiskError::Foreign(_) => {
+            "Deploy an image that was built with it: hot upgrades change no runtime and no library of others."
+        }
+        DiskError::Busy { .. } => {
+            "Look for a flyhot that is stopped on any machine that has the directory, and end it."
+        }
+    };
+    errors::of_release(error, hint)
+}
+
+/// What boots.
+enum Boots<'a> {
+    Target(&'a Ready),
+    Base(&'a str),
+    /// What an upgrade or a boot before left, since it cannot be changed.
+    AsItIs,
+}
+
+fn said(order: &Order, asked: &Asked, why: BootWhy, boots: &Boots<'_>, files: u64) -> Event {
+    let (what, version) = match boots {
+        Boots::Target(ready) => (BootWhat::Target, Some(ready.target.version.clone())),
+        Boots::Base(version) => (BootWhat::Base, Some((*version).to_owned())),
+        Boots::AsItIs => (BootWhat::AsItIs, None),
+    };
+    let ready = match boots {
+        Boots::Target(ready) => Some(ready),
+        Boots::Base(_) | Boots::AsItIs => None,
+    };
+    Event::Boot {
+        what,
+        why,
+        version,
+        digest: ready.map(|ready| ready.target.digest.to_string()),
+        code_id: ready.map(|ready| ready.target.code_id.to_string()),
+        trust: ready.map(|ready| match ready.trusted {
+            Trusted::By(_) => ArtifactTrust::Signed,
+            Trusted::Anyway => ArtifactTrust::AnyTaken,
+        }),
+        signed_by: ready.and_then(|ready| match &ready.trusted {
+            Trusted::By(key) => Some(key.to_string()),
+            Trusted::Anyway => None,
+        }),
+        app: asked.app.clone(),
+        store: asked.store.clone(),
+        image: order.image.clone(),
+        files,
+    }
+}
