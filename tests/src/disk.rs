@@ -14,7 +14,7 @@ use std::process::Command;
 use crate::otp::Otp;
 use crate::release::{Release, build_once, run};
 use crate::rounds::Random;
-use crate::scratch::workspace;
+use crate::scratch::{Scratch, workspace};
 use crate::variant::copy;
 
 /// The library, compiled by the compiler that Rust links with.
@@ -38,15 +38,18 @@ pub enum Ailment {
     ReadOnly,
     /// Everything belongs to another user.
     Forbidden,
+    /// None: whoever changes something next is killed.
+    Killed,
 }
 
 impl Ailment {
-    /// The number of its error on Linux: ENOSPC, EROFS, EACCES.
+    /// The number of its error on Linux: ENOSPC, EROFS, EACCES; or what the library takes for a kill.
     pub(crate) fn errno(self) -> i32 {
         match self {
             Self::Full => 28,
             Self::ReadOnly => 30,
             Self::Forbidden => 13,
+            Self::Killed => 1000,
         }
     }
 }
@@ -64,6 +67,53 @@ enum Change {
     Removed(PathBuf),
     Directory(PathBuf),
     Mode(PathBuf, u32),
+}
+
+/// A program that is not a node's, whose changes of a release directory are written down.
+#[derive(Debug)]
+pub struct Observed {
+    directory: PathBuf,
+    scratch: Scratch,
+}
+
+impl Observed {
+    /// Whatever is run with [`Observed::variables`] from now on.
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.canonicalize().expect("it is there"),
+            scratch: Scratch::new("observed"),
+        }
+    }
+
+    /// After `count` more changes it is this that happens.
+    pub fn ail(self, count: u64, ailment: Ailment) -> Self {
+        fs::write(self.fails(), format!("{count} {}", ailment.errno())).expect("our own directory");
+        self
+    }
+
+    fn log(&self) -> PathBuf {
+        self.scratch.path().join("journal")
+    }
+
+    fn fails(&self) -> PathBuf {
+        self.scratch.path().join("ailment")
+    }
+
+    /// What its environment has to have.
+    pub fn variables(&self, otp: Otp) -> [(&'static str, String); 4] {
+        [
+            ("LD_PRELOAD", library(otp)),
+            ("DISK_BELOW", self.directory.clone()),
+            ("DISK_LOG", self.log()),
+            ("DISK_FAILS", self.fails()),
+        ]
+        .map(|(name, path)| (name, path.display().to_string()))
+    }
+
+    /// What it did, to a copy of `before`.
+    pub fn journal(&self, before: &Release) -> Journal {
+        Journal::read(&self.log(), &self.directory, before)
+    }
 }
 
 /// What was done to a release directory since its node was started.

@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::process::{mortal, signal};
 use crate::release::Release;
 use crate::scratch::{Scratch, workspace};
-use crate::wait::holds_within;
+use crate::wait::{holds_within, wait_until};
 
 /// No test keeps a command busy for longer; one that hangs is killed and shown.
 const RUN_LIMIT: Duration = Duration::from_secs(180);
@@ -286,6 +286,16 @@ impl Running {
         self.find(RUN_LIMIT, wanted).is_some()
     }
 
+    /// Waits until it has said this on standard error.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn wait_for_aside(&self, part: &str) {
+        wait_until(&format!("{part} on standard error"), RUN_LIMIT, || {
+            self.stderr_text().contains(part)
+        });
+    }
+
     /// Kills it with SIGKILL.
     pub fn kill(mut self) -> Run {
         // It may have ended by itself a moment ago.
@@ -395,6 +405,20 @@ impl Run {
         self.events
             .iter()
             .filter(move |event| event.json["event"] == name)
+    }
+
+    /// What `flyhot boot` said, on standard error: its outcome is the last line there.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn aside(&self) -> Vec<Value> {
+        let lines = self.stderr.lines();
+        let events: Vec<Value> = lines.filter_map(|line| serde_json::from_str(line).ok()).collect();
+        assert!(
+            events.last().is_some_and(|event| event["event"] == "outcome"),
+            "the last line is no outcome\n{self}"
+        );
+        events
     }
 
     /// The codes of the first node's reasons.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::disk::{Ailment, Journal, library};
 use crate::epmd::Epmd;
+use crate::flyhot::Flyhot;
 use crate::otp::Otp;
 use crate::probe::Probe;
 use crate::process::{Process, mortal, signal};
@@ -41,6 +42,7 @@ pub struct NodeBuilder {
     daemon: bool,
     in_place: bool,
     journal: bool,
+    boot: Option<Vec<String>>,
 }
 
 /// A running node; it ends when this is dropped.
@@ -114,6 +116,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Started by `flyhot boot` with these arguments, and behind them its script.
+    pub fn boot<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
+        self.boot = Some(args.into_iter().map(str::to_owned).collect());
+        self
+    }
+
     /// Starts the node and waits until it has booted.
     ///
     /// # Panics
@@ -151,6 +159,14 @@ impl NodeBuilder {
             copy(release.directory(), &directory);
         }
         let mix = directory.join(SHOP);
+        let starts = |script: &Path| match &self.boot {
+            None => mortal(script),
+            Some(args) => {
+                let mut command = mortal(Flyhot::binary());
+                command.arg("boot").args(args).arg("--").arg(script);
+                command
+            }
+        };
         let mut environment = Vec::new();
         let mut command = match &self.release {
             Some(_) if mix.exists() => {
@@ -171,7 +187,7 @@ impl NodeBuilder {
                         .arg(&mix);
                     command
                 } else {
-                    let mut command = mortal(&mix);
+                    let mut command = starts(&mix);
                     command.arg("start");
                     command
                 };
@@ -179,7 +195,7 @@ impl NodeBuilder {
                 command
             }
             Some(_) => {
-                let mut command = mortal(&directory.join("bin/start"));
+                let mut command = starts(&directory.join("bin/start"));
                 self.otp.surround(&mut command, scratch.path());
                 command.args([&format!("-{distribution}"), &name, "-setcookie", &cookie]);
                 command
@@ -254,6 +270,7 @@ impl Node {
             daemon: false,
             in_place: false,
             journal: false,
+            boot: None,
         }
     }
 

@@ -30,6 +30,7 @@ pub struct ShopBuild {
     erts: bool,
     tls: bool,
     stamp: Option<(String, u32)>,
+    runtime: Option<String>,
 }
 
 impl Release {
@@ -154,6 +155,7 @@ impl ShopBuild {
             erts: true,
             tls: false,
             stamp: None,
+            runtime: None,
         }
     }
 
@@ -187,11 +189,17 @@ impl ShopBuild {
         self
     }
 
+    /// With this text as its `runtime.exs`.
+    pub fn runtime(mut self, text: &str) -> Self {
+        self.runtime = Some(text.to_owned());
+        self
+    }
+
     /// Builds it, unless that was done before.
     pub fn build(&self) -> Release {
         let sources = workspace().join("tests/fixtures/shop");
         let name = format!(
-            "shop-{}{}{}{}{}{}",
+            "shop-{}{}{}{}{}{}{}",
             self.code,
             self.stamp
                 .as_ref()
@@ -203,9 +211,11 @@ impl ShopBuild {
                 .unwrap_or_default(),
             if self.again { "-again" } else { "" },
             if self.erts { "" } else { "-without-erts" },
-            if self.tls { "-tls" } else { "" }
+            if self.tls { "-tls" } else { "" },
+            if self.runtime.is_some() { "-runtime" } else { "" }
         );
-        let directory = build_once(&name, self.otp, &[sources], "", |otp, sources, into| {
+        let more = self.runtime.as_deref().unwrap_or_default();
+        let directory = build_once(&name, self.otp, &[sources], more, |otp, sources, into| {
             let scratch = Scratch::new("mix");
             let mut command = otp.command("mix", scratch.path());
             command
@@ -220,6 +230,11 @@ impl ShopBuild {
             }
             if self.tls {
                 command.env("SHOP_TLS", "yes");
+            }
+            if let Some(text) = &self.runtime {
+                let file = scratch.path().join("runtime.exs");
+                fs::write(&file, text).expect("our own directory");
+                command.env("SHOP_RUNTIME", file);
             }
             if let Some(version) = &self.version {
                 command.env("SHOP_VSN", version);

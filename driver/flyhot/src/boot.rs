@@ -201,10 +201,10 @@ fn boot(order: &Order, talk: &Talk) -> Result<(), NodeError> {
         Ok(files) => (Boots::Base(disk.version()), files),
         Err(error) => {
             failed(order, talk, error.into())?;
-            let boots = if disk.is_overlaid() {
-                Boots::AsItIs
-            } else {
-                Boots::Base(disk.version())
+            // What was tried before may have come as far as to lead there.
+            let boots = match Disk::look(&order.root) {
+                Ok(now) if !now.is_overlaid() => Boots::Base(disk.version()),
+                _ => Boots::AsItIs,
             };
             (boots, 0)
         }

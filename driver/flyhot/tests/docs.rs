@@ -7,10 +7,10 @@ use std::path::Path;
 
 use flyhot::options::policy::{PolicyFile, keys};
 use flyhot_events::{
-    ArtifactFacts, ArtifactTrust, CodeIds, Drift, ErrorKind, Event, ExitCode, HistoryEntry, LastOutcome,
-    Line, LockHolder, NodeCensus, NodeOutcome, NodeStatus, Outcome, OutcomeKind, PlannedCalls, PlannedKind,
-    PlannedModules, Predicted, Reason, ReasonCode, Severity, StatusApplication, StatusProcess, Step,
-    UnderWay, Unit, Verdict, WayBack,
+    ArtifactFacts, ArtifactTrust, BootWhat, BootWhy, CodeIds, Drift, ErrorKind, Event, ExitCode,
+    HistoryEntry, LastOutcome, Line, LockHolder, NodeCensus, NodeOutcome, NodeStatus, Outcome, OutcomeKind,
+    PlannedCalls, PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Severity, StatusApplication,
+    StatusProcess, Step, UnderWay, Unit, Verdict, WayBack,
 };
 use serde_json::Value;
 
@@ -102,6 +102,7 @@ fn samples() -> Vec<Event> {
         | Event::History { .. }
         | Event::Pointer { .. }
         | Event::Gc { .. }
+        | Event::Boot { .. }
         | Event::Attempt { .. }
         | Event::Error { .. }
         | Event::Outcome(_) => {}
@@ -249,6 +250,19 @@ fn samples() -> Vec<Event> {
             removed_size: 0,
             unfinished: 0,
             dry_run: false,
+        },
+        Event::Boot {
+            what: BootWhat::Target,
+            why: BootWhy::Committed,
+            version: Some(String::new()),
+            digest: Some(String::new()),
+            code_id: Some(String::new()),
+            trust: Some(ArtifactTrust::Signed),
+            signed_by: Some(String::new()),
+            app: Some(String::new()),
+            store: Some(String::new()),
+            image: Some(String::new()),
+            files: 0,
         },
         Event::Check {
             node: String::new(),
@@ -414,7 +428,7 @@ fn every_value_is_documented_and_no_other() {
             "### Step",
             every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, HooksBefore, Entry,
                 Knock, Window, Persist, Remove, HooksAfter, Gate, Cleanup, Pack, Verify, Unpack, Lock, SaveBase,
-                Upload, Fetch)
+                Upload, Fetch, Overlay)
             .to_vec(),
         ),
         ("### Unit", every!(Unit: Modules, Processes, Bytes, Files, Attempts, Calls).to_vec()),
@@ -423,6 +437,13 @@ fn every_value_is_documented_and_no_other() {
         (
             "### ArtifactTrust",
             every!(ArtifactTrust: Signed, AnyTaken, NotAsked).to_vec(),
+        ),
+        ("### BootWhat", every!(BootWhat: Target, Base, AsItIs).to_vec()),
+        (
+            "### BootWhy",
+            every!(BootWhy: Committed, Trial, NothingDeployed, OtherImage, NoStore, StoreFailed, NotTrusted, NotUsable,
+                NotWritten)
+            .to_vec(),
         ),
         ("### Severity", every!(Severity: Note, Warning, Cold, Refusal).to_vec()),
     ];

@@ -45,6 +45,7 @@ const SCENARIOS: [&str; 32] = [
     "tls",
     "operator",
     "restart",
+    "boot",
     "artifact",
     "store",
     "rollout",
