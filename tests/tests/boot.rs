@@ -593,28 +593,37 @@ fn a_directory_that_cannot_be_written_boots_what_it_has() {
     let boot = journal
         .renamed_onto("releases/1.0.0/start.boot")
         .expect("a boot file");
+    let sickened = |count, ailment| {
+        let sick = Machine::of(&v1);
+        copy_store(&machine, &sick);
+        let observed = Observed::new(sick.directory()).ail(count, ailment);
+        let booted = observe(&sick, &observed);
+        (sick, booted)
+    };
     for ailment in [Ailment::ReadOnly, Ailment::Full, Ailment::Forbidden] {
-        let counted = journal.counted(boot, ailment);
-        for (count, decided) in [
-            (0, false),
-            (counted / 2, false),
-            (counted - 1, false),
-            (counted, true),
-        ] {
-            // A full disk renames, and what was to be renamed is written by then.
-            if ailment == Ailment::Full && count + 1 == counted {
+        // Opening what is there to write to it counts as well, so that it is a few more.
+        let counted = journal.counted(boot, ailment).saturating_sub(3);
+        let (mut before, first) = sickened(0, ailment);
+        first
+            .expect("base", "not_written")
+            .aloud(text(before.directory()));
+        for count in counted.. {
+            assert!(count < counted + 16, "{ailment:?} after {count} does not matter");
+            let (sick, booted) = sickened(count, ailment);
+            if booted.event("boot")["what"] == "base" {
+                booted.expect("base", "not_written");
+                before = sick;
                 continue;
             }
-            let sick = Machine::of(&v1);
-            copy_store(&machine, &sick);
-            let observed = Observed::new(sick.directory()).ail(count, ailment);
-            let booted = observe(&sick, &observed);
-            let what = if decided { "as_it_is" } else { "base" };
-            let booted = booted.expect(what, "not_written").aloud(text(sick.directory()));
+            let booted = booted
+                .expect("as_it_is", "not_written")
+                .aloud(text(sick.directory()));
             let told = format!("{ailment:?} after {count}: {}", booted.0);
-            assert_eq!(sick.runs(), if decided { &*new } else { &*old }, "{told}");
-            sick.boot(&[]).expect("target", "committed");
+            assert_eq!(before.runs(), old, "{told}");
             assert_eq!(sick.runs(), new, "{told}");
+            before.boot(&[]).expect("target", "committed");
+            assert_eq!(before.runs(), new, "{told}");
+            break;
         }
     }
     let sick = Machine::of(&v1);
@@ -663,7 +672,7 @@ fn wherever_it_was_killed_the_next_boot_is_whole() {
         let journal = observed.journal(&machine.release);
         let all = journal.counted(journal.len(), Ailment::Killed);
         // The last are those that decide.
-        let last = all.min(16);
+        let last = all.min(20);
         let nth = if round % 5 == 0 {
             random.below(all)
         } else {
