@@ -41,6 +41,7 @@ impl Machine {
         let directory = scratch.path().join("app");
         fs::create_dir(&directory).unwrap();
         let release = release.copied(&directory);
+        fs::create_dir(scratch.path().join("store")).unwrap();
         Self {
             scratch,
             release,
@@ -564,6 +565,11 @@ fn a_store_that_does_not_answer_is_waited_for_as_long_as_was_said() {
     );
     let at_once = unreachable("boot-base").expect("base", "store_failed");
     assert!(at_once.0.took < 3 * WAIT + BESIDES, "{}", at_once.0);
+    let elsewhere = ["--store", "/nowhere/artifacts", "--wait", "100ms"];
+    let unmounted = Booted(machine.flyhot(&elsewhere).run());
+    unmounted
+        .expect("base", "store_failed")
+        .aloud("/nowhere/artifacts");
     // A signal ends it while it waits: half a minute where nothing else is said.
     let args = [
         "boot",
@@ -743,7 +749,8 @@ fn known(release: &Release) -> String {
 fn copy_store(from: &Machine, to: &Machine) {
     let copied = std::process::Command::new("cp")
         .arg("-a")
-        .args([from.store(), to.store()])
+        .arg(from.store().join("."))
+        .arg(to.store())
         .status();
     assert!(copied.unwrap().success());
 }

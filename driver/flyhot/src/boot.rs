@@ -243,7 +243,7 @@ fn aim(order: &Order, disk: &Disk, asked: &mut Asked, talk: &Talk) -> Result<Aim
     let handle = Handle::current();
     let store = handle.block_on(place.open());
     asked.store = Some(store.name());
-    let pointer = handle.block_on(pointer(order, &store, &place.app, talk))?;
+    let pointer = handle.block_on(pointer(order, &place, &store, talk))?;
     let (target, why) = match choose(pointer.as_ref(), order.image.as_deref()) {
         Choice::Base(why) => return Ok(Aim::Base(why)),
         Choice::Target(target, why) => (target, why),
@@ -322,13 +322,13 @@ impl Order {
 }
 
 /// What the fleet should run.
-async fn pointer(order: &Order, store: &Home, app: &App, talk: &Talk) -> Result<Option<Pointer>, Failed> {
+async fn pointer(order: &Order, place: &Place, store: &Home, talk: &Talk) -> Result<Option<Pointer>, Failed> {
     let patience = order.patience();
     let began = Instant::now();
     let mut last = None;
     loop {
         let left = patience.saturating_sub(began.elapsed());
-        let asked = tokio::time::timeout(left, flyhot_store::pointer(store, app));
+        let asked = tokio::time::timeout(left, asked(place, store));
         let error = tokio::select! {
             biased;
             () = stopped(talk) => return Err(interrupted()),
@@ -349,6 +349,19 @@ async fn pointer(order: &Order, store: &Home, app: &App, talk: &Talk) -> Result<
     Err(unreached(
         last.unwrap_or_else(|| errors::silent(&store.name(), patience)),
     ))
+}
+
+/// One try. A directory that is not there is not mounted yet, and no store in which nothing lies.
+async fn asked(place: &Place, store: &Home) -> Result<Option<Pointer>, RolloutError> {
+    let pointer = flyhot_store::pointer(store, &place.app).await?;
+    if let (None, Some(directory)) = (&pointer, place.directory()) {
+        fs::metadata(directory).map_err(|source| StoreError::File {
+            doing: "cannot read",
+            path: directory.to_owned(),
+            source,
+        })?;
+    }
+    Ok(pointer)
 }
 
 /// Whether it may go better in a moment.

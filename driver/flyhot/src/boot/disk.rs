@@ -741,3 +741,160 @@ fn unwritten(path: &Path) -> impl FnOnce(io::Error) -> DiskError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `{script, {"shop", "1.0.0"}, [{path, [Path]}]}`
+    fn boot_file(path: &str) -> Vec<u8> {
+        let text = |text: &str| [&[107, 0, text.len() as u8], text.as_bytes()].concat();
+        [
+            &[131, 104, 3, 119, 6][..],
+            b"script",
+            &[104, 2],
+            &text("shop"),
+            &text("1.0.0"),
+            &[108, 0, 0, 0, 1, 104, 2, 119, 4],
+            b"path",
+            &[108, 0, 0, 0, 1],
+            &text(path),
+            &[106, 106],
+        ]
+        .concat()
+    }
+
+    fn release() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let releases = directory.path().join("releases");
+        fs::create_dir_all(releases.join("1.0.0")).unwrap();
+        for (name, bytes) in [
+            ("start_erl.data", b"13.1.5 1.0.0\n".to_vec()),
+            ("1.0.0/shop.rel", b"first".to_vec()),
+            ("1.0.0/start.boot", boot_file("$ROOT/lib/shop-1.0.0/ebin")),
+            ("1.0.0/start_clean.boot", boot_file("$ROOT/lib/shop-1.0.0/ebin")),
+            ("1.0.0/sys.config", b"[].".to_vec()),
+        ] {
+            fs::write(releases.join(name), bytes).unwrap();
+        }
+        directory
+    }
+
+    fn start(version: &str, generation: &str) -> Start {
+        let boot = boot_file(&format!("$ROOT/lib/../flyhot/code/{generation}/lib/shop/ebin"));
+        Start {
+            version: version.to_owned(),
+            files: [
+                ("start.boot", boot.clone()),
+                ("start_clean.boot", boot),
+                ("shop.rel", b"next".to_vec()),
+            ]
+            .map(|(name, bytes)| (name.to_owned(), bytes))
+            .into(),
+        }
+    }
+
+    /// What differs, in the order in which it would be written.
+    fn planned(root: &Path, start: Option<&Start>) -> Vec<String> {
+        let disk = Disk::look(root).unwrap();
+        let writes = disk.wanted(start).unwrap().into_iter();
+        let releases = disk.root().join("releases");
+        let differs = writes.filter(|write| !is_there(write).unwrap());
+        differs
+            .map(|write| write.path.strip_prefix(&releases).unwrap().display().to_string())
+            .collect()
+    }
+
+    /// Everything below `releases`.
+    fn everything(root: &Path) -> BTreeMap<String, Vec<u8>> {
+        let releases = root.join("releases");
+        let mut all = BTreeMap::new();
+        for name in names(&releases) {
+            let path = releases.join(&name);
+            if path.is_file() {
+                all.insert(name, fs::read(path).unwrap());
+                continue;
+            }
+            for file in names(&path) {
+                all.insert(format!("{name}/{file}"), fs::read(path.join(&file)).unwrap());
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn what_a_start_reads_first_is_written_last() {
+        let release = release();
+        let root = release.path();
+        assert_eq!(planned(root, None), [] as [&str; 0]);
+        // A start of another version looks into its directory only once start_erl.data says so.
+        let next = start("2.0.0", "boot-1");
+        let order = [
+            "1.0.0/start_clean.boot",
+            "1.0.0/start.boot",
+            "2.0.0/sys.config",
+            "2.0.0/shop.rel",
+            "2.0.0/start_clean.boot",
+            "2.0.0/start.boot",
+            "start_erl.data",
+        ];
+        assert_eq!(planned(root, Some(&next)), order);
+        let same = start("1.0.0", "boot-1");
+        assert_eq!(
+            planned(root, Some(&same)),
+            ["1.0.0/shop.rel", "1.0.0/start_clean.boot", "1.0.0/start.boot"]
+        );
+    }
+
+    #[test]
+    fn from_one_start_to_any_other_and_back_to_the_base() {
+        let release = release();
+        let root = release.path();
+        let settle = |start: Option<&Start>| Disk::look(root).unwrap().settle(start).unwrap();
+        let first = everything(root);
+        for start in [
+            start("1.0.0", "boot-1"),
+            start("2.0.0", "boot-2"),
+            start("1.1.0", "boot-3"),
+            start("1.1.0", "boot-4"),
+        ] {
+            assert_ne!(settle(Some(&start)), 0);
+            assert_eq!(settle(Some(&start)), 0);
+            let disk = Disk::look(root).unwrap();
+            assert!(disk.is_overlaid());
+            assert_eq!((disk.version(), disk.name()), ("1.0.0", "shop"));
+            let now = everything(root);
+            assert_eq!(
+                now[&format!("{}/start.boot", start.version)],
+                start.files["start.boot"]
+            );
+            assert_eq!(
+                now["start_erl.data"],
+                format!("13.1.5 {}\n", start.version).as_bytes()
+            );
+        }
+        assert_ne!(settle(None), 0);
+        assert_eq!(settle(None), 0);
+        let last = everything(root);
+        assert!(
+            first.iter().all(|(name, bytes)| last.get(name) == Some(bytes)),
+            "{:?}",
+            last.keys()
+        );
+        assert!(last.iter().all(|(name, bytes)| !is_overlaid(name, bytes)));
+    }
+
+    #[test]
+    fn a_start_without_what_was_there_first_is_known_as_such() {
+        let release = release();
+        let root = release.path();
+        Disk::look(root)
+            .unwrap()
+            .settle(Some(&start("1.0.0", "boot-1")))
+            .unwrap();
+        fs::remove_dir_all(root.join("flyhot/base")).unwrap();
+        assert!(matches!(Disk::look(root), Err(DiskError::NoBase { .. })));
+        fs::write(root.join("releases/start_erl.data"), "13.1.5 ../../elsewhere").unwrap();
+        assert!(matches!(Disk::look(root), Err(DiskError::NoRelease { .. })));
+    }
+}

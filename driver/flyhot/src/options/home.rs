@@ -150,6 +150,14 @@ impl Place {
         })
     }
 
+    /// The directory, where it is one.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match &self.at {
+            At::Directory(directory) => Some(directory),
+            At::Bucket(..) => None,
+        }
+    }
+
     /// The store.
     pub(crate) async fn open(&self) -> Home {
         match &self.at {
