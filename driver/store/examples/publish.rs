@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flyhot_artifact::{Limits, Trust};
-use flyhot_store::{App, Artifacts as _, Directory, Generation, LEASE, Moved, Rollout, Target, Terms, Who, take};
+use flyhot_store::{
+    App, Artifacts as _, Directory, Generation, LEASE, Moved, Rollout, Target, Terms, Who, take,
+};
 
 /// Nobody else is at work in a test.
 const WAIT: Duration = Duration::from_secs(10);
