@@ -402,7 +402,7 @@ mod tests {
                 "consolidated",
                 Some("$RELEASE_LIB/.."),
             ),
-            ("/home/me/lib/shop-1.1.0/ebin", "shop", None),
+            ("/srv/lib/shop-1.1.0/ebin", "shop", None),
             ("$ROOT/ebin", "$ROOT", None),
             ("ebin", "ebin", None),
         ] {
