@@ -113,15 +113,18 @@ async fn publish(order: Order) -> Result<String, Box<dyn Error>> {
     let lock = take(&store, &app, who, terms).await?;
     let mut rollout = Rollout::new(&store, &app, lock, order.base.clone(), Generation::Same).await?;
     rollout
-        .begin(Target {
-            digest: examined.digest,
-            code_id: examined.manifest.code_id,
-            manifest_digest: examined.manifest_digest,
-            signature,
-            version: examined.manifest.version.clone(),
-            source_image: None,
-            created_at: 0,
-        })
+        .begin(
+            Target {
+                digest: examined.digest,
+                code_id: examined.manifest.code_id,
+                manifest_digest: examined.manifest_digest,
+                signature,
+                version: examined.manifest.version.clone(),
+                source_image: None,
+                created_at: 0,
+            },
+            false,
+        )
         .await?;
     if order.commit {
         rollout.commit().await?;

@@ -62,10 +62,10 @@ mod tests {
         assert_eq!(choose(None, Some("a")), Choice::Base(BootWhy::NothingDeployed));
         let empty = Pointer::empty(Some("a".into()));
         assert_eq!(chosen(&empty, Some("a")), (None, BootWhy::NothingDeployed));
-        let first = empty.begin(1, target("1")).unwrap();
+        let first = empty.begin(1, target("1"), false).unwrap();
         assert_eq!(chosen(&first, Some("a")), (None, BootWhy::Trial));
         let one = first.commit(1).unwrap();
-        let second = one.clone().begin(1, target("2")).unwrap();
+        let second = one.clone().begin(1, target("2"), false).unwrap();
         let one_of = |why| (Some("1".to_owned()), why);
         for image in [Some("a"), None] {
             assert_eq!(chosen(&one, image), one_of(BootWhy::Committed));
