@@ -101,7 +101,12 @@ pub(crate) fn command(args: &BootArgs, environment: &Environment, reporter: &mut
         Err(_) => args.release.clone(),
     };
     let done = local::through("boot", shown.as_deref(), reporter, move |talk| {
-        boot(&order?, talk)
+        boot(&order?, talk)?;
+        // What was done is whole; what it was done for is not wanted any more.
+        if talk.is_stopped() {
+            return Err(errors::stopped("a signal"));
+        }
+        Ok(())
     });
     let exit_code = run::over(done.err(), reporter);
     if exit_code != ExitCode::SUCCESS {

@@ -7,10 +7,10 @@ mod support;
 use flyhot::options::Screen;
 use flyhot::report::Human;
 use flyhot_events::{
-    CodeIds, Drift, ErrorKind, Event, ExitCode, LastOutcome, ModuleCounts, NodeCensus, NodeOutcome,
-    NodeStatus, Outcome, OutcomeKind, PhaseTimes, PlannedCalls, PlannedKind, PlannedModules, Predicted,
-    ProcessCounts, Reason, ReasonCode, StatusApplication, StatusProcess, Step, UnderWay, Unit, Verdict,
-    WayBack,
+    ArtifactTrust, BootWhat, BootWhy, CodeIds, Drift, ErrorKind, Event, ExitCode, LastOutcome, ModuleCounts,
+    NodeCensus, NodeOutcome, NodeStatus, Outcome, OutcomeKind, PhaseTimes, PlannedCalls, PlannedKind,
+    PlannedModules, Predicted, ProcessCounts, Reason, ReasonCode, StatusApplication, StatusProcess, Step,
+    UnderWay, Unit, Verdict, WayBack,
 };
 use support::golden;
 
@@ -495,6 +495,32 @@ fn asked() -> Vec<Event> {
         Event::RestoreBase {
             node: NODE.into(),
             files: 3,
+        },
+        Event::Boot {
+            what: BootWhat::Target,
+            why: BootWhy::Trial,
+            version: Some("1.1.0".into()),
+            digest: Some("d".repeat(64)),
+            code_id: Some("c".repeat(64)),
+            trust: Some(ArtifactTrust::AnyTaken),
+            signed_by: None,
+            app: Some("shop".into()),
+            store: Some("the bucket shop-releases".into()),
+            image: Some("registry/shop:1".into()),
+            files: 4,
+        },
+        Event::Boot {
+            what: BootWhat::Base,
+            why: BootWhy::NotTrusted,
+            version: Some("1.0.0".into()),
+            digest: None,
+            code_id: None,
+            trust: None,
+            signed_by: None,
+            app: Some("shop".into()),
+            store: Some("/srv/artifacts".into()),
+            image: None,
+            files: 0,
         },
         check("host", true, "has an address", ""),
         check("disk", false, "/app cannot be written by the node", "Make it so."),
