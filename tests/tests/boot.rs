@@ -859,3 +859,25 @@ fn a_release_that_alone_knows_its_bucket_is_asked_for_it() {
         }
     }
 }
+
+/// The store of a fleet, from the rollout to the machine that starts anew.
+#[test]
+fn what_was_rolled_out_boots_and_what_was_rolled_back_too() {
+    let (v1, v2) = releases();
+    let machine = Machine::of(&v1);
+    let store = machine.store();
+    let shop = Shop::of(&v1).carts(1).pool(1).start();
+    let on = |words: &[&str]| {
+        let home = ["--app", "shop", "--store", text(&store), "--output", "json"];
+        let command = Flyhot::new([&words[..1], &["--node", shop.name()], &words[1..]].concat());
+        command.args(home).of(&shop).run().expect("upgraded", 0);
+    };
+    on(&["rollout", "--release", text(v2.directory()), "--base", "image:1"]);
+    machine.boot(&["--base", "image:2"]).expect("base", "other_image");
+    machine.boot(&["--base", "image:1"]).expect("target", "committed");
+    assert_eq!(machine.runs(), known(&v2));
+    // What was copied from the node is the code of its image.
+    on(&["rollback"]);
+    machine.boot(&["--base", "image:1"]).expect("target", "committed");
+    assert_eq!(machine.runs(), known(&v1));
+}
