@@ -8,7 +8,6 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Write as _},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -21,6 +20,7 @@ use flyhot_artifact::FileDigest;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    files::{PIECE, TEMPORARY, apart, appear, beside, failed, sync},
     key::{App, Key},
     store::{
         Age, Artifacts, If, MAX_OBJECT, Moved, Object, Put, Store, StoreError, Stored, Unwanted, Version,
@@ -36,12 +36,6 @@ const TRY: Duration = Duration::from_millis(5);
 
 /// Beside the objects of a directory.
 const LOCK: &str = ".flyhot-lock";
-
-/// What begins the name of a file that is not whole yet.
-const TEMPORARY: &str = ".flyhot-";
-
-/// Bytes of an artifact that are moved at once: what a disk reads ahead.
-const PIECE: usize = 128 * 1024;
 
 /// A directory as a home of artifacts.
 #[derive(Debug, Clone)]
@@ -320,42 +314,8 @@ impl Artifacts for Directory {
     }
 }
 
-/// On a thread that may wait for a disk.
-async fn apart<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(join) => match join.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(join) => Err(failed("cannot start a thread for", Path::new("the store"))(
-                io::Error::other(join),
-            )),
-        },
-    }
-}
-
-fn sync(directory: &Path) -> Result<(), StoreError> {
-    let directory = if directory.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        directory
-    };
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed("cannot write to", directory))
-}
-
 fn version(bytes: &[u8]) -> Version {
     Version(FileDigest::of(bytes).to_string())
-}
-
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    move |source| StoreError::File {
-        doing,
-        path: path.to_owned(),
-        source,
-    }
 }
 
 /// The file system's own time at this moment.
@@ -400,28 +360,11 @@ fn copy(
     Ok(FileDigest(digest.finalize().into()))
 }
 
-/// Gives a file its name, once it is on the disk.
-fn appear(new: tempfile::NamedTempFile, path: &Path) -> Result<(), StoreError> {
-    new.as_file().sync_all().map_err(failed("cannot write", path))?;
-    new.persist(path)
-        .map_err(|error| failed("cannot write", path)(error.error))?;
-    sync(path.parent().unwrap_or(Path::new(".")))
-}
-
 fn take_away(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(failed("cannot remove", path)),
     }
-}
-
-/// A file that goes again unless it is given a name.
-fn beside(directory: &Path) -> Result<tempfile::NamedTempFile, StoreError> {
-    tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(directory)
-        .map_err(failed("cannot write to", directory))
 }
 
 /// The kernel's lock; it is let go with the file.

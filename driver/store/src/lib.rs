@@ -8,6 +8,7 @@
 mod audit;
 mod conditions;
 mod directory;
+mod files;
 mod home;
 mod key;
 mod keys;
