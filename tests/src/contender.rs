@@ -17,7 +17,7 @@ pub struct Step {
     pub at: Instant,
     /// Which of them.
     pub who: usize,
-    /// Its words: `took 3`, `began 3 17`, `committed 3 17`, `released 3`, `lost ...`, `failed ...`; `ended` when it is gone.
+    /// Its words: `took 3`, `held 3`, `began 3 17`, `committed 3 17`, `released 3`, `lost ...`, `failed ...`; `ended` when it is gone.
     pub words: String,
 }
 
@@ -30,6 +30,18 @@ pub struct Contender {
 impl Contender {
     /// Starts one that takes the lock so many times. `home` is a directory or `bucket@endpoint`; what it says goes to `heard`.
     pub fn start(home: &str, who: usize, rounds: usize, lease_ms: u64, heard: Sender<Step>) -> Self {
+        Self::holding(home, who, rounds, lease_ms, 0, heard)
+    }
+
+    /// The same, who each time holds it so long before it does anything.
+    pub fn holding(
+        home: &str,
+        who: usize,
+        rounds: usize,
+        lease_ms: u64,
+        hold_ms: u64,
+        heard: Sender<Step>,
+    ) -> Self {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
         let binary = BINARY.get_or_init(|| {
             build(
@@ -44,6 +56,7 @@ impl Contender {
                 &format!("contender-{who}"),
                 &rounds.to_string(),
                 &lease_ms.to_string(),
+                &hold_ms.to_string(),
             ])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

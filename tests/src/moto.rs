@@ -46,10 +46,7 @@ impl Moto {
             _process: process,
             _scratch: scratch,
         };
-        let made = || {
-            moto.ask("PUT", Self::BUCKET)
-                .is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
-        };
+        let made = || moto.ask("PUT", Self::BUCKET, &[]).is_some();
         wait_until("moto takes a bucket", Duration::from_secs(60), made);
         moto
     }
@@ -61,20 +58,48 @@ impl Moto {
 
     /// The text of an object, as somebody who has nothing to do with flyhot reads it.
     pub fn object(&self, key: &str) -> Option<String> {
-        let answer = self.ask("GET", &format!("{}/{key}", Self::BUCKET))?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+        String::from_utf8(self.bytes(key)?).ok()
     }
 
-    fn ask(&self, method: &str, path: &str) -> Option<String> {
+    /// Its bytes.
+    pub fn bytes(&self, key: &str) -> Option<Vec<u8>> {
+        self.ask("GET", &format!("{}/{key}", Self::BUCKET), &[])
+    }
+
+    /// Puts something there, as somebody who has nothing to do with flyhot.
+    ///
+    /// # Panics
+    /// If it does not take it.
+    pub fn put(&self, key: &str, bytes: &[u8]) {
+        let put = self.ask("PUT", &format!("{}/{key}", Self::BUCKET), bytes);
+        put.expect("moto takes it");
+    }
+
+    /// How many uploads in parts were begun and are neither put together nor taken back.
+    ///
+    /// # Panics
+    /// If it does not say.
+    pub fn unfinished(&self) -> usize {
+        let list = self.ask("GET", &format!("{}?uploads", Self::BUCKET), &[]);
+        let list = String::from_utf8(list.expect("moto lists")).expect("a text");
+        list.matches("<UploadId>").count()
+    }
+
+    /// The body of the answer, where that is a good one.
+    fn ask(&self, method: &str, path: &str, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut stream = TcpStream::connect(self.address()).ok()?;
         let request = format!(
-            "{method} /{path} HTTP/1.1\r\nhost: moto\r\nconnection: close\r\ncontent-length: 0\r\n\
-             authorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n"
+            "{method} /{path} HTTP/1.1\r\nhost: moto\r\nconnection: close\r\ncontent-length: {}\r\n\
+             authorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n",
+            bytes.len()
         );
         stream.write_all(request.as_bytes()).ok()?;
+        stream.write_all(bytes).ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
-        Some(String::from_utf8_lossy(&answer).into_owned())
+        let head = answer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        answer
+            .starts_with(b"HTTP/1.1 200")
+            .then(|| answer.split_off(head))
     }
 }

@@ -8,10 +8,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use flyhot_tests::{Chaos, Contender, Flyhot, Ills, Moto, Node, Otp, Random, Run, Scratch, Step, rounds};
+use flyhot_tests::{
+    Chaos, Contender, Flyhot, Ills, Moto, Mover, Node, Otp, Random, Run, Said, Scratch, Step, rounds,
+};
 use serde_json::Value;
 
 /// Longer than all of them together need.
@@ -541,4 +545,136 @@ fn what_befalls_a_bucket_ends_in_success_or_in_one_clear_error() {
     );
     let last = said.last().unwrap();
     assert!(last.contains("AccessDenied") || last == "released 3", "{said:?}");
+}
+
+/// A file of the test, of bytes that do not repeat, and its digest by a program that has nothing to do with flyhot.
+struct Artifact {
+    path: PathBuf,
+    digest: String,
+    size: u64,
+}
+
+impl Artifact {
+    fn new(scratch: &Scratch, name: &str, size: usize) -> Self {
+        let mut random = Random::new(name);
+        let mut bytes = Vec::with_capacity(size + 8);
+        while bytes.len() < size {
+            bytes.extend_from_slice(&random.below(u64::MAX).to_le_bytes());
+        }
+        bytes.truncate(size);
+        let path = scratch.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        Self {
+            digest: sha256sum(&path),
+            path,
+            size: size as u64,
+        }
+    }
+
+    fn key(&self) -> String {
+        format!("releases/shop/artifacts/{}.tar.gz", self.digest)
+    }
+
+    fn is_in(&self, moto: &Moto) -> bool {
+        moto.bytes(&self.key())
+            .is_some_and(|bytes| bytes == fs::read(&self.path).unwrap())
+    }
+}
+
+fn sha256sum(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()[..64].to_owned()
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    Command::new("cmp").args([one, other]).status().unwrap().success()
+}
+
+/// The names in a directory.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn do_all(home: &str, words: &[&str]) -> Said {
+    Mover::start(home, words).said()
+}
+
+/// More than one part of any upload, and no whole number of them.
+const PARTS: usize = (20 << 20) + 1;
+
+#[test]
+fn an_artifact_is_moved_whole_or_not_at_all_whatever_befalls_the_way() {
+    let scratch = Scratch::new("store");
+    let artifacts = [
+        Artifact::new(&scratch, "small", 1_000),
+        Artifact::new(&scratch, "a-part", 8 << 20),
+        Artifact::new(&scratch, "parts", PARTS),
+    ];
+    let out = scratch.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let moto = Moto::start();
+    let befall = 150;
+    let ill = |set: fn(&mut Ills, u64), per_mille| {
+        let mut ills = Ills::default();
+        set(&mut ills, per_mille);
+        ills
+    };
+    // Each by its own, and whether it always gets through.
+    let all: [(Ills, bool); 13] = [
+        (Ills::default(), true),
+        (ill(|ills, much| ills.server_errors = much, befall), true),
+        (ill(|ills, much| ills.conflicts = much, befall), true),
+        (ill(|ills, much| ills.resets = much, befall), true),
+        (ill(|ills, much| ills.lost_answers = much, befall), true),
+        (ill(|ills, much| ills.cut_bodies = much, 700), true),
+        (ill(|ills, much| ills.slow_bodies = much, 500), true),
+        (ill(|ills, much| ills.late_errors = much, 700), true),
+        (
+            ill(|ills, _| (ills.ignores_range, ills.cut_bodies) = (true, 500), 0),
+            false,
+        ),
+        (ill(|ills, _| ills.stale = true, 0), true),
+        (ill(|ills, much| ills.bent_bits = much, 500), false),
+        (ill(|ills, much| ills.bent_uploads = much, 500), false),
+        (ill(|ills, much| ills.cut_uploads = much, 500), false),
+    ];
+    for round in 0..rounds(1, 20) {
+        for (ills, certain) in all {
+            let random = Random::new(&format!("moving {round}"));
+            let chaos = Chaos::before(moto.address(), ills, random);
+            let home = format!("{}@{}", Moto::BUCKET, chaos.endpoint());
+            for artifact in &artifacts {
+                let Artifact { path, digest, size } = artifact;
+                let told = |said: &Said| format!("{ills:?} {size}: {said:?}, {:?}", chaos.bent());
+                let to = out.join("fetched");
+                let said = do_all(&home, &["remove", digest]);
+                assert_eq!(said.word, "removed", "{}", told(&said));
+                let said = Mover::fetch(&home, digest, &to).said();
+                assert_eq!(said.word, "absent", "{}", told(&said));
+                let said = Mover::upload(&home, digest, path).said();
+                let clear = |said: &Said| {
+                    said.word.starts_with("failed")
+                        && !certain
+                        && ["its sha256 is", "it is another each time", "tried"]
+                            .iter()
+                            .any(|why| said.word.contains(why))
+                };
+                assert!(said.word == "uploaded" || clear(&said), "{}", told(&said));
+                assert_eq!(said.word == "uploaded", artifact.is_in(&moto), "{}", told(&said));
+                let said = Mover::fetch(&home, digest, &to).said();
+                assert!(said.word == "fetched" || clear(&said), "{}", told(&said));
+                if said.word == "fetched" {
+                    assert!(same(&to, path), "{}", told(&said));
+                    fs::remove_file(&to).unwrap();
+                }
+                assert_eq!(names(&out), [""; 0], "{}", told(&said));
+            }
+            eprintln!("{ills:?}: {} requests, {} bent", chaos.requests(), chaos.bent());
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! One of many who want the lock, for the tests: takes it, commits the next number, lets go, and says each step on a line.
 //!
-//! `contender HOME NAME ROUNDS LEASE_MS`, where HOME is a directory, or `bucket@endpoint`.
+//! `contender HOME NAME ROUNDS LEASE_MS HOLD_MS`, where HOME is a directory, or `bucket@endpoint`; the lock is held so long before
+//! anything is done under it.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -9,7 +10,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flyhot_artifact::{CodeId, FileDigest};
 use flyhot_store::{
@@ -22,11 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [home, name, rounds, lease] = &args[..] else {
-        eprintln!("contender HOME NAME ROUNDS LEASE_MS");
+    let [home, name, rounds, lease, hold] = &args[..] else {
+        eprintln!("contender HOME NAME ROUNDS LEASE_MS HOLD_MS");
         return ExitCode::from(2);
     };
-    let (Ok(rounds), Ok(lease)) = (rounds.parse(), lease.parse()) else {
+    let (Ok(rounds), Ok(lease), Ok(hold)) = (rounds.parse(), lease.parse(), hold.parse()) else {
         return ExitCode::from(2);
     };
     let terms = Terms {
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         wait: PATIENCE,
         force: false,
     };
+    let hold = Duration::from_millis(hold);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -49,9 +51,9 @@ fn main() -> ExitCode {
                     endpoint: Some(endpoint.to_owned()),
                     region: None,
                 };
-                contend(&S3::new(&bucket).await, name, rounds, terms).await
+                contend(&S3::new(&bucket).await, name, rounds, terms, hold).await
             }
-            None => contend(&Directory::new(Path::new(home)), name, rounds, terms).await,
+            None => contend(&Directory::new(Path::new(home)), name, rounds, terms, hold).await,
         }
     });
     match done {
@@ -63,7 +65,13 @@ fn main() -> ExitCode {
     }
 }
 
-async fn contend(store: &impl Store, name: &str, rounds: u64, terms: Terms) -> Result<(), RolloutError> {
+async fn contend(
+    store: &impl Store,
+    name: &str,
+    rounds: u64,
+    terms: Terms,
+    hold: Duration,
+) -> Result<(), RolloutError> {
     let app: App = match "shop".parse() {
         Ok(app) => app,
         Err(_) => return Ok(()),
@@ -71,7 +79,7 @@ async fn contend(store: &impl Store, name: &str, rounds: u64, terms: Terms) -> R
     keeps_conditions(store, &app).await?;
     println!("ready");
     for _ in 0..rounds {
-        match round(store, &app, name, terms).await {
+        match round(store, &app, name, terms, hold).await {
             Ok(()) => {}
             Err(
                 error @ (RolloutError::Lock(LockError::Lost(_))
@@ -83,15 +91,27 @@ async fn contend(store: &impl Store, name: &str, rounds: u64, terms: Terms) -> R
     Ok(())
 }
 
-async fn round(store: &impl Store, app: &App, name: &str, terms: Terms) -> Result<(), RolloutError> {
+async fn round(
+    store: &impl Store,
+    app: &App,
+    name: &str,
+    terms: Terms,
+    hold: Duration,
+) -> Result<(), RolloutError> {
     let who = Who {
         who: name.to_owned(),
         machine: "here".to_owned(),
         purpose: "contending".to_owned(),
     };
-    let lock = take(store, app, who, terms).await?;
+    let mut lock = take(store, app, who, terms).await?;
     let fencing = lock.fencing();
     println!("took {fencing}");
+    let took = Instant::now();
+    while let Some(left) = hold.checked_sub(took.elapsed()) {
+        tokio::time::sleep(lock.due().min(left)).await;
+        lock.hold().await?;
+        println!("held {fencing}");
+    }
     let mut rollout = Rollout::new(store, app, lock, None, Generation::Same).await?;
     let before = rollout
         .pointer()

@@ -6,9 +6,12 @@
 //!
 //! Source: S3 API reference (conditional writes: 412 lost, 409 try again), fly.io and Tigris documentation.
 
+mod artifacts;
+mod parts;
+mod read;
+
 use std::{
     fmt,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -30,14 +33,14 @@ use aws_smithy_http_client::{
     Builder as Http,
     tls::{Provider, rustls_provider::CryptoMode},
 };
-use flyhot_artifact::{FileDigest, chain};
+use flyhot_artifact::chain;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::{
-    key::{App, Key},
+    key::Key,
     keys::Keys,
     sealed,
-    store::{Age, Artifacts, If, MAX_OBJECT, Moved, Object, Put, Store, StoreError, Stored, Version},
+    store::{Age, If, MAX_OBJECT, Object, Put, Store, StoreError, Version},
 };
 
 /// Where Tigris is reached, from anywhere; what Fly.io's own address leads to as well.
@@ -49,12 +52,16 @@ pub const REGION: &str = "auto";
 /// A store that does not take a connection for so long will not take it: a TCP SYN is sent three times by then.
 const CONNECT: Duration = Duration::from_secs(7);
 
-/// How long one try may take. The largest object that is read whole has a megabyte.
+/// How long one try may take that moves no artifact: the largest object that is read whole has a megabyte. And how long an artifact
+/// may stand still on its way here.
 const TRY: Duration = Duration::from_secs(20);
 
 /// How long one verb is tried for. Bursts of 503 last seconds; a lease of five minutes is renewed three times, and must not be
 /// lost to one that lasts longer.
 const GIVE_UP: Duration = Duration::from_secs(40);
+
+/// How often it is tried at the least: one try at a large part alone may take longer than [`GIVE_UP`], and break off at its end.
+const LEAST_TRIES: u32 = 2;
 
 /// The first wait between two tries; each is twice the one before, up to [`LONGEST_WAIT`], and a random part of it.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -104,6 +111,14 @@ enum Fault {
     Denied(String),
     /// It will not go better.
     Hopeless(String),
+    /// It is not the store: a file of this machine.
+    Here(Box<StoreError>),
+}
+
+impl Fault {
+    fn here(error: StoreError) -> Self {
+        Self::Here(Box::new(error))
+    }
 }
 
 impl S3 {
@@ -129,12 +144,8 @@ impl S3 {
             .region(Region::new(region))
             .endpoint_url(endpoint)
             .retry_config(RetryConfig::disabled())
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT)
-                    .read_timeout(TRY)
-                    .build(),
-            )
+            // How long an answer may take depends on the request, and is looked after where that is made.
+            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
             .load()
             .await;
         let config = aws_sdk_s3::config::Builder::from(&shared)
@@ -217,6 +228,7 @@ impl S3 {
                 key,
                 why,
             },
+            Fault::Here(error) => *error,
             Fault::Absent | Fault::Lost | Fault::Conflict => StoreError::Refused {
                 store,
                 doing,
@@ -231,7 +243,7 @@ impl Store for S3 {
     async fn get(&self, key: &Key, age: Age) -> Result<Option<Object>, StoreError> {
         let mut patience = Patience::new();
         loop {
-            match within(self.get_once(key, age)).await {
+            match within(TRY, self.get_once(key, age)).await {
                 Ok(object) if object.bytes.len() as u64 > MAX_OBJECT => {
                     return Err(StoreError::TooLarge {
                         store: self.name(),
@@ -253,7 +265,7 @@ impl Store for S3 {
     async fn put(&self, key: &Key, when: If, bytes: Vec<u8>) -> Result<Put, StoreError> {
         let mut patience = Patience::new();
         loop {
-            let fault = match Box::pin(within(self.put_once(key, &when, &bytes))).await {
+            let fault = match Box::pin(within(TRY, self.put_once(key, &when, &bytes))).await {
                 Ok(version) => return Ok(Put::Done(version)),
                 Err(fault @ (Fault::Denied(_) | Fault::Hopeless(_))) => {
                     return Err(self.failed("writing", key, patience.tries, fault));
@@ -295,65 +307,6 @@ impl Store for S3 {
     }
 }
 
-impl Artifacts for S3 {
-    async fn fetch(
-        &self,
-        app: &App,
-        digest: FileDigest,
-        _to: &Path,
-        _moved: &Arc<Moved>,
-    ) -> Result<bool, StoreError> {
-        Err(self.failed(
-            "reading",
-            &Key::artifact(app, digest),
-            0,
-            Fault::Hopeless("not yet".to_owned()),
-        ))
-    }
-
-    async fn upload(
-        &self,
-        app: &App,
-        digest: FileDigest,
-        _from: &Path,
-        _moved: &Arc<Moved>,
-    ) -> Result<(), StoreError> {
-        Err(self.failed(
-            "writing",
-            &Key::artifact(app, digest),
-            0,
-            Fault::Hopeless("not yet".to_owned()),
-        ))
-    }
-
-    async fn artifacts(&self, app: &App) -> Result<Vec<Stored>, StoreError> {
-        Err(self.failed(
-            "listing",
-            &Key::artifacts(app),
-            0,
-            Fault::Hopeless("not yet".to_owned()),
-        ))
-    }
-
-    async fn remove(&self, app: &App, digest: FileDigest) -> Result<(), StoreError> {
-        Err(self.failed(
-            "removing",
-            &Key::artifact(app, digest),
-            0,
-            Fault::Hopeless("not yet".to_owned()),
-        ))
-    }
-
-    async fn sweep(&self, app: &App, _age: Duration) -> Result<u64, StoreError> {
-        Err(self.failed(
-            "listing",
-            &Key::artifacts(app),
-            0,
-            Fault::Hopeless("not yet".to_owned()),
-        ))
-    }
-}
-
 /// A store without ETags has nothing to compare by.
 fn version(e_tag: Option<&str>) -> Result<Version, Fault> {
     match e_tag {
@@ -379,16 +332,20 @@ where
         (SdkError::ConstructionFailure(_), ..) => Fault::Hopeless(said),
         // No credentials, or ones that cannot be read, are found out before anything is sent.
         (SdkError::DispatchFailure(_), ..) if is_of_credentials(&error) => Fault::Hopeless(said),
-        (_, Some(404), "NoSuchKey") => Fault::Absent,
+        // Parts that are not there are an upload that is not there.
+        (_, Some(404), "NoSuchKey" | "NoSuchUpload") | (_, Some(400), "InvalidPart") => Fault::Absent,
         (_, Some(404), "NoSuchBucket") | (_, Some(501), _) => Fault::Hopeless(said),
         // Of something in between that knows no buckets.
         (_, Some(404), _) => Fault::Again(said),
-        (_, Some(412), _) => Fault::Lost,
+        // That there are not so many bytes (416): it was another that had them.
+        (_, Some(412 | 416), _) => Fault::Lost,
         (_, Some(409), _) => Fault::Conflict,
         (_, Some(401 | 403), _) => Fault::Denied(said),
         (_, Some(400), "RequestTimeout" | "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody") => {
             Fault::Again(said)
         }
+        // An answer that began well and ended as an error (200).
+        (SdkError::ServiceError(_), Some(200..=299), _) => Fault::Again(said),
         (_, Some(408 | 429 | 500..=599), _) | (_, None, _) => Fault::Again(said),
         // An answer that is not understood, from something in between.
         (SdkError::ResponseError(_), ..) => Fault::Again(said),
@@ -407,9 +364,9 @@ fn is_of_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// One try.
-async fn within<T>(once: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    let late = || Fault::Again(format!("no whole answer within {} s", TRY.as_secs()));
-    tokio::time::timeout(TRY, once)
+async fn within<T>(limit: Duration, once: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let late = || Fault::Again(format!("no whole answer within {} s", limit.as_secs()));
+    tokio::time::timeout(limit, once)
         .await
         .unwrap_or_else(|_| Err(late()))
 }
@@ -437,7 +394,7 @@ impl Patience {
         // Without random bytes everybody waits the same time; that is worse and no harm.
         let _ = SystemRandom::new().fill(&mut byte);
         let wait = full / 2 + full * u32::from(byte[0]) / 512;
-        if self.began.elapsed() + wait >= GIVE_UP {
+        if self.tries >= LEAST_TRIES && self.began.elapsed() + wait >= GIVE_UP {
             return false;
         }
         tokio::time::sleep(wait).await;
