@@ -74,6 +74,7 @@ struct Shared {
     uploads: Mutex<HashMap<String, SystemTime>>,
     bent: AtomicU64,
     late: Mutex<Vec<bool>>,
+    late_under_way: AtomicU64,
     stopped: Mutex<bool>,
 }
 
@@ -110,6 +111,7 @@ impl Chaos {
             uploads: Mutex::default(),
             bent: AtomicU64::new(0),
             late: Mutex::default(),
+            late_under_way: AtomicU64::new(0),
             stopped: Mutex::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -158,6 +160,11 @@ impl Chaos {
     /// Of the puts that came late: whether the store did each.
     pub fn late(&self) -> Vec<bool> {
         held(&self.shared.late).clone()
+    }
+
+    /// How many puts are held back at this moment.
+    pub fn late_under_way(&self) -> u64 {
+        self.shared.late_under_way.load(Ordering::Relaxed)
     }
 }
 
@@ -227,11 +234,13 @@ impl Shared {
         let consistent = request.header("x-tigris-consistent").as_deref() == Some("true");
         let late = method == "PUT" && request.is_conditional() && self.befalls(ills.late_puts);
         if late {
+            self.late_under_way.fetch_add(1, Ordering::Relaxed);
             self.reset(client)?;
             let seconds = LATE.start + held(&self.random).below(LATE.end - LATE.start);
             std::thread::sleep(Duration::from_secs(seconds));
-            let answered = self.change(&request, &path, ills)?;
-            held(&self.late).push(answered.starts_with(b"HTTP/1.1 200"));
+            let answered = self.change(&request, &path, ills);
+            held(&self.late).push(answered?.starts_with(b"HTTP/1.1 200"));
+            self.late_under_way.fetch_sub(1, Ordering::Relaxed);
             return Ok(());
         }
         let before = held(&self.stale).get(&path).cloned();
@@ -266,7 +275,7 @@ impl Shared {
             }
             if self.befalls(ills.slow_bodies) {
                 // As slow as a modem, but for what would take minutes.
-                let piece = answered.len().div_ceil(4_000);
+                let piece = answered.len().div_ceil(1_000);
                 for bytes in answered.chunks(piece) {
                     client.write_all(bytes)?;
                     std::thread::sleep(Duration::from_micros(500));

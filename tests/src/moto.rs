@@ -39,6 +39,8 @@ impl Moto {
         let mut command = mortal(Path::new(&server));
         command
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            // Lists come in pages.
+            .env("MOTO_S3_DEFAULT_MAX_KEYS", "3")
             .env("HOME", scratch.path());
         let process = Process::start("moto", command, scratch.path().join("log"));
         let moto = Self {

@@ -332,8 +332,10 @@ where
         (SdkError::ConstructionFailure(_), ..) => Fault::Hopeless(said),
         // No credentials, or ones that cannot be read, are found out before anything is sent.
         (SdkError::DispatchFailure(_), ..) if is_of_credentials(&error) => Fault::Hopeless(said),
-        // Parts that are not there are an upload that is not there.
-        (_, Some(404), "NoSuchKey" | "NoSuchUpload") | (_, Some(400), "InvalidPart") => Fault::Absent,
+        // Parts that are not there, or not whole, are an upload that is not there.
+        (_, Some(404), "NoSuchKey" | "NoSuchUpload") | (_, Some(400), "InvalidPart" | "EntityTooSmall") => {
+            Fault::Absent
+        }
         (_, Some(404), "NoSuchBucket") | (_, Some(501), _) => Fault::Hopeless(said),
         // Of something in between that knows no buckets.
         (_, Some(404), _) => Fault::Again(said),
