@@ -633,7 +633,7 @@ fn an_artifact_is_moved_whole_or_not_at_all_whatever_befalls_the_way() {
         (ill(|ills, much| ills.conflicts = much, befall), true),
         (ill(|ills, much| ills.resets = much, befall), true),
         (ill(|ills, much| ills.lost_answers = much, befall), true),
-        (ill(|ills, much| ills.cut_bodies = much, 700), true),
+        (ill(|ills, much| ills.cut_bodies = much, 400), true),
         (ill(|ills, much| ills.slow_bodies = much, 500), true),
         (ill(|ills, much| ills.late_errors = much, 700), true),
         (
@@ -651,6 +651,7 @@ fn an_artifact_is_moved_whole_or_not_at_all_whatever_befalls_the_way() {
             let random = Random::new(&format!("moving {round} {number}"));
             let chaos = Chaos::before(moto.address(), ills, random);
             let home = format!("{}@{}", Moto::BUCKET, chaos.endpoint());
+            let began = Instant::now();
             for artifact in &artifacts {
                 let Artifact { path, digest, size } = artifact;
                 let told = |said: &Said| format!("{ills:?} {size}: {said:?}");
@@ -681,6 +682,11 @@ fn an_artifact_is_moved_whole_or_not_at_all_whatever_befalls_the_way() {
                 }
                 assert_eq!(names(&out), [""; 0], "{}", told(&said));
             }
+            // Who does not come to the end of an upload takes it back, but for one that it never heard of.
+            assert!(ills.lost_answers > 0 || moto.unfinished() == 0, "{ills:?}");
+            do_all(&home, &["sweep", "0"]);
+            assert_eq!(moto.unfinished(), 0, "{ills:?}");
+            eprintln!("{number}: {:?}", began.elapsed());
             if number == 0 {
                 quiet = chaos.requests();
                 continue;
@@ -692,8 +698,6 @@ fn an_artifact_is_moved_whole_or_not_at_all_whatever_befalls_the_way() {
             );
         }
     }
-    // Who ends before its end takes back what it began.
-    assert_eq!(moto.unfinished(), 0);
 }
 
 /// A directory, and a bucket behind a proxy: what is true of artifacts is true in both.
@@ -885,13 +889,13 @@ fn a_list_has_every_artifact_and_nothing_else() {
         assert_eq!(listed(), all, "{home}");
         assert_eq!(do_all(&home, &["sweep", "0"]).word, "swept 0", "{home}");
     }
-    // In pages, as many artifacts come.
+    // In pages of three, of which the last is found to be the last.
     let lists = homes
         .chaos
         .asked("GET")
         .into_iter()
         .filter(|path| path.contains("list-type"));
-    assert_eq!(lists.count(), 2 * 5);
+    assert_eq!(lists.count(), 2 * 4);
 }
 
 #[test]

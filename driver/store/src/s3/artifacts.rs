@@ -157,11 +157,11 @@ impl S3 {
             return Ok(());
         };
         let written = self.write_parts(key, digest, &id, (local, size), moved).await;
-        if written.is_err() {
+        if !matches!(written, Ok(Some(()))) {
             // What stays all the same is swept; why it was not written is the error to tell.
             let _ = Box::pin(within(TRY, self.abort(key.as_str(), &id))).await;
         }
-        written
+        written.map(|_| ())
     }
 
     async fn write_whole(
@@ -194,6 +194,7 @@ impl S3 {
         Ok(())
     }
 
+    /// `None` where there is no such upload any more: what is there then is seen by reading.
     async fn write_parts(
         &self,
         key: &Key,
@@ -201,7 +202,7 @@ impl S3 {
         id: &str,
         (mut local, size): (Local, u64),
         moved: &Arc<Moved>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<()>, StoreError> {
         let cut = parts(size);
         let mut sending = JoinSet::new();
         let mut sent = Vec::new();
@@ -225,11 +226,10 @@ impl S3 {
                 Some(Err(join)) => match join.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
                     // Nobody ends one but by dropping all of them.
-                    Err(_) => return Ok(()),
+                    Err(_) => return Ok(None),
                 },
-                // Somebody swept it: what is there then is seen by reading.
                 Some(Ok(part)) => match part? {
-                    None => return Ok(()),
+                    None => return Ok(None),
                     Some((part, bytes)) => {
                         sent.push(part);
                         done += bytes;
@@ -253,7 +253,7 @@ impl S3 {
             complete.multipart_upload(all.clone()).send().await.map_err(fault)
         });
         // That there is no such upload is what a second try hears after the first was done.
-        complete.await.map(|_| ())
+        Ok(complete.await?.map(|_| ()))
     }
 
     /// The part, and its bytes; `None` where there is no such upload any more.
