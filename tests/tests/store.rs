@@ -217,8 +217,8 @@ fn of_many_in_a_bucket_one_changes_it_at_a_time() {
     let chaos = Chaos::before(moto.address(), ills, random);
     let last = contend(Contest {
         home: &format!("{}@{}", Moto::BUCKET, chaos.endpoint()),
-        contenders: rounds(8, 50),
-        rounds: rounds(5, 200),
+        contenders: rounds(20, 50),
+        rounds: rounds(20, 200),
         lease: Duration::from_secs(6),
         fates: fates(rounds(1, 10)),
     });
@@ -651,7 +651,6 @@ fn an_artifact_is_moved_whole_or_not_at_all_whatever_befalls_the_way() {
             let random = Random::new(&format!("moving {round} {number}"));
             let chaos = Chaos::before(moto.address(), ills, random);
             let home = format!("{}@{}", Moto::BUCKET, chaos.endpoint());
-            let began = Instant::now();
             for artifact in &artifacts {
                 let Artifact { path, digest, size } = artifact;
                 let told = |said: &Said| format!("{ills:?} {size}: {said:?}");
@@ -686,7 +685,6 @@ fn an_artifact_is_moved_whole_or_not_at_all_whatever_befalls_the_way() {
             assert!(ills.lost_answers > 0 || moto.unfinished() == 0, "{ills:?}");
             do_all(&home, &["sweep", "0"]);
             assert_eq!(moto.unfinished(), 0, "{ills:?}");
-            eprintln!("{number}: {:?}", began.elapsed());
             if number == 0 {
                 quiet = chaos.requests();
                 continue;
@@ -906,7 +904,6 @@ fn memory_does_not_grow_with_the_artifact() {
     let to = homes.scratch.path().join("fetched");
     let within = |said: Said, word: &str| {
         assert_eq!(said.word, word, "{said:?}");
-        eprintln!("{word}: {} MiB", said.peak >> 20);
         assert!(said.peak < 100 << 20, "{} MiB", said.peak >> 20);
     };
     for home in homes.both() {
@@ -991,17 +988,15 @@ fn a_put_that_arrives_late_takes_nothing_back() {
         contenders: rounds(4, 20),
         rounds: rounds(4, 50),
         lease: Duration::from_secs(6),
-        fates: Vec::new(),
+        fates: vec![Fate::Killed],
     });
-    let sent = chaos.late().len();
     // Until the last of them is there.
     wait_until("all that was held back arrived", LIMIT, || {
         chaos.late_under_way() == 0
     });
-    let late = chaos.late();
-    eprintln!("{} late puts, {sent} by the end: {late:?}", late.len());
-    assert!(late.contains(&false), "none was too late");
-    assert_eq!(target(&moto.object("releases/shop/pointer.json").unwrap()), last);
+    assert!(chaos.late().contains(&false), "none was too late");
+    let now = target(&moto.object("releases/shop/pointer.json").unwrap());
+    assert!(now >= last && now - last <= 1, "{now} {last}");
     // Nothing that is raced for is ever deleted: a store that pays no heed to conditions of that changes nothing.
     assert_eq!(chaos.asked("DELETE"), [""; 0]);
 }

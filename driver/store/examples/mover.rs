@@ -62,36 +62,28 @@ fn main() -> ExitCode {
 
 async fn go(store: &impl Artifacts, app: &App, words: &[&str]) -> Result<(), StoreError> {
     let moved = Arc::new(Moved::default());
-    match words {
-        ["upload", digest, file] => {
-            let Ok(digest) = digest.parse() else {
-                return Ok(());
-            };
+    let digest = words.get(1).and_then(|digest| digest.parse().ok());
+    match (words, digest) {
+        (["upload", _, file], Some(digest)) => {
             let upload = store.upload(app, digest, Path::new(file), &moved);
             told(&moved, upload).await?;
             println!("uploaded");
         }
-        ["fetch", digest, file] => {
-            let Ok(digest) = digest.parse() else {
-                return Ok(());
-            };
+        (["fetch", _, file], Some(digest)) => {
             let fetch = store.fetch(app, digest, Path::new(file), &moved);
             let there = told(&moved, fetch).await?;
             println!("{}", if there { "fetched" } else { "absent" });
         }
-        ["list"] => {
+        (["list"], None) => {
             for stored in store.artifacts(app).await? {
                 println!("artifact {} {}", stored.digest, stored.size);
             }
         }
-        ["remove", digest] => {
-            let Ok(digest) = digest.parse() else {
-                return Ok(());
-            };
+        (["remove", _], Some(digest)) => {
             store.remove(app, digest).await?;
             println!("removed");
         }
-        ["sweep", age] => {
+        (["sweep", age], None) => {
             let age = Duration::from_secs(age.parse().unwrap_or(u64::MAX));
             println!("swept {}", store.sweep(app, age).await?);
         }
