@@ -661,7 +661,7 @@ fn an_artifact_is_moved_whole_or_not_at_all_whatever_befalls_the_way() {
                 assert_eq!(said.word, "absent", "{}", told(&said));
                 let said = Mover::upload(&home, digest, path).said();
                 let clear = |said: &Said| {
-                    let mut whys = ["its sha256 is", "it is another each time", "tried"].iter();
+                    let mut whys = ["its sha256 is", "another each time", "and is not there"].iter();
                     let why = whys.any(|why| said.word.contains(why));
                     said.word.starts_with("failed") && !certain && why
                 };

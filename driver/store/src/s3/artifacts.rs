@@ -448,7 +448,7 @@ impl Artifacts for S3 {
                     });
                 }
                 Found::Nothing | Found::OtherSize => {
-                    let why = "it was written, and is not there".to_owned();
+                    let why = format!("it was written {writes} times, and is not there");
                     return Err(self.failed("writing", &key, writes, Fault::Hopeless(why)));
                 }
             }
