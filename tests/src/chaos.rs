@@ -70,6 +70,7 @@ struct Shared {
     stale: Mutex<HashMap<String, Vec<u8>>>,
     puts: Mutex<()>,
     asked: Mutex<Vec<(String, String)>>,
+    inconsistent: Mutex<Vec<String>>,
     /// When each upload in parts began.
     uploads: Mutex<HashMap<String, SystemTime>>,
     bent: AtomicU64,
@@ -108,6 +109,7 @@ impl Chaos {
             stale: Mutex::new(HashMap::new()),
             puts: Mutex::new(()),
             asked: Mutex::default(),
+            inconsistent: Mutex::default(),
             uploads: Mutex::default(),
             bent: AtomicU64::new(0),
             late: Mutex::default(),
@@ -152,6 +154,11 @@ impl Chaos {
         of_it.map(|(_, path)| path.clone()).collect()
     }
 
+    /// The requests that did not ask for consistency.
+    pub fn inconsistent(&self) -> Vec<String> {
+        held(&self.shared.inconsistent).clone()
+    }
+
     /// How many bodies were bent or cut, on either way.
     pub fn bent(&self) -> u64 {
         self.shared.bent.load(Ordering::Relaxed)
@@ -192,6 +199,10 @@ impl Shared {
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let (method, target) = (method.to_owned(), target.to_owned());
         held(&self.asked).push((method.clone(), target.clone()));
+        let consistent = request.header("x-tigris-consistent").as_deref() == Some("true");
+        if !consistent {
+            held(&self.inconsistent).push(format!("{method} {target}"));
+        }
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let path = path.to_owned();
         let asks = |name: &str| query.split('&').any(|part| part.split('=').next() == Some(name));
@@ -231,7 +242,6 @@ impl Shared {
         if method == "PUT" && !request.body.is_empty() {
             self.spoil(&mut request, ills);
         }
-        let consistent = request.header("x-tigris-consistent").as_deref() == Some("true");
         let late = method == "PUT" && request.is_conditional() && self.befalls(ills.late_puts);
         if late {
             self.late_under_way.fetch_add(1, Ordering::Relaxed);
