@@ -74,6 +74,7 @@ struct Shared {
     /// When each upload in parts began.
     uploads: Mutex<HashMap<String, SystemTime>>,
     bent: AtomicU64,
+    resumed: AtomicU64,
     late: Mutex<Vec<bool>>,
     late_under_way: AtomicU64,
     stopped: Mutex<bool>,
@@ -112,6 +113,7 @@ impl Chaos {
             inconsistent: Mutex::default(),
             uploads: Mutex::default(),
             bent: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
             late: Mutex::default(),
             late_under_way: AtomicU64::new(0),
             stopped: Mutex::new(false),
@@ -164,6 +166,11 @@ impl Chaos {
         self.shared.bent.load(Ordering::Relaxed)
     }
 
+    /// How many requests went on with the object that they began with.
+    pub fn resumed(&self) -> u64 {
+        self.shared.resumed.load(Ordering::Relaxed)
+    }
+
     /// Of the puts that came late: whether the store did each.
     pub fn late(&self) -> Vec<bool> {
         held(&self.shared.late).clone()
@@ -202,6 +209,9 @@ impl Shared {
         let consistent = request.header("x-tigris-consistent").as_deref() == Some("true");
         if !consistent {
             held(&self.inconsistent).push(format!("{method} {target}"));
+        }
+        if request.header("range").is_some() && request.header("if-match").is_some() {
+            self.resumed.fetch_add(1, Ordering::Relaxed);
         }
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let path = path.to_owned();
