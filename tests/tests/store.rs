@@ -638,7 +638,7 @@ fn an_artifact_is_moved_whole_or_not_at_all_whatever_befalls_the_way() {
         (ill(|ills, much| ills.conflicts = much, befall), true),
         (ill(|ills, much| ills.resets = much, befall), true),
         (ill(|ills, much| ills.lost_answers = much, befall), true),
-        (ill(|ills, much| ills.cut_bodies = much, 400), true),
+        (ill(|ills, much| ills.cut_bodies = much, 550), true),
         (ill(|ills, much| ills.slow_bodies = much, 500), true),
         (ill(|ills, much| ills.late_errors = much, 700), true),
         (
