@@ -3,7 +3,7 @@
 //! Puts under a condition go through one at a time, which makes the server's conditions what S3 promises: moto compares and writes in
 //! two steps. Uploads in parts have the time they began at, which moto does not know.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -38,6 +38,8 @@ pub struct Ills {
     pub cut_uploads: u64,
     /// An upload in parts is not put together, which is told in an answer that began well.
     pub late_errors: u64,
+    /// An upload in parts is put together, and the connection is reset instead of an answer.
+    pub lost_completions: u64,
     /// A put under a condition reaches the store seconds after its connection broke.
     pub late_puts: u64,
     /// Whoever asks for a part of an object gets all of it.
@@ -73,6 +75,8 @@ struct Shared {
     inconsistent: Mutex<Vec<String>>,
     /// When each upload in parts began.
     uploads: Mutex<HashMap<String, SystemTime>>,
+    /// What was put together, by what follows the path: S3 knows no such upload any more, moto goes on to.
+    completed: Mutex<HashSet<String>>,
     bent: AtomicU64,
     resumed: AtomicU64,
     late: Mutex<Vec<bool>>,
@@ -112,6 +116,7 @@ impl Chaos {
             asked: Mutex::default(),
             inconsistent: Mutex::default(),
             uploads: Mutex::default(),
+            completed: Mutex::default(),
             bent: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
             late: Mutex::default(),
@@ -237,6 +242,9 @@ impl Shared {
         if !reads && self.befalls(ills.conflicts) {
             return answer(&mut client, "409 Conflict", "ConditionalRequestConflict");
         }
+        if completes && held(&self.completed).contains(query) {
+            return answer(&mut client, "404 Not Found", "NoSuchUpload");
+        }
         if completes && self.befalls(ills.late_errors) {
             return answer(&mut client, "200 OK", "InternalError");
         }
@@ -269,6 +277,12 @@ impl Shared {
             Some(before) if object && ills.stale && !consistent => before,
             _ => self.forward(&request)?,
         };
+        if completes && answered.starts_with(b"HTTP/1.1 200") {
+            held(&self.completed).insert(query.to_owned());
+            if self.befalls(ills.lost_completions) {
+                return self.reset(client);
+            }
+        }
         if asks("uploads") {
             answered = self.dated(&answered);
         }

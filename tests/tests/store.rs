@@ -632,7 +632,7 @@ fn an_artifact_is_moved_whole_or_not_at_all_whatever_befalls_the_way() {
         ills
     };
     // Each by its own, and whether it always gets through.
-    let all: [(Ills, bool); 13] = [
+    let all: [(Ills, bool); 14] = [
         (Ills::default(), true),
         (ill(|ills, much| ills.server_errors = much, befall), true),
         (ill(|ills, much| ills.conflicts = much, befall), true),
@@ -641,6 +641,7 @@ fn an_artifact_is_moved_whole_or_not_at_all_whatever_befalls_the_way() {
         (ill(|ills, much| ills.cut_bodies = much, 550), true),
         (ill(|ills, much| ills.slow_bodies = much, 500), true),
         (ill(|ills, much| ills.late_errors = much, 700), true),
+        (ill(|ills, much| ills.lost_completions = much, 1_000), true),
         (
             ill(|ills, _| (ills.ignores_range, ills.cut_bodies) = (true, 500), 0),
             false,
