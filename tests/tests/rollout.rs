@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use flyhot_tests::{Flyhot, Node, Otp, Release, Run, Scratch, Shop};
+use flyhot_tests::{Chaos, Flyhot, Ills, Moto, Node, Otp, Random, Release, Run, Scratch, Shop};
 use serde_json::Value;
 
 const NONE: [&str; 0] = [];
@@ -538,4 +538,61 @@ fn code_whose_gate_says_no_is_booted_by_nobody() {
     assert_eq!(pointer(&degraded), ["trial", "trial"], "{degraded}");
     fleet.rollback().run().expect("upgraded", 0);
     assert_eq!(fleet.history(), pairs(&[(&v1.version(), "committed")]));
+}
+
+/// In a bucket that does what buckets do: errors, conflicts, answers that are lost, bodies that are cut and bent.
+#[test]
+fn a_bucket_that_ails_says_what_nodes_run_all_the_same() {
+    let (v1, v2) = (
+        Release::shop(Otp::under_test(), "v1"),
+        Release::shop(Otp::under_test(), "v2"),
+    );
+    let one = small(&v1);
+    let moto = Moto::start();
+    let ills = Ills {
+        server_errors: 100,
+        conflicts: 50,
+        resets: 50,
+        lost_answers: 100,
+        cut_bodies: 50,
+        bent_bits: 50,
+        stale: true,
+        ..Ills::default()
+    };
+    let chaos = Chaos::before(moto.address(), ills, Random::new("rollout"));
+    let endpoint = chaos.endpoint();
+    let bucket = |command: Flyhot| {
+        command
+            .args(["--app", "shop", "--bucket", Moto::BUCKET, "--endpoint", &endpoint])
+            .args(["--output", "json"])
+            .env("AWS_ACCESS_KEY_ID", "tid_test")
+            .env("AWS_SECRET_ACCESS_KEY", "tsec_secret")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+    };
+    let on = |words: &[&str]| {
+        let command = Flyhot::new([&words[..1], &["--node", one.name()], &words[1..]].concat());
+        let run = bucket(command.of(&one)).run();
+        assert!(!format!("{run}").contains("tsec_secret"), "{run}");
+        run
+    };
+    let out = on(&["rollout", "--release", v2.directory().to_str().unwrap()]);
+    out.expect("upgraded", 0);
+    assert_eq!(pointer(&out), ["trial", "committed"], "{out}");
+    let said: Value = serde_json::from_str(&moto.object("releases/shop/pointer.json").unwrap()).unwrap();
+    assert_eq!(
+        (&said["record"]["state"], &said["record"]["target"]["version"]),
+        (&"committed".into(), &v2.version().into())
+    );
+    on(&["rollback"]).expect("upgraded", 0);
+    assert_eq!(shapes(&one), ["tuple"]);
+
+    // It is gone: nothing is done to the node, and what is to be done is said.
+    chaos.ail(Ills {
+        server_errors: 1_000,
+        ..Ills::default()
+    });
+    let silent = on(&["rollout", "--release", v2.directory().to_str().unwrap()]);
+    silent.expect("failed", 22);
+    assert_eq!(shapes(&one), ["tuple"]);
+    clean(&one);
 }

@@ -199,12 +199,6 @@ pub(crate) fn store(error: &StoreError) -> NodeError {
         StoreError::TooLarge { .. } | StoreError::Broken { .. } => {
             "Look who wrote it: flyhot did not. Move it away if nobody needs it."
         }
-        StoreError::Bent { .. } => {
-            "Put it into the store again from where it was built: what lies there is nothing to run."
-        }
-        StoreError::Changed { .. } => {
-            "Let whatever writes the file come to its end, and run the same command again."
-        }
         StoreError::Unconditional { .. } => {
             "Use another store: with this one two deploys would overwrite each other unnoticed."
         }
