@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flyhot_tests::{
-    Ailment, Flyhot, Node, Observed, Otp, Probe, Random, Release, Run, Scratch, Shop, ShopBuild, publish,
-    rounds,
+    Ailment, Flyhot, Moto, Node, Observed, Otp, Probe, Random, Release, Run, Scratch, Shop, ShopBuild,
+    publish, rounds,
 };
 use serde_json::Value;
 
@@ -822,10 +822,10 @@ fn a_release_that_alone_knows_its_bucket_is_asked_for_it() {
          IO.puts(\"tsec_noise\")
          if System.get_env(\"RUNTIME_FAILS\"), do: raise \"tsec_raised\"
          config :fly_deploy,
-           bucket: \"told-by-the-release\",
+           bucket: System.get_env(\"TOLD_BUCKET\", \"told-by-the-release\"),
            aws_access_key_id: \"tid_hidden\",
            aws_secret_access_key: \"tsec_hidden\",
-           aws_endpoint_url_s3: \"{NOBODY}\"
+           aws_endpoint_url_s3: System.get_env(\"TOLD_ENDPOINT\", \"{NOBODY}\")
         "
     );
     let release = ShopBuild::new(Otp::under_test(), "v1").runtime(&runtime).build();
@@ -853,7 +853,32 @@ fn a_release_that_alone_knows_its_bucket_is_asked_for_it() {
             .run(),
     );
     let named = named.expect("base", "store_failed").aloud("the bucket mine");
-    for run in [&booted.0, &silent.0, &named.0] {
+    // And from there it boots.
+    let (moto, next) = (Moto::start(), same_version());
+    let endpoint = format!("http://{}", moto.address());
+    let told = |flyhot: Flyhot| {
+        flyhot
+            .env("TOLD_BUCKET", Moto::BUCKET)
+            .env("TOLD_ENDPOINT", &endpoint)
+    };
+    let shop = Shop::of(&release).carts(1).pool(1).start();
+    let home = ["--bucket", Moto::BUCKET, "--endpoint", &endpoint, "--app", "shop"];
+    let out = Flyhot::new([
+        "rollout",
+        "--node",
+        shop.name(),
+        "--release",
+        text(next.directory()),
+    ]);
+    let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
+    let out = keys.iter().fold(out, |out, (name, value)| out.env(name, value));
+    let out = out.args(home).args(["--output", "json"]).of(&shop).run();
+    out.expect("upgraded", 0);
+    let there =
+        Booted(told(surrounded(machine.flyhot(&["--wait", "60s"]))).run()).expect("target", "committed");
+    assert!(there.fetched(), "{}", there.0);
+    assert_eq!(machine.runs(), known(&next));
+    for run in [&booted.0, &silent.0, &named.0, &there.0] {
         for secret in ["tid_hidden", "tsec"] {
             assert!(!run.to_string().contains(secret), "{run}");
         }

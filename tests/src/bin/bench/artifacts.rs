@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use flyhot_tests::{Flyhot, Native, Node, Otp, Release, Run, Scratch, Shop, rounds, workspace};
+use flyhot_tests::{Flyhot, Native, Node, Otp, Release, Run, Scratch, Shop, publish, rounds, workspace};
 use serde_json::{Value, json};
 
 use super::{median, memory_mark_kib, number, pair, repetitions, spread, told, watched};
@@ -108,6 +108,61 @@ pub(super) fn unpack() -> Value {
         )));
     }
     told(compared(&release, &ours, &tar, &erlang))
+}
+
+/// What `flyhot boot` adds to the start of a release whose store is a directory: where there is nothing to do, where the artifact is in
+/// the cache, and where it is not.
+pub(super) fn boot() -> Value {
+    /// Beside one read of the pointer.
+    const TARGET_US: f64 = 50_000.0;
+    let scratch = Scratch::new("boot");
+    let base = usual(&scratch);
+    let at = |name: &str| scratch.path().join(name);
+    let next = base.variant().file("ebin/shop.appup", "{\"1.0.0\", [], []}.\n");
+    let source = "-module(pool_worker).\n-export([other/0]).\nother() -> other.\n";
+    let next = next.erlang("pool_worker", source).build();
+    let artifact = at("artifact");
+    flyhot(&packing("--hot", &next, &artifact));
+    publish(&at("store"), &artifact, &["commit"]);
+    let (machine, cache) = (at("machine"), at("cache"));
+    let booted = |what: &str| {
+        let words = ["boot", "--app", "shop", "--release", text(&machine), "--store"];
+        let run = Flyhot::new(words)
+            .args([text(&at("store")), "--cache", text(&cache), "--output", "json"])
+            .args(["--", "/bin/true"])
+            .run();
+        let fetched = run.aside().iter().any(|event| event["step"] == "fetch");
+        let wrote = run
+            .aside()
+            .iter()
+            .any(|event| event["event"] == "boot" && event["what"] == "target" && event["files"] != 0);
+        assert_eq!((fetched, wrote), (what == "cold", what != "nothing"), "{run}");
+        run.took.as_micros() as u64
+    };
+    let [mut alone, mut nothing, mut warm, mut cold] = <[Vec<u64>; 4]>::default();
+    for _ in 0..repetitions() {
+        let begun = Instant::now();
+        let done = Command::new("/bin/true").status().expect("it runs");
+        assert!(done.success());
+        alone.push(begun.elapsed().as_micros() as u64);
+        for (what, side) in [("cold", &mut cold), ("warm", &mut warm)] {
+            let _ = fs::remove_dir_all(&machine);
+            base.copied(&machine);
+            if what == "cold" {
+                let _ = fs::remove_dir_all(&cache);
+            }
+            settle();
+            side.push(booted(what));
+        }
+        nothing.push(booted("nothing"));
+    }
+    let added = median(&nothing) - median(&alone);
+    told(json!({
+        "artifact_bytes": fs::metadata(&artifact).expect("it was packed").len(),
+        "command_alone_us": spread(&alone), "nothing_to_do_us": spread(&nothing), "warm_cache_us": spread(&warm),
+        "cold_cache_us": spread(&cold), "added_with_nothing_to_do_us": added, "target_us": TARGET_US,
+        "met": added <= TARGET_US,
+    }))
 }
 
 /// The command's memory with 40 MiB and with 1 GiB: of files as large as the release, and of as many more of the size that

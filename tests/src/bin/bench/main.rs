@@ -70,6 +70,7 @@ fn main() {
         "unpack",
         "large",
         "moved",
+        "boot",
         "native",
     ] {
         if wanted.is_empty() || wanted.iter().any(|one| one == name) {
@@ -90,6 +91,7 @@ fn main() {
                 "unpack" => artifacts::unpack(),
                 "large" => artifacts::large(),
                 "moved" => artifacts::moved(),
+                "boot" => artifacts::boot(),
                 "native" => artifacts::native(),
                 _ => command(),
             };
