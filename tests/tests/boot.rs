@@ -565,8 +565,28 @@ fn a_store_that_does_not_answer_is_waited_for_as_long_as_was_said() {
         "{}",
         failed.0
     );
-    let at_once = unreachable("boot-base").expect("base", "store_failed");
-    assert!(at_once.0.took < 3 * WAIT + BESIDES, "{}", at_once.0);
+    // Five seconds, whatever is said of waiting.
+    let patient = ["--bucket", "b", "--endpoint", NOBODY, "--wait", "60s"];
+    let at_once = machine.flyhot(&[&patient[..], &["--on-unreachable", "boot-base"]].concat());
+    let at_once = at_once
+        .env("AWS_ACCESS_KEY_ID", "tid")
+        .env("AWS_SECRET_ACCESS_KEY", "tsec");
+    let at_once = Booted(at_once.run()).expect("base", "store_failed");
+    assert!(
+        at_once.0.took < 3 * Duration::from_secs(5) + BESIDES,
+        "{}",
+        at_once.0
+    );
+    assert_eq!(machine.runs(), old);
+    // An artifact for machines of an image is none for one that does not say which it has, nor the other way round.
+    let unsaid = Machine::of(&v1);
+    unsaid.deploy(&same_version(), &["commit", "--base", "image:1"]);
+    unsaid.boot(&[]).expect("base", "other_image");
+    let everywhere = Machine::of(&v1);
+    everywhere.deploy(&same_version(), &["commit"]);
+    everywhere
+        .boot(&["--base", "image:1"])
+        .expect("base", "other_image");
     let elsewhere = ["--store", "/nowhere/artifacts", "--wait", "100ms"];
     let unmounted = Booted(machine.flyhot(&elsewhere).run());
     unmounted

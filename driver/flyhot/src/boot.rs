@@ -13,6 +13,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -44,6 +45,13 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Between two looks at a transfer, and whether a signal came.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How many times as long as a store may be silent a whole transfer may take: ten minutes for half a minute. A health check of a
+/// platform gives up before.
+const TRANSFER: u32 = 20;
+
+/// A file that is not written to for so long is of a fetch that is no more.
+const LEFT: Duration = Duration::from_secs(3600);
 
 /// What is to be done, checked.
 struct Order {
@@ -175,8 +183,11 @@ fn release_of(program: &Path) -> Option<PathBuf> {
 
 fn boot(order: &Order, talk: &Talk) -> Result<(), NodeError> {
     let disk = match Disk::look(&order.root) {
-        // It starts by what it has, and that is whole.
-        Err(error @ DiskError::NoBase { .. }) if order.on_unreachable != OnUnreachable::Fail => {
+        // It starts by what it has; what that is flyhot cannot tell, and does not change.
+        Err(error)
+            if order.on_unreachable != OnUnreachable::Fail
+                && !matches!(error, DiskError::NoRelease { .. }) =>
+        {
             talk.event(disk_error(&error).event(None));
             talk.event(said(
                 order,
@@ -190,7 +201,15 @@ fn boot(order: &Order, talk: &Talk) -> Result<(), NodeError> {
         looked => looked.map_err(|error| disk_error(&error))?,
     };
     let mut asked = Asked::default();
-    let why = match aim(order, &disk, &mut asked, talk) {
+    // A machine starts in spite of a bug too.
+    let aimed = catch_unwind(AssertUnwindSafe(|| aim(order, &disk, &mut asked, talk)));
+    let aimed = aimed.unwrap_or_else(|panic| {
+        Err(Failed {
+            why: BootWhy::NotUsable,
+            error: run::bug(panic.as_ref()),
+        })
+    });
+    let why = match aimed {
         Ok(Aim::Artifact(ready, why)) => match settle(&disk, Some(&ready.start), talk) {
             Ok(files) => {
                 forget_others(&order.cache(&disk), &ready.target);
@@ -246,7 +265,8 @@ fn aim(order: &Order, disk: &Disk, asked: &mut Asked, talk: &Talk) -> Result<Aim
     };
     asked.app = Some(place.app.to_string());
     let handle = Handle::current();
-    let store = handle.block_on(place.open());
+    // So that there is time to say what is the matter with it.
+    let store = handle.block_on(place.open()).patient(order.patience() / 2);
     asked.store = Some(store.name());
     let pointer = handle.block_on(pointer(order, &place, &store, talk))?;
     let (target, why) = match choose(pointer.as_ref(), order.image.as_deref()) {
@@ -260,6 +280,8 @@ fn aim(order: &Order, disk: &Disk, asked: &mut Asked, talk: &Talk) -> Result<Aim
     let trusted = trust
         .judge(target.manifest_digest, target.signature.as_ref())
         .map_err(|error| untaken(&store, ArchiveError::NotTrusted(error)))?;
+    // Where nothing can be written, nothing may have to be.
+    let _ = disk.hold();
     let (generation, manifest) = match disk.generation(target.digest, target.manifest_digest) {
         Some(there) => there,
         None => {
@@ -419,6 +441,7 @@ fn fetched(
         error: errors::unwritten(path, error),
     };
     fs::create_dir_all(&cache).map_err(|error| unwritten(&cache, &error))?;
+    forget_unfinished(&cache);
     talk.step(Step::Fetch, |told| {
         let fetch = fetch(order, store, app, target, &file, told);
         let size = Handle::current().block_on(fetch)?;
@@ -439,7 +462,8 @@ async fn fetch(
     told: Told<'_>,
 ) -> Result<u64, Failed> {
     let patience = order.patience();
-    let mut came = Instant::now();
+    let began = Instant::now();
+    let mut came = began;
     let mut most = 0;
     loop {
         let moved = Arc::new(Moved::default());
@@ -453,7 +477,8 @@ async fn fetch(
                 },
                 () = tokio::time::sleep(LOOK) => {
                     let (done, total) = moved.now();
-                    if done > most {
+                    // One that began again has less.
+                    if done != most {
                         (most, came) = (done, Instant::now());
                     }
                     if told(done, total).is_break() {
@@ -461,6 +486,9 @@ async fn fetch(
                     }
                     if came.elapsed() > patience {
                         return Err(unreached(errors::silent(&store.name(), patience)));
+                    }
+                    if began.elapsed() > patience * TRANSFER {
+                        return Err(unreached(errors::slow(&store.name(), done, patience * TRANSFER)));
                     }
                 }
             }
@@ -536,6 +564,19 @@ fn not_taken(file: &Path, error: ArchiveError) -> Failed {
     }
 }
 
+/// Takes what fetches left that were killed out of the cache; one that goes on writes to its file.
+fn forget_unfinished(cache: &Path) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let old = entry
+            .metadata()
+            .and_then(|about| about.modified())
+            .is_ok_and(|written| written.elapsed().is_ok_and(|since| since > LEFT));
+        if old && entry.file_name().as_encoded_bytes().starts_with(b".flyhot-") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Takes artifacts that were fetched before out of the cache.
 fn forget_others(cache: &Path, target: &Target) {
     let kept = format!("{}.tar.gz", target.digest);
@@ -544,11 +585,11 @@ fn forget_others(cache: &Path, target: &Target) {
         let artifact = name
             .strip_suffix(".tar.gz")
             .is_some_and(|digest| digest.parse::<flyhot_artifact::FileDigest>().is_ok());
-        // What a fetch that was killed left is nobody's.
-        if name != kept && (artifact || name.starts_with(".flyhot-")) {
+        if name != kept && artifact {
             let _ = fs::remove_file(entry.path());
         }
     }
+    forget_unfinished(cache);
 }
 
 fn disk_error(error: &DiskError) -> NodeError {

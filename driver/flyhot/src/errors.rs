@@ -373,6 +373,18 @@ pub(crate) fn other_manifest(target: &Target) -> NodeError {
     )
 }
 
+/// A transfer without an end in sight.
+pub(crate) fn slow(name: &str, bytes: u64, after: Duration) -> NodeError {
+    node_error(
+        ErrorKind::Store,
+        format!(
+            "of the artifact in {name} {bytes} bytes came within {} s",
+            after.as_secs()
+        ),
+        "Look at the network between here and the store; the next start tries again.",
+    )
+}
+
 /// A store that does not answer.
 pub(crate) fn silent_store(name: &str, after: Duration) -> NodeError {
     node_error(

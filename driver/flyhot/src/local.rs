@@ -53,6 +53,8 @@ impl Talk {
         let began = Instant::now();
         let mut told = 0;
         let (done, count, unit) = work(&mut |done, total| {
+            // What begins again has less.
+            told = told.min(done);
             if done - told > total / TOLD {
                 told = done;
                 self.event(Event::Progress {

@@ -20,6 +20,16 @@ pub enum Home {
     S3(S3),
 }
 
+impl Home {
+    /// The same; a bucket's verbs are tried for so long.
+    pub fn patient(self, give_up: Duration) -> Self {
+        match self {
+            Self::Directory(store) => Self::Directory(store),
+            Self::S3(store) => Self::S3(store.patient(give_up)),
+        }
+    }
+}
+
 impl Store for Home {
     async fn get(&self, key: &Key, age: Age) -> Result<Option<Object>, StoreError> {
         match self {

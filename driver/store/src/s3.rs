@@ -87,6 +87,7 @@ pub struct Bucket {
 pub struct S3 {
     client: Client,
     bucket: String,
+    give_up: Duration,
 }
 
 impl fmt::Debug for S3 {
@@ -158,7 +159,13 @@ impl S3 {
         Self {
             client: Client::from_conf(config),
             bucket: bucket.name.clone(),
+            give_up: GIVE_UP,
         }
+    }
+
+    /// The same, whose verbs are tried for so long.
+    pub fn patient(self, give_up: Duration) -> Self {
+        Self { give_up, ..self }
     }
 
     async fn get_once(&self, key: &Key, age: Age) -> Result<Object, Fault> {
@@ -241,7 +248,7 @@ impl S3 {
 
 impl Store for S3 {
     async fn get(&self, key: &Key, age: Age) -> Result<Option<Object>, StoreError> {
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(self.give_up);
         loop {
             match within(TRY, self.get_once(key, age)).await {
                 Ok(object) if object.bytes.len() as u64 > MAX_OBJECT => {
@@ -263,7 +270,7 @@ impl Store for S3 {
     }
 
     async fn put(&self, key: &Key, when: If, bytes: Vec<u8>) -> Result<Put, StoreError> {
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(self.give_up);
         loop {
             let fault = match Box::pin(within(TRY, self.put_once(key, &when, &bytes))).await {
                 Ok(version) => return Ok(Put::Done(version)),
@@ -377,11 +384,13 @@ async fn within<T>(limit: Duration, once: impl Future<Output = Result<T, Fault>>
 struct Patience {
     began: Instant,
     tries: u32,
+    give_up: Duration,
 }
 
 impl Patience {
-    fn new() -> Self {
+    fn new(give_up: Duration) -> Self {
         Self {
+            give_up,
             began: Instant::now(),
             tries: 1,
         }
@@ -396,7 +405,7 @@ impl Patience {
         // Without random bytes everybody waits the same time; that is worse and no harm.
         let _ = SystemRandom::new().fill(&mut byte);
         let wait = full / 2 + full * u32::from(byte[0]) / 512;
-        if self.tries >= LEAST_TRIES && self.began.elapsed() + wait >= GIVE_UP {
+        if self.tries >= LEAST_TRIES && self.began.elapsed() + wait >= self.give_up {
             return false;
         }
         tokio::time::sleep(wait).await;

@@ -21,6 +21,8 @@ pub(super) fn choose(pointer: Option<&Pointer>, image: Option<&str>) -> Choice {
     };
     let trial = pointer.state == State::Trial;
     match pointer.boots(image) {
+        // One of them does not say: nobody knows whether the code was made for what this image brings.
+        Ok(Some(_)) if pointer.base_image.as_deref() != image => Choice::Base(BootWhy::OtherImage),
         Ok(Some(target)) => {
             let why = if trial { BootWhy::Trial } else { BootWhy::Committed };
             Choice::Target(Box::new(target.clone()), why)
@@ -67,13 +69,17 @@ mod tests {
         let one = first.commit(1).unwrap();
         let second = one.clone().begin(1, target("2"), false).unwrap();
         let one_of = |why| (Some("1".to_owned()), why);
-        for image in [Some("a"), None] {
-            assert_eq!(chosen(&one, image), one_of(BootWhy::Committed));
-            assert_eq!(chosen(&second, image), one_of(BootWhy::Trial));
-        }
+        assert_eq!(chosen(&one, Some("a")), one_of(BootWhy::Committed));
+        assert_eq!(chosen(&second, Some("a")), one_of(BootWhy::Trial));
         for pointer in [&one, &second] {
-            assert_eq!(chosen(pointer, Some("b")), (None, BootWhy::OtherImage));
+            for image in [Some("b"), None] {
+                assert_eq!(chosen(pointer, image), (None, BootWhy::OtherImage));
+            }
         }
+        let mut anywhere = one.clone();
+        anywhere.base_image = None;
+        assert_eq!(chosen(&anywhere, None), one_of(BootWhy::Committed));
+        assert_eq!(chosen(&anywhere, Some("a")), (None, BootWhy::OtherImage));
         let taken_back = second.abandon(1).unwrap();
         assert_eq!(chosen(&taken_back, Some("a")), one_of(BootWhy::Committed));
     }

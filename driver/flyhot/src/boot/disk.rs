@@ -7,6 +7,7 @@
 //! `start_erl.data` once the directory of the version that it will name is as it should be. It is planned on what lies there now,
 //! so that one that was killed is gone on with, and nothing is written where nothing differs.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -29,6 +30,13 @@ const DIGITS: usize = 16;
 
 /// The boot file that scripts start a release by. Others are written before it.
 const START: &str = "start.boot";
+
+/// The notes of boots among those of nodes, and how many generations they keep.
+const CLAIMS: &str = "boot";
+const CLAIMED: usize = 3;
+
+/// Boot files that start no release, whose `.rel` files tools write beside it.
+const OTHERS: [&str; 2] = ["start_clean", "no_dot_erlang"];
 
 /// How long another boot from the same directory is waited for: unpacking and syncing takes seconds.
 const TURN: Duration = Duration::from_secs(30);
@@ -111,6 +119,8 @@ pub(super) struct Disk {
     /// Whether starts lead to code of an upgrade or a boot.
     overlaid: bool,
     base: Base,
+    /// Kept from the first change on, and until this is dropped: nobody takes away what another is about to lead to.
+    turn: OnceCell<File>,
 }
 
 /// What a start is to be: code of a generation.
@@ -154,14 +164,20 @@ impl Disk {
         let overlaid = files.iter().any(|(name, bytes)| is_overlaid(name, bytes));
         let base = if overlaid {
             let kept = root.join("flyhot/base/releases");
-            let data =
-                read(&kept.join("start_erl.data")).map_err(|_| DiskError::NoBase { path: kept.clone() })?;
-            let (erts, version) = named(&data)?;
-            Base::new(data, erts, &kept.join(&version), version)?
+            // Whatever is the matter with it: what starts lead to is there, and is no base.
+            let lost = |_| DiskError::NoBase { path: kept.clone() };
+            let data = read(&kept.join("start_erl.data")).map_err(lost)?;
+            let (erts, version) = named(&data).map_err(lost)?;
+            Base::new(data, erts, &kept.join(&version), version).map_err(lost)?
         } else {
             Base::new(data, erts, &releases.join(&version), version)?
         };
-        Ok(Self { root, overlaid, base })
+        Ok(Self {
+            root,
+            overlaid,
+            base,
+            turn: OnceCell::new(),
+        })
     }
 
     /// Where it is.
@@ -218,8 +234,8 @@ impl Disk {
         unpack: impl FnOnce(&Path) -> Result<T, E>,
     ) -> Result<(String, T), E> {
         let code = self.code();
+        self.hold()?;
         make(&code, &self.root)?;
-        let _turn = self.turn()?;
         // What one that was killed left.
         for left in names(&code) {
             let own = left.starts_with(GENERATION) && left.ends_with(UNFINISHED);
@@ -237,6 +253,8 @@ impl Disk {
         like(&unfinished, &self.root.join("releases"))?;
         synced_below(&unfinished)?;
         let place = code.join(&name);
+        // Upgrades of nodes that share the directory leave it alone from here on.
+        self.claim(&name)?;
         fs::rename(&unfinished, &place).map_err(unwritten(&place))?;
         for directory in [&code, &self.root.join("flyhot"), &self.root] {
             synced(directory)?;
@@ -293,6 +311,18 @@ impl Disk {
         if let Some(below) = below.filter(there)
             && let Some(root) = boot::root(path)
         {
+            // A start goes up from there.
+            for directory in ["lib", "releases"] {
+                if fs::canonicalize(self.root.join(directory).join(".."))
+                    .ok()
+                    .as_ref()
+                    != Some(&self.root)
+                {
+                    return Err(DiskError::Foreign(format!(
+                        "its {directory} is a link to elsewhere"
+                    )));
+                }
+            }
             return Ok(boot::overlay(&root, generation, &below));
         }
         match self.base.places.get(owner) {
@@ -321,8 +351,7 @@ impl Disk {
         if writes.is_empty() {
             return Ok(0);
         }
-        make(&self.root.join("flyhot"), &self.root)?;
-        let _turn = self.turn()?;
+        self.hold()?;
         let before = self.in_use();
         if let Some(start) = start
             && !self.overlaid
@@ -331,6 +360,9 @@ impl Disk {
         }
         for write in &writes {
             put(write)?;
+        }
+        if start.is_none() {
+            self.forget_more()?;
         }
         self.sweep(&before);
         Ok(writes.len() as u64)
@@ -483,6 +515,33 @@ impl Disk {
         names(&self.code()).into_iter().filter(uses).collect()
     }
 
+    /// Takes boot files away that an artifact had and what was there first does not.
+    fn forget_more(&self) -> Result<(), DiskError> {
+        let own = self.root.join("releases").join(&self.base.version);
+        for (name, bytes) in files(&own)? {
+            if !self.base.files.contains_key(&name) && is_overlaid(&name, &bytes) {
+                let path = own.join(&name);
+                fs::remove_file(&path).map_err(unwritten(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that a generation is used, as nodes note theirs; the latest few are kept, since nobody knows who runs.
+    fn claim(&self, generation: &str) -> Result<(), DiskError> {
+        let nodes = self.root.join("flyhot/nodes");
+        make(&nodes, &self.root)?;
+        let claims = nodes.join(CLAIMS);
+        let text = fs::read_to_string(&claims).unwrap_or_default();
+        let others = text.lines().filter(|line| *line != generation);
+        let lines: Vec<_> = std::iter::once(generation).chain(others).take(CLAIMED).collect();
+        put(&Write {
+            like: self.root.join("releases/start_erl.data"),
+            path: claims,
+            bytes: lines.join("\n").into_bytes(),
+        })
+    }
+
     /// Takes generations of earlier boots away. Somebody may still run from what starts named a moment ago.
     fn sweep(&self, before: &BTreeSet<String>) {
         let now = self.in_use();
@@ -494,8 +553,12 @@ impl Disk {
         }
     }
 
-    /// Waits until no other boot works in the directory; it is kept until the file is dropped.
-    fn turn(&self) -> Result<File, DiskError> {
+    /// Waits until no other boot works in the directory.
+    pub(super) fn hold(&self) -> Result<(), DiskError> {
+        if self.turn.get().is_some() {
+            return Ok(());
+        }
+        make(&self.root.join("flyhot"), &self.root)?;
         let path = self.root.join("flyhot/boot.lock");
         let file = OpenOptions::new()
             .create(true)
@@ -506,7 +569,11 @@ impl Disk {
         let began = Instant::now();
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(file),
+                Ok(()) => {
+                    // It was empty, and nobody else fills it.
+                    let _ = self.turn.set(file);
+                    return Ok(());
+                }
                 Err(TryLockError::WouldBlock) if began.elapsed() < TURN => std::thread::sleep(LOOK),
                 Err(TryLockError::WouldBlock) => return Err(DiskError::Busy { path }),
                 Err(TryLockError::Error(source)) => return Err(DiskError::Write { path, source }),
@@ -520,7 +587,11 @@ impl Base {
         let files = files(directory)?;
         let boots = files.iter().filter(|(name, _)| is_boot(name));
         // The one that scripts start by, where there is one.
-        let Some((name, bytes)) = boots.max_by_key(|(name, _)| *name == START) else {
+        let own = |name: &str| {
+            let stem = name.trim_end_matches(".boot");
+            !OTHERS.contains(&stem) && files.contains_key(&format!("{stem}.rel"))
+        };
+        let Some((name, bytes)) = boots.max_by_key(|(name, _)| (*name == START, own(name))) else {
             return Err(DiskError::NoRelease {
                 path: directory.to_owned(),
                 what: "it has no boot file",

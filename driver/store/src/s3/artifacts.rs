@@ -112,7 +112,7 @@ impl S3 {
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(self.give_up);
         loop {
             match Box::pin(within(ask.limit, once())).await {
                 Ok(done) => return Ok(Some(done)),

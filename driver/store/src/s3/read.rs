@@ -100,7 +100,7 @@ impl S3 {
         moved: &Moved,
     ) -> Result<Found, StoreError> {
         let mut begun = Begun::default();
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(self.give_up);
         let mut again = 0;
         begin_again(sink).await?;
         loop {
@@ -123,7 +123,11 @@ impl S3 {
                     return Err(self.failed("reading", key, patience.tries, Fault::Again(why)));
                 }
                 // However often it breaks off, what goes on will come to its end.
-                Err(Fault::Again(_)) if held(sink).len > before => patience = Patience::new(),
+                Err(Fault::Again(_)) if held(sink).len > before => {
+                    patience = Patience::new(self.give_up);
+                    // One that gives a byte and hangs up is not asked as often as it has bytes.
+                    tokio::time::sleep(super::FIRST_WAIT).await;
+                }
                 Err(Fault::Again(_)) if patience.wait().await => {}
                 Err(fault) => return Err(self.failed("reading", key, patience.tries, fault)),
             }
