@@ -320,19 +320,22 @@ fn wherever_the_pointer_goes_the_next_boot_follows() {
     let third = ShopBuild::new(Otp::under_test(), "v2").version("7.8.9").build();
     let machine = Machine::of(&v1);
     let old = known(&v1);
-    for release in [&same_version(), &v2, &third, &same_version(), &v2] {
+    let fourth = v1.variant().erlang("pool_worker", &pool("fourth")).build();
+    for release in [&same_version(), &v2, &third, &fourth, &same_version(), &v2] {
         machine.deploy(release, &["commit"]);
         let booted = machine.boot(&[]).expect("target", "committed");
         assert_eq!(machine.runs(), known(release), "{}", booted.0);
         let kept: Vec<_> = fs::read_dir(machine.directory().join("flyhot/artifacts"))
             .unwrap()
             .collect();
-        assert_eq!(kept.len(), 1, "{}", booted.0);
+        // None where its code was there still.
+        assert!(kept.len() <= 1, "{}", booted.0);
     }
     let generations = fs::read_dir(machine.directory().join("flyhot/code"))
         .unwrap()
         .count();
-    assert!(generations <= 2, "{generations}");
+    // Of six that were made the latest three, and what started before.
+    assert!(generations <= 4, "{generations}");
     fs::remove_file(machine.store().join("releases/shop/pointer.json")).unwrap();
     machine.boot(&[]).expect("base", "nothing_deployed");
     assert_eq!(machine.runs(), old);
