@@ -186,8 +186,13 @@ pub struct HomeArgs {
     #[arg(long, value_name = "NAME", help_heading = "Store")]
     pub bucket: Option<String>,
 
-    /// Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]
-    #[arg(long, value_name = "URL", help_heading = "Store")]
+    /// Where the bucket is reached
+    #[arg(
+        long,
+        value_name = "URL",
+        help_heading = "Store",
+        help = "Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]"
+    )]
     pub endpoint: Option<String>,
 
     /// The region of the bucket [default: AWS_REGION, else auto]
