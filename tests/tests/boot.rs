@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flyhot_tests::{
-    Ailment, Flyhot, Moto, Node, Observed, Otp, Probe, Random, Release, Run, Scratch, Shop, ShopBuild,
-    publish, rounds,
+    Ailment, Flyhot, Journal, Moto, Node, Observed, Otp, Probe, Random, Release, Run, Scratch, Shop,
+    ShopBuild, publish, rounds,
 };
 use serde_json::Value;
 
@@ -624,19 +624,25 @@ fn a_store_that_does_not_answer_is_waited_for_as_long_as_was_said() {
     assert!(interrupted.0.took < 3 * WAIT + BESIDES, "{}", interrupted.0);
 }
 
+/// A machine that booted an artifact, what was done to its disk for that, and where in it the boot file appeared.
+fn led_to_an_artifact(v1: &Release, v2: &Release) -> (Machine, Journal, usize) {
+    let machine = Machine::of(v1);
+    machine.deploy(v2, &["commit"]);
+    let observed = Observed::new(machine.directory());
+    observe(&machine, &observed).expect("target", "committed");
+    let journal = observed.journal(v1);
+    let boot = journal
+        .renamed_onto("releases/1.0.0/start.boot")
+        .expect("a boot file");
+    (machine, journal, boot)
+}
+
 /// Before the rename that decides it boots the base, behind it what it was led to, and says which.
 #[test]
 fn a_directory_that_cannot_be_written_boots_what_it_has() {
     let (v1, v2) = (till("v1", false), till("v2", false));
     let (old, new) = (known(&v1), known(&v2));
-    let machine = Machine::of(&v1);
-    machine.deploy(&v2, &["commit"]);
-    let observed = Observed::new(machine.directory());
-    observe(&machine, &observed).expect("target", "committed");
-    let journal = observed.journal(&v1);
-    let boot = journal
-        .renamed_onto("releases/1.0.0/start.boot")
-        .expect("a boot file");
+    let (machine, journal, boot) = led_to_an_artifact(&v1, &v2);
     let sickened = |count, ailment| {
         let sick = Machine::of(&v1);
         copy_store(&machine, &sick);
@@ -785,14 +791,7 @@ fn copy_store(from: &Machine, to: &Machine) {
 fn wherever_the_power_went_the_next_start_is_whole() {
     let (v1, v2) = (till("v1", false), till("v2", false));
     let (old, new) = (known(&v1), known(&v2));
-    let machine = Machine::of(&v1);
-    machine.deploy(&v2, &["commit"]);
-    let observed = Observed::new(machine.directory());
-    observe(&machine, &observed).expect("target", "committed");
-    let journal = observed.journal(&v1);
-    let boot = journal
-        .renamed_onto("releases/1.0.0/start.boot")
-        .expect("a boot file");
+    let (machine, journal, boot) = led_to_an_artifact(&v1, &v2);
     let lasting = journal
         .synced("releases/1.0.0", boot)
         .expect("it would not outlast a power cut");

@@ -90,6 +90,11 @@ fn pointer(run: &Run) -> Vec<&str> {
         .collect()
 }
 
+fn releases() -> (Release, Release) {
+    let otp = Otp::under_test();
+    (Release::shop(otp, "v1"), Release::shop(otp, "v2"))
+}
+
 fn small(release: &Release) -> Shop {
     Shop::of(release).carts(20).pool(5).start()
 }
@@ -108,6 +113,12 @@ fn shapes(shop: &Shop) -> Vec<String> {
     shapes
 }
 
+/// All carts of each shop have the shape of the code that should run there.
+#[track_caller]
+fn carts_are(shops: [&Shop; 2], expected: [&str; 2]) {
+    assert_eq!(shops.map(shapes), expected.map(|shape| vec![shape.to_owned()]));
+}
+
 fn clean(shop: &Shop) {
     assert_eq!(shop.probe().suspended(), NONE);
     assert_eq!(shop.probe().traces(), NONE);
@@ -122,10 +133,7 @@ fn is_named_by_its_bytes(path: &Path) -> bool {
 
 #[test]
 fn what_nodes_run_is_what_the_store_says_there_and_back() {
-    let (v1, v2) = (
-        Release::shop(Otp::under_test(), "v1"),
-        Release::shop(Otp::under_test(), "v2"),
-    );
+    let (v1, v2) = releases();
     let scratch = Scratch::new("rollout");
     let one = small(&v1);
     let two = beside(&v1, &one);
@@ -141,10 +149,7 @@ fn what_nodes_run_is_what_the_store_says_there_and_back() {
     let out = fleet.rollout(&v2).run();
     out.expect("upgraded", 0);
     assert_eq!(pointer(&out), ["trial", "committed"], "{out}");
-    assert_eq!(
-        (shapes(&one), shapes(&two)),
-        (vec!["struct".into()], vec!["struct".into()])
-    );
+    carts_are([&one, &two], ["struct", "struct"]);
     let (old, new) = (v1.version(), v2.version());
     assert_eq!(fleet.history(), pairs(&[(&new, "committed"), (&old, "previous")]));
     assert_eq!(fleet.artifacts().len(), 2);
@@ -239,10 +244,7 @@ fn bad(base: &Release) -> Release {
 
 #[test]
 fn what_did_not_come_to_its_end_is_booted_by_nobody() {
-    let (v1, v2) = (
-        Release::shop(Otp::under_test(), "v1"),
-        Release::shop(Otp::under_test(), "v2"),
-    );
+    let (v1, v2) = releases();
     let scratch = Scratch::new("rollout");
     let one = small(&v1);
     let two = beside(&v1, &one);
@@ -266,20 +268,14 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
     two.let_go();
     assert_eq!(pointer(&mixed), ["trial", "trial"], "{mixed}");
     assert_eq!(fleet.history(), pairs(&[(&new, "trial"), (&old, "committed")]));
-    assert_eq!(
-        (shapes(&one), shapes(&two)),
-        (vec!["struct".into()], vec!["tuple".into()])
-    );
+    carts_are([&one, &two], ["struct", "tuple"]);
     // One that nobody runs behind it does not have it forgotten: a node runs it still.
     let behind = fleet.rollout(&bad(&v2)).args(["--no-rehearsal"]).run();
     behind.expect("reverted", 11);
     assert_eq!(fleet.history(), pairs(&[(&new, "trial"), (&old, "committed")]));
     let back = fleet.rollback().run();
     back.expect("upgraded", 0);
-    assert_eq!(
-        (shapes(&one), shapes(&two)),
-        (vec!["tuple".into()], vec!["tuple".into()])
-    );
+    carts_are([&one, &two], ["tuple", "tuple"]);
     assert_eq!(fleet.history(), pairs(&[(&old, "committed")]));
 
     // A way back that did not come to its end goes on backwards.
@@ -288,16 +284,10 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
     let mixed = fleet.rollback().args(["--quiesce-timeout", "1s"]).run();
     mixed.expect("mixed", 12);
     two.let_go();
-    assert_eq!(
-        (shapes(&one), shapes(&two)),
-        (vec!["tuple".into()], vec!["struct".into()])
-    );
+    carts_are([&one, &two], ["tuple", "struct"]);
     let again = fleet.rollback().run();
     again.expect("upgraded", 0);
-    assert_eq!(
-        (shapes(&one), shapes(&two)),
-        (vec!["tuple".into()], vec!["tuple".into()])
-    );
+    carts_are([&one, &two], ["tuple", "tuple"]);
     assert_eq!(fleet.history()[0], (old.clone(), "committed".to_owned()));
 
     // The driver is interrupted: it says what it left, and lets the lock go.
@@ -336,20 +326,14 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
     waited.expect("upgraded", 0);
     let now = fleet.history();
     assert_eq!(now[..2], pairs(&[(&new, "committed"), (&old, "previous")]));
-    assert_eq!(
-        (shapes(&one), shapes(&two)),
-        (vec!["struct".into()], vec!["struct".into()])
-    );
+    carts_are([&one, &two], ["struct", "struct"]);
     clean(&one);
     clean(&two);
 }
 
 #[test]
 fn nobody_else_rolls_out_meanwhile_and_who_was_displaced_stops() {
-    let (v1, v2) = (
-        Release::shop(Otp::under_test(), "v1"),
-        Release::shop(Otp::under_test(), "v2"),
-    );
+    let (v1, v2) = releases();
     let scratch = Scratch::new("rollout");
     let one = small(&v1);
     let two = beside(&v1, &one);
@@ -391,10 +375,7 @@ fn nobody_else_rolls_out_meanwhile_and_who_was_displaced_stops() {
         "{late}"
     );
     assert!(late.stdout.contains("the pointer was left as it is"), "{late}");
-    assert_eq!(
-        (shapes(&one), shapes(&two)),
-        (vec!["struct".into()], vec!["struct".into()])
-    );
+    carts_are([&one, &two], ["struct", "struct"]);
     let now = fs::read(scratch.path().join("releases/shop/pointer.json")).unwrap();
     assert!(now == after, "one who lost the lock wrote the pointer");
     assert_eq!(only.history()[0], (new.clone(), "committed".to_owned()));
@@ -403,10 +384,7 @@ fn nobody_else_rolls_out_meanwhile_and_who_was_displaced_stops() {
 
 #[test]
 fn what_this_machine_does_not_trust_goes_to_no_node() {
-    let (v1, v2) = (
-        Release::shop(Otp::under_test(), "v1"),
-        Release::shop(Otp::under_test(), "v2"),
-    );
+    let (v1, v2) = releases();
     let scratch = Scratch::new("rollout");
     let one = small(&v1);
     let store = scratch.path().join("store");
@@ -472,10 +450,7 @@ fn what_this_machine_does_not_trust_goes_to_no_node() {
 
 #[test]
 fn machines_of_another_image_begin_anew_only_where_that_is_said() {
-    let (v1, v2) = (
-        Release::shop(Otp::under_test(), "v1"),
-        Release::shop(Otp::under_test(), "v2"),
-    );
+    let (v1, v2) = releases();
     let scratch = Scratch::new("rollout");
     let one = small(&v1);
     let fleet = Fleet {
@@ -517,10 +492,7 @@ fn machines_of_another_image_begin_anew_only_where_that_is_said() {
 
 #[test]
 fn code_whose_gate_says_no_is_booted_by_nobody() {
-    let (v1, v2) = (
-        Release::shop(Otp::under_test(), "v1"),
-        Release::shop(Otp::under_test(), "v2"),
-    );
+    let (v1, v2) = releases();
     let scratch = Scratch::new("rollout");
     let one = small(&v1);
     let store = scratch.path().join("store");
@@ -543,10 +515,7 @@ fn code_whose_gate_says_no_is_booted_by_nobody() {
 /// In a bucket that does what buckets do: errors, conflicts, answers that are lost, bodies that are cut and bent.
 #[test]
 fn a_bucket_that_ails_says_what_nodes_run_all_the_same() {
-    let (v1, v2) = (
-        Release::shop(Otp::under_test(), "v1"),
-        Release::shop(Otp::under_test(), "v2"),
-    );
+    let (v1, v2) = releases();
     let one = small(&v1);
     let moto = Moto::start();
     let ills = Ills {

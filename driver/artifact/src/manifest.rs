@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    io::{self, Read},
     str::FromStr,
 };
 
@@ -19,6 +20,7 @@ use crate::{
     facts::ModuleFacts,
     hex,
     name::{ModuleName, ReleasePath},
+    pack::PIECE,
 };
 
 /// The format written, and the only one read.
@@ -55,6 +57,27 @@ impl FileDigest {
     /// Of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// Of what is read to its end, and how many bytes that are.
+    ///
+    /// # Errors
+    /// Those of `from`.
+    pub fn read(mut from: impl Read) -> io::Result<(Self, u64)> {
+        let mut hash = Sha256::new();
+        let mut size = 0;
+        let mut piece = vec![0; PIECE];
+        loop {
+            match from.read(&mut piece) {
+                Ok(0) => return Ok((Self(hash.finalize().into()), size)),
+                Ok(read) => {
+                    size += read as u64;
+                    hash.update(piece.get(..read).unwrap_or_default());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

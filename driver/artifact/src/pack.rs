@@ -302,23 +302,14 @@ fn digest(path: &Path) -> Result<File, PackError> {
         path: path.to_owned(),
         source,
     };
-    let mut file = open(path)?;
+    let file = open(path)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode();
-    let mut hash = Sha256::new();
-    let mut size = 0;
-    let mut piece = vec![0; PIECE];
-    loop {
-        let read = file.read(&mut piece).map_err(failed)?;
-        if read == 0 {
-            return Ok(File {
-                size,
-                sha256: FileDigest(hash.finalize().into()),
-                executable: mode & 0o100 != 0,
-            });
-        }
-        size += read as u64;
-        hash.update(piece.get(..read).unwrap_or_default());
-    }
+    let (sha256, size) = FileDigest::read(file).map_err(failed)?;
+    Ok(File {
+        size,
+        sha256,
+        executable: mode & 0o100 != 0,
+    })
 }
 
 /// The header of an entry without its name and sum.

@@ -19,7 +19,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flyhot_artifact::{ArchiveError, Limits, Manifest, Trusted};
+use flyhot_artifact::{ArchiveError, FileDigest, Limits, Manifest, Told, Trusted};
 use flyhot_events::{ArtifactTrust, BootWhat, BootWhy, ErrorKind, Event, ExitCode, Step, Unit};
 use flyhot_store::{App, Artifacts as _, Home, Moved, Pointer, RolloutError, Store as _, StoreError, Target};
 use tokio::runtime::Handle;
@@ -312,18 +312,8 @@ fn place(order: &Order, disk: &Disk, talk: &Talk) -> Result<Option<Place>, Faile
     }
     let told = match evaluate::ask(&order.root, disk.name(), disk.version(), &|| talk.is_stopped()) {
         Err(AskError::NoScript(_)) => return Ok(None),
-        Err(AskError::Stopped) => {
-            return Err(Failed {
-                why: BootWhy::StoreFailed,
-                error: errors::stopped("a signal"),
-            });
-        }
-        Err(error) => {
-            return Err(Failed {
-                why: BootWhy::StoreFailed,
-                error: errors::not_asked(&error),
-            });
-        }
+        Err(AskError::Stopped) => return Err(interrupted()),
+        Err(error) => return Err(unreached(errors::not_asked(&error))),
         Ok(told) => told,
     };
     match Place::of(&order.home, &order.environment, Some(disk.name()), &told) {
@@ -373,9 +363,7 @@ async fn pointer(order: &Order, place: &Place, store: &Home, talk: &Talk) -> Res
         last = Some(error);
         tokio::time::sleep(AGAIN.min(left)).await;
     }
-    Err(unreached(
-        last.unwrap_or_else(|| errors::silent(&store.name(), patience)),
-    ))
+    Err(unreached(last.unwrap_or_else(|| silent(store, patience))))
 }
 
 /// One try. A directory that is not there is not mounted yet, and no store in which nothing lies.
@@ -412,6 +400,11 @@ fn unreached(error: NodeError) -> Failed {
     }
 }
 
+fn silent(store: &Home, waited: Duration) -> NodeError {
+    let hint = "Check the endpoint and the network of this machine.";
+    errors::silent(&store.name(), waited, hint)
+}
+
 fn interrupted() -> Failed {
     unreached(errors::stopped("a signal"))
 }
@@ -433,7 +426,10 @@ fn fetched(
 ) -> Result<PathBuf, Failed> {
     let cache = order.cache(disk);
     let file = cache.join(format!("{}.tar.gz", target.digest));
-    if disk::digested(&file).is_ok_and(|(digest, _)| digest == target.digest) {
+    if fs::File::open(&file)
+        .and_then(FileDigest::read)
+        .is_ok_and(|(digest, _)| digest == target.digest)
+    {
         return Ok(file);
     }
     let unwritten = |path: &Path, error: &io::Error| Failed {
@@ -449,8 +445,6 @@ fn fetched(
     })?;
     Ok(file)
 }
-
-type Told<'a> = &'a mut dyn FnMut(u64, u64) -> std::ops::ControlFlow<()>;
 
 /// A transfer is given up when nothing has come for as long as the store is waited for.
 async fn fetch(
@@ -485,7 +479,7 @@ async fn fetch(
                         return Err(interrupted());
                     }
                     if came.elapsed() > patience {
-                        return Err(unreached(errors::silent(&store.name(), patience)));
+                        return Err(unreached(silent(store, patience)));
                     }
                     if began.elapsed() > patience * TRANSFER {
                         return Err(unreached(errors::slow(&store.name(), done, patience * TRANSFER)));
@@ -584,7 +578,7 @@ fn forget_others(cache: &Path, target: &Target) {
         let name = entry.file_name().into_string().unwrap_or_default();
         let artifact = name
             .strip_suffix(".tar.gz")
-            .is_some_and(|digest| digest.parse::<flyhot_artifact::FileDigest>().is_ok());
+            .is_some_and(|digest| digest.parse::<FileDigest>().is_ok());
         if name != kept && artifact {
             let _ = fs::remove_file(entry.path());
         }

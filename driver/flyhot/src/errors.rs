@@ -207,11 +207,11 @@ pub(crate) fn store(error: &StoreError) -> NodeError {
 }
 
 /// A store that did not answer for as long as it was waited for.
-pub(crate) fn silent(store: &str, waited: Duration) -> NodeError {
+pub(crate) fn silent(store: &str, waited: Duration, hint: &str) -> NodeError {
     node_error(
         ErrorKind::Store,
         format!("{store} did not answer within {} s", waited.as_secs_f64()),
-        "Check the endpoint and the network of this machine.",
+        hint,
     )
 }
 
@@ -382,15 +382,6 @@ pub(crate) fn slow(name: &str, bytes: u64, after: Duration) -> NodeError {
             after.as_secs()
         ),
         "Look at the network between here and the store; the next start tries again.",
-    )
-}
-
-/// A store that does not answer.
-pub(crate) fn silent_store(name: &str, after: Duration) -> NodeError {
-    node_error(
-        ErrorKind::Store,
-        format!("{name} did not answer within {} s", after.as_secs()),
-        "Check the disk or the network, and run the same command again.",
     )
 }
 

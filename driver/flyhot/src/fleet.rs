@@ -7,23 +7,25 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use flyhot_artifact::{Contents, Limits, Packed, PrivateKey, Release};
+use flyhot_artifact::{Contents, Limits, Packed, PrivateKey, Release, Told};
 use flyhot_events::{ErrorKind, Event, ExitCode, NodeOutcome, Outcome, OutcomeKind, ReasonCode, Step, Unit};
 use flyhot_store::{
     Artifacts as _, Audit, AuditEnd, AuditNode, Home, Left, LockError, Log, Moved, Rollout, State,
     Store as _, Target, Way,
 };
 use flyhot_upgrade::judge;
+use serde::Serialize;
+use tokio::sync::mpsc;
 
+use crate::clock::{now_s, since_us};
 use crate::drive::{Leave, NodeError, Question};
 use crate::errors;
 use crate::ledger::Ledger;
 use crate::options::Place;
 use crate::run::{self, Keeper, apart};
 use crate::stored::entry;
-use tokio::sync::mpsc;
 
 /// How often it is said how far a transfer is.
 const TOLD: Duration = Duration::from_millis(200);
@@ -197,24 +199,23 @@ impl<'a> Fleet<'a> {
                 self.lost = Some(error.clone());
                 Err(error)
             }
-            Err(_) => Err(errors::silent_store(&self.store.name(), ASK)),
+            Err(_) => Err(errors::silent(
+                &self.store.name(),
+                ASK,
+                "Check the disk or the network, and run the same command again.",
+            )),
         }
     }
 }
 
 /// What is said of a pointer.
 fn said(place: &Place, store: &Home, fencing: u64, audit: &Audit, left: Left) -> Event {
-    let state = match left {
-        Left::Committed => "committed",
-        Left::Abandoned => "abandoned",
-        Left::Trial => "trial",
-        Left::Unchanged => "unchanged",
-    };
+    let state = word(left);
     Event::Pointer {
         app: place.app.to_string(),
         store: store.name(),
-        state: state.to_owned(),
-        artifact: entry((&audit.to, state)),
+        artifact: entry((&audit.to, &state)),
+        state,
         fencing,
         displaced: audit.displaced.as_ref().map(ToString::to_string),
     }
@@ -301,7 +302,7 @@ fn ended(outcome: &Outcome, pointer: Left) -> AuditEnd {
             .collect(),
     });
     AuditEnd {
-        at: now(),
+        at: now_s(),
         outcome: word(outcome.outcome),
         exit_code: outcome.exit_code.0,
         pointer,
@@ -309,33 +310,11 @@ fn ended(outcome: &Outcome, pointer: Left) -> AuditEnd {
     }
 }
 
-/// As the events have it.
-fn word(kind: OutcomeKind) -> String {
+/// As events and records have it.
+fn word(kind: impl Serialize) -> String {
     let word = serde_json::to_value(kind).ok();
     word.and_then(|word| word.as_str().map(str::to_owned))
         .unwrap_or_default()
-}
-
-/// Seconds since 1970, by this machine's clock.
-pub(crate) fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
-
-/// Work on another thread goes on while this is there.
-#[derive(Default)]
-pub(crate) struct Wanted(Arc<()>);
-
-impl Wanted {
-    /// Whether it does.
-    pub(crate) fn going_on(&self) -> impl Fn() -> ControlFlow<()> + Send + 'static {
-        let there = Arc::downgrade(&self.0);
-        move || match there.strong_count() {
-            0 => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        }
-    }
 }
 
 /// An artifact that was packed for the store.
@@ -352,23 +331,16 @@ pub(crate) async fn pack(
     emit: &mut dyn FnMut(Event),
 ) -> Result<Made, NodeError> {
     let file = directory.join(format!("{}.tar.gz", release.code_id()));
-    let moved = Arc::new(Moved::default());
-    let (out, telling) = (file.clone(), Arc::clone(&moved));
-    let wanted = Wanted::default();
-    let going_on = wanted.going_on();
-    let work = apart(move || {
+    let out = file.clone();
+    let work = move |told: Told<'_>| {
         let unwritten = |error: &std::io::Error| errors::unwritten(&out, error);
         let writer = std::fs::File::create(&out).map_err(|error| unwritten(&error))?;
-        let mut told = |done, total| {
-            telling.set(done, total);
-            going_on()
-        };
         let (packed, _) = flyhot_artifact::pack(
             &release,
             Contents::Hot,
             &Limits::default(),
             std::io::BufWriter::new(writer),
-            &mut told,
+            told,
         )
         .and_then(|(packed, mut writer)| {
             std::io::Write::flush(&mut writer).map_err(flyhot_artifact::PackError::Write)?;
@@ -376,8 +348,8 @@ pub(crate) async fn pack(
         })
         .map_err(|error| errors::pack(&release.root, &out, &error))?;
         Ok(packed)
-    });
-    let packed: Packed = step(Step::Pack, &moved, work, emit).await?;
+    };
+    let packed: Packed = step_apart(Step::Pack, work, emit).await?;
     let signature = match key {
         Some(key) => Some(
             key.sign(packed.manifest_digest)
@@ -393,7 +365,7 @@ pub(crate) async fn pack(
             signature,
             version: packed.manifest.version,
             source_image: None,
-            created_at: now(),
+            created_at: now_s(),
         },
         file,
     })
@@ -425,11 +397,35 @@ pub(crate) async fn step<T>(
     emit(Event::StepDone {
         node: None,
         step,
-        duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        duration_us: since_us(began),
         count: moved.now().1,
         unit: Unit::Bytes,
     });
     Ok(done)
+}
+
+/// The same on a thread of its own; `work` is told to stop once nobody waits for it.
+pub(crate) async fn step_apart<T: Send + 'static>(
+    on: Step,
+    work: impl FnOnce(Told<'_>) -> Result<T, NodeError> + Send + 'static,
+    emit: &mut dyn FnMut(Event),
+) -> Result<T, NodeError> {
+    let moved = Arc::new(Moved::default());
+    let telling = Arc::clone(&moved);
+    let wanted = Arc::new(());
+    let there = Arc::downgrade(&wanted);
+    let work = apart(move || {
+        work(&mut |done, total| {
+            telling.set(done, total);
+            match there.strong_count() {
+                0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        })
+    });
+    let done = step(on, &moved, work, emit).await;
+    drop(wanted);
+    done
 }
 
 impl Made {
@@ -463,7 +459,7 @@ pub(crate) fn audit(
         who,
         displaced,
         way,
-        began: now(),
+        began: now_s(),
         base_image: pointer.base_image.clone(),
         from: pointer.committed().cloned(),
         to,

@@ -18,6 +18,7 @@ mod artifacts;
 mod asked;
 mod boot;
 pub mod cli;
+mod clock;
 mod doctor;
 pub mod drive;
 pub mod errors;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use flyhot_events::{ErrorKind, Event, ExitCode, Step, Unit};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use crate::clock::since_us;
 use crate::drive::NodeError;
 use crate::errors;
 use crate::interrupt::Signals;
@@ -74,7 +75,7 @@ impl Talk {
         self.event(Event::StepDone {
             node: None,
             step,
-            duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            duration_us: since_us(began),
             count,
             unit,
         });

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flyhot_artifact::{Examined, Limits, PrivateKey, Release};
+use flyhot_artifact::{Examined, Limits, PrivateKey, Release, Told};
 use flyhot_events::{Event, ExitCode, Step, Unit};
 use flyhot_store::{
     Artifacts as _, Generation, Home, Moved, Rollout, SHORTEST_LEASE, Target, Terms, Way, Who,
@@ -19,6 +19,7 @@ use crate::artifacts;
 use crate::cli::rollback::RollbackArgs;
 use crate::cli::rollout::RolloutArgs;
 use crate::cli::{FleetArgs, LockTermsArgs, NodeArgs};
+use crate::clock::since_us;
 use crate::drive::{self, NodeError};
 use crate::errors;
 use crate::fleet::{self, Fleet};
@@ -221,7 +222,7 @@ impl Work<'_> {
         emit(Event::StepDone {
             node: None,
             step: Step::Lock,
-            duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            duration_us: since_us(began),
             count: 1,
             unit: Unit::Attempts,
         });
@@ -312,29 +313,12 @@ async fn bring(
         .beside(fleet::step(Step::Fetch, &moved, fetching, emit))
         .await?;
     let (from, to, signature) = (file.clone(), options.release.clone(), target.signature.clone());
-    let unpacking = Arc::new(Moved::default());
-    let telling = Arc::clone(&unpacking);
-    let wanted = fleet::Wanted::default();
-    let going_on = wanted.going_on();
-    let work = apart(move || {
+    let work = move |told: Told<'_>| {
         let opened = fs::File::open(&from).map_err(|error| errors::unread(&from, &error))?;
-        let mut told = |done, total| {
-            telling.set(done, total);
-            going_on()
-        };
-        flyhot_artifact::unpack(
-            opened,
-            &to,
-            &trust,
-            signature.as_ref(),
-            &Limits::default(),
-            &mut told,
-        )
-        .map_err(|error| errors::artifact(&from, &error))
-    });
-    let examined: Examined = fleet
-        .beside(fleet::step(Step::Unpack, &unpacking, work, emit))
-        .await?;
+        flyhot_artifact::unpack(opened, &to, &trust, signature.as_ref(), &Limits::default(), told)
+            .map_err(|error| errors::artifact(&from, &error))
+    };
+    let examined: Examined = fleet.beside(fleet::step_apart(Step::Unpack, work, emit)).await?;
     if examined.manifest_digest != target.manifest_digest {
         return Err(errors::other_manifest(target));
     }

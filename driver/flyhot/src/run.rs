@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::cli::NodeArgs;
+use crate::clock::since_us;
 use crate::drive::{self, Leave, NodeError, NodeRequest, Question};
 use crate::errors;
 use crate::interrupt::{Signals, Watch};
@@ -236,7 +237,7 @@ pub(crate) async fn read(directory: &Path, emit: &mut dyn FnMut(Event)) -> Resul
     emit(Event::StepDone {
         node: None,
         step: Step::Read,
-        duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        duration_us: since_us(began),
         count: release.modules.len() as u64,
         unit: Unit::Modules,
     });

@@ -8,14 +8,15 @@
     reason = "a program for the tests"
 )]
 
-use std::path::Path;
+mod shared;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use flyhot_artifact::{CodeId, FileDigest};
 use flyhot_store::{
-    App, Bucket, Directory, Generation, LockError, PointerError, Rollout, RolloutError, S3, Store, Target,
-    Terms, Who, keeps_conditions, take,
+    App, Generation, LockError, PointerError, Rollout, RolloutError, Store, Target, Terms, Who,
+    keeps_conditions, take,
 };
 
 /// Longer than any of the tests.
@@ -43,19 +44,8 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let done = runtime.block_on(async {
-        match home.split_once('@') {
-            Some((bucket, endpoint)) => {
-                let bucket = Bucket {
-                    name: bucket.to_owned(),
-                    endpoint: Some(endpoint.to_owned()),
-                    region: None,
-                };
-                contend(&S3::new(&bucket).await, name, rounds, terms, hold).await
-            }
-            None => contend(&Directory::new(Path::new(home)), name, rounds, terms, hold).await,
-        }
-    });
+    let done =
+        runtime.block_on(async { contend(&shared::home(home).await, name, rounds, terms, hold).await });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,13 +8,15 @@
     reason = "a program for the tests"
 )]
 
+mod shared;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flyhot_artifact::chain;
-use flyhot_store::{App, Artifacts, Bucket, Directory, Moved, S3, StoreError};
+use flyhot_store::{App, Artifacts, Moved, StoreError};
 
 /// Between two looks at how far it is: a hundredth of what the smallest transfer takes that a test breaks off.
 const LOOK: Duration = Duration::from_millis(5);
@@ -33,19 +35,7 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let done = runtime.block_on(async {
-        match home.split_once('@') {
-            Some((bucket, endpoint)) => {
-                let bucket = Bucket {
-                    name: bucket.to_owned(),
-                    endpoint: Some(endpoint.to_owned()),
-                    region: None,
-                };
-                go(&S3::new(&bucket).await, &app, words).await
-            }
-            None => go(&Directory::new(Path::new(home)), &app, words).await,
-        }
-    });
+    let done = runtime.block_on(async { go(&shared::home(home).await, &app, words).await });
     // As the kernel has it.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     if let Some(peak) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {

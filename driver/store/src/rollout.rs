@@ -218,7 +218,10 @@ async fn claim<S: Store>(
         lock.hold().await?;
         let mut anew = None;
         let (pointer, when) = match read(store, key).await? {
-            None => (Pointer::empty(base_image.clone()), If::Absent),
+            None => {
+                let first = Pointer::empty(base_image.clone());
+                (first.claim(lock.fencing())?, If::Absent)
+            }
             Some((pointer, version)) => {
                 let mut pointer = pointer.claim(lock.fencing())?;
                 match (pointer.boots(base_image.as_deref()), generation) {
@@ -232,7 +235,6 @@ async fn claim<S: Store>(
                 (pointer, If::Unchanged(version))
             }
         };
-        let pointer = pointer.claim(lock.fencing())?;
         // One of before was faster with its last put: what it left is read and claimed.
         match store.put(key, when.clone(), bytes(key, &pointer)?).await? {
             Put::Lost => losses.lost(store, when).await?,

@@ -220,7 +220,7 @@ impl Disk {
             }
             let manifest = Manifest::from_bytes(&bytes).ok()?;
             let whole = manifest.files.iter().all(|(path, file)| {
-                let found = digested(&directory.join(path.as_str()));
+                let found = File::open(directory.join(path.as_str())).and_then(FileDigest::read);
                 found.is_ok_and(|found| found == (file.sha256, file.size))
             });
             whole.then_some((name, manifest))
@@ -697,29 +697,6 @@ fn is_there(write: &Write) -> Result<bool, DiskError> {
         Ok(bytes) => Ok(bytes == write.bytes),
         Err(DiskError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-/// sha256 and size of a file.
-pub(super) fn digested(path: &Path) -> io::Result<(FileDigest, u64)> {
-    use sha2::{Digest as _, Sha256};
-
-    /// What a disk reads ahead.
-    const PIECE: usize = 128 * 1024;
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut piece = vec![0; PIECE];
-    let mut size = 0;
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return Ok((FileDigest(hash.finalize().into()), size)),
-            Ok(read) => {
-                hash.update(piece.get(..read).unwrap_or_default());
-                size += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }
 

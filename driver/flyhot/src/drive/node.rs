@@ -1,7 +1,7 @@
 //! The steps of design §5, in order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use flyhot_agent::{AnswerError, Command, DiskModule, StagedKey};
 use flyhot_artifact::Naming;
@@ -24,6 +24,7 @@ use super::rehearse::Copies;
 use super::stages::ms;
 use super::steps::Steps;
 use super::{NodeError, NodeRequest};
+use crate::clock::now_s;
 use crate::errors;
 use crate::options::{Direction, Entry, Options, Persist, Reach, Rehearsal, WayBackNeeded};
 
@@ -212,9 +213,7 @@ impl Work<'_> {
     /// Keeps the outcome on the node's disk, for `flyhot status`. A disk that takes nothing is told of where code is written.
     async fn remember(&self, seen: &Seen, outcome: &NodeOutcome) {
         let last = LastOutcome {
-            at: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
+            at: now_s(),
             release: self.request.options.release.display().to_string(),
             outcome: outcome.outcome,
             code_id: outcome.code_id.clone(),

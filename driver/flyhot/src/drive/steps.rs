@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use flyhot_events::{Event, Step, Unit};
 
+use crate::clock::since_us;
+
 /// Emits the events of one node's steps.
 pub(super) struct Steps<'a> {
     node: String,
@@ -35,7 +37,7 @@ impl<'a> Steps<'a> {
     }
 
     pub(super) fn done(&mut self, begun: Begun, count: u64, unit: Unit) {
-        let duration_us = u64::try_from(begun.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let duration_us = since_us(begun.since);
         (self.emit)(Event::StepDone {
             node: Some(self.node.clone()),
             step: begun.step,
