@@ -85,7 +85,8 @@ fn start(callers: usize) -> (Shop, Release, Release) {
          Watch = fun(Watch, Since, Longest, Last, Gap0) ->
              Now = erlang:monotonic_time(microsecond),
              Gap = max(Gap0, Now - Last),
-             Asleep = [N || N <- Names(), {_, {sys, suspend_loop, _}} <- [process_info(whereis(N), current_function)]],
+             Asleep = [N || N <- Names(), P <- [whereis(N)], is_pid(P),
+                             {_, {sys, suspend_loop, _}} <- [process_info(P, current_function)]],
              Next = maps:from_list([{N, maps:get(N, Since, Now)} || N <- Asleep]),
              Seen = lists:max([Longest | [Now - T || T <- maps:values(Next)]]),
              receive {Ask, To} -> To ! {Ask, case Ask of longest -> Seen; gap -> Gap end} after 1 -> ok end,

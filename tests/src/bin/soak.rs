@@ -24,6 +24,11 @@ use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
 const SCENARIOS: [&str; 33] = [
+    "store",
+    "boot",
+    "rollout",
+    "artifact",
+    "native",
     "upgrade",
     "refused",
     "code_change",
@@ -45,11 +50,6 @@ const SCENARIOS: [&str; 33] = [
     "tls",
     "operator",
     "restart",
-    "boot",
-    "artifact",
-    "store",
-    "rollout",
-    "native",
     "plain",
     "foreign",
     "faults",
@@ -212,8 +212,8 @@ fn build() -> BTreeMap<String, PathBuf> {
 
 fn units(binaries: &BTreeMap<String, PathBuf>) -> Vec<Unit> {
     let mut units = Vec::new();
-    for otp in OTPS {
-        for scenario in SCENARIOS {
+    for scenario in SCENARIOS {
+        for otp in OTPS {
             let binary = &binaries[scenario];
             let listed = Command::new(binary)
                 .arg("--list")
