@@ -22,6 +22,9 @@ use serde_json::Value;
 /// Longer than all of them together need.
 const LIMIT: Duration = Duration::from_secs(900);
 
+/// Long beside what one change takes that fifty contend for.
+const CHANGE: Duration = Duration::from_millis(700);
+
 /// What is to be done with whoever takes the lock next.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
@@ -58,6 +61,8 @@ fn contend(contest: Contest<'_>) -> u64 {
     let mut stops = 0;
     let mut next = contenders;
     let began = Instant::now();
+    let changes = u32::try_from(contenders * rounds).unwrap();
+    let limit = LIMIT.max(CHANGE * changes);
     let told = |steps: &[Step]| {
         let last = steps.len().saturating_sub(60);
         let lines = steps[last..].iter();
@@ -68,7 +73,7 @@ fn contend(contest: Contest<'_>) -> u64 {
     };
     while !running.is_empty() {
         assert!(
-            began.elapsed() < LIMIT,
+            began.elapsed() < limit,
             "they do not come to an end\n{}",
             told(&steps)
         );
