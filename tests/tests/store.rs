@@ -130,10 +130,14 @@ fn contend(contest: Contest<'_>) -> u64 {
     assert!(longest <= lease * 3, "{longest:?} after a holder fell silent");
 
     // Nobody loses the lock but by being stopped for longer than the lease.
-    let lost = steps.iter().filter(|step| step.words.starts_with("lost")).count();
+    let lost: Vec<_> = steps
+        .iter()
+        .filter(|step| step.words.starts_with("lost"))
+        .map(|step| (step.at.duration_since(began), step.who, &step.words))
+        .collect();
     assert!(
-        lost <= stops,
-        "{lost} lost it, {stops} were stopped\n{}",
+        lost.len() <= stops,
+        "{lost:?} lost it, {stops} were stopped\n{}",
         told(&steps)
     );
 
@@ -213,12 +217,14 @@ fn of_many_in_a_directory_one_changes_it_at_a_time() {
 fn of_many_in_a_bucket_one_changes_it_at_a_time() {
     let moto = Moto::start();
     let random = Random::new("bucket");
+    // Some for each change where there are 400 of them, and as many in all where there are thousands.
+    let seldom = rounds(1, 10) as u64;
     let ills = Ills {
-        server_errors: 20,
-        conflicts: 20,
-        resets: 10,
-        lost_answers: 20,
-        cut_bodies: 10,
+        server_errors: 20 / seldom,
+        conflicts: 20 / seldom,
+        resets: 10 / seldom,
+        lost_answers: 20 / seldom,
+        cut_bodies: 10 / seldom,
         stale: true,
         ..Ills::default()
     };
@@ -649,7 +655,7 @@ fn an_artifact_is_moved_whole_or_not_at_all_whatever_befalls_the_way() {
         (ill(|ills, much| ills.lost_answers = much, befall), true),
         (ill(|ills, much| ills.cut_bodies = much, 550), true),
         (ill(|ills, much| ills.slow_bodies = much, 500), true),
-        (ill(|ills, much| ills.late_errors = much, 700), true),
+        (ill(|ills, much| ills.late_errors = much, 500), true),
         (ill(|ills, much| ills.lost_completions = much, 1_000), true),
         (
             ill(|ills, _| (ills.ignores_range, ills.cut_bodies) = (true, 500), 0),
@@ -1015,7 +1021,7 @@ fn a_put_that_arrives_late_takes_nothing_back() {
         home: &format!("{}@{}", Moto::BUCKET, chaos.endpoint()),
         contenders: rounds(4, 20),
         rounds: rounds(4, 50),
-        lease: Duration::from_secs(6),
+        lease: Duration::from_secs(15),
         fates: vec![Fate::Killed],
     });
     // Until the last of them is there.
