@@ -19,6 +19,9 @@ _flyhot() {
             flyhot,boot)
                 cmd="flyhot__subcmd__boot"
                 ;;
+            flyhot,config)
+                cmd="flyhot__subcmd__config"
+                ;;
             flyhot,doctor)
                 cmd="flyhot__subcmd__doctor"
                 ;;
@@ -72,6 +75,9 @@ _flyhot() {
                 ;;
             flyhot__subcmd__help,boot)
                 cmd="flyhot__subcmd__help__subcmd__boot"
+                ;;
+            flyhot__subcmd__help,config)
+                cmd="flyhot__subcmd__help__subcmd__config"
                 ;;
             flyhot__subcmd__help,doctor)
                 cmd="flyhot__subcmd__help__subcmd__doctor"
@@ -155,7 +161,7 @@ _flyhot() {
 
     case "${cmd}" in
         flyhot)
-            opts="-h -V --help --version upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc boot help"
+            opts="-h -V --help --version upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc config boot help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -169,7 +175,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__boot)
-            opts="-h --release --base --on-unreachable --wait --cache --app --store --bucket --endpoint --region --output --help"
+            opts="-h --release --base --on-unreachable --wait --cache --app --store --bucket --endpoint --region --config --output --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -215,6 +221,52 @@ _flyhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        flyhot__subcmd__config)
+            opts="-h --explain --app --store --bucket --endpoint --region --config --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --app)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --output)
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
                     return 0
@@ -227,7 +279,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__doctor)
-            opts="-h --node --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --app --store --bucket --endpoint --region --help"
+            opts="-h --node --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --app --store --bucket --endpoint --region --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -285,6 +337,10 @@ _flyhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -293,7 +349,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__gc)
-            opts="-h --app --store --bucket --endpoint --region --output --dry-run --lock-timeout --lock-wait --force --help"
+            opts="-h --app --store --bucket --endpoint --region --config --output --dry-run --lock-timeout --lock-wait --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -319,6 +375,10 @@ _flyhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --output)
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
                     return 0
@@ -339,7 +399,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__help)
-            opts="upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc boot help"
+            opts="upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc config boot help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -353,6 +413,20 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__help__subcmd__boot)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        flyhot__subcmd__help__subcmd__config)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -633,7 +707,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__history)
-            opts="-h --app --store --bucket --endpoint --region --output --help"
+            opts="-h --app --store --bucket --endpoint --region --config --output --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -656,6 +730,10 @@ _flyhot() {
                     return 0
                     ;;
                 --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -763,7 +841,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__lock__subcmd__release)
-            opts="-h --app --store --bucket --endpoint --region --output --force --help"
+            opts="-h --app --store --bucket --endpoint --region --config --output --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -786,6 +864,10 @@ _flyhot() {
                     return 0
                     ;;
                 --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -801,7 +883,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__lock__subcmd__status)
-            opts="-h --app --store --bucket --endpoint --region --output --help"
+            opts="-h --app --store --bucket --endpoint --region --config --output --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -824,6 +906,10 @@ _flyhot() {
                     return 0
                     ;;
                 --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -993,7 +1079,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__rollback)
-            opts="-h --node --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --to --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --app --store --bucket --endpoint --region --lock-timeout --lock-wait --force --help"
+            opts="-h --node --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --to --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --app --store --bucket --endpoint --region --config --lock-timeout --lock-wait --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1087,6 +1173,10 @@ _flyhot() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1103,7 +1193,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__rollout)
-            opts="-h --node --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --release --down --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --base --new-base --key-file --app --store --bucket --endpoint --region --lock-timeout --lock-wait --force --help"
+            opts="-h --node --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --release --down --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --base --new-base --key-file --app --store --bucket --endpoint --region --config --lock-timeout --lock-wait --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1202,6 +1292,10 @@ _flyhot() {
                     return 0
                     ;;
                 --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

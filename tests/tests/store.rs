@@ -406,6 +406,24 @@ fn a_bucket_is_found_where_fly_io_says_and_errors_have_no_secret() {
         }
     };
     ask(true).expect("done", 0);
+    // A mix task says all of it, and the environment nothing.
+    let mix = |secret: &str| {
+        let config = format!(
+            r#"{{"v": 1, "config": {{"bucket": "{}", "aws_endpoint_url_s3": "{}", "aws_access_key_id": "tid_test",
+                "aws_secret_access_key": {secret}, "otp_app": "shop"}}}}"#,
+            Moto::BUCKET,
+            chaos.endpoint()
+        );
+        let command = Flyhot::new(["history", "--output", "json"]).env("FLYHOT_MIX", &config);
+        command.env("AWS_EC2_METADATA_DISABLED", "true").run()
+    };
+    mix(r#""tsec_secret""#).expect("done", 0);
+    let half = mix("null");
+    half.expect("refused", 2);
+    assert!(
+        half.stdout.contains("aws_secret_access_key is set nowhere"),
+        "{half}"
+    );
     let nobody = ask(false);
     nobody.expect("failed", 22);
     assert!(nobody.stdout.contains("AWS_ACCESS_KEY_ID"), "{nobody}");

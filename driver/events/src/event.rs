@@ -266,6 +266,21 @@ pub struct HistoryEntry {
     pub state: String,
 }
 
+/// A value that arguments, configuration and environment say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Its name.
+    pub name: String,
+    /// The value as text; absent where it is not set or not shown.
+    pub value: Option<String>,
+    /// Whether it is set and not shown.
+    pub secret: bool,
+    /// Who said it: `argument`, `mix`, `fly`, `environment`, `project` or `default`; absent where it is not set or not asked for.
+    pub origin: Option<String>,
+    /// Where exactly; absent as above.
+    pub place: Option<String>,
+}
+
 /// Something that happened, in the order it happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -273,7 +288,7 @@ pub enum Event {
     /// A command began.
     Started {
         /// `upgrade`, `plan`, `status`, `thaw`, `doctor`, `restore-base`, `pack`, `verify`, `unpack`, `keygen`, `sign`, `rollout`,
-        /// `rollback`, `lock`, `history`, `gc` or `boot`.
+        /// `rollback`, `lock`, `history`, `gc`, `config` or `boot`.
         command: String,
         /// Node names in order; none where no node is asked anything.
         nodes: Vec<String>,
@@ -424,6 +439,11 @@ pub enum Event {
         base_image: Option<String>,
         /// The artifacts.
         artifacts: Vec<HistoryEntry>,
+    },
+    /// What arguments, configuration and environment say.
+    Config {
+        /// Every value.
+        settings: Vec<Setting>,
     },
     /// What the store says from now on that machines boot.
     Pointer {

@@ -15,7 +15,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +23,7 @@ use flyhot_events::{ArtifactTrust, BootWhat, BootWhy, ErrorKind, Event, ExitCode
 use flyhot_store::{App, Artifacts as _, Home, Moved, Pointer, RolloutError, Store as _, StoreError, Target};
 use tokio::runtime::Handle;
 
+use crate::child;
 use crate::cli::HomeArgs;
 use crate::cli::boot::{BootArgs, OnUnreachable};
 use crate::drive::NodeError;
@@ -124,7 +124,7 @@ pub(crate) fn command(args: &BootArgs, environment: &Environment, reporter: &mut
         return exit_code;
     };
     // The environment is handed on as it is; descriptors of flyhot's own end here.
-    let error = Command::new(program).args(words).exec();
+    let error = child::command(program).args(words).exec();
     let error = errors::not_run(program, &error);
     let kind = error.kind;
     reporter.event(&error.event(None));

@@ -3,6 +3,7 @@
 //! Parsing touches no file, no environment and no network, so that `--help` and `--version` answer at once.
 
 pub mod boot;
+pub mod config;
 pub mod doctor;
 pub mod gc;
 pub mod history;
@@ -57,6 +58,7 @@ Environment:
   ERL_EPMD_PORT       port of epmd, unless --epmd-port is given
   BUCKET_NAME         the bucket, unless --bucket or --store is given; AWS_BUCKET is the next place
   FLY_APP_NAME        the app, unless --app is given
+  FLYHOT_MIX          what the mix tasks of fly_deploy hand over
   FLY_IMAGE_REF       the image of this machine for boot, unless --base is given
   FLYHOT_PUBLIC_KEYS  public keys: artifacts are taken only where one of them signed them; the file
                       /etc/flyhot/public_keys takes its place
@@ -120,6 +122,8 @@ pub enum Verb {
     History(history::HistoryArgs),
     /// Remove artifacts from a store that its history does not name
     Gc(gc::GcArgs),
+    /// Show what arguments, configuration and environment say, and who said it
+    Config(config::ConfigArgs),
     /// Start a release with the code that its fleet should run
     Boot(boot::BootArgs),
 }
@@ -144,6 +148,7 @@ impl Verb {
             Self::Lock(args) => args.form(),
             Self::Gc(args) => &args.form,
             Self::History(args) => &args.form,
+            Self::Config(args) => &args.form,
             Self::Boot(args) => &args.form,
         }
         .output
@@ -169,7 +174,7 @@ pub struct FormArgs {
 }
 
 /// What every command is told that has to do with a store.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct HomeArgs {
     /// Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]
     #[arg(long, value_name = "NAME", help_heading = "Store")]
@@ -179,10 +184,10 @@ pub struct HomeArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["bucket", "endpoint", "region"], help_heading = "Store")]
     pub store: Option<PathBuf>,
 
-    /// A bucket that is the store [default: AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables
-    /// BUCKET_NAME, else AWS_BUCKET]
+    /// A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of
+    /// fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]
     ///
-    /// Credentials are those that AWS's own tools would find.
+    /// Credentials are those of `config :fly_deploy`, else those that AWS's own tools would find.
     #[arg(long, value_name = "NAME", help_heading = "Store")]
     pub bucket: Option<String>,
 
@@ -191,13 +196,20 @@ pub struct HomeArgs {
         long,
         value_name = "URL",
         help_heading = "Store",
-        help = "Where the bucket is reached [default: AWS_ENDPOINT_URL_S3, else https://t3.storage.dev]"
+        help = "Where the bucket is reached [default: `aws_endpoint_url_s3` of `config :fly_deploy`, else AWS_ENDPOINT_URL_S3 in \
+                [env] of fly.toml, else that variable, else https://t3.storage.dev]"
     )]
     pub endpoint: Option<String>,
 
-    /// The region of the bucket [default: AWS_REGION, else auto]
+    /// The region of the bucket [default: `aws_region` of `config :fly_deploy`, else AWS_REGION in [env] of fly.toml, else that
+    /// variable, else auto]
     #[arg(long, value_name = "NAME", help_heading = "Store")]
     pub region: Option<String>,
+
+    /// The app's configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else
+    /// the first there is of fly.toml, fly.json and fly.yaml]
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    pub config: Option<PathBuf>,
 }
 
 /// What every command is told that takes an artifact in.

@@ -17,8 +17,10 @@
 mod artifacts;
 mod asked;
 mod boot;
+mod child;
 pub mod cli;
 mod clock;
+mod config;
 mod doctor;
 pub mod drive;
 pub mod errors;
@@ -75,6 +77,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 Verb::Gc(args) => args.run(&environment, &mut reporter),
                 Verb::Lock(args) => args.run(&environment, &mut reporter),
                 Verb::History(args) => args.run(&environment, &mut reporter),
+                Verb::Config(args) => args.run(&environment, &mut reporter),
                 Verb::Boot(args) => args.run(&environment, &mut reporter),
             }
         }

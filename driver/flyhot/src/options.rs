@@ -7,11 +7,15 @@
 mod cookie;
 mod duration;
 mod environment;
+pub mod fly;
 mod home;
+pub mod mix;
 pub mod policy;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tree;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -29,11 +33,13 @@ use crate::cli::{NodeArgs, ReachArgs};
 
 pub use cookie::CookieError;
 pub use duration::{DurationError, parse_duration};
-pub use environment::{Environment, Screen, Secret};
+pub(crate) use environment::MIX;
+pub use environment::{Environment, Screen, Secret, Variable};
 pub use home::HomeError;
-pub(crate) use home::{Place, StoreSaid};
+pub(crate) use home::{Place, StoreSaid, settings};
 use policy::{Gate, Hooks, PolicyError, PolicyFile};
 pub use tls::TlsFileError;
+pub use tree::{Format, SyntaxError};
 pub use trust::{KeyFileError, PUBLIC_KEYS_FILE};
 pub(crate) use trust::{private_key, trust};
 
@@ -450,7 +456,7 @@ impl OptionsError {
             Self::Cookie(error) => error.hint(),
             Self::Tls(error) => error.hint().into(),
             Self::Key(error) => error.hint(),
-            Self::Home(error) => error.hint().into(),
+            Self::Home(error) => error.hint(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod artifact;
 mod boot;
+mod config;
 mod human;
 mod json;
 mod outcome;

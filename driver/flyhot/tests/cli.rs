@@ -107,6 +107,7 @@ fn help_is_what_the_golden_files_say() {
         ("help_lock_status.txt", &["lock", "status", "--help"]),
         ("help_lock_release.txt", &["lock", "release", "--help"]),
         ("help_history.txt", &["history", "--help"]),
+        ("help_config.txt", &["config", "--help"]),
         ("help_boot.txt", &["boot", "--help"]),
     ] {
         let output = run(args);

@@ -1,16 +1,18 @@
 //! The pages and the code, compared: events, verdict and policy both ways, failure modes with what they name.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
+use flyhot::options::mix;
 use flyhot::options::policy::{PolicyFile, keys};
 use flyhot_events::{
     ArtifactFacts, ArtifactTrust, BootWhat, BootWhy, CodeIds, Drift, ErrorKind, Event, ExitCode,
     HistoryEntry, LastOutcome, Line, LockHolder, NodeCensus, NodeOutcome, NodeStatus, Outcome, OutcomeKind,
-    PlannedCalls, PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Severity, StatusApplication,
-    StatusProcess, Step, UnderWay, Unit, Verdict, WayBack,
+    PlannedCalls, PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Setting, Severity,
+    StatusApplication, StatusProcess, Step, UnderWay, Unit, Verdict, WayBack,
 };
 use serde_json::Value;
 
@@ -100,6 +102,7 @@ fn samples() -> Vec<Event> {
         | Event::Key { .. }
         | Event::Lock { .. }
         | Event::History { .. }
+        | Event::Config { .. }
         | Event::Pointer { .. }
         | Event::Gc { .. }
         | Event::Boot { .. }
@@ -233,6 +236,15 @@ fn samples() -> Vec<Event> {
             store: String::new(),
             base_image: Some(String::new()),
             artifacts: vec![history_entry()],
+        },
+        Event::Config {
+            settings: vec![Setting {
+                name: String::new(),
+                value: Some(String::new()),
+                secret: false,
+                origin: Some(String::new()),
+                place: Some(String::new()),
+            }],
         },
         Event::Pointer {
             app: String::new(),
@@ -551,6 +563,36 @@ fn every_example_of_a_policy_file_is_one_and_together_they_have_every_key() {
         let written = examples.iter().flat_map(|example| example.lines()).any(there);
         assert!(free || written, "no example has {}", key.name);
     }
+}
+
+#[test]
+fn every_value_and_every_key_of_mix_is_documented_and_no_other() {
+    let page = read("configuration.md");
+    let nowhere = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_flyhot"))
+        .args(["config", "--output", "json"])
+        .env_clear()
+        .current_dir(nowhere.path())
+        .output()
+        .unwrap();
+    let line = |line: &str| serde_json::from_str::<Line>(line).unwrap().event;
+    let settings = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(line)
+        .find_map(|event| match event {
+            Event::Config { settings } => Some(settings),
+            _ => None,
+        });
+    let names: BTreeSet<_> = settings
+        .unwrap()
+        .into_iter()
+        .map(|setting| setting.name)
+        .collect();
+    assert_eq!(documented(&page, "## Values"), names);
+    let rows = table(&page, "## `config :fly_deploy`");
+    let rows: Vec<_> = rows.iter().map(|row| (row[0].as_str(), row[1].clone())).collect();
+    assert_eq!(rows, mix::KEYS.map(|(key, kind)| (key, kind.to_string())));
 }
 
 /// The sections of docs/verdict.md: the code, and the tests in which it is given and in which it is not.

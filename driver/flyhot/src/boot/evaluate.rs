@@ -6,7 +6,7 @@
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use flyhot_store::Keys;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use thiserror::Error;
 
+use crate::child;
 use crate::options::StoreSaid;
 
 /// How long it may take: a runtime with its configuration is there after one to two seconds, on a machine with a share of a core
@@ -75,7 +76,7 @@ pub(super) fn ask(
         return Err(AskError::NoScript(script));
     }
     let mark = mark().ok_or(AskError::Random)?;
-    let spawned = Command::new(&script)
+    let spawned = child::command(&script)
         .arg("eval")
         .arg(expression(&mark))
         .stdin(Stdio::null())
@@ -114,7 +115,7 @@ struct Group(Child);
 impl Drop for Group {
     fn drop(&mut self) {
         // The child is not waited for yet, so that its number is still its own and its group's.
-        let _ = Command::new("/bin/sh")
+        let _ = child::command("/bin/sh")
             .args(["-c", "kill -s KILL -- \"-$0\"", &self.0.id().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -4,6 +4,12 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdout};
 use std::path::PathBuf;
 
+/// What a mix task hands over. It may hold keys: no program that flyhot starts gets it ([`crate::child`]).
+pub(crate) const MIX: &str = "FLYHOT_MIX";
+
+pub(super) const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+pub(super) const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+
 /// What the environment says, read once.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
@@ -16,13 +22,19 @@ pub struct Environment {
     /// `FLYHOT_PUBLIC_KEYS`; what is set and empty is there, so that a machine does not lose its policy by an empty value.
     pub public_keys: Option<OsString>,
     /// `BUCKET_NAME`, as `fly storage create` sets it, else `AWS_BUCKET`; absent when empty.
-    pub bucket: Option<OsString>,
+    pub bucket: Option<Variable>,
     /// `AWS_ENDPOINT_URL_S3`, else `AWS_ENDPOINT_URL`; absent when empty.
-    pub endpoint: Option<OsString>,
+    pub endpoint: Option<Variable>,
     /// `AWS_REGION`; absent when empty.
-    pub region: Option<OsString>,
+    pub region: Option<Variable>,
+    /// `AWS_ACCESS_KEY_ID`; absent when empty.
+    pub access_key_id: Option<Secret>,
+    /// `AWS_SECRET_ACCESS_KEY`; absent when empty.
+    pub secret_access_key: Option<Secret>,
     /// `FLY_APP_NAME`, as Fly.io sets it on its machines; absent when empty.
-    pub app: Option<OsString>,
+    pub app: Option<Variable>,
+    /// `FLYHOT_MIX`: what a mix task knows of its project; absent when empty.
+    pub mix: Option<Secret>,
     /// `USER`, else `LOGNAME`: who this is, for people; absent when empty.
     pub user: Option<OsString>,
     /// `FLY_IMAGE_REF`, as Fly.io sets it on its machines; absent when empty.
@@ -46,9 +58,25 @@ pub struct Screen {
     pub wraps: bool,
 }
 
+/// A variable that is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Which one, where several mean the same.
+    pub name: &'static str,
+    /// What it is set to.
+    pub value: OsString,
+}
+
 /// Text that is never printed.
 #[derive(Clone)]
 pub struct Secret(pub OsString);
+
+impl Secret {
+    /// For whom it is meant.
+    pub fn text(&self) -> String {
+        self.0.to_string_lossy().into_owned()
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -65,6 +93,10 @@ impl Environment {
         )]
         let there = |name: &str| std::env::var_os(name);
         let set = |name: &str| there(name).filter(|value| !value.is_empty());
+        let first = |names: &[&'static str]| {
+            let mut names = names.iter();
+            names.find_map(|name| set(name).map(|value| Variable { name, value }))
+        };
         let smart = set("TERM").is_none_or(|term| term != "dumb");
         let out = stdout().is_terminal();
         Self {
@@ -72,10 +104,13 @@ impl Environment {
             home: set("HOME").map(PathBuf::from),
             epmd_port: set("ERL_EPMD_PORT"),
             public_keys: there("FLYHOT_PUBLIC_KEYS"),
-            bucket: set("BUCKET_NAME").or_else(|| set("AWS_BUCKET")),
-            endpoint: set("AWS_ENDPOINT_URL_S3").or_else(|| set("AWS_ENDPOINT_URL")),
-            region: set("AWS_REGION"),
-            app: set("FLY_APP_NAME"),
+            bucket: first(&["BUCKET_NAME", "AWS_BUCKET"]),
+            endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+            region: first(&["AWS_REGION"]),
+            access_key_id: set(ACCESS_KEY_ID).map(Secret),
+            secret_access_key: set(SECRET_ACCESS_KEY).map(Secret),
+            app: first(&["FLY_APP_NAME"]),
+            mix: set(MIX).map(Secret),
             user: set("USER").or_else(|| set("LOGNAME")),
             image: set("FLY_IMAGE_REF"),
             path: set("PATH"),

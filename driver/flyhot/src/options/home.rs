@@ -1,26 +1,27 @@
-//! Which store, and whose releases in it.
+//! Which store, and whose releases in it; and where the fly.toml lies that may say so.
 //!
-//! Arguments come first, then the fly.toml of the directory that the command is called in, then the environment. Of an fly.toml
-//! nothing else is read.
+//! The one place that opens a fly.toml. What it says and who is heard first is not decided here, but by [`super::fly`] and
+//! [`super::settings`].
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use flyhot_store::{App, AppError, Bucket, Directory, Home, Keys, S3};
-use serde::Deserialize;
 use thiserror::Error;
 
+use super::fly::{FlyError, FlyFile};
+use super::mix::{Mix, MixError};
+use super::settings::{Origin, Said, Settings, Sources};
+use super::tree::Format;
 use super::{Environment, OptionsError};
 use crate::cli::HomeArgs;
 
-/// What flyctl calls an app's configuration where nothing else is said.
-const FLY_TOML: &str = "fly.toml";
+/// What flyctl calls an app's configuration where nothing else is said, the first that is there.
+const FLY_FILES: [&str; 3] = ["fly.toml", "fly.json", "fly.yaml"];
 
 /// The longest one that is read, bytes; those of Fly.io's own guides have one or two thousand.
-const MAX_FLY_TOML: u64 = 1024 * 1024;
+const MAX_FLY_FILE: u64 = 1024 * 1024;
 
 /// Where a fleet's artifacts lie.
 #[derive(Debug, Clone)]
@@ -44,7 +45,7 @@ pub(crate) struct StoreSaid {
     pub(crate) keys: Option<Keys>,
 }
 
-/// Arguments and environment that name no store.
+/// Arguments, configuration and environment that name no store.
 #[derive(Debug, Error)]
 pub enum HomeError {
     /// No store is named.
@@ -54,8 +55,21 @@ pub enum HomeError {
     #[error("no app is named")]
     NoApp,
     /// An app that cannot be one.
-    #[error("--app: {0}")]
-    App(#[from] AppError),
+    #[error("the app, by {origin}: {source}")]
+    App {
+        /// Who named it.
+        origin: String,
+        /// What is wrong with it.
+        source: AppError,
+    },
+    /// One half of credentials.
+    #[error("there is an access key, by {there}, but {lacks} is set nowhere")]
+    HalfKeys {
+        /// Who said the half that is there.
+        there: String,
+        /// The key of the other one.
+        lacks: &'static str,
+    },
     /// A fly.toml that cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -64,35 +78,138 @@ pub enum HomeError {
         /// What the system said.
         source: io::Error,
     },
+    /// One that is none by its length.
+    #[error("{} is longer than {MAX_FLY_FILE} bytes", .0.display())]
+    Long(PathBuf),
+    /// A directory without one.
+    #[error("{} has neither {}", .0.display(), FLY_FILES.join(" nor "))]
+    NoFile(PathBuf),
     /// A fly.toml that is none.
-    #[error("{}: {what}", path.display())]
-    FlyToml {
+    #[error("{}: {error}", path.display())]
+    Fly {
         /// The file.
         path: PathBuf,
-        /// Where, and what is wrong.
-        what: String,
+        /// What is wrong, and where.
+        error: FlyError,
     },
+    /// What a mix task handed over is not what it should be.
+    #[error(transparent)]
+    Mix(#[from] MixError),
 }
 
 impl HomeError {
     /// What the user can do about it, one sentence.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> String {
         match self {
             Self::None => {
-                "Name a directory by --store, or a bucket by --bucket, [env] of fly.toml, or the variable BUCKET_NAME."
+                "Name a directory by --store, or a bucket by --bucket, `config :fly_deploy`, [env] of fly.toml, or the variable \
+                 BUCKET_NAME."
             }
             Self::NoApp => "Name it by --app, the variable FLY_APP_NAME, or `app` in fly.toml.",
-            Self::Read { .. } => "Check its permissions, or name app and bucket by --app and --bucket.",
-            Self::FlyToml { .. } => {
-                "Mend it (`fly config validate` says more), or name app and bucket by --app and --bucket."
+            Self::Read { .. } | Self::NoFile(_) => {
+                "Name the file by --config (or `fly_config` of `config :fly_deploy`), and check its permissions."
             }
-            Self::App(_) => "Give the name of the release or of the app on Fly.io.",
+            Self::Long(_) | Self::Fly { .. } => "Mend it (`fly config validate` says more), or name another by --config.",
+            Self::HalfKeys { .. } => {
+                "Set both aws_access_key_id and aws_secret_access_key in `config :fly_deploy`, or none of them."
+            }
+            Self::Mix(error) => return error.hint(),
+            Self::App { .. } => "Give the name of the release or of the app on Fly.io.",
         }
+        .to_owned()
     }
 }
 
+/// Every value that arguments, configuration and environment say.
+pub(crate) fn settings(args: &HomeArgs, environment: &Environment) -> Result<Settings, OptionsError> {
+    Ok(gathered(args, environment, Need::All)?)
+}
+
+/// How much is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Every value.
+    All,
+    /// What names a store: where arguments name all of it, no fly.toml is looked for.
+    Store,
+}
+
+fn gathered(args: &HomeArgs, environment: &Environment, need: Need) -> Result<Settings, HomeError> {
+    let mix = match &environment.mix {
+        Some(text) => Mix::parse(text.0.as_encoded_bytes())?,
+        None => Mix::default(),
+    };
+    let has_app = args.app.is_some() || environment.app.is_some();
+    let has_store =
+        args.store.is_some() || args.bucket.is_some() && args.endpoint.is_some() && args.region.is_some();
+    let named = args
+        .config
+        .clone()
+        .or_else(|| mix.config.fly_config.clone().map(PathBuf::from));
+    let fly = match (need, named) {
+        (Need::Store, None) if has_app && has_store => None,
+        (_, Some(path)) => Some(named_file(path)?),
+        (_, None) => first_file(Path::new(""))?,
+    };
+    Ok(Settings::of(Sources {
+        args,
+        mix: &mix,
+        fly: fly.as_ref().map(|(path, file)| (path.as_path(), file)),
+        environment,
+    }))
+}
+
+/// The file that somebody named, or the one of a directory that somebody named.
+fn named_file(path: PathBuf) -> Result<(PathBuf, FlyFile), HomeError> {
+    if path.is_dir() {
+        return first_file(&path)?.ok_or(HomeError::NoFile(path));
+    }
+    match fly_file(&path)? {
+        Some(file) => Ok((path, file)),
+        None => Err(HomeError::Read {
+            path,
+            source: io::ErrorKind::NotFound.into(),
+        }),
+    }
+}
+
+fn first_file(directory: &Path) -> Result<Option<(PathBuf, FlyFile)>, HomeError> {
+    for name in FLY_FILES {
+        let path = directory.join(name);
+        if let Some(file) = fly_file(&path)? {
+            return Ok(Some((path, file)));
+        }
+    }
+    Ok(None)
+}
+
+/// The one at `path`, if there is one.
+fn fly_file(path: &Path) -> Result<Option<FlyFile>, HomeError> {
+    let read = |source| HomeError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened
+            .map_err(read)?
+            .take(MAX_FLY_FILE + 1)
+            .read_to_end(&mut bytes)
+            .map_err(read)?,
+    };
+    if bytes.len() as u64 > MAX_FLY_FILE {
+        return Err(HomeError::Long(path.to_owned()));
+    }
+    let parsed = FlyFile::parse(&bytes, Format::of(path));
+    parsed.map(Some).map_err(|error| HomeError::Fly {
+        path: path.to_owned(),
+        error,
+    })
+}
+
 impl Place {
-    /// Where the arguments say, else where the environment does.
+    /// Where arguments, configuration or environment say.
     pub(crate) fn new(args: &HomeArgs, environment: &Environment) -> Result<Self, OptionsError> {
         Self::of(args, environment, None, &StoreSaid::default())
     }
@@ -104,48 +221,40 @@ impl Place {
         release: Option<&str>,
         said: &StoreSaid,
     ) -> Result<Self, OptionsError> {
-        let text = |given: &Option<String>, set: &Option<OsString>| {
-            let set = || set.as_ref().map(|set| set.to_string_lossy().into_owned());
-            given.clone().or_else(set)
-        };
-        let app = text(&args.app, &environment.app);
-        let fly = match (&app, &args.store, &args.bucket) {
-            // Nothing is left to be found there.
-            (Some(_), Some(_), _) | (Some(_), _, Some(_)) => FlyToml::default(),
-            _ => FlyToml::read(Path::new(FLY_TOML))?,
-        };
-        let bucket = args.bucket.clone().or_else(|| fly.bucket());
-        let at = match (&args.store, text(&bucket, &environment.bucket)) {
-            (Some(directory), _) => At::Directory(directory.clone()),
-            (None, Some(name)) => {
+        let settings = gathered(args, environment, Need::Store)?;
+        let at = match (&settings.store, &settings.bucket, &said.bucket) {
+            (Some(directory), ..) => At::Directory(directory.value.clone()),
+            (None, Some(name), _) => {
+                let keys = keys(&settings)?;
                 let bucket = Bucket {
-                    name,
-                    endpoint: text(&args.endpoint, &environment.endpoint),
-                    region: text(&args.region, &environment.region),
+                    name: name.value.clone(),
+                    endpoint: Some(settings.endpoint.value),
+                    region: Some(settings.region.value),
                 };
-                At::Bucket(bucket, None)
+                At::Bucket(bucket, keys)
             }
-            (None, None) => {
-                let name = said.bucket.clone().ok_or(HomeError::None)?;
+            (None, None, Some(name)) => {
                 // What it says goes together, and before what the environment says to others.
-                let told = |given: &Option<String>, said: &Option<String>, set: &Option<OsString>| {
-                    given
-                        .clone()
-                        .or_else(|| said.clone())
-                        .or_else(|| text(&None, set))
+                let told = |settled: Said<String>, said: &Option<String>| match (&settled.origin, said) {
+                    (Origin::Argument(_), _) | (_, None) => settled.value,
+                    (_, Some(said)) => said.clone(),
                 };
                 let bucket = Bucket {
-                    name,
-                    endpoint: told(&args.endpoint, &said.endpoint, &environment.endpoint),
-                    region: told(&args.region, &said.region, &environment.region),
+                    name: name.clone(),
+                    endpoint: Some(told(settings.endpoint, &said.endpoint)),
+                    region: Some(told(settings.region, &said.region)),
                 };
                 At::Bucket(bucket, said.keys.clone())
             }
+            (None, None, None) => return Err(HomeError::None.into()),
         };
-        let app = app.or(fly.app).or_else(|| release.map(str::to_owned));
-        let app = app.ok_or(HomeError::NoApp)?;
+        let (app, origin) = match (settings.app, release) {
+            (Some(app), _) => (app.value, app.origin.to_string()),
+            (None, Some(release)) => (release.to_owned(), "the release".to_owned()),
+            (None, None) => return Err(HomeError::NoApp.into()),
+        };
         Ok(Self {
-            app: app.parse().map_err(HomeError::App)?,
+            app: app.parse().map_err(|source| HomeError::App { origin, source })?,
             at,
         })
     }
@@ -167,95 +276,191 @@ impl Place {
     }
 }
 
-/// What of an app's configuration on Fly.io is of interest.
-#[derive(Debug, Default, Deserialize)]
-struct FlyToml {
-    app: Option<String>,
-    #[serde(default)]
-    env: BTreeMap<String, toml::Value>,
-}
-
-impl FlyToml {
-    /// The one at `path`; an empty one where there is none.
-    fn read(path: &Path) -> Result<Self, HomeError> {
-        let read = |source| HomeError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let mut bytes = Vec::new();
-        match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            opened => opened
-                .map_err(read)?
-                .take(MAX_FLY_TOML + 1)
-                .read_to_end(&mut bytes)
-                .map_err(read)?,
-        };
-        let wrong = |what: String| HomeError::FlyToml {
-            path: path.to_owned(),
-            what,
-        };
-        if bytes.len() as u64 > MAX_FLY_TOML {
-            return Err(wrong(format!("it has more than {MAX_FLY_TOML} bytes")));
-        }
-        // The parser's own words would quote the file, which may hold what is nobody's business.
-        toml::from_slice(&bytes).map_err(|error: toml::de::Error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let before = bytes.get(..start).unwrap_or_default();
-            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-            wrong(format!(
-                "line {line} is no TOML, or `app` or [env] is not what flyctl writes there"
-            ))
-        })
-    }
-
-    fn bucket(&self) -> Option<String> {
-        ["AWS_BUCKET", "BUCKET_NAME"]
-            .into_iter()
-            .find_map(|name| self.env.get(name)?.as_str().map(str::to_owned))
-            .filter(|name| !name.is_empty())
+/// Credentials, where `config :fly_deploy` has a part in them; those of the environment alone are found by AWS's own tools, with a
+/// session token that may go with them.
+fn keys(settings: &Settings) -> Result<Option<Keys>, HomeError> {
+    let (id, secret) = (&settings.access_key_id, &settings.secret_access_key);
+    let by_mix = |said: &Option<Said<_>>| {
+        matches!(
+            said,
+            Some(Said {
+                origin: Origin::Mix(_),
+                ..
+            })
+        )
+    };
+    let half = |there: &Said<_>, lacks| HomeError::HalfKeys {
+        there: there.origin.to_string(),
+        lacks,
+    };
+    match (id, secret) {
+        _ if !by_mix(id) && !by_mix(secret) => Ok(None),
+        (Some(id), Some(secret)) => Ok(Some(Keys::new(id.value.text(), secret.value.text()))),
+        (Some(id), None) => Err(half(id, "aws_secret_access_key")),
+        (None, Some(secret)) => Err(half(secret, "aws_access_key_id")),
+        (None, None) => Ok(None),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::options::environment::{Secret, Variable};
+
+    fn variable(name: &'static str, value: &str) -> Option<Variable> {
+        let value = value.into();
+        Some(Variable { name, value })
+    }
+
+    fn with(mix: &str) -> Environment {
+        Environment {
+            mix: Some(Secret(format!(r#"{{"v": 1, "config": {mix}}}"#).into())),
+            ..Environment::default()
+        }
+    }
+
+    /// Arguments that name a fly.toml with this text in a directory of its own.
+    fn fly(text: &str) -> (tempfile::TempDir, HomeArgs) {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("fly.toml"), text).unwrap();
+        let args = HomeArgs {
+            config: Some(directory.path().to_owned()),
+            ..HomeArgs::default()
+        };
+        (directory, args)
+    }
+
+    fn bucket(place: &Place) -> (&str, &str, &str, bool) {
+        let At::Bucket(bucket, keys) = &place.at else {
+            panic!("{place:?}")
+        };
+        (
+            &bucket.name,
+            bucket.endpoint.as_deref().unwrap_or_default(),
+            bucket.region.as_deref().unwrap_or_default(),
+            keys.is_some(),
+        )
+    }
 
     #[test]
-    fn a_fly_toml_names_app_and_bucket() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("fly.toml");
-        let read = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            FlyToml::read(&path)
+    fn a_place_is_what_configuration_says() {
+        let (_directory, args) =
+            fly("app = 'shop'\n[env]\nPORT = 8080\nBUCKET_NAME = 'b'\nAWS_REGION = 'r'\n");
+        let place = Place::new(&args, &Environment::default()).unwrap();
+        assert_eq!(place.app.to_string(), "shop");
+        assert_eq!(bucket(&place), ("b", "https://t3.storage.dev", "r", false));
+        let mix = with(r#"{"bucket": "m", "aws_access_key_id": "tid", "aws_secret_access_key": "tsec"}"#);
+        let place = Place::new(&args, &mix).unwrap();
+        assert_eq!(bucket(&place), ("m", "https://t3.storage.dev", "r", true));
+        let directory = HomeArgs {
+            store: Some("/srv".into()),
+            ..args
         };
-        assert!(FlyToml::read(&path).unwrap().bucket().is_none());
-        let table = [
-            ("app = 'shop'\n[env]\nPORT = 8080\nBUCKET_NAME = 'b'\n", Some("b")),
-            (
-                "app = 'shop'\n[env]\nBUCKET_NAME = 'b'\nAWS_BUCKET = 'a'\n",
-                Some("a"),
-            ),
-            (
-                "app = 'shop'\n[[services]]\nport = 1\n[env]\nBUCKET_NAME = ''\n",
-                None,
-            ),
-        ];
-        for (text, bucket) in table {
-            let fly = read(text).unwrap();
-            assert_eq!(
-                (fly.app.as_deref(), fly.bucket().as_deref()),
-                (Some("shop"), bucket)
-            );
+        assert!(Place::new(&directory, &mix).unwrap().directory().is_some());
+    }
+
+    #[test]
+    fn a_machine_knows_whose_it_is_and_what_a_release_says_goes_together() {
+        let (_directory, mut args) = fly("app = 'shop'\n");
+        let environment = Environment {
+            app: variable("FLY_APP_NAME", "shop-staging"),
+            region: variable("AWS_REGION", "of-others"),
+            ..Environment::default()
+        };
+        let said = StoreSaid {
+            bucket: Some("s".into()),
+            endpoint: Some("http://s".into()),
+            region: None,
+            keys: Some(Keys::new("tid".into(), "tsec".into())),
+        };
+        assert!(matches!(
+            Place::new(&args, &environment),
+            Err(OptionsError::Home(HomeError::None))
+        ));
+        let place = Place::of(&args, &environment, Some("release"), &said).unwrap();
+        assert_eq!(place.app.to_string(), "shop-staging");
+        assert_eq!(bucket(&place), ("s", "http://s", "of-others", true));
+        args.endpoint = Some("http://a".into());
+        let place = Place::of(&args, &environment, None, &said).unwrap();
+        assert_eq!(bucket(&place), ("s", "http://a", "of-others", true));
+        let (_directory, args) = fly("");
+        let place = Place::of(&args, &Environment::default(), Some("release"), &said).unwrap();
+        assert_eq!(place.app.to_string(), "release");
+    }
+
+    #[test]
+    fn half_of_credentials_is_an_error_unless_the_environment_has_the_other_half() {
+        let (_directory, args) = fly("app = 'shop'\n[env]\nAWS_BUCKET = 'b'\n");
+        for (mix, lacks) in [
+            (r#"{"aws_access_key_id": "tid_hidden"}"#, "aws_secret_access_key"),
+            (r#"{"aws_secret_access_key": "tsec_hidden"}"#, "aws_access_key_id"),
+        ] {
+            let error = Place::new(&args, &with(mix)).unwrap_err();
+            let said = format!("{error} {}", error.hint());
+            assert!(said.contains(&format!("{lacks} is set nowhere")), "{said}");
+            assert!(!said.contains("hidden"), "{said}");
+            let other = Environment {
+                access_key_id: Some(Secret("tid".into())),
+                secret_access_key: Some(Secret("tsec".into())),
+                ..with(mix)
+            };
+            assert!(bucket(&Place::new(&args, &other).unwrap()).3);
         }
-        for text in ["app = ", "app = 1", "env = 'secret'", "\u{0}"] {
-            let error = read(text).unwrap_err().to_string();
-            assert!(
-                error.contains("fly.toml: ") && !error.contains("secret"),
-                "{error}"
-            );
+        // Those of the environment alone are found by AWS's own tools, with what else is there.
+        let alone = Environment {
+            access_key_id: Some(Secret("tid".into())),
+            ..Environment::default()
+        };
+        assert!(!bucket(&Place::new(&args, &alone).unwrap()).3);
+    }
+
+    #[test]
+    fn a_file_is_found_where_flyctl_finds_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let app = |args: &HomeArgs, environment: &Environment| {
+            settings(args, environment).map(|settings| settings.app.unwrap().value)
+        };
+        let named = |path: PathBuf| HomeArgs {
+            config: Some(path),
+            ..HomeArgs::default()
+        };
+        let said = |path: &Path| app(&named(path.to_owned()), &Environment::default());
+        let error = |path: &Path| {
+            let error = said(path).unwrap_err();
+            assert!(!error.hint().is_empty());
+            error.to_string()
+        };
+        assert!(error(path).ends_with(" has neither fly.toml nor fly.json nor fly.yaml"));
+        assert!(error(&path.join("fly.toml")).starts_with("cannot read "));
+        // The last there is first, so that each is passed over by the next.
+        for (name, text) in [
+            ("fly.yaml", "app: yaml"),
+            ("fly.json", r#"{"app": "json"}"#),
+            ("fly.toml", "app = 'toml'"),
+        ] {
+            fs::write(path.join(name), text).unwrap();
+            let language = name.trim_start_matches("fly.");
+            assert_eq!(said(path).unwrap(), language);
+            assert_eq!(said(&path.join(name)).unwrap(), language);
         }
-        std::fs::write(&path, vec![b'#'; 2 << 20]).unwrap();
-        assert!(FlyToml::read(&path).is_err());
+        fs::write(path.join("fly.staging.yml"), "app: staging").unwrap();
+        fs::write(path.join("staging"), "app = 'plain'").unwrap();
+        assert_eq!(said(&path.join("fly.staging.yml")).unwrap(), "staging");
+        assert_eq!(said(&path.join("staging")).unwrap(), "plain");
+        // Mix names one as well, and arguments go first.
+        let mix = with(&format!("{{\"fly_config\": {:?}}}", path.join("fly.json")));
+        assert_eq!(app(&HomeArgs::default(), &mix).unwrap(), "json");
+        assert_eq!(app(&named(path.join("fly.yaml")), &mix).unwrap(), "yaml");
+        fs::write(path.join("fly.toml"), vec![b'#'; 2 << 20]).unwrap();
+        assert!(error(path).ends_with("fly.toml is longer than 1048576 bytes"));
+        fs::write(path.join("fly.toml"), "app = 'shop'\nenv = 'tsec_hidden'").unwrap();
+        let said = error(path);
+        assert!(
+            said.ends_with("fly.toml: env must be a table or a list of tables, found text"),
+            "{said}"
+        );
     }
 }

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::artifact;
 use super::boot::Boot;
+use super::config;
 use super::outcome;
 use super::plan::Plan;
 use super::status;
@@ -234,6 +235,9 @@ impl<O: Write, E: Write> Human<O, E> {
             } => {
                 let text = stored::history(self.screen, app, store, base_image.as_deref(), artifacts);
                 self.out.write_all(text.as_bytes())?;
+            }
+            Event::Config { settings } => {
+                self.out.write_all(config::text(settings).as_bytes())?;
             }
             Event::Pointer {
                 app,
