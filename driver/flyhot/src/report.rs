@@ -9,6 +9,7 @@ mod config;
 mod human;
 mod json;
 mod outcome;
+mod patient;
 mod plan;
 mod status;
 mod stored;
@@ -22,6 +23,7 @@ use crate::cli::Output;
 use crate::options::Screen;
 pub use human::Human;
 pub use json::Json;
+use patient::Patient;
 
 /// Says events in the form that was asked for.
 #[derive(Debug)]
@@ -33,15 +35,15 @@ pub struct Reporter {
 
 #[derive(Debug)]
 enum Form {
-    Human(Box<Human<Out, Stderr>>),
+    Human(Box<Human<Out, Patient<Stderr>>>),
     Json(Json<Out>),
 }
 
 /// Where a command's own words go.
 #[derive(Debug)]
 enum Out {
-    Own(Stdout),
-    Aside(Stderr),
+    Own(Patient<Stdout>),
+    Aside(Patient<Stderr>),
 }
 
 impl Write for Out {
@@ -63,19 +65,19 @@ impl Write for Out {
 impl Reporter {
     /// A reporter on standard output.
     pub fn new(output: Output, screen: Screen) -> Self {
-        Self::to(Out::Own(io::stdout()), output, screen)
+        Self::to(Out::Own(Patient(io::stdout())), output, screen)
     }
 
     /// A reporter on standard error alone, for a command whose standard output is somebody else's.
     pub fn aside(output: Output, screen: Screen) -> Self {
         // What standard output can show says nothing of standard error, unless both are terminals.
         let screen = if screen.bars { screen } else { Screen::default() };
-        Self::to(Out::Aside(io::stderr()), output, screen)
+        Self::to(Out::Aside(Patient(io::stderr())), output, screen)
     }
 
     fn to(out: Out, output: Output, screen: Screen) -> Self {
         let form = match output {
-            Output::Human => Form::Human(Box::new(Human::new(out, io::stderr(), screen))),
+            Output::Human => Form::Human(Box::new(Human::new(out, Patient(io::stderr()), screen))),
             Output::Json => Form::Json(Json::new(out)),
         };
         Self { form, deaf: false }
@@ -98,7 +100,7 @@ impl Reporter {
             self.deaf = true;
             if error.kind() != io::ErrorKind::BrokenPipe {
                 // Standard error may be gone as well; the exit code still tells how it ended.
-                let _ = writeln!(io::stderr(), "flyhot: cannot write its report: {error}");
+                let _ = writeln!(Patient(io::stderr()), "flyhot: cannot write its report: {error}");
             }
         }
     }
