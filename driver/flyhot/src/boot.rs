@@ -123,7 +123,7 @@ pub(crate) fn command(args: &BootArgs, environment: &Environment, reporter: &mut
     let [program, words @ ..] = &args.command[..] else {
         return exit_code;
     };
-    // The environment is handed on as it is; descriptors of flyhot's own end here.
+    // The environment is handed on as it is but for what is of mix; descriptors of flyhot's own end here.
     let error = child::command(program).args(words).exec();
     let error = errors::not_run(program, &error);
     let kind = error.kind;

@@ -1,9 +1,9 @@
-//! Programs that flyhot starts or becomes: none of them gets what a mix task handed over, which may hold keys.
+//! Programs that flyhot starts or becomes: none of them gets what a mix task told this one alone.
 
 use std::ffi::OsStr;
 use std::process::Command;
 
-use crate::options::MIX;
+use crate::options::OF_MIX;
 
 /// A program with the environment of this one, but for that.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
@@ -12,6 +12,8 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
         reason = "the one place that begins to start a program"
     )]
     let mut command = Command::new(program);
-    command.env_remove(MIX);
+    for name in OF_MIX {
+        command.env_remove(name);
+    }
     command
 }

@@ -408,6 +408,15 @@ pub(crate) fn left(signal: &str) -> NodeError {
     )
 }
 
+/// What mix left is no port.
+pub(crate) fn no_port(error: &io::Error) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!("FLYHOT_PORT is set, but descriptors 3 and 4 are none of a port of Erlang: {error}"),
+        "Unset it: the mix tasks set it for themselves.",
+    )
+}
+
 /// A signal while a store was asked.
 pub(crate) fn unanswered(signal: &str) -> NodeError {
     node_error(
@@ -556,7 +565,7 @@ pub(crate) fn interrupted(signal: &str, under_way: Option<&str>, in_window: bool
         ),
         Some(node) if in_window => (
             format!(
-                "{signal} twice while at work on {node}: its agent finishes or undoes the window by itself"
+                "{signal} and a second signal while at work on {node}: its agent finishes or undoes the window by itself"
             ),
             "Run `flyhot plan` with the same options to see what the node runs now.",
         ),

@@ -1,20 +1,64 @@
-//! When a signal ends a command.
+//! When a signal ends a command, or the end of mix does.
+//!
+//! The mix tasks start flyhot through a port of Erlang, in a session of its own: no ^C of their terminal comes here, and when they end, however
+//! they do, nothing is heard but the end of what the port sends.
 //!
 //! Nothing is undone here and no node is asked anything. Before the window the work on a node is simply dropped: its
 //! agent cleans up by itself. From the window on it is let come to its end, a matter of seconds besides what the user's
 //! own hooks and gate take, so that the outcome tells what became of the node; a second signal drops it even then.
 
 use std::cell::Cell;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::fs::FileTypeExt as _;
+use std::sync::OnceLock;
 
 use flyhot_events::{Event, Step};
+use nix::unistd::close;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+
+/// The descriptors of a port that leaves its program the terminal, to read from and to write to (erlang:open_port/2, `nouse_stdio`).
+const OF_PORT: [(RawFd, &str); 2] = [(3, FROM_PORT), (4, "/dev/fd/4")];
+
+/// The first of them by its path.
+const FROM_PORT: &str = "/dev/fd/3";
+
+/// The port, of which a process has one as it has one set of signals.
+static PORT: OnceLock<File> = OnceLock::new();
+
+/// What is said of the end of mix, where a signal is named otherwise.
+const END_OF_MIX: &str = "the end of mix";
+
+/// Takes the descriptors of the port over, before anything else is opened.
+///
+/// Nothing is written to it: its descriptors are closed, so that no program started from here has them.
+pub(crate) fn heed_port() -> io::Result<()> {
+    for (_, path) in OF_PORT {
+        // What is opened below would be given the number of one that is not there.
+        if !fs::metadata(path)?.file_type().is_fifo() {
+            return Err(io::Error::other(format!("{path} is no pipe")));
+        }
+    }
+    // Opened once more, it is closed where another program begins.
+    let port = File::open(FROM_PORT)?;
+    for (descriptor, _) in OF_PORT {
+        close(descriptor)?;
+    }
+    // A second port would need a second main.
+    let _ = PORT.set(port);
+    Ok(())
+}
 
 /// The signals that ask a command to end.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// Until a signal or its end was heard.
+    port: Option<pipe::Receiver>,
 }
 
 impl Signals {
@@ -22,15 +66,32 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            port: PORT
+                .get()
+                .map(|port| pipe::Receiver::from_file(port.try_clone()?))
+                .transpose()?,
         })
     }
 
     pub(crate) async fn next(&mut self) -> &'static str {
-        tokio::select! {
+        let heard = tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
-        }
+            () = end(&mut self.port) => END_OF_MIX,
+        };
+        // Nobody presses ^C twice by ending: it is never the second signal, which drops a window.
+        self.port = None;
+        heard
     }
+}
+
+/// Waits for the end of a port.
+async fn end(port: &mut Option<pipe::Receiver>) {
+    let Some(port) = port else {
+        return std::future::pending().await;
+    };
+    // What comes is none of ours; a port that cannot be read says no more than one that ended.
+    while let Ok(1..) = port.read(&mut [0; 64]).await {}
 }
 
 /// What was asked, and how far the work is.
@@ -101,6 +162,7 @@ fn in_window(step: Option<Step>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -137,6 +199,49 @@ mod tests {
             }
             dropped
         })
+    }
+
+    /// What is heard next, if anything is.
+    async fn heard(signals: &mut Signals) -> Option<&'static str> {
+        tokio::time::timeout(std::time::Duration::from_millis(200), signals.next())
+            .await
+            .ok()
+    }
+
+    #[test]
+    fn the_end_of_mix_is_a_first_signal_and_never_a_second() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let with_port = || {
+                let (mix, port) = pipe::pipe().unwrap();
+                let mut signals = Signals::listen().unwrap();
+                signals.port = Some(port);
+                (mix, signals)
+            };
+            let interrupt = || {
+                let own = std::process::id().to_string();
+                let kill = std::process::Command::new("kill").args(["-INT", &own]).status();
+                assert!(kill.unwrap().success());
+            };
+
+            let (mut mix, mut signals) = with_port();
+            mix.write_all(b"what no port of ours sends").await.unwrap();
+            assert_eq!(heard(&mut signals).await, None);
+            drop(mix);
+            assert_eq!(heard(&mut signals).await, Some(END_OF_MIX));
+            assert_eq!(heard(&mut signals).await, None);
+            interrupt();
+            assert_eq!(heard(&mut signals).await, Some("SIGINT"));
+
+            let (mix, mut signals) = with_port();
+            interrupt();
+            assert_eq!(heard(&mut signals).await, Some("SIGINT"));
+            drop(mix);
+            assert_eq!(heard(&mut signals).await, None);
+        });
     }
 
     #[test]

@@ -60,6 +60,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 verb => Reporter::new(verb.output(), environment.screen),
             };
             diagnostics(&environment);
+            if environment.port
+                && let Err(error) = interrupt::heed_port()
+            {
+                let error = errors::no_port(&error);
+                let kind = error.kind;
+                reporter.event(&error.event(None));
+                return process::ExitCode::from(run::over(Some(kind), &mut reporter).0);
+            }
             match &cli.verb {
                 Verb::Upgrade(args) => args.run(&environment, &mut reporter),
                 Verb::Plan(args) => args.run(&environment, &mut reporter),

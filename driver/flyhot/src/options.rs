@@ -33,7 +33,7 @@ use crate::cli::{NodeArgs, ReachArgs};
 
 pub use cookie::CookieError;
 pub use duration::{DurationError, parse_duration};
-pub(crate) use environment::MIX;
+pub(crate) use environment::OF_MIX;
 pub use environment::{Environment, Screen, Secret, Variable};
 pub use home::HomeError;
 pub(crate) use home::{Place, StoreSaid, settings};

@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -392,6 +393,117 @@ fn a_signal_ends_the_command_with_its_outcome() {
         assert!(message.starts_with(name), "{message}");
         assert_eq!(outcome.exit_code, ErrorKind::Interrupted.exit_code());
     }
+}
+
+/// The command as a port of Erlang starts it for mix, with descriptors 3 and 4 as a shell is told.
+fn by_port(args: &[&str], descriptors: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", &format!("exec \"$0\" \"$@\" {descriptors}")])
+        .arg(env!("CARGO_BIN_EXE_flyhot"))
+        .args(args)
+        .env_clear()
+        .env("HOME", "/nonexistent")
+        .env("FLYHOT_PORT", "1")
+        .env("FLYHOT_MIX", "{\"v\":1}")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    command
+}
+
+#[test]
+fn the_end_of_mix_ends_the_command_with_its_outcome() {
+    let release = release();
+    let pipe = release.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut command = by_port(
+        &["upgrade", "--node", "a@h", "--output", "json"],
+        "3<&0 4<&0 0</dev/null",
+    );
+    command
+        .arg("--release")
+        .arg(release.path())
+        .arg("--cookie-file")
+        .arg(&pipe);
+    let mut child = command.spawn().unwrap();
+    let mix = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let started = lines.next().unwrap().unwrap();
+    assert!(started.contains("\"started\""), "{started}");
+    until_waiting(&child);
+    drop(mix);
+    let rest: Vec<_> = lines
+        .map(|line| serde_json::from_str::<Line>(&line.unwrap()).unwrap().event)
+        .collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let [Event::Error { message, hint, .. }, Event::Outcome(_)] = &rest[..] else {
+        panic!("{rest:?}")
+    };
+    assert!(
+        message.starts_with("the end of mix: no node was under way"),
+        "{message}"
+    );
+    assert!(hint.contains("same command again"), "{hint}");
+}
+
+/// Without a port there would be nobody whose end could be heard.
+#[test]
+fn a_port_that_is_none_is_refused() {
+    for descriptors in [
+        "3<&- 4>&-",
+        "3</dev/null 4>/dev/null",
+        "3<&0 4>&-",
+        "3<&0 4>/dev/null",
+    ] {
+        let output = by_port(
+            &[
+                "pack",
+                "--release",
+                "/nonexistent",
+                "--out",
+                "/nonexistent/x",
+                "--output",
+                "json",
+            ],
+            descriptors,
+        )
+        .output()
+        .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{descriptors}: {output:?}");
+        let [Event::Error { message, hint, .. }, Event::Outcome(_)] = &events(&output)[..] else {
+            panic!("{output:?}")
+        };
+        assert!(
+            message.contains("FLYHOT_PORT") && hint.contains("Unset"),
+            "{message} / {hint}"
+        );
+    }
+}
+
+/// What mix told flyhot it told nobody else.
+#[test]
+fn another_program_has_neither_the_port_nor_what_mix_told() {
+    let release = tempfile::tempdir().unwrap();
+    let at = |path: &str| release.path().join(path);
+    fs::create_dir_all(at("bin")).unwrap();
+    fs::create_dir_all(at("releases/1.0.0")).unwrap();
+    fs::write(at("releases/start_erl.data"), "13.1 1.0.0\n").unwrap();
+    fs::write(at("releases/1.0.0/start.boot"), "").unwrap();
+    let script = "#!/bin/sh\nenv\nfor n in 3 4; do if [ -e /proc/$$/fd/$n ]; then echo open $n; fi; done\n";
+    fs::write(at("bin/shop"), script).unwrap();
+    fs::set_permissions(at("bin/shop"), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = at("bin/shop");
+    let mut child = by_port(&["boot", "--", program.to_str().unwrap(), "start"], "3<&0 4<&0")
+        .env("PATH", "/usr/bin:/bin")
+        .spawn()
+        .unwrap();
+    let mix = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(mix);
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    assert!(said.contains("HOME=/nonexistent"), "{said}");
+    assert!(!said.contains("FLYHOT_") && !said.contains("open"), "{said}");
 }
 
 /// Until the command sits in its second thread, the one that reads files: it listens to signals by then.

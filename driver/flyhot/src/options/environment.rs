@@ -4,8 +4,15 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdout};
 use std::path::PathBuf;
 
-/// What a mix task hands over. It may hold keys: no program that flyhot starts gets it ([`crate::child`]).
-pub(crate) const MIX: &str = "FLYHOT_MIX";
+/// What a mix task hands over. It may hold keys.
+const MIX: &str = "FLYHOT_MIX";
+
+/// `1` where a port of a mix task started this program.
+const PORT: &str = "FLYHOT_PORT";
+
+/// What mix tasks tell this program alone ([`crate::child`]): another one would take its own descriptors 3 and 4 for a port, and
+/// would have keys that are not for it.
+pub(crate) const OF_MIX: [&str; 2] = [MIX, PORT];
 
 pub(super) const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 pub(super) const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
@@ -43,6 +50,8 @@ pub struct Environment {
     pub path: Option<OsString>,
     /// `FLYHOT_LOG`: which wire diagnostics go to standard error, in the syntax of tracing's EnvFilter.
     pub log: Option<OsString>,
+    /// `FLYHOT_PORT`: descriptors 3 and 4 are those of a port of the mix tasks, which ends with them.
+    pub port: bool,
     /// What the terminal can show.
     pub screen: Screen,
 }
@@ -115,6 +124,7 @@ impl Environment {
             image: set("FLY_IMAGE_REF"),
             path: set("PATH"),
             log: set("FLYHOT_LOG"),
+            port: set(PORT).is_some(),
             screen: Screen {
                 colours: out && smart && set("NO_COLOR").is_none(),
                 bars: out && smart && stderr().is_terminal(),
