@@ -21,8 +21,8 @@ test: setup ## Everything: all tests on OTP 25, then the matrix
 	$(MAKE) matrix
 
 matrix: setup ## The tests of the matrix group on OTP 27 and 29
-	FLYHOT_OTP=27 cargo test --workspace --test matrix --test native
-	FLYHOT_OTP=29 cargo test --workspace --test matrix --test native
+	FLYHOT_OTP=27 cargo test --workspace --test matrix --test native --test mix
+	FLYHOT_OTP=29 cargo test --workspace --test matrix --test native --test mix
 
 soak: setup ## Every scenario with many more rounds and fresh seeds on every OTP; resumes, result in target/soak.json
 	cargo run -p flyhot-tests --bin soak
@@ -60,9 +60,10 @@ fmt: setup ## Format Rust and Elixir
 docs: ## Build the pages of the Rust code under target/doc, warnings are errors
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 
-native: ## Build the library for nodes into the Elixir package, for the machine it is built on
-	cargo build --release -p flyhot-native
+native: ## Build the library for nodes and flyhot into the Elixir package, for the machine it is built on
+	cargo build --release -p flyhot-native -p flyhot
 	mkdir -p elixir_shim/priv
+	cp target/release/flyhot elixir_shim/priv/flyhot
 	cp target/release/libfly_deploy_native.so elixir_shim/priv/fly_deploy_native.so
 
 agent: setup ## Compile the Erlang module kept in the tree beside its source, as shipped and as tested, with OTP 25

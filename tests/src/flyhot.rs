@@ -15,6 +15,7 @@ use crate::node::Node;
 use crate::process::{mortal, signal};
 use crate::release::Release;
 use crate::scratch::{Scratch, workspace};
+use crate::terminal::Terminal;
 use crate::wait::{holds_within, wait_until};
 
 /// No test keeps a command busy for longer; one that hangs is killed and shown.
@@ -23,7 +24,8 @@ const RUN_LIMIT: Duration = Duration::from_secs(180);
 /// A flyhot command in the making.
 #[derive(Debug)]
 pub struct Flyhot {
-    binary: &'static Path,
+    binary: PathBuf,
+    directory: Option<PathBuf>,
     args: Vec<String>,
     environment: Vec<(String, String)>,
     memory: Option<u64>,
@@ -73,12 +75,24 @@ pub struct Event {
 impl Flyhot {
     /// `flyhot ARGS...`, with nothing in its environment but PATH and an empty home.
     pub fn new<'a>(args: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::by(Self::binary()).args(args)
+    }
+
+    /// The same by another program, which has flyhot speak for it.
+    pub(crate) fn by(program: &Path) -> Self {
         Self {
-            binary: Self::binary(),
-            args: args.into_iter().map(str::to_owned).collect(),
+            binary: program.to_owned(),
+            directory: None,
+            args: Vec::new(),
             environment: Vec::new(),
             memory: None,
         }
+    }
+
+    /// It runs there, and not in its empty home.
+    pub fn within(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
     }
 
     /// It dies if it asks for more memory, bytes of address space.
@@ -90,17 +104,21 @@ impl Flyhot {
     /// The same with an agent that does what [`crate::Probe::plan_faults`] says and tells what
     /// [`crate::Probe::start_trace`] keeps: a binary of its own, which nobody is given.
     pub fn faulty(self) -> Self {
+        Self {
+            binary: Self::faulty_binary().to_owned(),
+            ..self
+        }
+    }
+
+    /// That binary.
+    pub fn faulty_binary() -> &'static Path {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
-        let build = || {
+        BINARY.get_or_init(|| {
             build(
                 &["-p", "flyhot", "--features", "faults", "--bin", "flyhot-faults"],
                 "flyhot-faults",
             )
-        };
-        Self {
-            binary: BINARY.get_or_init(build),
-            ..self
-        }
+        })
     }
 
     /// `flyhot upgrade --node NODE --release RELEASE --output json`, with the node's cookie and epmd.
@@ -184,7 +202,7 @@ impl Flyhot {
             }
         });
         Running {
-            command: format!("flyhot {}", self.args.join(" ")),
+            command: self.shown_line(),
             child,
             begun,
             lines,
@@ -193,6 +211,22 @@ impl Flyhot {
             reader: Some(reader),
             _home: home,
         }
+    }
+
+    /// Starts it on a terminal of its own.
+    pub fn on_terminal(self) -> Terminal {
+        let home = Scratch::new("home");
+        let line = Terminal::line(&self.binary, &self.args);
+        let mut command = self.surrounded(mortal(Path::new("script")), &home);
+        // It says with what the command ended, writes at once, and keeps no file.
+        command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
+        command.env("SHELL", "/bin/sh");
+        Terminal::start(self.shown_line(), command, home)
+    }
+
+    fn shown_line(&self) -> String {
+        let name = self.binary.file_name().unwrap_or_default();
+        format!("{} {}", name.display(), self.args.join(" "))
     }
 
     /// Runs it with its own words on the terminal of this process; the exit code.
@@ -210,21 +244,25 @@ impl Flyhot {
 
     fn command(&self, home: &Scratch) -> Command {
         let mut command = match self.memory {
-            None => mortal(self.binary),
+            None => mortal(&self.binary),
             Some(bytes) => {
                 let mut command = mortal(Path::new("prlimit"));
-                command.arg(format!("--as={bytes}")).arg(self.binary);
+                command.arg(format!("--as={bytes}")).arg(&self.binary);
                 command
             }
         };
+        command.args(&self.args);
+        self.surrounded(command, home)
+    }
+
+    fn surrounded(&self, mut command: Command, home: &Scratch) -> Command {
         command
-            .args(&self.args)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("TERM", std::env::var_os("TERM").unwrap_or_default())
             .env("HOME", home.path())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir(home.path());
+            .current_dir(self.directory.as_deref().unwrap_or(home.path()));
         command
     }
 

@@ -334,6 +334,16 @@ fn every_direct_dependency_is_there_in_one_version() {
     }
 }
 
+/// The mix tasks run no flyhot of another version than their package's.
+#[test]
+fn the_elixir_package_has_the_version_of_the_crates() {
+    let mix = fs::read_to_string(workspace().join("elixir_shim/mix.exs")).unwrap();
+    for package in members() {
+        let version = format!("version: {},", package["version"]);
+        assert!(mix.contains(&version), "elixir_shim/mix.exs has not {version}");
+    }
+}
+
 #[test]
 fn no_file_says_what_it_may_not() {
     // Written in two halves, so that this file does not say them either.

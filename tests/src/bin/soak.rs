@@ -23,7 +23,8 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 33] = [
+const SCENARIOS: [&str; 34] = [
+    "mix",
     "store",
     "boot",
     "rollout",
@@ -262,6 +263,8 @@ fn content(scenario: &str, commit: &str) -> String {
         "Cargo.toml",
         "Cargo.lock",
         "driver",
+        "elixir_shim",
+        "native",
         "tests/Cargo.toml",
         "tests/src",
         "tests/fixtures",

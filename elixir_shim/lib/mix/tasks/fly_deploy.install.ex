@@ -1,0 +1,83 @@
+defmodule Mix.Tasks.FlyDeploy.Install do
+  @shortdoc "Shows what a project needs for hot upgrades, and puts it in with --apply"
+
+  @moduledoc """
+  Shows what has to be in the files of a project so that its machines on Fly.io can be upgraded hot and boot what they were upgraded to.
+
+      $ mix fly_deploy.install
+      $ mix fly_deploy.install --apply
+
+  Run it where the Dockerfile is. Without `--apply` nothing is written.
+
+    * `Dockerfile`: flyhot is taken out of the release into the image, and starts the release by `flyhot boot`
+    * `rel/env.sh.eex`: the name of each machine's node, and distribution by IPv6
+    * `mix.exs`, `fly.toml` and the cookie: told, never written
+
+  What is there already stays as it is, so that a second run changes nothing. A file that is written in another way than this task
+  understands is not touched: it says what to add by hand. A start by `bin/server` stays one.
+  """
+
+  use Mix.Task
+
+  alias FlyDeploy.Install
+
+  @impl Mix.Task
+  def run(args) do
+    apply? = options(args)
+    Mix.Project.get!()
+    project = Mix.Project.config()
+    dockerfile = read("Dockerfile")
+
+    changes = [
+      Install.dockerfile(dockerfile, Install.name(project)),
+      Install.env(read("rel/env.sh.eex"))
+    ]
+
+    for change <- changes do
+      say(Install.shown(change))
+      if apply?, do: write(change)
+    end
+
+    say(Install.told(project, dockerfile, read("fly.toml")))
+
+    if not apply? and Enum.any?(changes, &match?({:write, _, _, _}, &1)) do
+      say(["", "Nothing was written: `mix fly_deploy.install --apply` does it."])
+    end
+
+    :ok
+  end
+
+  defp options(args) do
+    case OptionParser.parse(args, strict: [apply: :boolean]) do
+      {options, [], []} ->
+        Keyword.get(options, :apply, false)
+
+      _ ->
+        fail("mix fly_deploy.install takes --apply or nothing, not #{Enum.join(args, " ")}")
+    end
+  end
+
+  defp say(lines), do: Enum.each(lines, &Mix.shell().info(&1))
+
+  defp read(path) do
+    case File.read(path) do
+      {:ok, text} -> text
+      {:error, :enoent} -> nil
+      {:error, reason} -> fail("#{path} cannot be read: #{:file.format_error(reason)}")
+    end
+  end
+
+  defp write({:write, path, _old, new}) do
+    with :ok <- File.mkdir_p(Path.dirname(path)),
+         :ok <- File.write(path, new) do
+      :ok
+    else
+      {:error, reason} -> fail("#{path} cannot be written: #{:file.format_error(reason)}")
+    end
+  end
+
+  defp write(_change), do: :ok
+
+  @spec fail(String.t()) :: no_return()
+  defp fail(sentence), do: Mix.raise(sentence, exit_status: 2)
+end

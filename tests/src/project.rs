@@ -1,0 +1,104 @@
+//! A Mix project with the package `fly_deploy`, as its users have it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::flyhot::Flyhot;
+use crate::otp::Otp;
+use crate::scratch::{Scratch, workspace};
+use crate::variant::copy;
+
+/// The kiosk, beside a copy of the package; what is built lies in it.
+#[derive(Debug)]
+pub struct Project {
+    otp: Otp,
+    scratch: Scratch,
+}
+
+impl Project {
+    /// The kiosk, with the package built: what mix says of building is not said any more.
+    ///
+    /// # Panics
+    /// If the package does not build, or not without a warning.
+    pub fn kiosk(otp: Otp) -> Self {
+        let scratch = Scratch::new("project");
+        let project = Self { otp, scratch };
+        fs::create_dir_all(project.at("kiosk")).expect("our own directory");
+        copy(&workspace().join("tests/fixtures/kiosk"), &project.at("kiosk"));
+        let package = project.at("fly_deploy");
+        fs::create_dir_all(package.join("priv")).expect("our own directory");
+        // Without what `make native` puts there, and what a developer has built.
+        copy(&workspace().join("elixir_shim/lib"), &package.join("lib"));
+        for file in ["mix.exs", ".formatter.exs"] {
+            fs::copy(workspace().join("elixir_shim").join(file), package.join(file))
+                .expect("our own directory");
+        }
+        let mut compile = project.command("mix");
+        compile
+            .args(["do", "deps.loadpaths", "+", "help", "fly_deploy.status"])
+            .current_dir(project.at("kiosk"));
+        let output = compile.output().expect("it runs");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success() && !said.contains("warning"), "{said}");
+        project
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.scratch.path().join(path)
+    }
+
+    /// Where the kiosk is.
+    pub fn directory(&self) -> PathBuf {
+        self.at("kiosk")
+    }
+
+    /// Where the package is.
+    pub fn package(&self) -> PathBuf {
+        self.at("fly_deploy")
+    }
+
+    /// A program of its OTP.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = self.otp.command(program, self.scratch.path());
+        command.env("KIOSK_SHIM", self.package());
+        command
+    }
+
+    /// `mix ARGS...` in the kiosk, with this program as flyhot.
+    pub fn mix(&self, flyhot: &Path) -> Flyhot {
+        self.mix_in("", flyhot)
+    }
+
+    /// The same in a directory of the kiosk.
+    pub fn mix_in(&self, below: &str, flyhot: &Path) -> Flyhot {
+        let bin = self.otp.bin();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(std::iter::once(bin.clone()).chain(std::env::split_paths(&path)));
+        let text = |path: &Path| path.to_str().expect("our own directory").to_owned();
+        Flyhot::by(&bin.join("mix"))
+            .within(&self.directory().join(below))
+            .env(
+                "PATH",
+                path.expect("no directory of PATH holds a colon")
+                    .to_str()
+                    .expect("a text"),
+            )
+            .env("LC_ALL", "C.UTF-8")
+            .env("KIOSK_SHIM", &text(&self.package()))
+            .env("FLYHOT_BIN", &text(flyhot))
+    }
+
+    /// Runs a script beside the built package; what it said on both streams.
+    pub fn script(&self, script: &Path, args: &[&str]) -> String {
+        let mut elixir = self.command("elixir");
+        elixir
+            .arg("-pa")
+            .arg(self.at("kiosk/_build/dev/lib/fly_deploy/ebin"))
+            .arg(script)
+            .args(args);
+        let output = elixir.output().expect("it runs");
+        let said = [output.stderr, output.stdout].concat();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+}
