@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use flyhot_tests::{
-    Fault, Flyhot, Otp, Project, Release, Run, Running, Scratch, Shop, Terminal, signal, wait_until,
+    Fault, Flyhot, Otp, Project, Release, Run, Running, Scratch, Shop, Terminal, rounds, signal, wait_until,
     workspace,
 };
 use serde_json::{Value, json};
@@ -405,114 +405,95 @@ fn a_window_outlives_mix_and_no_other_is_begun() {
             .run();
         run.expect("upgraded", 0);
     };
-    let mix = |task: &str, nodes: &[&str]| {
-        kiosk()
-            .mix(Flyhot::faulty_binary())
-            .args([task])
-            .args(nodes.iter().copied())
+    let mix = |flyhot: &Path, task: &str| {
+        let mix = kiosk().mix(flyhot).args([task]);
+        mix.args(["--output", "json"]).of(&one)
+    };
+    let rollback = || {
+        mix(Flyhot::faulty_binary(), "fly_deploy.rollback")
+            .args(nodes)
             .args(store)
-            .args(["--output", "json"])
-            .of(&one)
     };
     let shapes = |shop: &Shop| {
         let mut shapes: Vec<_> = shop.carts().into_iter().map(|cart| cart.shape).collect();
         shapes.dedup();
         shapes
     };
-    let delay = || {
+    let delay = |point: &str| {
         one.probe()
-            .plan_faults(&[Fault::new("worker", "migrating", 1, "{delay, 1000}")])
+            .plan_faults(&[Fault::new("worker", point, 1, "{delay, 1000}")]);
     };
     let half_back = |told: &str| {
-        assert_eq!(
-            (shapes(&one), shapes(&two)),
-            (vec!["tuple".into()], vec!["struct".into()]),
-            "{told}"
-        );
+        let now = [&one, &two].map(shapes);
+        assert_eq!(now, [["tuple"], ["struct"]], "{told}");
         for shop in [&one, &two] {
             assert_eq!(shop.probe().suspended(), NONE, "{told}");
             assert_eq!(shop.probe().traces(), NONE, "{told}");
         }
     };
+    let ended_in = |step: &str, way: &str, mix: Flyhot| {
+        let mut running = mix.spawn();
+        running.wait_for_step(step);
+        ends(&running, way);
+        // Until the last that has its standard output ended: flyhot.
+        let run = running.wait();
+        assert_eq!(run.outcome()["exit_code"], 130, "{run}");
+        let error = run.events_named("error").last().unwrap().json.clone();
+        let text = |key: &str| error[key].as_str().unwrap().to_owned();
+        assert!(text("message").starts_with("the end of mix"), "{run}");
+        assert!(text("hint").contains("the same command again"), "{run}");
+        [0, 1].map(|at| run.node(at)["outcome"].as_str().unwrap().to_owned())
+    };
+
+    for round in 0..rounds(1, 6) {
+        rollout();
+        delay("migrating");
+        let became = ended_in("window", ["KILL", "TERM"][round % 2], rollback());
+        assert_eq!(became, ["upgraded", "not_begun"]);
+        half_back("killed");
+    }
 
     rollout();
-    delay();
-    let mut running = mix("fly_deploy.rollback", &nodes).spawn();
-    running.wait_for_step("window");
-    ends(&running, "KILL");
-    // Until the last that has its standard output ended: flyhot.
-    let run = running.wait();
-    assert_eq!(
-        (run.exit_code, &run.outcome()["exit_code"]),
-        (None, &130.into()),
-        "{run}"
-    );
-    let became = |run: &Run| [0, 1].map(|at| run.node(at)["outcome"].as_str().unwrap().to_owned());
-    assert_eq!(became(&run), ["upgraded", "not_begun"], "{run}");
-    let error = run.events_named("error").last().unwrap();
-    assert!(
-        error.json["message"]
-            .as_str()
-            .unwrap()
-            .starts_with("the end of mix: "),
-        "{run}"
-    );
-    assert!(
-        error.json["hint"]
-            .as_str()
-            .unwrap()
-            .contains("the same command again"),
-        "{run}"
-    );
-    half_back(&run.to_string());
-
-    rollout();
-    delay();
+    delay("migrating");
     let mark = format!("MARK={}", scratch.path().display());
-    let mut terminal = mix("fly_deploy.rollback", &nodes)
-        .env("MARK", text(scratch.path()))
-        .on_terminal();
+    let mut terminal = rollback().env("MARK", text(scratch.path())).on_terminal();
     terminal.wait_for("\"step\":\"window\"");
     break_off(&mut terminal);
     terminal.wait();
     wait_until("flyhot has ended", SOON, || with_variable(&mark).is_empty());
     half_back(&terminal.to_string());
 
-    // By the verbs that are asked afterwards, each by its task: all it left is the lock let go, and the other node.
-    let ask = |task: &str, nodes: &[&str]| {
-        let run = mix(task, nodes).run();
+    // Asked by the tasks themselves: all that is left is the other node.
+    let ask = |task: &str| mix(Flyhot::binary(), task);
+    let only = |run: &Run, name: &str| {
         run.expect("done", 0);
-        run
+        run.events_named(name).next().unwrap().json.clone()
     };
-    let lock = kiosk()
-        .mix(Flyhot::binary())
-        .args(["fly_deploy.lock", "status"])
-        .args(store);
-    let lock = lock.args(["--output", "json"]).run();
-    lock.expect("done", 0);
-    let held = lock.events_named("lock").next().unwrap();
-    assert_eq!(held.json["holder"], Value::Null, "{lock}");
-    let run = mix("fly_deploy.rollback", &nodes).run();
+    let lock = kiosk().mix(Flyhot::binary()).args(["fly_deploy.lock", "status"]);
+    let lock = lock.args(store).args(["--output", "json"]).run();
+    assert_eq!(only(&lock, "lock")["holder"], Value::Null, "{lock}");
+    let run = rollback().run();
     run.expect("upgraded", 0);
     assert_eq!(shapes(&two), ["tuple"], "{run}");
-    let history = ask("fly_deploy.history", &[]);
-    assert_eq!(history.events_named("history").count(), 1, "{history}");
-    let status = kiosk()
-        .mix(Flyhot::binary())
-        .args(["fly_deploy.status"])
-        .args(nodes);
-    let status = status.args(["--output", "json"]).of(&one).run();
-    status.expect("done", 0);
-    assert_eq!(status.events_named("status").count(), 2, "{status}");
-    let plan = kiosk()
-        .mix(Flyhot::binary())
-        .args(["fly_deploy.plan"])
-        .args(nodes);
-    let plan = plan
-        .args(["--release", text(v2.directory()), "--output", "json"])
-        .of(&one)
-        .run();
-    plan.expect("planned", 0);
+    let history = ask("fly_deploy.history").args(store).run();
+    let latest = &only(&history, "history")["artifacts"][0];
+    assert_eq!(
+        (&latest["version"], &latest["state"]),
+        (&v1.version().into(), &"committed".into()),
+        "{history}"
+    );
+    let status = ask("fly_deploy.status").args(nodes).run();
+    assert_eq!(only(&status, "status")["node"], one.name(), "{status}");
+    let plan = |flyhot: &Path| {
+        let plan = mix(flyhot, "fly_deploy.plan").args(nodes);
+        plan.args(["--release", text(v2.directory())])
+    };
+    plan(Flyhot::binary()).run().expect("planned", 0);
+
+    // Before the window it ends at once.
+    delay("census");
+    let became = ended_in("census", "KILL", plan(Flyhot::faulty_binary()));
+    assert_eq!(became, ["failed", "not_begun"]);
 }
 
 /// The processes that have this in their environment.
