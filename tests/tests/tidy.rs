@@ -17,13 +17,14 @@ use flyhot_tests::workspace;
 use serde_json::Value;
 
 /// The only edges between the crates of this workspace. One may be added together with docs/architecture.md.
-const EDGES: [(&str, &[&str]); 9] = [
+const EDGES: [(&str, &[&str]); 10] = [
     ("flyhot-events", &[]),
     ("flyhot-artifact", &["flyhot-events"]),
     ("flyhot-upgrade", &["flyhot-artifact", "flyhot-events"]),
     ("flyhot-agent", &["flyhot-upgrade"]),
     ("flyhot-node", &[]),
     ("flyhot-store", &["flyhot-artifact"]),
+    ("flyhot-rollout", &["flyhot-events"]),
     ("flyhot-native", &["flyhot-artifact"]),
     (
         "flyhot",
@@ -32,6 +33,7 @@ const EDGES: [(&str, &[&str]); 9] = [
             "flyhot-artifact",
             "flyhot-events",
             "flyhot-node",
+            "flyhot-rollout",
             "flyhot-store",
             "flyhot-upgrade",
         ],

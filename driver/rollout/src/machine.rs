@@ -1,0 +1,421 @@
+//! Who comes next.
+//!
+//! Forth in waves: of each, every node is begun at once, and the next one begins when every gate of it passed. The first failure
+//! ends that: what is under way comes to its end, then whoever runs the target, or may, goes back. Whoever may not begin anything
+//! any more goes nowhere.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::time::Duration;
+
+use flyhot_events::ErrorKind;
+
+use crate::verdict::{self, End, Fate, Happened, Stands, Verdict};
+
+/// How a fleet is rolled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The first node is a wave of its own, and stands alone for so long before its gate is asked once more; `None`: it is no other
+    /// than the rest.
+    pub canary: Option<Duration>,
+    /// How many nodes are worked on at once, at most.
+    pub at_once: NonZeroUsize,
+    /// What comes of a failure.
+    pub on_failure: OnFailure,
+    /// How long the work on one node may take before it is given up; `None`: as long as it takes.
+    pub limit: Option<Duration>,
+    /// What a node that was not begun stands on: [`Stands::Before`] where a rollout before this one did not come to its end.
+    pub from: Stands,
+}
+
+/// What comes of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Whoever runs the target goes back.
+    GoBack,
+    /// Everybody stays where they are.
+    Stay,
+}
+
+/// Which way a node goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the target.
+    Forth,
+    /// To what was committed before.
+    Back,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Begin a node; it is told by [`Happened::Ended`] or [`Happened::Barred`].
+    Begin {
+        /// The node, by its place.
+        node: usize,
+        /// Which way.
+        way: Way,
+    },
+    /// Ask the gate of a node; it is told by [`Happened::Gate`].
+    Gate {
+        /// The node, by its place.
+        node: usize,
+    },
+    /// Give up the work on a node, unless its code is being exchanged; its end is told as any other.
+    GiveUp {
+        /// The node, by its place.
+        node: usize,
+    },
+    /// The canary stands alone from now on.
+    Bake {
+        /// The node, by its place.
+        node: usize,
+    },
+    /// Have what nodes go back to at hand; it is told by [`Happened::Ready`] or [`Happened::Stop`].
+    GoBack,
+    /// Nothing, until something happens, or until then.
+    Wait {
+        /// The time to look again; `None`: never.
+        until: Option<Duration>,
+    },
+    /// It is over.
+    Finished,
+}
+
+/// A rollout under way. Nodes are named by their place in the list, times by how long it was since the rollout began.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    settings: Settings,
+    nodes: Vec<Node>,
+    phase: Phase,
+    /// The one that is under way, or was the last one forth.
+    wave: Range<usize>,
+    number: usize,
+    bake: Bake,
+    under_way: BTreeSet<usize>,
+    /// What stopped it.
+    first: Option<ErrorKind>,
+    /// Nothing may be begun any more, in no direction.
+    barred: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    fate: Fate,
+    at: At,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Waiting,
+    Working {
+        way: Way,
+        deadline: Option<Duration>,
+    },
+    /// Past its time: that it is to be given up was said.
+    GivenUp(Way),
+    ToBeAsked,
+    Asked,
+    Done,
+}
+
+#[derive(Debug, Clone)]
+enum Phase {
+    Forth,
+    /// What nodes go back to is being brought.
+    Turning {
+        asked: bool,
+    },
+    Back {
+        queue: VecDeque<usize>,
+    },
+    Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bake {
+    ToCome(Duration),
+    Until(Duration),
+    Over,
+}
+
+impl Machine {
+    /// Nothing begun yet.
+    pub fn new(settings: Settings, nodes: usize) -> Self {
+        let node = Node {
+            fate: Fate {
+                stands: settings.from,
+                taken_back: false,
+                against: None,
+            },
+            at: At::Waiting,
+        };
+        let bake = match settings.canary {
+            None | Some(Duration::ZERO) => Bake::Over,
+            Some(bake) => Bake::ToCome(bake),
+        };
+        let first = if settings.canary.is_some() {
+            1
+        } else {
+            settings.at_once.get()
+        };
+        Self {
+            phase: Phase::Forth,
+            wave: 0..first.min(nodes),
+            number: 1,
+            bake,
+            settings,
+            nodes: vec![node; nodes],
+            under_way: BTreeSet::new(),
+            first: None,
+            barred: false,
+        }
+    }
+
+    /// Takes note of what happened.
+    pub fn handle(&mut self, happened: Happened) {
+        match happened {
+            Happened::Ended { node, end } => self.ended(node, end),
+            Happened::Barred { node, why } => {
+                if let Some(of) = self.nodes.get_mut(node) {
+                    self.under_way.remove(&node);
+                    of.at = At::Waiting;
+                }
+                self.bar(why);
+            }
+            Happened::Gate { node, well } => {
+                let Some(of) = self.nodes.get_mut(node) else {
+                    return;
+                };
+                if of.at != At::Asked {
+                    return;
+                }
+                self.under_way.remove(&node);
+                of.at = At::Done;
+                if !well {
+                    of.fate.against.get_or_insert(ErrorKind::Degraded);
+                    self.first.get_or_insert(ErrorKind::Degraded);
+                }
+            }
+            Happened::Ready => {
+                if let Phase::Turning { .. } = self.phase {
+                    let queue = (0..self.nodes.len()).filter(|at| self.stands(*at) != Stands::Old);
+                    self.phase = Phase::Back {
+                        queue: queue.collect(),
+                    };
+                }
+            }
+            Happened::Stop(why) => self.bar(why),
+        }
+    }
+
+    /// What is to be done next.
+    pub fn next(&mut self, now: Duration) -> Command {
+        if let Some(node) = self.overdue(now) {
+            return Command::GiveUp { node };
+        }
+        loop {
+            match &mut self.phase {
+                Phase::Forth => match self.forth(now) {
+                    Some(command) => return command,
+                    None => {
+                        self.phase = if self.turns() {
+                            Phase::Turning { asked: false }
+                        } else {
+                            Phase::Over
+                        }
+                    }
+                },
+                Phase::Turning { .. } if self.barred => self.phase = Phase::Over,
+                Phase::Turning { asked: true } => return Command::Wait { until: None },
+                Phase::Turning { asked } => {
+                    *asked = true;
+                    return Command::GoBack;
+                }
+                Phase::Back { queue } => {
+                    let free = !self.barred && self.under_way.len() < self.settings.at_once.get();
+                    if let Some(node) = free.then(|| queue.pop_front()).flatten() {
+                        return self.begin(node, Way::Back, now);
+                    }
+                    if !self.under_way.is_empty() {
+                        return self.wait();
+                    }
+                    self.phase = Phase::Over;
+                }
+                Phase::Over => return Command::Finished,
+            }
+        }
+    }
+
+    /// What it came to so far; before it is over that is never a success.
+    pub fn verdict(&self) -> Verdict {
+        let over = matches!(self.phase, Phase::Over);
+        let first = self.first.or((!over).then_some(ErrorKind::Bug));
+        verdict::verdict(self.nodes.iter().map(|node| node.fate), first)
+    }
+
+    /// The wave that is under way, or was the last one forth.
+    pub fn wave(&self) -> Range<usize> {
+        self.wave.clone()
+    }
+
+    /// Its number, from 1.
+    pub fn wave_number(&self) -> usize {
+        self.number
+    }
+
+    /// What a node runs.
+    pub fn stands(&self, node: usize) -> Stands {
+        self.nodes
+            .get(node)
+            .map_or(Stands::Unknown, |node| node.fate.stands)
+    }
+
+    /// `None`: nothing more is to be done forth.
+    fn forth(&mut self, now: Duration) -> Option<Command> {
+        if self.first.is_some() {
+            // Whoever stays on the target is asked; whoever goes back, or may not be asked any more, is not.
+            let stays = self.settings.on_failure == OnFailure::Stay && !self.barred;
+            let gate = stays.then(|| self.wave().find_map(|at| self.ask(at))).flatten();
+            return gate.or_else(|| (!self.under_way.is_empty()).then(|| self.wait()));
+        }
+        let done = |at: usize| self.nodes.get(at).is_some_and(|node| node.at == At::Done);
+        if self.wave().all(done) {
+            match self.bake {
+                Bake::ToCome(bakes) => {
+                    self.bake = Bake::Until(now.saturating_add(bakes));
+                    let node = self.wave.start;
+                    return Some(Command::Bake { node });
+                }
+                Bake::Until(until) if now < until => return Some(Command::Wait { until: Some(until) }),
+                // What went ill meanwhile is seen by the same question.
+                Bake::Until(_) => {
+                    self.bake = Bake::Over;
+                    if let Some(canary) = self.nodes.get_mut(self.wave.start) {
+                        canary.at = At::ToBeAsked;
+                    }
+                }
+                Bake::Over => {
+                    let end = self.wave.end.saturating_add(self.settings.at_once.get());
+                    self.wave = self.wave.end..end.min(self.nodes.len());
+                    if self.wave.is_empty() {
+                        return None;
+                    }
+                    self.number += 1;
+                }
+            }
+        }
+        for at in self.wave() {
+            if let Some(gate) = self.ask(at) {
+                return Some(gate);
+            }
+            if self.nodes.get(at).is_some_and(|node| node.at == At::Waiting) {
+                return Some(self.begin(at, Way::Forth, now));
+            }
+        }
+        Some(self.wait())
+    }
+
+    /// Asks the gate of a node where it is to be asked.
+    fn ask(&mut self, at: usize) -> Option<Command> {
+        let node = self.nodes.get_mut(at).filter(|node| node.at == At::ToBeAsked)?;
+        node.at = At::Asked;
+        self.under_way.insert(at);
+        Some(Command::Gate { node: at })
+    }
+
+    fn begin(&mut self, at: usize, way: Way, now: Duration) -> Command {
+        let deadline = self.settings.limit.map(|limit| now.saturating_add(limit));
+        if let Some(node) = self.nodes.get_mut(at) {
+            node.at = At::Working { way, deadline };
+            self.under_way.insert(at);
+        }
+        Command::Begin { node: at, way }
+    }
+
+    fn ended(&mut self, at: usize, end: End) {
+        let Some(node) = self.nodes.get_mut(at) else {
+            return;
+        };
+        let way = match node.at {
+            At::Working { way, .. } | At::GivenUp(way) => way,
+            At::Waiting | At::ToBeAsked | At::Asked | At::Done => return,
+        };
+        self.under_way.remove(&at);
+        let ran = node.fate.stands;
+        node.fate.stands = end.stands;
+        let against = match (way, end) {
+            (
+                Way::Forth,
+                End {
+                    stands,
+                    against: None,
+                },
+            ) if stands != Stands::Target => Some(ErrorKind::Bug),
+            (_, end) => end.against,
+        };
+        // What was against it on the way forth stays so, unless there is something worse.
+        if node.fate.against != Some(ErrorKind::MaybeSuspended) {
+            node.fate.against = against.or(node.fate.against);
+        }
+        match way {
+            Way::Forth => {
+                node.at = match end.stands {
+                    Stands::Target => At::ToBeAsked,
+                    Stands::Old | Stands::Before | Stands::Unknown => At::Done,
+                };
+                self.first = self.first.or(against);
+            }
+            Way::Back => {
+                node.at = At::Done;
+                node.fate.taken_back =
+                    end.stands == Stands::Old && matches!(ran, Stands::Target | Stands::Unknown);
+            }
+        }
+    }
+
+    fn bar(&mut self, why: ErrorKind) {
+        self.first.get_or_insert(why);
+        self.barred = true;
+    }
+
+    /// Whether somebody has to go back.
+    fn turns(&self) -> bool {
+        let runs = |node: &Node| matches!(node.fate.stands, Stands::Target | Stands::Unknown);
+        self.first.is_some() && self.settings.on_failure == OnFailure::GoBack && self.nodes.iter().any(runs)
+    }
+
+    fn overdue(&mut self, now: Duration) -> Option<usize> {
+        let nodes = &mut self.nodes;
+        self.under_way
+            .iter()
+            .copied()
+            .find(|at| match nodes.get_mut(*at) {
+                Some(node) => match node.at {
+                    At::Working {
+                        way,
+                        deadline: Some(deadline),
+                    } if deadline <= now => {
+                        node.at = At::GivenUp(way);
+                        true
+                    }
+                    _ => false,
+                },
+                None => false,
+            })
+    }
+
+    fn wait(&self) -> Command {
+        let deadlines = self
+            .under_way
+            .iter()
+            .filter_map(|at| match self.nodes.get(*at)?.at {
+                At::Working { deadline, .. } => deadline,
+                _ => None,
+            });
+        Command::Wait {
+            until: deadlines.min(),
+        }
+    }
+}

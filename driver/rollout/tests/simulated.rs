@@ -1,0 +1,665 @@
+//! Thousands of fleets that nobody has: every node ends as it likes and when it likes, gates say what they like, locks are lost and
+//! signals come in between. After each command and at the end, what must hold is asked by name.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use flyhot_events::ErrorKind;
+use flyhot_rollout::{Command, End, Fleet, Happened, Machine, OnFailure, Settings, Stands, Verdict, Way};
+use proptest::prelude::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// No run has so many commands: each node has six at most.
+const COMMANDS: usize = 2_000;
+
+/// How a node behaves.
+#[derive(Debug, Clone)]
+struct Script {
+    forth: (Duration, Ending),
+    gates: [(Duration, bool); 2],
+    back: (Duration, Ending),
+}
+
+/// How the work on a node ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Ending {
+    With(End),
+    /// Not by itself: only once it is given up.
+    Hangs,
+    /// It is not begun: the lock is lost.
+    Barred,
+}
+
+#[derive(Debug, Clone)]
+struct Story {
+    settings: Settings,
+    nodes: Vec<Script>,
+    /// A signal, say, at this time.
+    stop: Option<(Duration, ErrorKind)>,
+    /// How long it takes to have at hand what nodes go back to, and whether it is to be had.
+    turn: (Duration, bool),
+}
+
+/// What was seen from outside.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Commands with their times.
+    commands: Vec<(Duration, Command)>,
+    under_way: BTreeMap<usize, Way>,
+    most: usize,
+    /// What went wrong first, and when.
+    failed: Option<Duration>,
+    barred: Option<Duration>,
+    /// Nodes whose first and second gate passed.
+    passed: Vec<usize>,
+    stands: Vec<Stands>,
+    ended_back: BTreeMap<usize, End>,
+    /// Whether somebody came to run the target, or may have.
+    upgraded: bool,
+    against: Vec<ErrorKind>,
+}
+
+impl Seen {
+    fn begun(&self, way: Way) -> impl Iterator<Item = (Duration, usize)> {
+        self.commands
+            .iter()
+            .filter_map(move |(at, command)| match command {
+                Command::Begin { node, way: this } if *this == way => Some((*at, *node)),
+                _ => None,
+            })
+    }
+}
+
+/// Plays a story to its end.
+fn play(story: &Story) -> (Seen, Verdict) {
+    let mut machine = Machine::new(story.settings.clone(), story.nodes.len());
+    let mut seen = Seen {
+        stands: vec![story.settings.from; story.nodes.len()],
+        ..Seen::default()
+    };
+    let mut to_come: BTreeMap<(Duration, usize), Happened> = BTreeMap::new();
+    let mut now = Duration::ZERO;
+    let mut hanging: BTreeMap<usize, End> = BTreeMap::new();
+    let mut asked: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut number = 0;
+    let mut later = |to_come: &mut BTreeMap<_, _>, at: Duration, happened| {
+        number += 1;
+        to_come.insert((at, number), happened);
+    };
+    if let Some((at, why)) = story.stop {
+        later(&mut to_come, at, Happened::Stop(why));
+    }
+    loop {
+        assert!(
+            seen.commands.len() < COMMANDS,
+            "it does not end: {:?}",
+            seen.commands
+        );
+        let command = machine.next(now);
+        invariant_a_command_may_be_given(story, &seen, now, command);
+        invariant_nothing_is_a_success_before_it_is_over(&machine, command);
+        if !matches!(command, Command::Wait { .. }) {
+            seen.commands.push((now, command));
+        }
+        match command {
+            Command::Begin { node, way } => {
+                seen.under_way.insert(node, way);
+                seen.most = seen.most.max(seen.under_way.len());
+                let script = &story.nodes[node];
+                let (takes, ending) = match way {
+                    Way::Forth => script.forth,
+                    Way::Back => script.back,
+                };
+                match ending {
+                    Ending::With(end) => later(&mut to_come, now + takes, Happened::Ended { node, end }),
+                    Ending::Hangs => {
+                        let end = End {
+                            stands: seen.stands[node],
+                            against: Some(ErrorKind::NotQuiesced),
+                        };
+                        hanging.insert(node, end);
+                    }
+                    Ending::Barred => {
+                        let why = ErrorKind::Locked;
+                        later(&mut to_come, now + takes, Happened::Barred { node, why });
+                    }
+                }
+            }
+            Command::Gate { node } => {
+                seen.under_way.insert(node, Way::Forth);
+                seen.most = seen.most.max(seen.under_way.len());
+                let times = asked.entry(node).or_default();
+                let (takes, well) = story.nodes[node].gates[(*times).min(1)];
+                *times += 1;
+                later(&mut to_come, now + takes, Happened::Gate { node, well });
+            }
+            Command::GiveUp { node } => {
+                let limit = story.settings.limit.expect("nobody is given up without a limit");
+                let begun = seen.begun(seen.under_way[&node]).filter(|(_, at)| *at == node);
+                assert!(now >= begun.last().unwrap().0 + limit, "given up too early");
+                if let Some(end) = hanging.remove(&node) {
+                    later(&mut to_come, now + MS, Happened::Ended { node, end });
+                }
+            }
+            Command::GoBack => {
+                let (takes, there) = story.turn;
+                let happened = if there {
+                    Happened::Ready
+                } else {
+                    Happened::Stop(ErrorKind::Store)
+                };
+                later(&mut to_come, now + takes, happened);
+            }
+            Command::Bake { .. } => {}
+            Command::Wait { until } => {
+                let next = to_come.keys().next().map(|(at, _)| *at);
+                now = match (next, until) {
+                    (Some(next), Some(until)) => next.min(until),
+                    (Some(at), None) | (None, Some(at)) => at,
+                    (None, None) => panic!("it waits for nothing: {seen:?}"),
+                }
+                .max(now);
+                while let Some(entry) = to_come.first_entry()
+                    && entry.key().0 <= now
+                {
+                    let happened = entry.remove();
+                    note(story, &mut seen, now, happened);
+                    machine.handle(happened);
+                }
+            }
+            Command::Finished => return (seen, machine.verdict()),
+        }
+    }
+}
+
+fn note(story: &Story, seen: &mut Seen, now: Duration, happened: Happened) {
+    let failed = |seen: &mut Seen, kind| {
+        seen.failed.get_or_insert(now);
+        seen.against.push(kind);
+    };
+    match happened {
+        Happened::Ended { node, end } => {
+            let way = seen.under_way.remove(&node).unwrap();
+            seen.stands[node] = end.stands;
+            match way {
+                Way::Forth => seen.upgraded |= matches!(end.stands, Stands::Target | Stands::Unknown),
+                Way::Back => drop(seen.ended_back.insert(node, end)),
+            }
+            match end.against {
+                Some(kind) => failed(seen, kind),
+                // Well, and elsewhere: the teller is mistaken.
+                None if way == Way::Forth && end.stands != Stands::Target => failed(seen, ErrorKind::Bug),
+                None => {}
+            }
+        }
+        Happened::Barred { node, why } => {
+            seen.under_way.remove(&node);
+            failed(seen, why);
+            seen.barred.get_or_insert(now);
+        }
+        Happened::Gate { node, well } => {
+            seen.under_way.remove(&node);
+            if well {
+                seen.passed.push(node);
+            } else {
+                failed(seen, ErrorKind::Degraded);
+            }
+        }
+        Happened::Ready => assert_eq!(story.settings.on_failure, OnFailure::GoBack),
+        Happened::Stop(kind) => {
+            failed(seen, kind);
+            seen.barred.get_or_insert(now);
+        }
+    }
+}
+
+/// Whether a command may be given at this moment: after each command.
+fn invariant_a_command_may_be_given(story: &Story, seen: &Seen, now: Duration, command: Command) {
+    if let Command::Begin { node, way } = command {
+        invariant_a_node_is_begun_once_each_way(seen, node, way);
+        invariant_nothing_is_begun_after_a_lost_lock_or_a_signal(seen);
+        match way {
+            Way::Forth => {
+                invariant_nothing_goes_forth_after_a_failure(seen);
+                invariant_the_canary_was_well_and_has_baked(story, seen, now, node);
+                invariant_every_gate_of_the_wave_before_has_passed(story, seen, node);
+            }
+            Way::Back => invariant_only_after_a_failure_and_once_nothing_goes_forth(story, seen),
+        }
+    }
+}
+
+fn invariant_nothing_is_a_success_before_it_is_over(machine: &Machine, command: Command) {
+    assert!(
+        command == Command::Finished || machine.verdict().against.is_some(),
+        "a success before it is over"
+    );
+}
+
+fn invariant_a_node_is_begun_once_each_way(seen: &Seen, node: usize, way: Way) {
+    assert!(
+        seen.begun(way).all(|(_, at)| at != node),
+        "node {node} is begun twice {way:?}"
+    );
+}
+
+fn invariant_nothing_is_begun_after_a_lost_lock_or_a_signal(seen: &Seen) {
+    assert_eq!(seen.barred, None, "begun after nothing may be begun");
+}
+
+fn invariant_nothing_goes_forth_after_a_failure(seen: &Seen) {
+    assert_eq!(seen.failed, None, "begun forth after a failure");
+}
+
+fn invariant_the_canary_was_well_and_has_baked(story: &Story, seen: &Seen, now: Duration, node: usize) {
+    let Some(bake) = story.settings.canary.filter(|_| node > 0) else {
+        return;
+    };
+    let gates = if bake.is_zero() { 1 } else { 2 };
+    let passed = seen.passed.iter().filter(|at| **at == 0).count();
+    assert_eq!(passed, gates, "begun before the canary's gate passed");
+    let first = seen
+        .commands
+        .iter()
+        .find(|(_, command)| matches!(command, Command::Gate { .. }));
+    let asked = first.unwrap().0;
+    assert!(now >= asked + bake, "begun before the canary has baked");
+}
+
+fn invariant_every_gate_of_the_wave_before_has_passed(story: &Story, seen: &Seen, node: usize) {
+    let at_once = story.settings.at_once.get();
+    let before = match story.settings.canary {
+        Some(_) if node == 0 => 0,
+        Some(_) => 1 + (node - 1) / at_once * at_once,
+        None => node / at_once * at_once,
+    };
+    for at in 0..before {
+        assert!(
+            seen.passed.contains(&at),
+            "node {node} is begun before {at} is well"
+        );
+    }
+}
+
+fn invariant_only_after_a_failure_and_once_nothing_goes_forth(story: &Story, seen: &Seen) {
+    assert!(seen.failed.is_some(), "back without a failure");
+    assert_eq!(story.settings.on_failure, OnFailure::GoBack);
+    assert!(
+        seen.under_way.values().all(|way| *way == Way::Back),
+        "back while somebody goes forth"
+    );
+}
+
+fn invariant_never_more_at_once_than_may_be(story: &Story, seen: &Seen) {
+    assert!(seen.most <= story.settings.at_once.get(), "{} at once", seen.most);
+}
+
+fn invariant_nothing_is_under_way_at_the_end(seen: &Seen) {
+    assert!(
+        seen.under_way.is_empty(),
+        "{:?} are still under way",
+        seen.under_way
+    );
+}
+
+fn invariant_success_is_every_node_well_on_the_target(story: &Story, seen: &Seen, verdict: Verdict) {
+    let all = seen.stands.iter().all(|stands| *stands == Stands::Target);
+    let well = (0..story.nodes.len()).all(|node| seen.passed.contains(&node));
+    assert_eq!(
+        verdict.against.is_none(),
+        all && well && seen.failed.is_none(),
+        "{verdict:?} of {seen:?}"
+    );
+}
+
+fn invariant_the_verdict_says_what_the_fleet_runs(seen: &Seen, verdict: Verdict) {
+    let all = |of: &[Stands]| seen.stands.iter().all(|stands| of.contains(stands));
+    let fleet = if all(&[Stands::Target]) {
+        Fleet::Target
+    } else if all(&[Stands::Old]) {
+        Fleet::Old
+    } else if all(&[Stands::Old, Stands::Before]) {
+        Fleet::Before
+    } else {
+        Fleet::Mixed
+    };
+    assert_eq!(verdict.fleet, fleet, "{seen:?}");
+    // An exit code that says what nodes run is said of no other fleet.
+    match verdict.against {
+        Some(ErrorKind::Reverted | ErrorKind::ColdDeployNeeded | ErrorKind::NotQuiesced) => {
+            assert!(all(&[Stands::Old, Stands::Before]), "{verdict:?} of {seen:?}");
+        }
+        Some(ErrorKind::Mixed) => assert_eq!(fleet, Fleet::Mixed, "{seen:?}"),
+        Some(ErrorKind::Degraded) => {
+            let untouched = all(&[Stands::Old, Stands::Before]);
+            assert!(!untouched, "{verdict:?} of {seen:?}");
+        }
+        _ => {}
+    }
+}
+
+fn invariant_somebody_suspended_outweighs_all(seen: &Seen, verdict: Verdict) {
+    let suspended = ErrorKind::MaybeSuspended;
+    assert_eq!(
+        verdict.against == Some(suspended),
+        seen.against.contains(&suspended),
+        "{seen:?}"
+    );
+}
+
+/// With a way back, a fleet ends on one code, unless one of its ways back failed or none could be begun.
+fn invariant_a_fleet_ends_on_one_code(story: &Story, seen: &Seen, verdict: Verdict) {
+    if story.settings.on_failure == OnFailure::Stay || seen.barred.is_some() {
+        return;
+    }
+    let failed = seen.ended_back.values().any(|end| end.stands != Stands::Old);
+    assert!(verdict.fleet != Fleet::Mixed || failed, "{verdict:?} of {seen:?}");
+}
+
+/// Whoever runs the target, or may, was to go back, unless that was not wanted or could not be begun.
+fn invariant_whoever_was_upgraded_is_taken_back(story: &Story, seen: &Seen) {
+    if seen.failed.is_none() || story.settings.on_failure == OnFailure::Stay || seen.barred.is_some() {
+        return;
+    }
+    for (node, stands) in seen.stands.iter().enumerate() {
+        if matches!(stands, Stands::Target | Stands::Unknown) {
+            assert!(seen.ended_back.contains_key(&node), "nobody took {node} back");
+        }
+    }
+}
+
+/// A first node that was not touched has nobody else touched, and its own exit code.
+fn invariant_who_is_refused_first_ends_it(story: &Story, seen: &Seen, verdict: Verdict) {
+    let alone = story.settings.canary.is_some() || story.settings.at_once.get() == 1;
+    let (_, Ending::With(end)) = story.nodes[0].forth else {
+        return;
+    };
+    let untouched = matches!(end.stands, Stands::Old | Stands::Before);
+    if alone && untouched && end.against == Some(ErrorKind::ColdDeployNeeded) && seen.against.len() == 1 {
+        assert_eq!(verdict.against, Some(ErrorKind::ColdDeployNeeded));
+        assert_eq!(seen.begun(Way::Forth).count(), 1);
+        assert_eq!(seen.begun(Way::Back).count(), 0);
+    }
+}
+
+/// What is refused does nothing to a fleet, wherever it is refused, as long as nobody was upgraded.
+fn invariant_nobody_goes_back_when_nobody_was_upgraded(seen: &Seen) {
+    assert!(
+        seen.begun(Way::Back).next().is_none() || seen.upgraded,
+        "{seen:?}"
+    );
+}
+
+fn any_kind() -> impl Strategy<Value = ErrorKind> {
+    proptest::sample::select(ErrorKind::ALL.to_vec())
+}
+
+/// Why nothing may be begun any more.
+fn any_cause() -> impl Strategy<Value = ErrorKind> {
+    use ErrorKind::*;
+    proptest::sample::select(vec![Locked, Store, Interrupted, Bug])
+}
+
+fn any_time(longest: u64) -> impl Strategy<Value = Duration> {
+    (0..longest).prop_map(Duration::from_millis)
+}
+
+/// `well` stands for the end that is hoped for.
+fn any_ending(well: Stands, from: Stands) -> impl Strategy<Value = Ending> {
+    let against = |stands| {
+        any_kind().prop_map(move |kind| End {
+            stands,
+            against: Some(kind),
+        })
+    };
+    let hoped = End {
+        stands: well,
+        against: None,
+    };
+    prop_oneof![
+        30 => Just(Ending::With(hoped)),
+        2 => against(from).prop_map(Ending::With),
+        1 => against(Stands::Target).prop_map(Ending::With),
+        1 => against(Stands::Unknown).prop_map(Ending::With),
+        1 => Just(Ending::With(End { stands: from, against: Some(ErrorKind::ColdDeployNeeded) })),
+        // Well, and elsewhere: whoever tells that is mistaken.
+        1 => Just(Ending::With(End { stands: from, against: None })),
+        1 => Just(Ending::Hangs),
+        1 => Just(Ending::Barred),
+    ]
+}
+
+fn any_script(from: Stands) -> impl Strategy<Value = Script> {
+    let gate = || (any_time(40), proptest::bool::weighted(0.97));
+    (
+        (any_time(50), any_ending(Stands::Target, from)),
+        [gate(), gate()],
+        (any_time(50), any_ending(Stands::Old, Stands::Target)),
+    )
+        .prop_map(|(forth, gates, back)| Script { forth, gates, back })
+}
+
+fn any_story() -> impl Strategy<Value = Story> {
+    let from = prop_oneof![4 => Just(Stands::Old), 1 => Just(Stands::Before)];
+    from.prop_flat_map(|from| {
+        let on_failure = prop_oneof![4 => Just(OnFailure::GoBack), 1 => Just(OnFailure::Stay)];
+        let settings = (
+            proptest::option::of(prop_oneof![Just(Duration::ZERO), any_time(100)]),
+            1..8_usize,
+            on_failure,
+            // Without a limit nothing would end what hangs.
+            (1..60_u64).prop_map(Duration::from_millis),
+        )
+            .prop_map(move |(canary, at_once, on_failure, limit)| Settings {
+                canary,
+                at_once: NonZeroUsize::new(at_once).unwrap(),
+                on_failure,
+                limit: Some(limit),
+                from,
+            });
+        (
+            settings,
+            proptest::collection::vec(any_script(from), 1..25),
+            proptest::option::weighted(0.15, (any_time(300), any_cause())),
+            (any_time(30), proptest::bool::weighted(0.95)),
+        )
+            .prop_map(|(settings, nodes, stop, turn)| Story {
+                settings,
+                nodes,
+                stop,
+                turn,
+            })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    #[test]
+    fn every_fleet_comes_to_an_end_that_is_told_as_it_is(story in any_story()) {
+        let (seen, verdict) = play(&story);
+        invariant_never_more_at_once_than_may_be(&story, &seen);
+        invariant_nothing_is_under_way_at_the_end(&seen);
+        invariant_success_is_every_node_well_on_the_target(&story, &seen, verdict);
+        invariant_the_verdict_says_what_the_fleet_runs(&seen, verdict);
+        invariant_somebody_suspended_outweighs_all(&seen, verdict);
+        invariant_a_fleet_ends_on_one_code(&story, &seen, verdict);
+        invariant_whoever_was_upgraded_is_taken_back(&story, &seen);
+        invariant_who_is_refused_first_ends_it(&story, &seen, verdict);
+        invariant_nobody_goes_back_when_nobody_was_upgraded(&seen);
+    }
+}
+
+const WELL: (Duration, Ending) = (
+    MS,
+    Ending::With(End {
+        stands: Stands::Target,
+        against: None,
+    }),
+);
+
+fn ends(stands: Stands, kind: ErrorKind) -> (Duration, Ending) {
+    let against = Some(kind);
+    (MS, Ending::With(End { stands, against }))
+}
+
+/// A fleet of nodes that go forth so, and all go back.
+fn fleet(forth: &[(Duration, Ending)], at_once: usize) -> Story {
+    let node = |forth: &(Duration, Ending)| Script {
+        forth: *forth,
+        gates: [(MS, true); 2],
+        back: (
+            MS,
+            Ending::With(End {
+                stands: Stands::Old,
+                against: None,
+            }),
+        ),
+    };
+    Story {
+        settings: Settings {
+            canary: None,
+            at_once: NonZeroUsize::new(at_once).unwrap(),
+            on_failure: OnFailure::GoBack,
+            limit: None,
+            from: Stands::Old,
+        },
+        nodes: forth.iter().map(node).collect(),
+        stop: None,
+        turn: (MS, true),
+    }
+}
+
+fn told(story: &Story) -> (Fleet, Option<ErrorKind>, Vec<usize>) {
+    let (seen, verdict) = play(story);
+    let back = seen.begun(Way::Back).map(|(_, node)| node).collect();
+    (verdict.fleet, verdict.against, back)
+}
+
+/// How nodes go forth, how many at once; what the fleet runs, what is against it, who went back.
+type Row<'a> = (
+    &'a [(Duration, Ending)],
+    usize,
+    Fleet,
+    Option<ErrorKind>,
+    &'a [usize],
+);
+
+#[test]
+fn what_a_failure_makes_of_a_fleet() {
+    use ErrorKind::*;
+    let refused = ends(Stands::Old, ColdDeployNeeded);
+    let reverted = ends(Stands::Old, Reverted);
+    let degraded = ends(Stands::Target, Degraded);
+    let lost = ends(Stands::Unknown, NodeUnreachable);
+    let table: [Row<'_>; 9] = [
+        (&[WELL, WELL, WELL], 2, Fleet::Target, None, &[]),
+        (&[refused, WELL], 1, Fleet::Old, Some(ColdDeployNeeded), &[]),
+        (&[reverted, WELL], 1, Fleet::Old, Some(Reverted), &[]),
+        (&[WELL, WELL, refused], 1, Fleet::Old, Some(Reverted), &[0, 1]),
+        // The others of its wave come to their end first, and nobody of the next is begun.
+        (&[refused, WELL, WELL], 2, Fleet::Old, Some(Reverted), &[1]),
+        (&[degraded, WELL], 1, Fleet::Old, Some(Reverted), &[0]),
+        (&[lost, WELL], 1, Fleet::Old, Some(Reverted), &[0]),
+        (&[ends(Stands::Old, Locked)], 1, Fleet::Old, Some(Locked), &[]),
+        (
+            &[WELL, ends(Stands::Old, MaybeSuspended)],
+            1,
+            Fleet::Old,
+            Some(MaybeSuspended),
+            &[0],
+        ),
+    ];
+    for (forth, at_once, fleet_runs, against, back) in table {
+        let story = fleet(forth, at_once);
+        assert_eq!(told(&story), (fleet_runs, against, back.to_vec()), "{story:?}");
+    }
+}
+
+#[test]
+fn what_it_makes_of_one_that_stays() {
+    use ErrorKind::*;
+    let stays = |forth: &[_]| Story {
+        settings: Settings {
+            on_failure: OnFailure::Stay,
+            ..fleet(forth, 1).settings
+        },
+        ..fleet(forth, 1)
+    };
+    let refused = ends(Stands::Old, ColdDeployNeeded);
+    let degraded = ends(Stands::Target, Degraded);
+    let table: [(&[_], Fleet, Option<ErrorKind>); 5] = [
+        (&[WELL, refused], Fleet::Mixed, Some(Mixed)),
+        (&[degraded, WELL], Fleet::Mixed, Some(Mixed)),
+        (&[WELL, degraded], Fleet::Target, Some(Degraded)),
+        (
+            &[ends(Stands::Unknown, NodeUnreachable), WELL],
+            Fleet::Mixed,
+            Some(NodeUnreachable),
+        ),
+        (
+            &[WELL, ends(Stands::Old, Interrupted)],
+            Fleet::Mixed,
+            Some(Interrupted),
+        ),
+    ];
+    for (forth, fleet_runs, against) in table {
+        assert_eq!(told(&stays(forth)), (fleet_runs, against, vec![]), "{forth:?}");
+    }
+}
+
+#[test]
+fn behind_a_rollout_without_an_end_everybody_is_looked_at_on_the_way_back() {
+    use ErrorKind::*;
+    let refused = ends(Stands::Before, ColdDeployNeeded);
+    let behind = |forth: &[_]| Story {
+        settings: Settings {
+            from: Stands::Before,
+            ..fleet(forth, 1).settings
+        },
+        ..fleet(forth, 1)
+    };
+    // The last one was not begun this time, and may run the target since the last.
+    let story = behind(&[WELL, refused, WELL]);
+    assert_eq!(told(&story), (Fleet::Old, Some(Reverted), vec![0, 1, 2]));
+    // Nobody runs it because of this one: everybody is left alone.
+    let story = behind(&[refused, WELL]);
+    assert_eq!(told(&story), (Fleet::Before, Some(ColdDeployNeeded), vec![]));
+}
+
+#[test]
+fn what_bakes_badly_is_seen_before_the_next_wave() {
+    let mut story = fleet(&[WELL; 4], 2);
+    story.settings.canary = Some(Duration::from_secs(60));
+    story.nodes[0].gates = [(MS, true), (MS, false)];
+    let (seen, verdict) = play(&story);
+    assert_eq!(seen.begun(Way::Forth).count(), 1);
+    assert_eq!(verdict.against, Some(ErrorKind::Reverted));
+    story.nodes[0].gates = [(MS, true); 2];
+    let (seen, verdict) = play(&story);
+    assert_eq!(verdict.against, None);
+    let times: Vec<_> = seen.begun(Way::Forth).map(|(at, _)| at.as_secs()).collect();
+    assert_eq!(times, [0, 60, 60, 60]);
+}
+
+#[test]
+fn who_hangs_is_given_up_and_ends_it() {
+    let mut story = fleet(&[WELL, (MS, Ending::Hangs), WELL], 1);
+    story.settings.limit = Some(Duration::from_secs(60));
+    let (seen, verdict) = play(&story);
+    let given_up: Vec<_> = seen
+        .commands
+        .iter()
+        .filter(|(_, command)| matches!(command, Command::GiveUp { .. }))
+        .collect();
+    assert_eq!(given_up.len(), 1, "{seen:?}");
+    assert_eq!(verdict.against, Some(ErrorKind::Reverted));
+}
