@@ -7,88 +7,19 @@
 )]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use flyhot_tests::{Chaos, Flyhot, Ills, Moto, Node, Otp, Random, Release, Run, Scratch, Shop};
+use flyhot_tests::{
+    Chaos, Fleet, Flyhot, Ills, Moto, Node, Otp, Random, Release, Scratch, Shop, free_port, pairs,
+};
 use serde_json::Value;
 
 const NONE: [&str; 0] = [];
 
 /// Long beside what any of it takes.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// A store in a directory, and nodes that belong to it.
-struct Fleet<'a> {
-    store: &'a Path,
-    nodes: Vec<&'a Node>,
-}
-
-impl Fleet<'_> {
-    fn command(&self, words: &[&str]) -> Flyhot {
-        let names = self.nodes.iter().map(|node| node.name());
-        Flyhot::new([&words[..1], &["--node"]].concat())
-            .args(names)
-            .args(words[1..].iter().copied())
-            .args(["--app", "shop", "--store", self.store.to_str().unwrap()])
-            .args(["--output", "json"])
-            .of(self.nodes[0])
-    }
-
-    fn rollout(&self, release: &Release) -> Flyhot {
-        self.command(&["rollout", "--release", release.directory().to_str().unwrap()])
-    }
-
-    fn rollback(&self) -> Flyhot {
-        self.command(&["rollback"])
-    }
-
-    /// Versions and states of what the store says, the latest first.
-    fn history(&self) -> Vec<(String, String)> {
-        let store = self.store.to_str().unwrap();
-        let run = Flyhot::new(["history", "--app", "shop", "--store", store, "--output", "json"]).run();
-        run.expect("done", 0);
-        let event = run.events_named("history").next().unwrap().json.clone();
-        let text = |entry: &Value, key: &str| entry[key].as_str().unwrap().to_owned();
-        let entries = event["artifacts"].as_array().unwrap().iter();
-        entries
-            .map(|entry| (text(entry, "version"), text(entry, "state")))
-            .collect()
-    }
-
-    /// The records of rollouts, the latest last, read by nobody of flyhot.
-    fn records(&self) -> Vec<Value> {
-        let mut paths = files(&self.store.join("releases/shop/rollouts"));
-        paths.sort();
-        let read = |path: &PathBuf| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
-        paths.iter().map(|path| read(path)["record"].clone()).collect()
-    }
-
-    fn artifacts(&self) -> Vec<PathBuf> {
-        files(&self.store.join("releases/shop/artifacts"))
-    }
-}
-
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).map_or_else(|_| Vec::new(), Iterator::collect);
-    let paths = entries.into_iter().map(|entry| entry.unwrap().path());
-    // Where one writes at a time is kept in a file beside what is written.
-    paths
-        .filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with('.'))
-        .collect()
-}
-
-fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
-    let owned = |(version, state): &(&str, &str)| ((*version).to_owned(), (*state).to_owned());
-    expected.iter().map(owned).collect()
-}
-
-fn pointer(run: &Run) -> Vec<&str> {
-    run.events_named("pointer")
-        .map(|event| event.json["state"].as_str().unwrap())
-        .collect()
-}
 
 fn releases() -> (Release, Release) {
     let otp = Otp::under_test();
@@ -148,7 +79,7 @@ fn what_nodes_run_is_what_the_store_says_there_and_back() {
 
     let out = fleet.rollout(&v2).run();
     out.expect("upgraded", 0);
-    assert_eq!(pointer(&out), ["trial", "committed"], "{out}");
+    assert_eq!(out.pointer(), ["trial", "committed"], "{out}");
     carts_are([&one, &two], ["struct", "struct"]);
     let (old, new) = (v1.version(), v2.version());
     assert_eq!(fleet.history(), pairs(&[(&new, "committed"), (&old, "previous")]));
@@ -158,12 +89,12 @@ fn what_nodes_run_is_what_the_store_says_there_and_back() {
     // Once more: nothing is done, and the history does not grow.
     let again = fleet.rollout(&v2).run();
     again.expect("nothing_to_do", 0);
-    assert_eq!(pointer(&again), ["unchanged"], "{again}");
+    assert_eq!(again.pointer(), ["unchanged"], "{again}");
     assert_eq!(fleet.history().len(), 2);
 
     let back = fleet.rollback().run();
     back.expect("upgraded", 0);
-    assert_eq!(pointer(&back), ["trial", "committed"], "{back}");
+    assert_eq!(back.pointer(), ["trial", "committed"], "{back}");
     assert_eq!(
         fleet.history(),
         pairs(&[(&old, "committed"), (&new, "previous"), (&old, "previous")])
@@ -257,21 +188,25 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
     // Nobody runs it: it is forgotten, and the code that was there first is what is committed.
     let reverted = fleet.rollout(&bad(&v2)).args(["--no-rehearsal"]).run();
     reverted.expect("reverted", 11);
-    assert_eq!(pointer(&reverted), ["trial", "abandoned"], "{reverted}");
+    assert_eq!(reverted.pointer(), ["trial", "abandoned"], "{reverted}");
     assert_eq!(fleet.history(), pairs(&[(&old, "committed")]));
     assert_eq!(shapes(&one), ["tuple"]);
 
-    // One runs it: it stays on trial, and the way back is what was committed.
+    // One runs it and stays so: it stays on trial, and the way back is what was committed.
     two.hold();
-    let mixed = fleet.rollout(&v2).args(["--quiesce-timeout", "1s"]).run();
+    let mixed = fleet
+        .rollout(&v2)
+        .args(["--quiesce-timeout", "1s", "--no-rollback"])
+        .run();
     mixed.expect("mixed", 12);
     two.let_go();
-    assert_eq!(pointer(&mixed), ["trial", "trial"], "{mixed}");
+    assert_eq!(mixed.pointer(), ["trial", "trial"], "{mixed}");
     assert_eq!(fleet.history(), pairs(&[(&new, "trial"), (&old, "committed")]));
     carts_are([&one, &two], ["struct", "tuple"]);
     // One that nobody runs behind it does not have it forgotten: a node runs it still.
     let behind = fleet.rollout(&bad(&v2)).args(["--no-rehearsal"]).run();
     behind.expect("reverted", 11);
+    carts_are([&one, &two], ["struct", "tuple"]);
     assert_eq!(fleet.history(), pairs(&[(&new, "trial"), (&old, "committed")]));
     let back = fleet.rollback().run();
     back.expect("upgraded", 0);
@@ -292,7 +227,7 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
 
     // The driver is interrupted: it says what it left, and lets the lock go.
     two.pause();
-    let mut running = fleet.rollout(&v2).spawn();
+    let mut running = fleet.rollout(&v2).args(["--sequential"]).spawn();
     running.wait_for("the first node is done", LIMIT, |event| {
         event["event"] == "step_started" && event["step"] == "connect" && event["node"] == two.name()
     });
@@ -300,7 +235,7 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
     let interrupted = running.wait();
     two.wake();
     interrupted.expect("failed", 130);
-    assert_eq!(pointer(&interrupted), ["trial", "trial"], "{interrupted}");
+    assert_eq!(interrupted.pointer(), ["trial", "trial"], "{interrupted}");
     let end = fleet.records().last().unwrap()["end"].clone();
     assert_eq!(
         (&end["exit_code"], &end["pointer"]),
@@ -310,7 +245,10 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
     assert_eq!(fleet.history()[0], (old.clone(), "committed".to_owned()));
 
     // The driver is killed: it stays on trial, its record has no end, its lock ends with its lease; the next one goes on.
-    let mut running = fleet.rollout(&v2).args(["--lock-timeout", "15s"]).spawn();
+    let mut running = fleet
+        .rollout(&v2)
+        .args(["--lock-timeout", "15s", "--sequential"])
+        .spawn();
     running.wait_for("the first node is done", LIMIT, |event| {
         event["event"] == "step_started" && event["step"] == "connect" && event["node"] == two.name()
     });
@@ -345,7 +283,11 @@ fn nobody_else_rolls_out_meanwhile_and_who_was_displaced_stops() {
     fleet.rollout(&v2).run().expect("upgraded", 0);
 
     // The first waits in the census of its second node, which answers nothing.
-    let mut first = fleet.rollback().env("USER", "alice").spawn();
+    let mut first = fleet
+        .rollback()
+        .args(["--sequential"])
+        .env("USER", "alice")
+        .spawn();
     first.wait_for("the lock is held", LIMIT, |event| event["event"] == "pointer");
     two.pause();
     first.wait_for("the first node is done", LIMIT, |event| {
@@ -410,7 +352,7 @@ fn what_this_machine_does_not_trust_goes_to_no_node() {
     let refused = fleet.rollback().env("FLYHOT_PUBLIC_KEYS", &their_public).run();
     refused.expect("refused", 25);
     assert_eq!(one.probe().md5s(), before, "{refused}");
-    assert_eq!(pointer(&refused), NONE, "{refused}");
+    assert_eq!(refused.pointer(), NONE, "{refused}");
     let back = fleet.rollback().env("FLYHOT_PUBLIC_KEYS", &our_public).run();
     back.expect("upgraded", 0);
     let artifact = &back.events_named("artifact").next().unwrap().json["artifact"];
@@ -504,12 +446,49 @@ fn code_whose_gate_says_no_is_booted_by_nobody() {
     let text = "[gate]\ncall = \"erlang:node\"\nwithin = \"1s\"\nevery = \"100ms\"\n";
     fs::write(&policy, text).unwrap();
     let policy = policy.to_str().unwrap();
-    let degraded = fleet.rollout(&v2).args(["--policy", policy]).run();
+    let before = one.carts();
+    let taken_back = fleet.rollout(&v2).args(["--policy", policy]).run();
+    taken_back.expect("reverted", 11);
+    assert_eq!(taken_back.node(0)["outcome"], "taken_back", "{taken_back}");
+    // It is asked on the way forth alone: the old code may not have it.
+    let mut codes = taken_back.reason_codes();
+    codes.retain(|code| *code == "gate_failed");
+    assert_eq!(codes.len(), 1, "{taken_back}");
+    assert_eq!(taken_back.pointer(), ["trial", "abandoned"], "{taken_back}");
+    assert_eq!(one.carts(), before);
+    let degraded = fleet
+        .rollout(&v2)
+        .args(["--policy", policy, "--no-rollback"])
+        .run();
     degraded.expect("degraded", 15);
     assert!(degraded.reason_codes().contains(&"gate_failed"), "{degraded}");
-    assert_eq!(pointer(&degraded), ["trial", "trial"], "{degraded}");
+    assert_eq!(degraded.pointer(), ["trial", "trial"], "{degraded}");
     fleet.rollback().run().expect("upgraded", 0);
     assert_eq!(fleet.history(), pairs(&[(&v1.version(), "committed")]));
+
+    // Asked from outside: no answer is none, and one of the shop is well.
+    let nobody = format!("http://{{host}}:{}/cart/1", free_port());
+    let silent = fleet.rollout(&v2).args(["--check-url", &nobody]).run();
+    silent.expect("reverted", 11);
+    assert_eq!(silent.node(0)["outcome"], "taken_back", "{silent}");
+    let reason = silent.reason("gate_failed");
+    assert!(
+        reason["sentence"]
+            .as_str()
+            .unwrap()
+            .contains("did not answer well within 30 s"),
+        "{silent}"
+    );
+    assert_eq!(one.carts(), before);
+    let shop = format!("http://{{host}}:{}/cart/1", one.port());
+    fleet
+        .rollout(&v2)
+        .args(["--check-url", &shop])
+        .run()
+        .expect("upgraded", 0);
+    let none = fleet.rollout(&v2).args(["--check-url", "{host}:4000"]).run();
+    none.expect("refused", 2);
+    assert!(none.stdout.contains("is no URL"), "{none}");
 }
 
 /// In a bucket that does what buckets do: errors, conflicts, answers that are lost, bodies that are cut and bent.
@@ -546,7 +525,7 @@ fn a_bucket_that_ails_says_what_nodes_run_all_the_same() {
     };
     let out = on(&["rollout", "--release", v2.directory().to_str().unwrap()]);
     out.expect("upgraded", 0);
-    assert_eq!(pointer(&out), ["trial", "committed"], "{out}");
+    assert_eq!(out.pointer(), ["trial", "committed"], "{out}");
     let said: Value = serde_json::from_str(&moto.object("releases/shop/pointer.json").unwrap()).unwrap();
     assert_eq!(
         (&said["record"]["state"], &said["record"]["target"]["version"]),

@@ -81,6 +81,8 @@ pub enum Step {
     Fetch,
     /// Having the next start of a release lead to an artifact's code, or back.
     Overlay,
+    /// Asking the URL of a node whether it is well.
+    CheckUrl,
 }
 
 /// What a progress number counts.
@@ -281,6 +283,16 @@ pub struct Setting {
     pub place: Option<String>,
 }
 
+/// Which way the nodes of a wave go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaveWay {
+    /// To what is rolled out.
+    Forth,
+    /// Back to what was committed before.
+    Back,
+}
+
 /// Something that happened, in the order it happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -460,6 +472,24 @@ pub enum Event {
         fencing: u64,
         /// Whom the lock was taken from by force; absent: nobody.
         displaced: Option<String>,
+    },
+    /// Nodes of a rollout are begun, all of them before any other; events of several nodes come in between each other.
+    Wave {
+        /// From 1; the canary is a wave of its own. Whoever goes back is one wave, the last.
+        wave: u64,
+        /// Which way.
+        way: WaveWay,
+        /// The nodes.
+        nodes: Vec<String>,
+        /// How many of them are worked on at once, at most.
+        at_once: u64,
+    },
+    /// The canary is upgraded and well, and nobody else is begun for a while.
+    Bake {
+        /// The canary.
+        node: String,
+        /// For how long, microseconds.
+        bake_us: u64,
     },
     /// What was removed from a store.
     Gc {

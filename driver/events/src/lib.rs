@@ -16,7 +16,7 @@ mod status;
 
 pub use event::{
     ArtifactFacts, ArtifactTrust, BootWhat, BootWhy, Event, FORMAT_VERSION, HistoryEntry, Line, LockHolder,
-    NodeCensus, PlannedCalls, PlannedKind, PlannedModules, Setting, Step, Unit,
+    NodeCensus, PlannedCalls, PlannedKind, PlannedModules, Setting, Step, Unit, WaveWay,
 };
 pub use exit::{ErrorKind, ExitCode};
 pub use outcome::{

@@ -30,6 +30,8 @@ pub enum OutcomeKind {
     Failed,
     /// Not begun, because a node before it was not upgraded.
     NotBegun,
+    /// Ran the new code, and was taken back because another node or its own gate failed: old code, states migrated back.
+    TakenBack,
 }
 
 /// The code a node ran before and runs after, as 64 hex digits each.

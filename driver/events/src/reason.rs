@@ -245,6 +245,8 @@ reason_codes! {
     AfterHookFailed = "after_hook_failed", Warning;
     /// The gate did not answer that the node is well on the new code.
     GateFailed = "gate_failed", Warning;
+    /// The node was to go back to what ran before, and did not.
+    NotTakenBack = "not_taken_back", Warning;
 }
 
 impl fmt::Display for ReasonCode {

@@ -123,7 +123,7 @@ where
     });
     tokio::select! {
         biased;
-        signal = signals.next() => Err(errors::interrupted(signal, None, false)),
+        signal = signals.next() => Err(errors::interrupted(signal, &[], false)),
         answers = join(first(), join_all(asked)) => Ok(answers),
     }
 }

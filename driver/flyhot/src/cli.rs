@@ -20,6 +20,7 @@ pub mod thaw;
 pub mod unpack;
 pub mod upgrade;
 pub mod verify;
+pub mod waves;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -112,7 +113,7 @@ pub enum Verb {
     Keygen(keygen::KeygenArgs),
     /// Sign an artifact
     Sign(sign::SignArgs),
-    /// Upgrade nodes one after the other, and have a store say what they run
+    /// Upgrade nodes in waves, all of them or none, and have a store say what they run
     Rollout(rollout::RolloutArgs),
     /// Take nodes back to what a store says that they ran before
     Rollback(rollback::RollbackArgs),
@@ -230,7 +231,7 @@ pub struct ArtifactArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ReachArgs {
     /// Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first
-    /// that is not upgraded
+    /// that is not upgraded; a rollout in waves
     #[arg(long, required = true, num_args = 1.., value_name = "NAME", help_heading = "What")]
     pub node: Vec<String>,
 

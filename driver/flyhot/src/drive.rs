@@ -18,6 +18,8 @@ mod stages;
 mod steps;
 pub(crate) mod thaw;
 
+use std::cell::Cell;
+
 use flyhot_agent::Command;
 use flyhot_artifact::Release;
 use flyhot_events::{ErrorKind, Event, NodeOutcome};
@@ -46,7 +48,14 @@ pub struct NodeRequest<'a> {
 
 /// Asks whoever watches over a command whether it may go on: it may have lost its lock while a node kept it waiting.
 #[derive(Debug)]
-pub struct Leave(mpsc::Sender<Question>);
+pub struct Leave {
+    /// Nobody watches over an upgrade without a store.
+    watcher: Option<mpsc::Sender<Question>>,
+    refused: Cell<Option<ErrorKind>>,
+}
+
+/// So many questions wait without keeping anybody: one answer is for all that were asked before it was looked for.
+const QUESTIONS: usize = 256;
 
 /// To be answered with yes, or why not.
 pub(crate) type Question = oneshot::Sender<Result<(), NodeError>>;
@@ -54,17 +63,41 @@ pub(crate) type Question = oneshot::Sender<Result<(), NodeError>>;
 impl Leave {
     /// With the other end, where the questions come out.
     pub(crate) fn new() -> (Self, mpsc::Receiver<Question>) {
-        let (send, questions) = mpsc::channel(1);
-        (Self(send), questions)
+        let (send, questions) = mpsc::channel(QUESTIONS);
+        let leave = Self {
+            watcher: Some(send),
+            refused: Cell::new(None),
+        };
+        (leave, questions)
     }
 
-    async fn given(&self) -> Result<(), NodeError> {
+    /// One that is always given.
+    pub(crate) fn free() -> Self {
+        Self {
+            watcher: None,
+            refused: Cell::new(None),
+        }
+    }
+
+    /// Why it was refused the last time, if it ever was.
+    pub(crate) fn refused(&self) -> Option<ErrorKind> {
+        self.refused.get()
+    }
+
+    pub(crate) async fn given(&self) -> Result<(), NodeError> {
+        let Some(watcher) = &self.watcher else {
+            return Ok(());
+        };
         let (send, answer) = oneshot::channel();
         // Whoever watches lives as long as the work.
-        if self.0.send(send).await.is_err() {
+        if watcher.send(send).await.is_err() {
             return Ok(());
         }
-        answer.await.unwrap_or(Ok(()))
+        let given = answer.await.unwrap_or(Ok(()));
+        if let Err(error) = &given {
+            self.refused.set(Some(error.kind));
+        }
+        given
     }
 }
 

@@ -556,22 +556,53 @@ pub(crate) fn panicked(text: &str) -> NodeError {
     )
 }
 
+/// The work on a node took longer than it may, and its window had not begun.
+pub(crate) fn overdue(node: &NodeName, limit: Duration) -> NodeError {
+    node_error(
+        ErrorKind::NotQuiesced,
+        format!(
+            "{node}: not done within --timeout {} s, and given up before code was touched there: the agent cleans up by itself",
+            limit.as_secs_f64()
+        ),
+        "Look which step took so long, and give it more time or mend that.",
+    )
+}
+
+/// A URL to check nodes by that is none.
+pub(crate) fn no_url(url: &str) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!("--check-url: {url} is no URL of http or https"),
+        "Write it as http://{host}:4000/health; {host} stands for the node's host.",
+    )
+}
+
+/// What nodes go back to is in no store.
+pub(crate) fn nothing_before() -> NodeError {
+    node_error(
+        ErrorKind::Store,
+        "nodes were to go back, and the store does not say what was committed before",
+        "Look with `flyhot history`; go back by `flyhot upgrade` with the old release and --down.",
+    )
+}
+
 /// A signal that ended the command: with no node under way, before the window of one, or in it.
-pub(crate) fn interrupted(signal: &str, under_way: Option<&str>, in_window: bool) -> NodeError {
+pub(crate) fn interrupted(signal: &str, under_way: &[&str], in_window: bool) -> NodeError {
+    let nodes = under_way.join(", ");
     let (message, hint) = match under_way {
-        None => (
+        [] => (
             format!("{signal}: no node was under way, and no further one is begun"),
             "Run the same command again: it goes on with the nodes that were not begun.",
         ),
-        Some(node) if in_window => (
+        _ if in_window => (
             format!(
-                "{signal} and a second signal while at work on {node}: its agent finishes or undoes the window by itself"
+                "{signal} and a second signal while at work on {nodes}: the agent there finishes or undoes the window by itself"
             ),
             "Run `flyhot plan` with the same options to see what the node runs now.",
         ),
-        Some(node) => (
+        _ => (
             format!(
-                "{signal} while at work on {node}, before its code was touched: its agent cleans up by itself"
+                "{signal} while at work on {nodes}, before code was touched there: the agent cleans up by itself"
             ),
             "Run the same command again.",
         ),

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use flyhot_artifact::{Contents, Limits, Packed, PrivateKey, Release, Told};
 use flyhot_events::{ErrorKind, Event, ExitCode, NodeOutcome, Outcome, OutcomeKind, ReasonCode, Step, Unit};
+use flyhot_rollout::{Fleet as Runs, Verdict};
 use flyhot_store::{
     Artifacts as _, Audit, AuditEnd, AuditNode, Home, Left, LockError, Log, Moved, Rollout, State,
     Store as _, Target, Way,
 };
-use flyhot_upgrade::judge;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -24,7 +24,7 @@ use crate::drive::{Leave, NodeError, Question};
 use crate::errors;
 use crate::ledger::Ledger;
 use crate::options::Place;
-use crate::run::{self, Keeper, apart};
+use crate::run::{self, apart};
 use crate::stored::entry;
 
 /// How often it is said how far a transfer is.
@@ -143,9 +143,12 @@ impl<'a> Fleet<'a> {
             tried,
             said: seen,
         } = begun;
-        let mut left = match left(&ledger.outcome().nodes) {
-            _ if unchanged => Left::Unchanged,
-            left => left,
+        let left_so = left(ledger.verdict(), &ledger.outcome().nodes);
+        let mut left = if unchanged { Left::Unchanged } else { left_so };
+        // Every node is known to run what was committed: what was on trial before this is forgotten as well.
+        let tried = match ledger.verdict() {
+            Some(Verdict { fleet: Runs::Old, .. }) => None,
+            _ => tried,
         };
         if let Err(error) = self.point(&mut left, seen, tried).await {
             if !unchanged {
@@ -186,6 +189,16 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// Whether nodes may run what a rollout before this one left on trial.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.begun.as_ref().is_some_and(|begun| begun.tried.is_some())
+    }
+
+    /// Whether the store said before that nodes run this.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.begun.as_ref().is_some_and(|begun| begun.unchanged)
+    }
+
     /// Whether the lock is still ours, by the store: this machine may have slept.
     async fn ask(&mut self) -> Result<(), NodeError> {
         if let Some(error) = &self.lost {
@@ -221,12 +234,9 @@ fn said(place: &Place, store: &Home, fencing: u64, audit: &Audit, left: Left) ->
     }
 }
 
-impl Keeper for Fleet<'_> {
-    async fn ready(&mut self) -> Result<(), NodeError> {
-        self.ask().await
-    }
-
-    async fn keep(&mut self, questions: &mut mpsc::Receiver<Question>) -> Infallible {
+impl Fleet<'_> {
+    /// What is done beside the work on nodes, which ask for leave before they are touched; it has no end of its own.
+    pub(crate) async fn keep(&mut self, questions: &mut mpsc::Receiver<Question>) -> Infallible {
         loop {
             let due = match self.lost {
                 None => self.rollout.lock().due().max(AGAIN),
@@ -235,9 +245,15 @@ impl Keeper for Fleet<'_> {
             tokio::select! {
                 biased;
                 Some(question) = questions.recv() => {
+                    let mut asked = vec![question];
+                    while let Ok(question) = questions.try_recv() {
+                        asked.push(question);
+                    }
                     let leave = self.ask().await;
-                    // The work may have been dropped meanwhile.
-                    let _ = question.send(leave);
+                    for question in asked {
+                        // The work may have been dropped meanwhile.
+                        let _ = question.send(leave.clone());
+                    }
                 }
                 // What is in a window comes to its end: stopping in the middle of it would help nobody.
                 () = tokio::time::sleep(due) => {
@@ -260,32 +276,25 @@ fn against(ledger: &mut Ledger, emit: &mut dyn FnMut(Event), error: NodeError) {
     }
 }
 
-/// What becomes of the pointer: committed only where every node runs the target, is well by its gate, and has nobody that is
-/// still suspended; forgotten only where none may run it.
-fn left(nodes: &[NodeOutcome]) -> Left {
-    let runs = |node: &NodeOutcome| {
-        let kind = matches!(
-            node.outcome,
-            OutcomeKind::Upgraded | OutcomeKind::NothingToDo | OutcomeKind::Degraded
-        );
-        let gate = node
-            .reasons
-            .iter()
-            .any(|reason| reason.code == ReasonCode::GateFailed);
-        kind && !gate && !judge::left_behind(node)
+/// What becomes of the pointer: committed only where every node runs the target, is well by its gates, and has nobody that is
+/// still suspended; forgotten only where none may run it. `None`: nobody knows what they run.
+fn left(verdict: Option<Verdict>, nodes: &[NodeOutcome]) -> Left {
+    let gate = |node: &NodeOutcome| {
+        let mut reasons = node.reasons.iter();
+        reasons.any(|reason| reason.code == ReasonCode::GateFailed)
     };
-    let as_before = |node: &NodeOutcome| {
-        matches!(
-            node.outcome,
-            OutcomeKind::Refused | OutcomeKind::Reverted | OutcomeKind::NotQuiesced | OutcomeKind::NotBegun
-        )
-    };
-    if nodes.iter().all(runs) {
-        Left::Committed
-    } else if nodes.iter().all(as_before) {
-        Left::Abandoned
-    } else {
-        Left::Trial
+    match verdict {
+        // No node was begun.
+        None if nodes.iter().all(|node| node.outcome == OutcomeKind::NotBegun) => Left::Abandoned,
+        None => Left::Trial,
+        Some(Verdict {
+            fleet: Runs::Target,
+            against: None | Some(ErrorKind::Degraded),
+        }) if !nodes.iter().any(gate) => Left::Committed,
+        Some(verdict) => match verdict.fleet {
+            Runs::Old | Runs::Before => Left::Abandoned,
+            Runs::Target | Runs::Mixed => Left::Trial,
+        },
     }
 }
 
@@ -477,29 +486,64 @@ mod tests {
     #[test]
     fn the_pointer_goes_where_every_node_went() {
         use OutcomeKind::*;
-        let table: [(&[OutcomeKind], Left); 10] = [
-            (&[Upgraded, Upgraded], Left::Committed),
-            (&[NothingToDo, Upgraded, Degraded], Left::Committed),
-            (&[Upgraded, Degraded, NotBegun], Left::Trial),
-            (&[Upgraded, Reverted, NotBegun], Left::Trial),
-            (&[Upgraded, NotBegun], Left::Trial),
-            (&[Refused, NotBegun], Left::Abandoned),
-            (&[Reverted], Left::Abandoned),
-            (&[NotQuiesced, NotBegun], Left::Abandoned),
-            (&[NotBegun, NotBegun], Left::Abandoned),
+        let told = |fleet, against| Some(Verdict { fleet, against });
+        let table: [(Option<Verdict>, &[OutcomeKind], Left); 10] = [
+            (
+                told(Runs::Target, None),
+                &[Upgraded, NothingToDo],
+                Left::Committed,
+            ),
+            (
+                told(Runs::Target, Some(ErrorKind::Degraded)),
+                &[Degraded],
+                Left::Committed,
+            ),
+            // Gates were not asked any more, or somebody is suspended.
+            (
+                told(Runs::Target, Some(ErrorKind::Interrupted)),
+                &[Upgraded],
+                Left::Trial,
+            ),
+            (
+                told(Runs::Target, Some(ErrorKind::MaybeSuspended)),
+                &[Upgraded],
+                Left::Trial,
+            ),
+            (
+                told(Runs::Mixed, Some(ErrorKind::Mixed)),
+                &[Upgraded, NotBegun],
+                Left::Trial,
+            ),
+            (
+                told(Runs::Mixed, Some(ErrorKind::NodeUnreachable)),
+                &[Failed],
+                Left::Trial,
+            ),
+            (
+                told(Runs::Old, Some(ErrorKind::Reverted)),
+                &[TakenBack, Reverted],
+                Left::Abandoned,
+            ),
+            (
+                told(Runs::Before, Some(ErrorKind::ColdDeployNeeded)),
+                &[Refused],
+                Left::Abandoned,
+            ),
+            (None, &[NotBegun, NotBegun], Left::Abandoned),
             // What became of it is not known.
-            (&[Failed, NotBegun], Left::Trial),
+            (None, &[Failed, NotBegun], Left::Trial),
         ];
-        for (kinds, expected) in table {
+        for (verdict, kinds, expected) in table {
             let nodes: Vec<_> = kinds
                 .iter()
                 .map(|kind| NodeOutcome::untouched("a@h", *kind))
                 .collect();
-            assert_eq!(left(&nodes), expected, "{kinds:?}");
+            assert_eq!(left(verdict, &nodes), expected, "{verdict:?} {kinds:?}");
         }
         let mut gate = NodeOutcome::untouched("a@h", Degraded);
         gate.reasons
             .push(Reason::new(ReasonCode::GateFailed, "a@h", "", ""));
-        assert_eq!(left(&[gate]), Left::Trial);
+        let verdict = told(Runs::Target, Some(ErrorKind::Degraded));
+        assert_eq!(left(verdict, &[gate]), Left::Trial);
     }
 }

@@ -7,7 +7,7 @@
 //! agent cleans up by itself. From the window on it is let come to its end, a matter of seconds besides what the user's
 //! own hooks and gate take, so that the outcome tells what became of the node; a second signal drops it even then.
 
-use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::RawFd;
@@ -96,67 +96,123 @@ async fn end(port: &mut Option<pipe::Receiver>) {
 
 /// What was asked, and how far the work is.
 #[derive(Default)]
-pub(crate) struct Watch {
-    asked: Cell<Option<&'static str>>,
-    step: watch::Sender<Option<Step>>,
+pub(crate) struct Watch(watch::Sender<Far>);
+
+#[derive(Default)]
+struct Far {
+    asked: Option<&'static str>,
+    /// The step of each node that is worked on; by no name, that of the command itself.
+    steps: BTreeMap<Option<String>, Step>,
+    /// Nodes whose time is over.
+    overdue: BTreeSet<String>,
+}
+
+/// Why the work on a node is to be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    /// A signal asked the command to end.
+    Asked,
+    /// It took too long.
+    Overdue,
 }
 
 impl Watch {
     /// Sees every event go by, to know the step.
     pub(crate) fn see(&self, event: &Event) {
-        if let Event::StepStarted { step, .. } = event {
-            self.step.send_replace(Some(*step));
+        match event {
+            Event::StepStarted { node, step } => self.0.send_modify(|far| {
+                far.steps.insert(node.clone(), *step);
+            }),
+            // The last step on a node: what became of it is known in the same moment.
+            Event::StepDone {
+                node,
+                step: Step::Cleanup,
+                ..
+            } => self.0.send_modify(|far| {
+                far.steps.remove(node);
+            }),
+            _ => {}
         }
     }
 
     /// The signal that asked the command to end.
     pub(crate) fn asked(&self) -> Option<&'static str> {
-        self.asked.get()
+        self.0.borrow().asked
     }
 
-    /// Whether the work on the node has come to the window.
+    /// Waits until a signal asks the command to end.
+    pub(crate) async fn is_asked(&self) {
+        self.until(|far| far.asked.is_some()).await;
+    }
+
+    /// Whether the work on some node has come to the window.
     pub(crate) fn in_window(&self) -> bool {
-        in_window(*self.step.borrow())
+        self.0.borrow().steps.values().any(|step| in_window(*step))
+    }
+
+    /// The time of a node is over.
+    pub(crate) fn overdue(&self, node: &str) {
+        self.0.send_modify(|far| {
+            far.overdue.insert(node.to_owned());
+        });
+    }
+
+    /// Waits until the work on this node is to be dropped: not from its window on.
+    pub(crate) async fn drop_of(&self, node: &str) -> Dropped {
+        let key = Some(node.to_owned());
+        self.0.send_modify(|far| {
+            far.overdue.remove(node);
+        });
+        self.until(|far| {
+            let asked = far.asked.is_some() || far.overdue.contains(node);
+            asked && !far.steps.get(&key).is_some_and(|step| in_window(*step))
+        })
+        .await;
+        match self.asked() {
+            Some(_) => Dropped::Asked,
+            None => Dropped::Overdue,
+        }
     }
 
     /// Waits until the work is to be dropped. `next` answers with the name of the next signal.
     pub(crate) async fn give_up(&self, mut next: impl AsyncFnMut() -> &'static str) {
-        self.asked.set(Some(next().await));
-        let mut steps = self.step.subscribe();
+        let signal = next().await;
+        self.0.send_modify(|far| far.asked = Some(signal));
         tokio::select! {
-            _ = steps.wait_for(|step| !in_window(*step)) => {}
+            () = self.until(|far| !far.steps.values().any(|step| in_window(*step))) => {}
             _ = next() => {}
         }
     }
+
+    async fn until(&self, holds: impl Fn(&Far) -> bool) {
+        // The sender is here: it does not go meanwhile.
+        let _ = self.0.subscribe().wait_for(holds).await;
+    }
 }
 
-fn in_window(step: Option<Step>) -> bool {
+fn in_window(step: Step) -> bool {
     match step {
-        Some(Step::Window | Step::Persist | Step::HooksAfter | Step::Gate | Step::Remove | Step::Cleanup) => {
-            true
-        }
-        None
-        | Some(
-            Step::Read
-            | Step::Connect
-            | Step::Census
-            | Step::Closures
-            | Step::Stage
-            | Step::Rehearse
-            | Step::Drain
-            | Step::Prepare
-            | Step::HooksBefore
-            | Step::Entry
-            | Step::Knock
-            | Step::Pack
-            | Step::Verify
-            | Step::Unpack
-            | Step::Lock
-            | Step::SaveBase
-            | Step::Upload
-            | Step::Fetch
-            | Step::Overlay,
-        ) => false,
+        Step::Window | Step::Persist | Step::HooksAfter | Step::Gate | Step::Remove | Step::Cleanup => true,
+        Step::Read
+        | Step::Connect
+        | Step::Census
+        | Step::Closures
+        | Step::Stage
+        | Step::Rehearse
+        | Step::Drain
+        | Step::Prepare
+        | Step::HooksBefore
+        | Step::Entry
+        | Step::Knock
+        | Step::Pack
+        | Step::Verify
+        | Step::Unpack
+        | Step::Lock
+        | Step::SaveBase
+        | Step::Upload
+        | Step::Fetch
+        | Step::Overlay
+        | Step::CheckUrl => false,
     }
 }
 
@@ -271,5 +327,64 @@ mod tests {
             play(&[Err(Step::Window), Ok("SIGINT"), Ok("SIGINT")]),
             [false, false, true]
         );
+    }
+
+    /// What becomes of the work on each of two nodes, one of which is in its window.
+    #[test]
+    fn of_several_nodes_those_in_the_window_come_to_their_end() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let watch = Watch::default();
+            let on = |node: &str, step| Event::StepStarted {
+                node: Some(node.into()),
+                step,
+            };
+            watch.see(&on("a@h", Step::Window));
+            watch.see(&on("b@h", Step::Census));
+            let over = async |work: &mut (dyn Future<Output = Dropped> + Unpin)| {
+                tokio::select! {
+                    biased;
+                    why = work => Some(why),
+                    () = tokio::task::yield_now() => None,
+                }
+            };
+            let mut a = Box::pin(watch.drop_of("a@h"));
+            let mut b = Box::pin(watch.drop_of("b@h"));
+            assert_eq!((over(&mut a).await, over(&mut b).await), (None, None));
+            watch.overdue("a@h");
+            watch.overdue("b@h");
+            assert_eq!(
+                (over(&mut a).await, over(&mut b).await),
+                (None, Some(Dropped::Overdue))
+            );
+            let mut signals = 0;
+            let mut give_up = Box::pin(watch.give_up(async || {
+                signals += 1;
+                if signals > 1 {
+                    std::future::pending::<()>().await;
+                }
+                "SIGINT"
+            }));
+            tokio::select! {
+                biased;
+                () = &mut give_up => panic!("a node is in its window"),
+                () = tokio::task::yield_now() => {}
+            }
+            // What was too long once is no longer so when it is begun anew.
+            let mut b = Box::pin(watch.drop_of("b@h"));
+            assert_eq!(
+                (over(&mut a).await, over(&mut b).await),
+                (None, Some(Dropped::Asked))
+            );
+            // A node that is done keeps nobody.
+            watch.see(&Event::StepDone {
+                node: Some("a@h".into()),
+                step: Step::Cleanup,
+                duration_us: 1,
+                count: 1,
+                unit: flyhot_events::Unit::Modules,
+            });
+            give_up.await;
+        });
     }
 }

@@ -5,9 +5,14 @@
 //! with a true last line.
 //!
 //! Order of use: [`Ledger::begin_next`], then [`Ledger::ended`] or [`Ledger::failed`] for that node, until
-//! `begin_next` answers `None`; [`Ledger::abort`] at any time; [`Ledger::outcome`] last.
+//! `begin_next` answers `None`; [`Ledger::abort`] at any time; [`Ledger::outcome`] last. Of a rollout ([`Ledger::rolls`]) [`Ledger::next`]
+//! says what to do, and [`Ledger::begin`] begins a node.
 
-use flyhot_events::{ErrorKind, ExitCode, NodeOutcome, Outcome, OutcomeKind};
+use std::ops::Range;
+use std::time::Duration;
+
+use flyhot_events::{CodeIds, ErrorKind, ExitCode, NodeOutcome, Outcome, OutcomeKind, Reason, ReasonCode};
+use flyhot_rollout::{Happened, Machine, Settings, Stands, Verdict};
 use flyhot_upgrade::judge;
 
 /// What is done with the nodes.
@@ -17,6 +22,8 @@ pub enum Command {
     Upgrade,
     /// Plan for all of them.
     Plan,
+    /// Roll a release out to all of them, or back, as a machine says.
+    Roll,
 }
 
 impl Command {
@@ -25,6 +32,7 @@ impl Command {
         match self {
             Self::Upgrade => "upgrade",
             Self::Plan => "plan",
+            Self::Roll => "rollout",
         }
     }
 }
@@ -38,6 +46,8 @@ pub struct Ledger {
     begun: usize,
     stopped: bool,
     aborted: Option<ErrorKind>,
+    /// Of a rollout.
+    machine: Option<Machine>,
 }
 
 #[derive(Debug)]
@@ -45,6 +55,7 @@ struct Entry {
     outcome: NodeOutcome,
     /// What stands against the node; nothing when it was upgraded, planned hot, or needed nothing.
     against: Option<ErrorKind>,
+    under_way: bool,
 }
 
 impl Ledger {
@@ -53,6 +64,7 @@ impl Ledger {
         let not_begun = |node| Entry {
             outcome: NodeOutcome::untouched(node, OutcomeKind::NotBegun),
             against: None,
+            under_way: false,
         };
         Self {
             command,
@@ -60,7 +72,52 @@ impl Ledger {
             begun: 0,
             stopped: false,
             aborted: None,
+            machine: None,
         }
+    }
+
+    /// Begins a rollout to all nodes.
+    pub fn rolls(&mut self, settings: Settings) {
+        self.machine = Some(Machine::new(settings, self.entries.len()));
+    }
+
+    /// What a rollout does next.
+    pub fn next(&mut self, now: Duration) -> flyhot_rollout::Command {
+        let machine = self.machine.as_mut();
+        machine.map_or(flyhot_rollout::Command::Finished, |machine| machine.next(now))
+    }
+
+    /// Something happened to a rollout.
+    pub fn happened(&mut self, happened: Happened) {
+        if let Some(machine) = &mut self.machine {
+            machine.handle(happened);
+        }
+    }
+
+    /// What a node of a rollout runs.
+    pub fn stands(&self, at: usize) -> Stands {
+        let machine = self.machine.as_ref();
+        machine.map_or(Stands::Unknown, |machine| machine.stands(at))
+    }
+
+    /// The number of the wave forth that was begun last, and its nodes.
+    pub fn wave(&self) -> (usize, Range<usize>) {
+        let machine = self.machine.as_ref();
+        machine.map_or((0, 0..0), |machine| (machine.wave_number(), machine.wave()))
+    }
+
+    /// Those of a rollout that are not known to run what was committed before.
+    pub fn elsewhere(&self) -> impl Iterator<Item = &str> {
+        let entries = self.entries.iter().enumerate();
+        entries
+            .filter(|(at, _)| self.stands(*at) != Stands::Old)
+            .map(|(_, entry)| entry.outcome.node.as_str())
+    }
+
+    /// What a rollout came to so far; `None` where none was begun, or a node was left in the middle of something.
+    pub fn verdict(&self) -> Option<Verdict> {
+        let left = self.aborted.is_some() && self.entries.iter().any(|entry| entry.under_way);
+        self.machine.as_ref().filter(|_| !left).map(Machine::verdict)
     }
 
     /// Begins the next node: its place in the list. `None` when all are done or nothing more may be begun.
@@ -69,37 +126,120 @@ impl Ledger {
             return None;
         }
         self.begun += 1;
+        self.begin(self.begun - 1);
         Some(self.begun - 1)
     }
 
-    /// The work on the node begun last came to an end of its own.
-    pub fn ended(&mut self, outcome: NodeOutcome) {
-        let against = judge::error_kind(&outcome);
-        self.record(outcome, against);
+    /// Begins the node at this place.
+    pub fn begin(&mut self, at: usize) {
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.under_way = true;
+        }
     }
 
-    /// The work on the node begun last ended with an error.
-    pub fn failed(&mut self, kind: ErrorKind, outcome: Option<NodeOutcome>) {
-        let Some(entry) = self.current() else { return };
+    /// The node at this place was left alone after all: what it was before stands.
+    pub fn not_begun(&mut self, at: usize) {
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.under_way = false;
+        }
+    }
+
+    /// The work on the node at this place came to an end of its own.
+    pub fn ended(&mut self, at: usize, outcome: NodeOutcome) {
+        let against = judge::error_kind(&outcome);
+        self.record(at, outcome, against);
+    }
+
+    /// The work on the node at this place ended with an error.
+    pub fn failed(&mut self, at: usize, kind: ErrorKind, outcome: Option<NodeOutcome>) {
+        let Some(entry) = self.entries.get(at) else { return };
         let outcome = outcome.unwrap_or_else(|| NodeOutcome::untouched(&entry.outcome.node, kind.outcome()));
-        self.record(outcome, Some(kind));
+        self.record(at, outcome, Some(kind));
+    }
+
+    /// The node at this place is not well on the new code.
+    pub fn unwell(&mut self, at: usize, why: Reason) {
+        let Some(entry) = self.entries.get_mut(at) else {
+            return;
+        };
+        entry.outcome.outcome = OutcomeKind::Degraded;
+        entry.outcome.reasons.push(why);
+        entry.against.get_or_insert(ErrorKind::Degraded);
+    }
+
+    /// The node at this place runs what was committed before.
+    pub fn taken_back(&mut self, at: usize, back: NodeOutcome) {
+        let Some(entry) = self.entries.get_mut(at) else {
+            return;
+        };
+        entry.under_way = false;
+        let forth = &entry.outcome;
+        // It had not gone: what it is stands.
+        if back.outcome == OutcomeKind::NothingToDo {
+            entry.outcome.reasons.extend(back.reasons);
+            return;
+        }
+        let mut reasons = forth.reasons.clone();
+        reasons.extend(back.reasons.iter().cloned());
+        reasons.dedup();
+        entry.outcome = NodeOutcome {
+            outcome: OutcomeKind::TakenBack,
+            code_id: CodeIds {
+                before: forth.code_id.before.clone().or(back.code_id.before),
+                after: back.code_id.after,
+            },
+            reasons,
+            ..back
+        };
+    }
+
+    /// The node at this place was to go back, and stays as it is.
+    pub fn not_taken_back(&mut self, at: usize, why: &str, back: Option<NodeOutcome>) {
+        let Some(entry) = self.entries.get_mut(at) else {
+            return;
+        };
+        entry.under_way = false;
+        let reason = not_back(&entry.outcome.node, why);
+        entry.outcome.reasons.push(reason);
+        entry
+            .outcome
+            .reasons
+            .extend(back.into_iter().flat_map(|back| back.reasons));
+    }
+
+    /// Nobody goes back any more: whoever was to, and did not come to it, stays where it is.
+    pub fn nobody_goes_back(&mut self) {
+        for at in 0..self.entries.len() {
+            let stays = matches!(self.stands(at), Stands::Target | Stands::Unknown);
+            let Some(entry) = self.entries.get_mut(at).filter(|_| stays) else {
+                continue;
+            };
+            let mut reasons = entry.outcome.reasons.iter();
+            if !reasons.any(|reason| reason.code == ReasonCode::NotTakenBack) {
+                let reason = not_back(&entry.outcome.node, "it was not begun any more");
+                entry.outcome.reasons.push(reason);
+            }
+        }
     }
 
     /// The command itself ended with an error, before, between or in the middle of nodes.
     pub fn abort(&mut self, kind: ErrorKind) {
         self.aborted.get_or_insert(kind);
-        if let Some(entry) = self.current()
-            && entry.outcome.outcome == OutcomeKind::NotBegun
-        {
-            entry.outcome.outcome = kind.outcome();
-            entry.against = Some(kind);
+        for entry in self.entries.iter_mut().filter(|entry| entry.under_way) {
+            if entry.outcome.outcome == OutcomeKind::NotBegun {
+                entry.outcome.outcome = kind.outcome();
+                entry.against = Some(kind);
+            } else {
+                let reason = not_back(&entry.outcome.node, "the command was ended meanwhile");
+                entry.outcome.reasons.push(reason);
+            }
         }
     }
 
-    /// The node that was begun and has not ended.
-    pub fn under_way(&self) -> Option<&str> {
-        let entry = self.entries.get(self.begun.checked_sub(1)?)?;
-        (entry.outcome.outcome == OutcomeKind::NotBegun).then_some(entry.outcome.node.as_str())
+    /// The nodes that were begun and have not ended.
+    pub fn under_way(&self) -> Vec<&str> {
+        let under_way = self.entries.iter().filter(|entry| entry.under_way);
+        under_way.map(|entry| entry.outcome.node.as_str()).collect()
     }
 
     /// Whether another node would be begun.
@@ -124,15 +264,14 @@ impl Ledger {
         }
     }
 
-    fn current(&mut self) -> Option<&mut Entry> {
-        let at = self.begun.checked_sub(1)?;
-        self.entries.get_mut(at)
-    }
-
-    fn record(&mut self, outcome: NodeOutcome, against: Option<ErrorKind>) {
+    fn record(&mut self, at: usize, outcome: NodeOutcome, against: Option<ErrorKind>) {
         let suspended = judge::left_behind(&outcome);
-        if let Some(entry) = self.current() {
-            *entry = Entry { outcome, against };
+        if let Some(entry) = self.entries.get_mut(at) {
+            *entry = Entry {
+                outcome,
+                against,
+                under_way: false,
+            };
         }
         self.stopped = self.command == Command::Upgrade && (against.is_some() || suspended);
     }
@@ -156,6 +295,11 @@ impl Ledger {
                 .filter_map(|entry| entry.against)
                 .max_by_key(|kind| rank(*kind)),
             Command::Upgrade => self.first_against(),
+            // One that was not begun ended with an error.
+            Command::Roll => match &self.machine {
+                Some(machine) => machine.verdict().against,
+                None => Some(ErrorKind::Bug),
+            },
         }
     }
 
@@ -175,10 +319,19 @@ impl Ledger {
         let all = |kind| self.entries.iter().all(|entry| entry.outcome.outcome == kind);
         match self.command {
             _ if all(OutcomeKind::NothingToDo) => OutcomeKind::NothingToDo,
-            Command::Upgrade => OutcomeKind::Upgraded,
+            Command::Upgrade | Command::Roll => OutcomeKind::Upgraded,
             Command::Plan => OutcomeKind::Planned,
         }
     }
+}
+
+fn not_back(node: &str, why: &str) -> Reason {
+    Reason::new(
+        ReasonCode::NotTakenBack,
+        node,
+        format!("the node was to go back to what ran before, and did not: {why}"),
+        "Mend that and run `flyhot rollback`, which takes every node back; `flyhot status` says what it runs now.",
+    )
 }
 
 fn runs_the_release(kind: OutcomeKind) -> bool {
@@ -210,8 +363,8 @@ mod tests {
         let mut ledger = Ledger::new(command, (0..ends.len()).map(|n| format!("n{n}@h")));
         while let Some(at) = ledger.begin_next() {
             match ends[at] {
-                Ok(kind) => ledger.ended(of(kind)),
-                Err(kind) => ledger.failed(kind, None),
+                Ok(kind) => ledger.ended(at, of(kind)),
+                Err(kind) => ledger.failed(at, kind, None),
             }
         }
         let outcome = ledger.outcome();
@@ -347,7 +500,7 @@ mod tests {
         outcome
             .reasons
             .push(Reason::new(ReasonCode::StillSuspended, "<0.1.0>", "", ""));
-        ledger.ended(outcome);
+        ledger.ended(0, outcome);
         assert_eq!(ledger.begin_next(), None);
         ledger.abort(ErrorKind::Interrupted);
         assert_eq!(ledger.outcome().exit_code, ErrorKind::MaybeSuspended.exit_code());
@@ -357,13 +510,13 @@ mod tests {
     fn an_abort_names_the_node_it_struck_and_leaves_the_finished_ones() {
         let mut ledger = Ledger::new(Command::Upgrade, ["a@h".into(), "b@h".into(), "c@h".into()]);
         ledger.begin_next();
-        ledger.ended(of(OutcomeKind::Upgraded));
-        assert_eq!((ledger.under_way(), ledger.has_next()), (None, true));
+        ledger.ended(0, of(OutcomeKind::Upgraded));
+        assert_eq!((ledger.under_way(), ledger.has_next()), (vec![], true));
         ledger.begin_next();
-        assert_eq!(ledger.under_way(), Some("b@h"));
+        assert_eq!(ledger.under_way(), ["b@h"]);
         ledger.abort(ErrorKind::Interrupted);
         ledger.abort(ErrorKind::Bug);
-        assert_eq!((ledger.under_way(), ledger.has_next()), (None, false));
+        assert!(!ledger.has_next());
         assert_eq!(ledger.begin_next(), None);
         let outcome = ledger.outcome();
         assert_eq!((outcome.outcome, outcome.exit_code.0), (OutcomeKind::Failed, 130));
@@ -381,6 +534,151 @@ mod tests {
         let outcome = ledger.outcome();
         assert_eq!((outcome.outcome, outcome.exit_code.0), (OutcomeKind::Refused, 2));
         assert_eq!(outcome.nodes[0].outcome, OutcomeKind::NotBegun);
+    }
+
+    fn rolls(nodes: usize) -> Ledger {
+        let mut ledger = Ledger::new(Command::Roll, (0..nodes).map(|n| format!("n{n}@h")));
+        ledger.rolls(Settings {
+            canary: None,
+            at_once: std::num::NonZeroUsize::MIN,
+            on_failure: flyhot_rollout::OnFailure::GoBack,
+            limit: None,
+            from: Stands::Old,
+        });
+        ledger
+    }
+
+    /// Does what the machine says: nodes end so on the way forth, and so on the way back.
+    fn roll(
+        forth: &[OutcomeKind],
+        back: impl Fn(&mut Ledger, usize) -> Stands,
+    ) -> (OutcomeKind, u8, Vec<OutcomeKind>) {
+        use flyhot_rollout::{Command as Next, End, Way};
+        let mut ledger = rolls(forth.len());
+        loop {
+            match ledger.next(Duration::ZERO) {
+                Next::Begin { node: at, way } => {
+                    ledger.begin(at);
+                    let end = match way {
+                        Way::Forth => {
+                            let outcome = of(forth[at]);
+                            let against = judge::error_kind(&outcome);
+                            ledger.ended(at, outcome);
+                            let stands = match against {
+                                None => Stands::Target,
+                                Some(_) => Stands::Old,
+                            };
+                            End { stands, against }
+                        }
+                        Way::Back => End {
+                            stands: back(&mut ledger, at),
+                            against: None,
+                        },
+                    };
+                    ledger.happened(Happened::Ended { node: at, end });
+                }
+                Next::Gate { node } => ledger.happened(Happened::Gate { node, well: true }),
+                Next::GoBack => ledger.happened(Happened::Ready),
+                Next::Finished => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        let outcome = ledger.outcome();
+        let nodes = outcome.nodes.iter().map(|node| node.outcome).collect();
+        (outcome.outcome, outcome.exit_code.0, nodes)
+    }
+
+    #[test]
+    fn a_rollout_ends_with_what_became_of_the_way_back() {
+        use OutcomeKind::*;
+        let goes = |ledger: &mut Ledger, at: usize| {
+            ledger.taken_back(at, of(Upgraded));
+            Stands::Old
+        };
+        let stays = |ledger: &mut Ledger, at: usize| {
+            ledger.not_taken_back(at, "it stays", Some(of(Refused)));
+            Stands::Target
+        };
+        assert_eq!(
+            roll(&[Upgraded, NothingToDo], goes),
+            (Upgraded, 0, vec![Upgraded, NothingToDo])
+        );
+        assert_eq!(
+            roll(&[Refused, Upgraded], goes),
+            (Refused, 10, vec![Refused, NotBegun])
+        );
+        assert_eq!(
+            roll(&[Upgraded, Refused, Upgraded], goes),
+            (Reverted, 11, vec![TakenBack, Refused, NotBegun])
+        );
+        assert_eq!(
+            roll(&[Upgraded, Refused, Upgraded], stays),
+            (Mixed, 12, vec![Upgraded, Refused, NotBegun])
+        );
+    }
+
+    #[test]
+    fn what_was_said_of_a_node_on_the_way_forth_stays() {
+        let mut ledger = rolls(1);
+        let mut forth = of(OutcomeKind::Upgraded);
+        forth.code_id.before = Some("old".into());
+        forth
+            .reasons
+            .push(Reason::new(ReasonCode::StillSuspended, "<0.1.0>", "", ""));
+        ledger.ended(0, forth);
+        let mut back = of(OutcomeKind::Upgraded);
+        back.code_id = CodeIds {
+            before: Some("new".into()),
+            after: Some("old".into()),
+        };
+        ledger.taken_back(0, back);
+        let outcome = ledger.outcome();
+        let node = &outcome.nodes[0];
+        assert_eq!(node.outcome, OutcomeKind::TakenBack);
+        assert_eq!(node.code_id.before, node.code_id.after);
+        assert_eq!(outcome.exit_code, ErrorKind::MaybeSuspended.exit_code());
+    }
+
+    #[test]
+    fn whoever_does_not_come_to_go_back_is_named() {
+        let mut ledger = rolls(2);
+        let well = |at| Happened::Ended {
+            node: at,
+            end: flyhot_rollout::End {
+                stands: Stands::Target,
+                against: None,
+            },
+        };
+        ledger.next(Duration::ZERO);
+        ledger.begin(0);
+        ledger.ended(0, of(OutcomeKind::Upgraded));
+        ledger.happened(well(0));
+        ledger.happened(Happened::Stop(ErrorKind::Locked));
+        for _ in 0..2 {
+            ledger.nobody_goes_back();
+        }
+        let outcome = ledger.outcome();
+        let codes = |at: usize| -> Vec<_> {
+            let reasons = outcome.nodes[at].reasons.iter();
+            reasons.map(|reason| reason.code).collect()
+        };
+        assert_eq!((codes(0), codes(1)), (vec![ReasonCode::NotTakenBack], vec![]));
+    }
+
+    #[test]
+    fn a_rollout_that_is_cut_off_says_whom_it_left_in_the_middle() {
+        let mut ledger = rolls(2);
+        ledger.begin(0);
+        ledger.abort(ErrorKind::Interrupted);
+        assert_eq!(ledger.verdict(), None);
+        assert_eq!(ledger.outcome().nodes[0].outcome, OutcomeKind::Failed);
+        let mut ledger = rolls(1);
+        ledger.ended(0, of(OutcomeKind::Upgraded));
+        ledger.begin(0);
+        ledger.abort(ErrorKind::Interrupted);
+        let node = ledger.outcome().nodes[0].clone();
+        assert_eq!(node.outcome, OutcomeKind::Upgraded);
+        assert_eq!(node.reasons[0].code, ReasonCode::NotTakenBack);
     }
 
     fn any_end() -> impl Strategy<Value = Result<OutcomeKind, ErrorKind>> {

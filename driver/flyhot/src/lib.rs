@@ -17,6 +17,7 @@
 mod artifacts;
 mod asked;
 mod boot;
+mod check;
 mod child;
 pub mod cli;
 mod clock;
@@ -36,6 +37,7 @@ mod run;
 mod status;
 mod stored;
 mod thaw;
+mod waves;
 
 use std::ffi::OsString;
 use std::process;

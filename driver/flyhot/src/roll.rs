@@ -4,30 +4,35 @@
 //! written to pointer or lock by one who lost the lock, and no node is begun.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flyhot_artifact::{Examined, Limits, PrivateKey, Release, Told};
 use flyhot_events::{Event, ExitCode, Step, Unit};
+use flyhot_rollout::{Happened, OnFailure, Settings, Stands};
 use flyhot_store::{
     Artifacts as _, Generation, Home, Moved, Rollout, SHORTEST_LEASE, Target, Terms, Way, Who,
     keeps_conditions, take,
 };
 
 use crate::artifacts;
+use crate::check::Check;
 use crate::cli::rollback::RollbackArgs;
 use crate::cli::rollout::RolloutArgs;
+use crate::cli::waves::WaveArgs;
 use crate::cli::{FleetArgs, LockTermsArgs, NodeArgs};
 use crate::clock::since_us;
 use crate::drive::{self, NodeError};
 use crate::errors;
 use crate::fleet::{self, Fleet};
-use crate::interrupt::Signals;
+use crate::interrupt::{Signals, Watch};
 use crate::ledger::{Command, Ledger};
-use crate::options::{self, Environment, Options, OptionsError, Place};
+use crate::options::{self, Direction, Environment, Options, OptionsError, Place, WayBackNeeded};
 use crate::report::Reporter;
 use crate::run::{self, Finished, apart};
+use crate::waves::{self, Course, Halt, Leg};
 
 /// How long the end of a rollout may go on after a signal: a store that answers needs a second for all of it.
 const HEED: Duration = Duration::from_secs(10);
@@ -44,6 +49,7 @@ pub(crate) fn out(args: &RolloutArgs, environment: &Environment, reporter: &mut 
     let release = Some(args.shared.release.as_path());
     let work = Work {
         what: What::Out(args),
+        waves: &args.waves,
         nodes: args.shared.clone(),
         fleet: &args.fleet,
         environment,
@@ -62,6 +68,7 @@ pub(crate) fn back(args: &RollbackArgs, environment: &Environment, reporter: &mu
     };
     let work = Work {
         what: What::Back(args.to.as_deref()),
+        waves: &args.waves,
         nodes,
         fleet: &args.fleet,
         environment,
@@ -71,7 +78,7 @@ pub(crate) fn back(args: &RollbackArgs, environment: &Environment, reporter: &mu
 
 fn command(name: &str, release: Option<&Path>, work: Work<'_>, reporter: &mut Reporter) -> ExitCode {
     let nodes = &work.nodes;
-    let mut ledger = Ledger::new(Command::Upgrade, nodes.reach.node.iter().cloned());
+    let mut ledger = Ledger::new(Command::Roll, nodes.reach.node.iter().cloned());
     let mut emit = |event: Event| reporter.event(&event);
     emit(Event::Started {
         command: name.to_owned(),
@@ -92,6 +99,7 @@ fn command(name: &str, release: Option<&Path>, work: Work<'_>, reporter: &mut Re
 struct Work<'a> {
     what: What<'a>,
     nodes: NodeArgs,
+    waves: &'a WaveArgs,
     fleet: &'a FleetArgs,
     environment: &'a Environment,
 }
@@ -136,8 +144,9 @@ impl Work<'_> {
             ))
             .await;
             match (begun, &mut fleet) {
-                (Ok((options, release)), Some(fleet)) => {
-                    run::each(Command::Upgrade, &options, &release, fleet, watch, ledger, emit).await
+                (Ok((course, forth)), Some(fleet)) => {
+                    let place = scratch.path();
+                    Box::pin(self.roll(&course, forth, place, fleet, watch, ledger, emit)).await
                 }
                 (Ok(_), None) => Finished::No,
                 (Err(error), _) => {
@@ -167,6 +176,70 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Takes the nodes over, and back where that is to be.
+    #[expect(clippy::too_many_arguments, reason = "what a command has at hand, each once")]
+    async fn roll(
+        &self,
+        course: &Course,
+        forth: Leg,
+        scratch: &Path,
+        fleet: &mut Fleet<'_>,
+        watch: &Watch,
+        ledger: &mut Ledger,
+        emit: &mut dyn FnMut(Event),
+    ) -> Finished {
+        ledger.rolls(course.settings.clone());
+        let (mut leg, mut turned) = (forth, false);
+        let finished = loop {
+            match waves::go(course, &leg, fleet, watch, ledger, emit).await {
+                Halt::Over => break Finished::Yes,
+                Halt::Asked => break Finished::No,
+                Halt::Turn => turned = true,
+            }
+            match self.turn(&leg.options, scratch, fleet, emit).await {
+                Ok(back) => {
+                    leg = back;
+                    ledger.happened(Happened::Ready);
+                }
+                Err(error) => {
+                    ledger.happened(Happened::Stop(error.kind));
+                    emit(error.event(None));
+                }
+            }
+        };
+        if turned {
+            ledger.nobody_goes_back();
+        }
+        finished
+    }
+
+    /// What nodes go back to, and how.
+    async fn turn(
+        &self,
+        forth: &Options,
+        scratch: &Path,
+        fleet: &mut Fleet<'_>,
+        emit: &mut dyn FnMut(Event),
+    ) -> Result<Leg, NodeError> {
+        let release = scratch.join("before");
+        fs::create_dir(&release).map_err(|error| errors::unwritten(&release, &error))?;
+        let options = Options {
+            release,
+            direction: match forth.direction {
+                Direction::Up => Direction::Down,
+                Direction::Down => Direction::Up,
+            },
+            // It is asked of the code that is left; and whatever way there is, is taken.
+            gate: None,
+            way_back: WayBackNeeded::Any,
+            ..forth.clone()
+        };
+        let target = fleet.rollout.pointer().committed().cloned();
+        let target = target.ok_or_else(errors::nothing_before)?;
+        let release = bring(&target, &options, self.environment, scratch, fleet, emit).await?;
+        Ok(Leg { options, release })
+    }
+
     /// Everything before the first node.
     #[expect(clippy::too_many_arguments, reason = "what a command has read, each once")]
     async fn begin<'a>(
@@ -178,11 +251,15 @@ impl Work<'_> {
         scratch: &Path,
         fleet: &mut Option<Fleet<'a>>,
         emit: &mut dyn FnMut(Event),
-    ) -> Result<(Options, Release), NodeError> {
+    ) -> Result<(Course, Leg), NodeError> {
         let (nodes, environment) = (self.nodes.clone(), self.environment.clone());
         let options =
             apart(move || Options::new(&nodes, &environment).map_err(|error| errors::options(&error)))
                 .await?;
+        let check = match &self.waves.check_url {
+            Some(url) => Some(Check::new(url, &options.reach.nodes)?),
+            None => None,
+        };
         let made = match self.what {
             What::Out(args) => {
                 let release = run::read(&args.shared.release, emit).await?;
@@ -256,7 +333,38 @@ impl Work<'_> {
             .map(|(code, why)| (code.to_string(), why.clone()));
         let audit = fleet::audit(fleet, who, way, target, accepted);
         fleet.begin(audit, emit).await?;
-        Ok((options, release))
+        let course = Course {
+            settings: self.settings(fleet),
+            began: Instant::now(),
+            check,
+            old: fleet.rollout.pointer().committed().map(|target| target.code_id),
+        };
+        Ok((course, Leg { options, release }))
+    }
+
+    fn settings(&self, fleet: &Fleet<'_>) -> Settings {
+        let back = match self.what {
+            // What was committed before is the release itself: there is nothing to go back to.
+            What::Out(args) => !args.no_rollback && !fleet.is_unchanged(),
+            // Whoever goes back does not want to run what was there.
+            What::Back(_) => false,
+        };
+        let waves = self.waves;
+        Settings {
+            canary: waves.canary.then_some(waves.bake),
+            at_once: if waves.sequential {
+                NonZeroUsize::MIN
+            } else {
+                waves.max_concurrency
+            },
+            on_failure: if back { OnFailure::GoBack } else { OnFailure::Stay },
+            limit: waves.timeout,
+            from: if fleet.is_torn() {
+                Stands::Before
+            } else {
+                Stands::Old
+            },
+        }
     }
 }
 

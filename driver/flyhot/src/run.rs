@@ -4,19 +4,17 @@
 //! keeps one promise for both: whatever happens, the outcome is the last event.
 
 use std::any::Any;
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Instant;
 
 use flyhot_artifact::Release;
 use flyhot_events::{ErrorKind, Event, ExitCode, Outcome, OutcomeKind, Step, Unit};
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::cli::NodeArgs;
 use crate::clock::since_us;
-use crate::drive::{self, Leave, NodeError, NodeRequest, Question};
+use crate::drive::{self, Leave, NodeError, NodeRequest};
 use crate::errors;
 use crate::interrupt::{Signals, Watch};
 use crate::ledger::{Command, Ledger};
@@ -73,9 +71,7 @@ fn perform(
             ledger,
             emit,
             async |watch, ledger, emit| match prepare(args, environment, emit).await {
-                Ok((options, release)) => {
-                    each(command, &options, &release, &mut Alone, watch, ledger, emit).await
-                }
+                Ok((options, release)) => each(command, &options, &release, watch, ledger, emit).await,
                 Err(error) => {
                     abort(ledger, emit, error);
                     Finished::Yes
@@ -127,7 +123,7 @@ pub(crate) async fn heed(
     };
     // A signal that came when nothing was left to be begun changes nothing about the outcome.
     if let (Finished::No, Some(signal)) = (finished, watch.asked()) {
-        let error = errors::interrupted(signal, ledger.under_way(), watch.in_window());
+        let error = errors::interrupted(signal, &ledger.under_way(), watch.in_window());
         abort(ledger, emit, error);
     }
 }
@@ -138,51 +134,21 @@ pub(crate) enum Finished {
     No,
 }
 
-/// What has to be so while nodes are taken over.
-pub(crate) trait Keeper {
-    /// Whether the next node may be begun.
-    async fn ready(&mut self) -> Result<(), NodeError>;
-
-    /// What is done beside the work on a node, which asks for leave before it touches the node; it has no end of its own.
-    async fn keep(&mut self, questions: &mut mpsc::Receiver<Question>) -> Infallible;
-}
-
-/// Nothing has to be so.
-struct Alone;
-
-impl Keeper for Alone {
-    async fn ready(&mut self) -> Result<(), NodeError> {
-        Ok(())
-    }
-
-    async fn keep(&mut self, questions: &mut mpsc::Receiver<Question>) -> Infallible {
-        while let Some(question) = questions.recv().await {
-            // The work may have been dropped meanwhile.
-            let _ = question.send(Ok(()));
-        }
-        std::future::pending().await
-    }
-}
-
 /// Takes nodes over, one after the other.
-pub(crate) async fn each(
+async fn each(
     command: Command,
     options: &Options,
     release: &Release,
-    keeper: &mut impl Keeper,
     watch: &Watch,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
 ) -> Finished {
+    let leave = Leave::free();
     while watch.asked().is_none() && ledger.has_next() {
-        if let Err(error) = keeper.ready().await {
-            abort(ledger, emit, error);
-            return Finished::Yes;
-        }
-        let Some(node) = ledger.begin_next().and_then(|at| options.reach.nodes.get(at)) else {
+        let Some(at) = ledger.begin_next() else { break };
+        let Some(node) = options.reach.nodes.get(at) else {
             break;
         };
-        let (leave, mut questions) = Leave::new();
         let request = NodeRequest {
             node,
             release,
@@ -190,17 +156,12 @@ pub(crate) async fn each(
             plan_only: command == Command::Plan,
             leave: &leave,
         };
-        let done = tokio::select! {
-            biased;
-            done = Box::pin(drive::node(&request, emit)) => done,
-            never = keeper.keep(&mut questions) => match never {},
-        };
-        match done {
-            Ok(outcome) => ledger.ended(outcome),
+        match Box::pin(drive::node(&request, emit)).await {
+            Ok(outcome) => ledger.ended(at, outcome),
             Err(mut error) => {
                 let (kind, outcome) = (error.kind, error.outcome.take());
                 emit(error.event(Some(node.to_string())));
-                ledger.failed(kind, outcome.map(|outcome| *outcome));
+                ledger.failed(at, kind, outcome.map(|outcome| *outcome));
             }
         }
     }
@@ -300,7 +261,7 @@ mod tests {
         let mut events = Vec::new();
         let exit_code = to_the_end(&mut ledger, &mut |event| events.push(event), |ledger, _| {
             ledger.begin_next();
-            ledger.ended(NodeOutcome::untouched("a@h", OutcomeKind::Upgraded));
+            ledger.ended(0, NodeOutcome::untouched("a@h", OutcomeKind::Upgraded));
             ledger.begin_next();
             panic!("at {}", "b@h");
         });

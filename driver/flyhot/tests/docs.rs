@@ -12,7 +12,7 @@ use flyhot_events::{
     ArtifactFacts, ArtifactTrust, BootWhat, BootWhy, CodeIds, Drift, ErrorKind, Event, ExitCode,
     HistoryEntry, LastOutcome, Line, LockHolder, NodeCensus, NodeOutcome, NodeStatus, Outcome, OutcomeKind,
     PlannedCalls, PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Setting, Severity,
-    StatusApplication, StatusProcess, Step, UnderWay, Unit, Verdict, WayBack,
+    StatusApplication, StatusProcess, Step, UnderWay, Unit, Verdict, WaveWay, WayBack,
 };
 use serde_json::Value;
 
@@ -104,6 +104,8 @@ fn samples() -> Vec<Event> {
         | Event::History { .. }
         | Event::Config { .. }
         | Event::Pointer { .. }
+        | Event::Wave { .. }
+        | Event::Bake { .. }
         | Event::Gc { .. }
         | Event::Boot { .. }
         | Event::Attempt { .. }
@@ -253,6 +255,16 @@ fn samples() -> Vec<Event> {
             artifact: history_entry(),
             fencing: 0,
             displaced: Some(String::new()),
+        },
+        Event::Wave {
+            wave: 1,
+            way: WaveWay::Forth,
+            nodes: names(),
+            at_once: 1,
+        },
+        Event::Bake {
+            node: String::new(),
+            bake_us: 1,
         },
         Event::Gc {
             app: String::new(),
@@ -433,14 +445,14 @@ fn every_value_is_documented_and_no_other() {
         (
             "### OutcomeKind",
             every!(OutcomeKind: Upgraded, NothingToDo, Planned, Refused, Reverted, Degraded, NotQuiesced, Mixed, Failed,
-                NotBegun, Done)
+                NotBegun, Done, TakenBack)
             .to_vec(),
         ),
         (
             "### Step",
             every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, HooksBefore, Entry,
                 Knock, Window, Persist, Remove, HooksAfter, Gate, Cleanup, Pack, Verify, Unpack, Lock, SaveBase,
-                Upload, Fetch, Overlay)
+                Upload, Fetch, Overlay, CheckUrl)
             .to_vec(),
         ),
         ("### Unit", every!(Unit: Modules, Processes, Bytes, Files, Attempts, Calls).to_vec()),
@@ -457,6 +469,7 @@ fn every_value_is_documented_and_no_other() {
                 NotWritten)
             .to_vec(),
         ),
+        ("### WaveWay", every!(WaveWay: Forth, Back).to_vec()),
         ("### Severity", every!(Severity: Note, Warning, Cold, Refusal).to_vec()),
     ];
     for (heading, values) in values {

@@ -10,7 +10,7 @@ use flyhot_events::{
     ArtifactTrust, BootWhat, BootWhy, CodeIds, Drift, ErrorKind, Event, ExitCode, LastOutcome, ModuleCounts,
     NodeCensus, NodeOutcome, NodeStatus, Outcome, OutcomeKind, PhaseTimes, PlannedCalls, PlannedKind,
     PlannedModules, Predicted, ProcessCounts, Reason, ReasonCode, StatusApplication, StatusProcess, Step,
-    UnderWay, Unit, Verdict, WayBack,
+    UnderWay, Unit, Verdict, WaveWay, WayBack,
 };
 use support::golden;
 
@@ -371,6 +371,88 @@ fn degraded() -> Vec<Event> {
     events
 }
 
+/// Several nodes at once: what is said of one stands together, whatever came between.
+fn waves() -> Vec<Event> {
+    let [a, b, c] = ["shop@10.0.0.1", "shop@10.0.0.2", "shop@10.0.0.3"];
+    let begins = |node: &str, step| Event::StepStarted {
+        node: Some(node.into()),
+        step,
+    };
+    let done = |node: &str, step, count| Event::StepDone {
+        node: Some(node.into()),
+        step,
+        duration_us: 12_400,
+        count,
+        unit: Unit::Modules,
+    };
+    let wave = |wave, way, nodes: &[&str]| Event::Wave {
+        wave,
+        way,
+        nodes: nodes.iter().map(|node| (*node).into()).collect(),
+        at_once: 20,
+    };
+    let mut events = vec![started("rollout", &[a, b, c]), wave(1, WaveWay::Forth, &[a])];
+    for step in [Step::Connect, Step::Cleanup] {
+        events.extend([begins(a, step), done(a, step, 1)]);
+    }
+    events.push(Event::Bake {
+        node: a.into(),
+        bake_us: 300_000_000,
+    });
+    events.extend([begins(a, Step::CheckUrl), done(a, Step::CheckUrl, 1)]);
+    events.push(wave(2, WaveWay::Forth, &[b, c]));
+    events.extend([begins(b, Step::Connect), begins(c, Step::Connect)]);
+    events.extend([done(c, Step::Connect, 3), done(b, Step::Connect, 2)]);
+    events.extend([begins(c, Step::Stage), begins(b, Step::Stage)]);
+    events.extend([
+        done(c, Step::Stage, 3),
+        begins(c, Step::Cleanup),
+        done(c, Step::Cleanup, 3),
+    ]);
+    events.push(Event::Error {
+        node: Some(c.into()),
+        kind: ErrorKind::NodeUnreachable,
+        message: format!("{c}: the connection was lost"),
+        hint: String::new(),
+    });
+    events.extend([
+        done(b, Step::Stage, 2),
+        begins(b, Step::Cleanup),
+        done(b, Step::Cleanup, 2),
+    ]);
+    events.push(wave(3, WaveWay::Back, &[a, b]));
+    events.extend([begins(a, Step::Connect), begins(b, Step::Connect)]);
+    events.extend([
+        done(b, Step::Connect, 2),
+        begins(b, Step::Cleanup),
+        done(b, Step::Cleanup, 2),
+    ]);
+    events.extend([
+        done(a, Step::Connect, 1),
+        begins(a, Step::Cleanup),
+        done(a, Step::Cleanup, 1),
+    ]);
+    let counts = ProcessCounts {
+        affected: 10_001,
+        migrated: 10_001,
+        ..ProcessCounts::default()
+    };
+    let other = |node: &str, outcome| NodeOutcome {
+        node: node.into(),
+        ..outcome
+    };
+    events.push(ends(
+        OutcomeKind::Reverted,
+        ErrorKind::Reverted.exit_code(),
+        vec![
+            windowed(OutcomeKind::TakenBack, counts, Vec::new()),
+            other(b, windowed(OutcomeKind::TakenBack, counts, Vec::new())),
+            NodeOutcome::untouched(c, OutcomeKind::Failed),
+        ],
+    ));
+    events
+}
+
 fn error() -> Vec<Event> {
     let mut events = vec![started("upgrade", &[NODE])];
     events.extend(step(Step::Read, 48_211, 412, Unit::Modules));
@@ -401,6 +483,7 @@ fn people_read_what_the_golden_files_say() {
         ("reverted.txt", reverted()),
         ("degraded.txt", degraded()),
         ("error.txt", error()),
+        ("waves.txt", waves()),
         ("asked.txt", asked()),
     ] {
         golden(name, &said(&events, Screen::default()));

@@ -655,7 +655,7 @@ pub fn error_kind(outcome: &NodeOutcome) -> Option<ErrorKind> {
         OutcomeKind::Upgraded | OutcomeKind::NothingToDo | OutcomeKind::Planned | OutcomeKind::Done => None,
         OutcomeKind::Refused if has(ReasonCode::BrokenFile) => Some(ErrorKind::Usage),
         OutcomeKind::Refused => Some(ErrorKind::ColdDeployNeeded),
-        OutcomeKind::Reverted => Some(ErrorKind::Reverted),
+        OutcomeKind::Reverted | OutcomeKind::TakenBack => Some(ErrorKind::Reverted),
         OutcomeKind::Degraded => Some(ErrorKind::Degraded),
         OutcomeKind::NotQuiesced => Some(ErrorKind::NotQuiesced),
         OutcomeKind::Mixed => Some(ErrorKind::Mixed),

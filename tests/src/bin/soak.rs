@@ -23,11 +23,12 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 34] = [
+const SCENARIOS: [&str; 35] = [
     "mix",
     "store",
     "boot",
     "rollout",
+    "waves",
     "artifact",
     "native",
     "upgrade",

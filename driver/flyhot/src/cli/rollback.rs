@@ -3,6 +3,7 @@
 use clap::Args;
 use flyhot_events::ExitCode;
 
+use super::waves::WaveArgs;
 use super::{FleetArgs, HowArgs, ReachArgs};
 use crate::options::Environment;
 use crate::report::Reporter;
@@ -11,8 +12,9 @@ use crate::roll;
 /// What `flyhot rollback` is told.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-The artifact comes from the store, and is taken only if this machine trusts it. Nodes are taken over one after the other, as
-`flyhot upgrade --down` does: code_change is told {down, Vsn}.
+The artifact comes from the store, and is taken only if this machine trusts it. Nodes are taken over in waves, each as
+`flyhot upgrade --down` does: code_change is told {down, Vsn}. A node that fails ends that; nobody goes forth again because of it:
+the same command goes on.
 
 Examples:
   To what ran before:
@@ -30,6 +32,9 @@ pub struct RollbackArgs {
 
     #[command(flatten)]
     pub(crate) how: HowArgs,
+
+    #[command(flatten)]
+    pub(crate) waves: WaveArgs,
 
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use flyhot_events::{Event, NodeCensus, NodeStatus, Reason, ReasonCode, Step, Unit};
+use flyhot_events::{Event, NodeCensus, NodeStatus, Reason, ReasonCode, Step, Unit, WaveWay};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::artifact;
@@ -34,6 +34,16 @@ pub struct Human<O, E> {
     shown: HashSet<(String, ReasonCode, String)>,
     /// Nodes that told how they are, for the table of all of them.
     statuses: Vec<(String, NodeStatus)>,
+    /// The node whose work is shown as it goes.
+    front: Option<String>,
+    /// What was said meanwhile of others that are worked on: theirs is shown when it is done, or the one in front is.
+    behind: Vec<Behind>,
+}
+
+struct Behind {
+    node: String,
+    said: Vec<Event>,
+    done: bool,
 }
 
 impl<O, E> fmt::Debug for Human<O, E> {
@@ -55,6 +65,8 @@ impl<O: Write, E: Write> Human<O, E> {
             bar: None,
             shown: HashSet::new(),
             statuses: Vec::new(),
+            front: None,
+            behind: Vec::new(),
         }
     }
 
@@ -63,6 +75,84 @@ impl<O: Write, E: Write> Human<O, E> {
     /// # Errors
     /// What `out` or `err` said.
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
+        if let Some(node) = work_on(event) {
+            let front = self.front.get_or_insert_with(|| node.to_owned());
+            if *front != node {
+                self.keep(node, event);
+                return Ok(());
+            }
+            self.say(event)?;
+            return if ends(event) { self.step_back() } else { Ok(()) };
+        }
+        match event {
+            Event::Error { node: Some(node), .. } => {
+                if let Some(at) = self.behind.iter().position(|behind| behind.node == *node) {
+                    let behind = self.behind.remove(at);
+                    self.show(&behind)?;
+                }
+                self.say(event)?;
+                if self.front.as_ref() == Some(node) {
+                    self.step_back()?;
+                }
+                Ok(())
+            }
+            Event::Wave { .. } | Event::Bake { .. } | Event::Pointer { .. } | Event::Outcome(_) => {
+                self.front = None;
+                for behind in std::mem::take(&mut self.behind) {
+                    self.show(&behind)?;
+                }
+                self.say(event)
+            }
+            _ => self.say(event),
+        }
+    }
+
+    /// Keeps what is said of a node that is not in front.
+    fn keep(&mut self, node: &str, event: &Event) {
+        // How far it is nobody sees.
+        if matches!(event, Event::Progress { .. }) {
+            return;
+        }
+        let at = match self.behind.iter().position(|behind| behind.node == node) {
+            Some(at) => at,
+            None => {
+                self.behind.push(Behind {
+                    node: node.to_owned(),
+                    said: Vec::new(),
+                    done: false,
+                });
+                self.behind.len() - 1
+            }
+        };
+        if let Some(behind) = self.behind.get_mut(at) {
+            behind.said.push(event.clone());
+            behind.done |= ends(event);
+        }
+    }
+
+    /// The node in front is done: those that are so too are shown, and the first of the others comes to the front.
+    fn step_back(&mut self) -> io::Result<()> {
+        self.front = None;
+        let (done, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.behind)
+            .into_iter()
+            .partition(|behind| behind.done);
+        self.behind = others;
+        for behind in done {
+            self.show(&behind)?;
+        }
+        if !self.behind.is_empty() {
+            let next = self.behind.remove(0);
+            self.show(&next)?;
+            self.front = Some(next.node);
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, behind: &Behind) -> io::Result<()> {
+        behind.said.iter().try_for_each(|event| self.say(event))
+    }
+
+    fn say(&mut self, event: &Event) -> io::Result<()> {
         match event {
             Event::StepStarted { node, step } => return self.spin(node.as_deref(), *step),
             Event::Progress {
@@ -250,6 +340,30 @@ impl<O: Write, E: Write> Human<O, E> {
                 let text = stored::pointer(app, store, state, artifact, displaced.as_deref());
                 self.out.write_all(text.as_bytes())?;
             }
+            Event::Wave {
+                wave,
+                way,
+                nodes,
+                at_once,
+            } => {
+                self.node = None;
+                let title = match way {
+                    WaveWay::Forth => format!("wave {wave}"),
+                    WaveWay::Back => "the way back".to_owned(),
+                };
+                let at_once = match (*at_once).min(nodes.len() as u64) {
+                    0 | 1 => String::new(),
+                    at_once => format!(", {at_once} at once"),
+                };
+                writeln!(self.out, "\n{}{at_once}", paint(self.screen, TITLE, &title))?;
+                let mut text = String::from("  ");
+                words::names(2, nodes.iter().map(String::as_str), &mut text);
+                writeln!(self.out, "{text}")?;
+            }
+            Event::Bake { node, bake_us } => {
+                self.about(Some(node))?;
+                writeln!(self.out, "  stands alone for {}", time(*bake_us))?;
+            }
             Event::Gc {
                 app,
                 store,
@@ -364,7 +478,15 @@ impl<O: Write, E: Write> Human<O, E> {
             self.about(node)?;
             let bar = ProgressBar::new_spinner();
             bar.set_style(style("  {msg:14}{spinner}").tick_chars("-\\|/ "));
-            bar.set_message(words::step(step));
+            let others = self.behind.iter().filter(|behind| !behind.done).count();
+            bar.set_message(match others {
+                0 => words::step(step).to_owned(),
+                _ => format!(
+                    "{} and {} more",
+                    words::step(step),
+                    words::counted(others as u64, "node", "nodes")
+                ),
+            });
             bar.enable_steady_tick(SPIN);
             self.bar = Some((step, bar));
         }
@@ -384,6 +506,28 @@ impl<O: Write, E: Write> Human<O, E> {
         bar.set_position(done);
         bar.set_message(format!("{} of {}", number(done), count(total, unit)));
     }
+}
+
+/// The node whose work an event is about, where several may be worked on.
+fn work_on(event: &Event) -> Option<&str> {
+    match event {
+        Event::StepStarted { node, .. } | Event::Progress { node, .. } | Event::StepDone { node, .. } => {
+            node.as_deref()
+        }
+        Event::Census { node, .. } | Event::Plan { node, .. } | Event::Attempt { node, .. } => Some(node),
+        _ => None,
+    }
+}
+
+/// Whether nothing more is to come of the work on its node.
+fn ends(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::StepDone {
+            step: Step::Cleanup | Step::CheckUrl,
+            ..
+        }
+    )
 }
 
 /// A template that indicatif does not understand is shown as its default bar: never worth a failed upgrade.

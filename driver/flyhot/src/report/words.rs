@@ -114,6 +114,7 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::Upload => "upload",
         Step::Fetch => "fetch",
         Step::Overlay => "overlay",
+        Step::CheckUrl => "check URL",
     }
 }
 
@@ -146,6 +147,7 @@ pub(super) fn outcome(kind: OutcomeKind) -> (&'static str, Style) {
         OutcomeKind::Mixed => ("mixed", BAD),
         OutcomeKind::Failed => ("failed", BAD),
         OutcomeKind::NotBegun => ("not begun", FAINT),
+        OutcomeKind::TakenBack => ("taken back", DOUBTFUL),
     }
 }
 

@@ -1,0 +1,153 @@
+//! Whether a node answers at a URL: the gate of a rollout that asks from outside.
+//!
+//! It follows no redirect and reads no body: an answer of 2xx or 3xx is one that is well, and no answer is none.
+
+use std::time::Duration;
+
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::HttpConnector as _;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use flyhot_node::NodeName;
+use tokio::time::Instant;
+
+use crate::drive::NodeError;
+use crate::errors;
+use crate::options::policy::{GATE_EVERY, GATE_WITHIN};
+
+/// Stands for the host of the node.
+const HOST: &str = "{host}";
+
+/// How long one answer may take: whoever asks a page waits no longer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A URL that each node has.
+#[derive(Debug)]
+pub(crate) struct Check {
+    url: String,
+    connector: Connector,
+}
+
+impl Check {
+    /// Looks whether it is a URL for each of these nodes.
+    ///
+    /// # Errors
+    /// [`NodeError`]: it is none.
+    pub(crate) fn new(url: &str, nodes: &[NodeName]) -> Result<Self, NodeError> {
+        let check = Self {
+            url: url.to_owned(),
+            connector: Connector::builder()
+                .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                .enable_tcp_nodelay(true)
+                .build(),
+        };
+        let http = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+        for node in nodes {
+            let url = check.of(node);
+            if !http(&url) || HttpRequest::get(&url).is_err() {
+                return Err(errors::no_url(&url));
+            }
+        }
+        Ok(check)
+    }
+
+    /// The URL of one node.
+    fn of(&self, node: &NodeName) -> String {
+        let host = node.host();
+        // RFC 3986, 3.2.2: colons of an address would be taken for that of the port.
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        };
+        self.url.replace(HOST, &host)
+    }
+
+    /// Asks until it is answered well. How often it was asked, or what came back last.
+    pub(crate) async fn ask(&self, node: &NodeName) -> Result<u64, String> {
+        let url = self.of(node);
+        let end = Instant::now() + GATE_WITHIN;
+        let mut asked = 0;
+        loop {
+            let next = Instant::now() + GATE_EVERY;
+            asked += 1;
+            let found = match tokio::time::timeout(ANSWER, self.get(&url)).await {
+                Ok(Ok(status)) if (200..400).contains(&status) => return Ok(asked),
+                Ok(Ok(status)) => format!("the answer was {status}"),
+                Ok(Err(why)) => why,
+                Err(_) => format!("no answer within {} s", ANSWER.as_secs()),
+            };
+            if next >= end {
+                return Err(format!(
+                    "{url} did not answer well within {} s, asked {asked} times: {found}",
+                    GATE_WITHIN.as_secs()
+                ));
+            }
+            tokio::time::sleep_until(next).await;
+        }
+    }
+
+    async fn get(&self, url: &str) -> Result<u16, String> {
+        let request = HttpRequest::get(url).map_err(|error| errors::chain(&error))?;
+        let answer = self.connector.call(request).await;
+        answer
+            .map(|answer| answer.status().as_u16())
+            .map_err(|error| errors::chain(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn node(host: &str) -> NodeName {
+        format!("shop@{host}").parse().unwrap()
+    }
+
+    #[test]
+    fn each_node_has_its_url() {
+        let node = node("fdaa:0:1::2");
+        let nodes = [node.clone()];
+        let check = Check::new("http://{host}:4000/{host}", &nodes).unwrap();
+        assert_eq!(check.of(&node), "http://[fdaa:0:1::2]:4000/[fdaa:0:1::2]");
+        for none in ["{host}:4000", "ftp://{host}", "http://{host} :4000", "http://"] {
+            let error = Check::new(none, &nodes).unwrap_err();
+            assert_eq!(error.kind, flyhot_events::ErrorKind::Usage, "{none}");
+        }
+    }
+
+    /// A server that answers each connection with the next status, the last one again and again.
+    fn serve(statuses: &'static [u16]) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for (at, stream) in listener.incoming().enumerate() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let status = statuses[at.min(statuses.len() - 1)];
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 {status} Said\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
+            }
+        });
+        port
+    }
+
+    #[test]
+    fn it_asks_until_it_is_answered_well_and_follows_nobody() {
+        let node = node("127.0.0.1");
+        for (statuses, asked) in [(&[200][..], 1), (&[302], 1), (&[503, 404, 204], 3)] {
+            let url = format!("http://{{host}}:{}/health", serve(statuses));
+            let check = Check::new(&url, std::slice::from_ref(&node)).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            assert_eq!(runtime.block_on(check.ask(&node)), Ok(asked), "{statuses:?}");
+        }
+    }
+}

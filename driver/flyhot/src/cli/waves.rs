@@ -1,0 +1,37 @@
+//! Several nodes at a time: what `flyhot rollout` and `flyhot rollback` are both told.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::options::parse_duration;
+
+/// In which order, and how many at a time.
+#[derive(Debug, Clone, Args)]
+pub struct WaveArgs {
+    /// How many nodes are worked on at once; the next ones are begun when all of these are done and well
+    #[arg(long, value_name = "COUNT", default_value = "20", help_heading = "Waves")]
+    pub max_concurrency: NonZeroUsize,
+
+    /// One node after the other: --max-concurrency 1
+    #[arg(long, conflicts_with = "max_concurrency", help_heading = "Waves")]
+    pub sequential: bool,
+
+    /// Begin with the first node alone
+    #[arg(long, help_heading = "Waves")]
+    pub canary: bool,
+
+    /// How long the canary stands alone before the others are begun; it is asked once more whether it is well then
+    #[arg(long, value_name = "TIME", default_value = "0s", requires = "canary", value_parser = parse_duration, help_heading = "Waves")]
+    pub bake: Duration,
+
+    /// A node is well when this URL answers with 2xx or 3xx within 30 s; {host} stands for the node's host
+    #[arg(long, value_name = "URL", help_heading = "Waves")]
+    pub check_url: Option<String>,
+
+    /// Longest time for the work on one node before its window; then it is left as it is, and has failed. Without it every step has a
+    /// limit of its own
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Waves")]
+    pub timeout: Option<Duration>,
+}

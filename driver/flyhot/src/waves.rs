@@ -1,0 +1,402 @@
+//! Nodes worked on several at a time: the shell around the machine of [`flyhot_rollout`], which decides who comes next.
+//!
+//! All of them share one thread, one lock and one stream of events. Before a node is begun, and on it wherever [`crate::drive`] asks,
+//! the fleet says whether the lock is still held.
+
+use std::cell::RefCell;
+use std::pin::pin;
+use std::time::Instant;
+
+use flyhot_artifact::{CodeId, Release};
+use flyhot_events::{ErrorKind, Event, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, WaveWay};
+use flyhot_node::NodeName;
+use flyhot_rollout::{Command, End, Happened, Settings, Stands, Way};
+use flyhot_upgrade::judge;
+use futures::StreamExt as _;
+use futures::future::LocalBoxFuture;
+use futures::stream::FuturesUnordered;
+
+use crate::check::Check;
+use crate::clock::since_us;
+use crate::drive::{self, Leave, NodeError, NodeRequest};
+use crate::errors;
+use crate::fleet::Fleet;
+use crate::interrupt::{Dropped, Watch};
+use crate::ledger::Ledger;
+use crate::options::Options;
+
+/// Where nodes go.
+pub(crate) struct Leg {
+    pub(crate) options: Options,
+    pub(crate) release: Release,
+}
+
+/// A rollout, beside where its nodes go.
+pub(crate) struct Course {
+    pub(crate) settings: Settings,
+    pub(crate) began: Instant,
+    pub(crate) check: Option<Check>,
+    /// The code that was committed before.
+    pub(crate) old: Option<CodeId>,
+}
+
+/// Why nothing more is done.
+pub(crate) enum Halt {
+    /// Nodes are to go back, and what they go back to is needed for it.
+    Turn,
+    /// It is over.
+    Over,
+    /// It is over because of a signal.
+    Asked,
+}
+
+/// Something that was under way is done.
+enum Done {
+    Node {
+        at: usize,
+        name: String,
+        way: Way,
+        sight: Sight,
+        result: Result<Box<NodeOutcome>, NodeError>,
+    },
+    /// It was not begun after all.
+    Left {
+        at: usize,
+        error: NodeError,
+    },
+    /// A signal had it dropped.
+    Dropped {
+        at: usize,
+    },
+    Gate {
+        at: usize,
+        answer: Result<(), String>,
+    },
+}
+
+/// What was seen of the work on a node, for when it ends with an error.
+#[derive(Default)]
+struct Sight {
+    /// Its window had begun: it may run either code.
+    window: bool,
+    /// It ran already what it should.
+    there: bool,
+    /// What it ran.
+    before: Option<String>,
+}
+
+impl Sight {
+    fn see(&mut self, event: &Event) {
+        match event {
+            Event::StepStarted {
+                step: Step::Window, ..
+            } => self.window = true,
+            Event::Plan { code_id, .. } => {
+                self.there = code_id.before == code_id.after;
+                self.before.clone_from(&code_id.before);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Takes nodes over, forth by one leg and back by another, until the other leg is needed.
+pub(crate) async fn go(
+    course: &Course,
+    leg: &Leg,
+    fleet: &mut Fleet<'_>,
+    watch: &Watch,
+    ledger: &mut Ledger,
+    emit: &mut dyn FnMut(Event),
+) -> Halt {
+    let (leave, mut questions) = Leave::new();
+    let emit = RefCell::new(emit);
+    let say = |event: Event| (emit.borrow_mut())(event);
+    // Never dropped in the middle of a question: its answer would be missing.
+    let mut keeping = pin!(fleet.keep(&mut questions));
+    let mut under_way: FuturesUnordered<LocalBoxFuture<'_, Done>> = FuturesUnordered::new();
+    let (mut wave, mut told, mut barred) = (None, false, false);
+    loop {
+        match ledger.next(course.began.elapsed()) {
+            Command::Begin { node: at, way } => {
+                let Some(node) = leg.options.reach.nodes.get(at) else {
+                    return Halt::Over;
+                };
+                let number = ledger.wave().0;
+                if wave.replace((number, way)) != Some((number, way)) {
+                    say(begun(course, &leg.options, way, ledger));
+                }
+                ledger.begin(at);
+                under_way.push(Box::pin(work(course, leg, at, node, way, &leave, watch, &say)));
+            }
+            Command::Gate { node: at } => {
+                let Some(node) = leg.options.reach.nodes.get(at) else {
+                    return Halt::Over;
+                };
+                under_way.push(Box::pin(gate(course, at, node, &say)));
+            }
+            Command::GiveUp { node: at } => {
+                if let Some(node) = leg.options.reach.nodes.get(at) {
+                    watch.overdue(&node.to_string());
+                }
+            }
+            Command::Bake { node: at } => {
+                if let Some(node) = leg.options.reach.nodes.get(at) {
+                    let bake = course.settings.canary.unwrap_or_default();
+                    say(Event::Bake {
+                        node: node.to_string(),
+                        bake_us: u64::try_from(bake.as_micros()).unwrap_or(u64::MAX),
+                    });
+                }
+            }
+            Command::GoBack => return Halt::Turn,
+            Command::Finished if told => return Halt::Asked,
+            Command::Finished => return Halt::Over,
+            Command::Wait { until } => {
+                let time = until.map(|until| tokio::time::Instant::from_std(course.began + until));
+                tokio::select! {
+                    biased;
+                    Some(done) = under_way.next() => {
+                        take(course, done, &mut barred, ledger, &say);
+                        if let Some(why) = leave.refused() {
+                            ledger.happened(Happened::Stop(why));
+                        }
+                    }
+                    () = watch.is_asked(), if !told => {
+                        told = true;
+                        ledger.happened(Happened::Stop(ErrorKind::Interrupted));
+                    }
+                    () = until_then(time) => {}
+                    never = &mut keeping => match never {},
+                }
+            }
+        }
+    }
+}
+
+async fn until_then(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is said when a wave begins, or the way back.
+fn begun(course: &Course, options: &Options, way: Way, ledger: &Ledger) -> Event {
+    let (number, places) = ledger.wave();
+    let (wave, way, nodes) = match way {
+        Way::Forth => {
+            let nodes = options.reach.nodes.get(places).unwrap_or_default();
+            (
+                number,
+                WaveWay::Forth,
+                nodes.iter().map(ToString::to_string).collect(),
+            )
+        }
+        Way::Back => {
+            let nodes = ledger.elsewhere().map(str::to_owned).collect();
+            (number + 1, WaveWay::Back, nodes)
+        }
+    };
+    Event::Wave {
+        wave: wave as u64,
+        way,
+        nodes,
+        at_once: course.settings.at_once.get() as u64,
+    }
+}
+
+/// The work on one node.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what the work on a node shares with that on others, each once"
+)]
+async fn work(
+    course: &Course,
+    leg: &Leg,
+    at: usize,
+    node: &NodeName,
+    way: Way,
+    leave: &Leave,
+    watch: &Watch,
+    say: &impl Fn(Event),
+) -> Done {
+    let mut sight = Sight::default();
+    let name = node.to_string();
+    let request = NodeRequest {
+        node,
+        release: &leg.release,
+        options: &leg.options,
+        plan_only: false,
+        leave,
+    };
+    let mut emit = |event: Event| {
+        sight.see(&event);
+        say(event);
+    };
+    let done = tokio::select! {
+        biased;
+        done = async {
+            leave.given().await.map_err(Err)?;
+            Box::pin(drive::node(&request, &mut emit)).await.map_err(Ok)
+        } => done,
+        why = watch.drop_of(&name) => match (why, course.settings.limit) {
+            (Dropped::Overdue, Some(limit)) => Err(Ok(errors::overdue(node, limit))),
+            (Dropped::Overdue | Dropped::Asked, _) => return Done::Dropped { at },
+        }
+    };
+    let result = match done {
+        Ok(outcome) => Ok(Box::new(outcome)),
+        Err(Ok(error)) => Err(error),
+        Err(Err(error)) => return Done::Left { at, error },
+    };
+    Done::Node {
+        at,
+        name,
+        way,
+        sight,
+        result,
+    }
+}
+
+/// Asks whether a node is well, beside the gate of the policy file, which is asked by the work on it.
+async fn gate(course: &Course, at: usize, node: &NodeName, say: &impl Fn(Event)) -> Done {
+    let Some(check) = &course.check else {
+        return Done::Gate { at, answer: Ok(()) };
+    };
+    let (name, step, began) = (node.to_string(), Step::CheckUrl, Instant::now());
+    say(Event::StepStarted {
+        node: Some(name.clone()),
+        step,
+    });
+    let answer = check.ask(node).await;
+    if let Ok(count) = answer {
+        say(Event::StepDone {
+            node: Some(name),
+            step,
+            duration_us: since_us(began),
+            count,
+            unit: Unit::Calls,
+        });
+    }
+    Done::Gate {
+        at,
+        answer: answer.map(|_| ()),
+    }
+}
+
+/// Tells ledger and machine of what is done.
+fn take(course: &Course, done: Done, barred: &mut bool, ledger: &mut Ledger, say: &impl Fn(Event)) {
+    let happened = match done {
+        Done::Node {
+            at,
+            name,
+            way,
+            sight,
+            mut result,
+        } => {
+            let end = End {
+                stands: stands(course, way, &sight, &result, ledger.stands(at)),
+                against: match &result {
+                    Ok(outcome) => judge::error_kind(outcome),
+                    Err(error) => Some(error.kind),
+                },
+            };
+            if let Err(error) = &mut result {
+                let outcome = error.outcome.take();
+                say(error.clone().event(Some(name)));
+                error.outcome = outcome;
+            }
+            match (way, result) {
+                (Way::Forth, Ok(outcome)) => ledger.ended(at, *outcome),
+                (Way::Forth, Err(error)) => {
+                    ledger.failed(at, error.kind, error.outcome.map(|outcome| *outcome));
+                }
+                (Way::Back, Ok(outcome)) if end.stands == Stands::Old => ledger.taken_back(at, *outcome),
+                (Way::Back, Ok(outcome)) => {
+                    let why = why(outcome.outcome);
+                    ledger.not_taken_back(at, why, Some(*outcome));
+                }
+                (Way::Back, Err(error)) => {
+                    ledger.not_taken_back(at, &error.message, error.outcome.map(|outcome| *outcome));
+                }
+            }
+            Happened::Ended { node: at, end }
+        }
+        Done::Left { at, error } => {
+            ledger.not_begun(at);
+            let why = error.kind;
+            // The others of its wave have the same to say.
+            if !std::mem::replace(barred, true) {
+                say(error.event(None));
+            }
+            Happened::Barred { node: at, why }
+        }
+        Done::Dropped { at } => {
+            let stands = ledger.stands(at);
+            // It stays under way there, so that the signal is said of it.
+            let against = Some(ErrorKind::Interrupted);
+            Happened::Ended {
+                node: at,
+                end: End { stands, against },
+            }
+        }
+        Done::Gate { at, answer } => {
+            let well = answer.is_ok();
+            if let Err(found) = answer {
+                let reason = Reason::new(
+                    ReasonCode::GateFailed,
+                    "--check-url",
+                    format!("the gate did not pass: {found}"),
+                    "Look at the node; the same command asks again.",
+                );
+                ledger.unwell(at, reason);
+            }
+            Happened::Gate { node: at, well }
+        }
+    };
+    ledger.happened(happened);
+}
+
+fn why(kind: OutcomeKind) -> &'static str {
+    match kind {
+        OutcomeKind::Refused => "the way back was refused",
+        OutcomeKind::Reverted => "the way back was undone",
+        OutcomeKind::NotQuiesced => "it could not be frozen",
+        _ => "it ended otherwise",
+    }
+}
+
+/// What a node runs after work on it.
+fn stands(
+    course: &Course,
+    way: Way,
+    sight: &Sight,
+    result: &Result<Box<NodeOutcome>, NodeError>,
+    stood: Stands,
+) -> Stands {
+    let there = match way {
+        Way::Forth => Stands::Target,
+        Way::Back => Stands::Old,
+    };
+    let moved = |outcome: &NodeOutcome| {
+        matches!(
+            outcome.outcome,
+            OutcomeKind::Upgraded | OutcomeKind::NothingToDo | OutcomeKind::Degraded
+        )
+    };
+    let ran = match result {
+        Ok(outcome) if moved(outcome) => return there,
+        Ok(outcome) => outcome.code_id.after.as_deref(),
+        Err(_) if sight.window => return Stands::Unknown,
+        Err(_) if sight.there => return there,
+        Err(_) => sight.before.as_deref(),
+    };
+    // It is where it was; of a fleet that was left in the middle of something, its code says where.
+    let old = course.old.map(|id| id.to_string());
+    if stood == Stands::Before && ran.is_some() && ran == old.as_deref() {
+        Stands::Old
+    } else {
+        stood
+    }
+}

@@ -1,0 +1,461 @@
+//! A fleet that is taken over in waves: all of it runs the release in the end or none, whichever node fails, and whoever stays behind
+//! is named.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use flyhot_tests::{Cart, Fleet, Flyhot, Otp, Release, Run, Scratch, Shop, pairs};
+use serde_json::Value;
+
+const NONE: [&str; 0] = [];
+
+/// Long beside what any of it takes.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A shop whose pool keeps its numbers under this word; on a node that is unlucky its code_change fails.
+fn with_pool(code: &str, word: &str) -> Release {
+    let source = format!(
+        "-module(pool_worker).
+         -behaviour(gen_server).
+         -export([start_link/1, init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
+         start_link(N) -> gen_server:start_link({{local, list_to_atom(\"pool_\" ++ integer_to_list(N))}}, ?MODULE, N, []).
+         init(N) -> {{ok, {{{word}, N, 0}}}}.
+         handle_call(version, _From, State) -> {{reply, {word}, State}}.
+         handle_cast(bump, {{Tag, N, Casts}}) -> {{noreply, {{Tag, N, Casts + 1}}}}.
+         handle_info(_, State) -> {{noreply, State}}.
+         code_change(_, {{_, N, Casts}}, _) ->
+             {word} = application:get_env(shop, takes_only, {word}),
+             {{ok, {{{word}, N, Casts}}}}.\n"
+    );
+    Release::shop(Otp::under_test(), code)
+        .variant()
+        .erlang("pool_worker", &source)
+        .build()
+}
+
+/// Six nodes with one cookie.
+fn six(release: &Release) -> Vec<Shop> {
+    let start = || Shop::of(release).carts(20).pool(5).start();
+    let shops: Vec<Shop> = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..6).map(|_| scope.spawn(start)).collect();
+        started.into_iter().map(|shop| shop.join().unwrap()).collect()
+    });
+    for shop in &shops[1..] {
+        shop.probe()
+            .eval(&format!("erlang:set_cookie('{}').", shops[0].cookie()));
+    }
+    shops
+}
+
+/// Only code_changes of this word succeed there.
+fn takes_only(shop: &Shop, word: &str) {
+    shop.probe()
+        .eval(&format!("application:set_env(shop, takes_only, {word})."));
+}
+
+fn takes_all(shop: &Shop) {
+    shop.probe().eval("application:unset_env(shop, takes_only).");
+}
+
+/// What a node runs, and what its processes keep.
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    carts: Vec<Cart>,
+    pool: Vec<String>,
+    pids: Vec<String>,
+}
+
+fn look(shop: &Shop) -> Seen {
+    assert_eq!(shop.probe().suspended(), NONE);
+    Seen {
+        carts: shop.carts(),
+        pool: shop.pool(),
+        pids: shop.pool_pids(),
+    }
+}
+
+fn looks(shops: &[Shop]) -> Vec<Seen> {
+    shops.iter().map(look).collect()
+}
+
+/// The word of each node's pool.
+fn words(shops: &[Shop]) -> Vec<String> {
+    let word = |shop: &Shop| {
+        let words: BTreeSet<_> = shop
+            .pool()
+            .iter()
+            .map(|state| {
+                state
+                    .split(',')
+                    .next()
+                    .unwrap()
+                    .trim_start_matches('{')
+                    .to_owned()
+            })
+            .collect();
+        words.into_iter().collect::<Vec<_>>().join(" and ")
+    };
+    shops.iter().map(word).collect()
+}
+
+fn clean(shops: &[Shop]) {
+    for shop in shops {
+        assert_eq!(shop.probe().suspended(), NONE);
+        assert_eq!(shop.probe().traces(), NONE);
+    }
+}
+
+fn outcomes(run: &Run) -> Vec<&str> {
+    let nodes = run.outcome()["nodes"].as_array().unwrap().iter();
+    nodes.map(|node| node["outcome"].as_str().unwrap()).collect()
+}
+
+/// How many nodes each wave had, with its way.
+fn waves(run: &Run) -> Vec<(&str, usize)> {
+    run.events_named("wave")
+        .map(|event| {
+            let nodes = event.json["nodes"].as_array().unwrap().len();
+            (event.json["way"].as_str().unwrap(), nodes)
+        })
+        .collect()
+}
+
+/// The most nodes that were worked on at one time, by what was said of them.
+fn at_once(run: &Run) -> usize {
+    let (mut now, mut most) = (BTreeSet::new(), 0);
+    for event in &run.events {
+        let Some(node) = event.json["node"].as_str() else {
+            continue;
+        };
+        let is = |name: &str, step: &str| event.json["event"] == name && event.json["step"] == step;
+        if is("step_started", "connect") {
+            now.insert(node);
+        } else if is("step_done", "cleanup") {
+            now.remove(node);
+        }
+        most = most.max(now.len());
+    }
+    most
+}
+
+fn is_done(event: &Value, shop: &Shop) -> bool {
+    event["event"] == "step_done" && event["step"] == "cleanup" && event["node"] == shop.name()
+}
+
+fn is_begun(event: &Value, shop: &Shop) -> bool {
+    event["event"] == "step_started" && event["step"] == "connect" && event["node"] == shop.name()
+}
+
+#[test]
+fn a_fleet_ends_on_one_code_whichever_node_fails() {
+    let (v1, v2) = (with_pool("v1", "first"), with_pool("v2", "second"));
+    let scratch = Scratch::new("waves");
+    let shops = six(&v1);
+    let fleet = Fleet {
+        store: scratch.path(),
+        nodes: shops.iter().map(|shop| &**shop).collect(),
+    };
+    let (old, new) = (v1.version(), v2.version());
+    let before = looks(&shops);
+    let out = |more: &[&str]| {
+        fleet
+            .rollout(&v2)
+            .args(["--no-rehearsal", "--max-concurrency", "2"])
+            .args(more.iter().copied())
+    };
+
+    // The fourth fails in its window: those before it go back, those behind it are never begun.
+    takes_only(&shops[3], "first");
+    let failed = out(&[]).run();
+    failed.expect("reverted", 11);
+    assert_eq!(
+        outcomes(&failed),
+        [
+            "taken_back",
+            "taken_back",
+            "taken_back",
+            "reverted",
+            "not_begun",
+            "not_begun"
+        ],
+        "{failed}"
+    );
+    assert_eq!(looks(&shops), before, "{failed}");
+    assert_eq!(
+        waves(&failed),
+        [("forth", 2), ("forth", 2), ("back", 3)],
+        "{failed}"
+    );
+    assert_eq!(at_once(&failed), 2, "{failed}");
+    assert_eq!(failed.pointer(), ["trial", "abandoned"], "{failed}");
+    assert_eq!(fleet.history(), pairs(&[(&old, "committed")]));
+    let taken_back = failed.node(0);
+    assert_eq!(
+        taken_back["code_id"]["before"], taken_back["code_id"]["after"],
+        "{failed}"
+    );
+    clean(&shops);
+
+    // The first alone: nobody else is touched.
+    takes_all(&shops[3]);
+    takes_only(&shops[0], "first");
+    let canary = out(&["--canary"]).run();
+    canary.expect("reverted", 11);
+    assert_eq!(outcomes(&canary)[1..], ["not_begun"; 5], "{canary}");
+    for shop in &shops[1..] {
+        assert!(
+            !canary.events.iter().any(|event| is_begun(&event.json, shop)),
+            "{canary}"
+        );
+    }
+    assert_eq!(looks(&shops), before);
+    takes_all(&shops[0]);
+
+    // Left where they are, they are named, and the same command finishes it.
+    takes_only(&shops[3], "first");
+    let mixed = out(&["--no-rollback"]).run();
+    mixed.expect("mixed", 12);
+    assert_eq!(
+        outcomes(&mixed),
+        [
+            "upgraded",
+            "upgraded",
+            "upgraded",
+            "reverted",
+            "not_begun",
+            "not_begun"
+        ],
+        "{mixed}"
+    );
+    assert_eq!(
+        words(&shops),
+        ["second", "second", "second", "first", "first", "first"]
+    );
+    assert_eq!(mixed.pointer(), ["trial", "trial"], "{mixed}");
+    takes_all(&shops[3]);
+    let finished = out(&["--canary", "--bake", "2s"]).run();
+    finished.expect("upgraded", 0);
+    assert_eq!(words(&shops), ["second"; 6]);
+    assert_eq!(
+        waves(&finished),
+        [("forth", 1), ("forth", 2), ("forth", 2), ("forth", 1)],
+        "{finished}"
+    );
+    let baked = finished.events_named("bake").next().expect("the canary baked");
+    assert_eq!(baked.json["bake_us"], 2_000_000, "{finished}");
+    let second = finished
+        .events
+        .iter()
+        .find(|event| is_begun(&event.json, &shops[1]))
+        .unwrap();
+    // Half of it: what is read here may have been written a while ago.
+    assert!(second.at - baked.at >= Duration::from_secs(1), "{finished}");
+    assert_eq!(finished.pointer(), ["trial", "committed"], "{finished}");
+    assert_eq!(fleet.history(), pairs(&[(&new, "committed"), (&old, "previous")]));
+
+    // Back, all of them at once; and it is the command before that is asked for.
+    let back = fleet.rollback().run();
+    back.expect("upgraded", 0);
+    assert_eq!(waves(&back), [("forth", 6)], "{back}");
+    assert_eq!(looks(&shops), before, "{back}");
+    assert!(at_once(&back) > 1, "{back}");
+    clean(&shops);
+
+    // A way back that fails is named, and the fleet is not said to be on one code.
+    takes_only(&shops[1], "second");
+    takes_only(&shops[3], "first");
+    let stuck = out(&[]).run();
+    stuck.expect("mixed", 12);
+    assert_eq!(
+        outcomes(&stuck),
+        [
+            "taken_back",
+            "upgraded",
+            "taken_back",
+            "reverted",
+            "not_begun",
+            "not_begun"
+        ],
+        "{stuck}"
+    );
+    let reasons = stuck.node(1)["reasons"].as_array().unwrap();
+    assert!(
+        reasons.iter().any(|reason| reason["code"] == "not_taken_back"),
+        "{stuck}"
+    );
+    assert_eq!(
+        words(&shops),
+        ["first", "second", "first", "first", "first", "first"]
+    );
+    assert_eq!(stuck.pointer(), ["trial", "trial"], "{stuck}");
+    takes_all(&shops[1]);
+    fleet.rollback().run().expect("upgraded", 0);
+    assert_eq!(looks(&shops), before);
+
+    // What they would go back to is gone: they stay, and are named.
+    let from = fleet.records().last().unwrap()["to"]["digest"].clone();
+    let name = format!("{}.tar.gz", from.as_str().unwrap());
+    let artifact = fleet
+        .artifacts()
+        .into_iter()
+        .find(|path| path.ends_with(&name))
+        .unwrap();
+    let aside = scratch.path().join("aside");
+    fs::rename(&artifact, &aside).unwrap();
+    let without = out(&[]).run();
+    without.expect("mixed", 12);
+    assert!(without.stdout.contains("the store has no artifact"), "{without}");
+    assert_eq!(
+        words(&shops),
+        ["second", "second", "second", "first", "first", "first"]
+    );
+    for at in 0..3 {
+        let reasons = without.node(at)["reasons"].as_array().unwrap();
+        assert!(
+            reasons.iter().any(|reason| reason["code"] == "not_taken_back"),
+            "{without}"
+        );
+    }
+    fs::rename(&aside, &artifact).unwrap();
+    takes_all(&shops[3]);
+    fleet.rollback().run().expect("upgraded", 0);
+    assert_eq!(looks(&shops), before);
+    assert_eq!(fleet.history()[0], (old, "committed".to_owned()));
+    clean(&shops);
+}
+
+#[test]
+fn a_driver_that_dies_or_loses_its_lock_in_a_wave_leaves_what_the_next_one_finishes_or_takes_back() {
+    let (v1, v2) = (with_pool("v1", "first"), with_pool("v2", "second"));
+    let scratch = Scratch::new("waves");
+    let shops = six(&v1);
+    let fleet = Fleet {
+        store: scratch.path(),
+        nodes: shops.iter().map(|shop| &**shop).collect(),
+    };
+    let (old, new) = (v1.version(), v2.version());
+    let before = looks(&shops);
+    let out = || {
+        fleet
+            .rollout(&v2)
+            .args(["--no-rehearsal", "--max-concurrency", "3"])
+    };
+
+    // Killed while the fifth keeps the second wave waiting.
+    shops[4].pause();
+    let mut running = out().spawn();
+    for at in [3, 5] {
+        running.wait_for("the others of its wave are done", LIMIT, |event| {
+            is_done(event, &shops[at])
+        });
+    }
+    let killed = running.kill();
+    assert_eq!(killed.exit_code, None, "{killed}");
+    shops[4].wake();
+    let now = ["second", "second", "second", "second", "first", "second"];
+    assert_eq!(words(&shops), now);
+    assert_eq!(fleet.history(), pairs(&[(&new, "trial"), (&old, "committed")]));
+    // The next one takes all of them back where one fails: those that it did not come to, too.
+    takes_only(&shops[4], "first");
+    let back = fleet
+        .rollout(&v2)
+        .args(["--no-rehearsal", "--force", "--sequential"])
+        .run();
+    back.expect("reverted", 11);
+    assert_eq!(
+        outcomes(&back),
+        [
+            "taken_back",
+            "taken_back",
+            "taken_back",
+            "taken_back",
+            "reverted",
+            "taken_back"
+        ],
+        "{back}"
+    );
+    assert_eq!(looks(&shops), before, "{back}");
+    assert_eq!(back.pointer(), ["trial", "abandoned"], "{back}");
+    assert_eq!(fleet.history(), pairs(&[(&old, "committed")]));
+    takes_all(&shops[4]);
+
+    // The lock is lost while the second keeps the first wave waiting: nobody is begun any more, in no direction.
+    shops[1].pause();
+    let mut running = out().spawn();
+    for at in [0, 2] {
+        running.wait_for("the others of its wave are done", LIMIT, |event| {
+            is_done(event, &shops[at])
+        });
+    }
+    let store = scratch.path().to_str().unwrap();
+    let words_of = [
+        "lock", "release", "--force", "--app", "shop", "--store", store, "--output", "json",
+    ];
+    Flyhot::new(words_of).run().expect("done", 0);
+    shops[1].wake();
+    let lost = running.wait();
+    lost.expect("mixed", 12);
+    assert_eq!(
+        outcomes(&lost),
+        [
+            "upgraded",
+            "refused",
+            "upgraded",
+            "not_begun",
+            "not_begun",
+            "not_begun"
+        ],
+        "{lost}"
+    );
+    assert_eq!(waves(&lost), [("forth", 3)], "{lost}");
+    assert_eq!(
+        words(&shops),
+        ["second", "first", "second", "first", "first", "first"]
+    );
+    let finished = out().run();
+    finished.expect("upgraded", 0);
+    assert_eq!(words(&shops), ["second"; 6]);
+    assert_eq!(finished.pointer(), ["trial", "committed"], "{finished}");
+
+    // A signal while the second keeps the first wave waiting: those that are done stay so, and nobody else is begun.
+    shops[1].pause();
+    let mut running = fleet.rollback().args(["--max-concurrency", "3"]).spawn();
+    for at in [0, 2] {
+        running.wait_for("the others of its wave are done", LIMIT, |event| {
+            is_done(event, &shops[at])
+        });
+    }
+    running.interrupt();
+    let interrupted = running.wait();
+    shops[1].wake();
+    interrupted.expect("failed", 130);
+    assert_eq!(
+        outcomes(&interrupted),
+        [
+            "upgraded",
+            "failed",
+            "upgraded",
+            "not_begun",
+            "not_begun",
+            "not_begun"
+        ],
+        "{interrupted}"
+    );
+    // Too long is the same to the node, and the others of its wave come to their end.
+    shops[1].pause();
+    let late = fleet.rollback().args(["--timeout", "5s"]).run();
+    shops[1].wake();
+    late.expect("mixed", 12);
+    assert!(late.stdout.contains("not done within --timeout 5 s"), "{late}");
+    assert_eq!(outcomes(&late)[1], "not_quiesced", "{late}");
+    fleet.rollback().run().expect("upgraded", 0);
+    assert_eq!(looks(&shops), before);
+    clean(&shops);
+}
