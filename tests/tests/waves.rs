@@ -42,11 +42,9 @@ fn with_pool(code: &str, word: &str) -> Release {
 
 /// Six nodes with one cookie.
 fn six(release: &Release) -> Vec<Shop> {
-    let start = || Shop::of(release).carts(20).pool(5).start();
-    let shops: Vec<Shop> = std::thread::scope(|scope| {
-        let started: Vec<_> = (0..6).map(|_| scope.spawn(start)).collect();
-        started.into_iter().map(|shop| shop.join().unwrap()).collect()
-    });
+    let shops: Vec<Shop> = (0..6)
+        .map(|_| Shop::of(release).carts(20).pool(5).start())
+        .collect();
     for shop in &shops[1..] {
         shop.probe()
             .eval(&format!("erlang:set_cookie('{}').", shops[0].cookie()));
@@ -347,6 +345,9 @@ fn a_driver_that_dies_or_loses_its_lock_in_a_wave_leaves_what_the_next_one_finis
             .rollout(&v2)
             .args(["--no-rehearsal", "--max-concurrency", "3"])
     };
+
+    // Built before anybody stands still: that may take longer than its probe bears.
+    Flyhot::binary();
 
     // Killed while the fifth keeps the second wave waiting.
     shops[4].pause();
