@@ -37,7 +37,7 @@ complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "verify" -d 'Check eve
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "unpack" -d 'Check an artifact and unpack it, whole or not at all'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "keygen" -d 'Make a pair of keys to sign artifacts with'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "sign" -d 'Sign an artifact'
-complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "rollout" -d 'Upgrade nodes one after the other, and have a store say what they run'
+complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "rollout" -d 'Upgrade nodes in waves, all of them or none, and have a store say what they run'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "rollback" -d 'Take nodes back to what a store says that they ran before'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "lock" -d 'Show or let go the lock of an app in a store'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "history" -d 'Show what a fleet should run, and what it ran before'
@@ -45,7 +45,7 @@ complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "gc" -d 'Remove artifa
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "config" -d 'Show what arguments, configuration and environment say, and who said it'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "boot" -d 'Start a release with the code that its fleet should run'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -72,7 +72,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l no-rehearsal -
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l dry-run -d 'Stop after the plan, as `flyhot plan` does'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -98,7 +98,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l drain-entry -d 'P
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l no-rehearsal -d 'Do not try the new code_change on live states before the swap'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -109,7 +109,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l tls-cert-file -
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -121,7 +121,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l tls-key-file -d '
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l apply -d 'Resume them. Without it they are shown, and nothing is touched'
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -138,7 +138,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l region -d 'The 
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -172,7 +172,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l key-file -d 'File
 complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -191,6 +191,10 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l drain-timeout 
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l base -d 'The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot what is rolled out' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l max-concurrency -d 'How many nodes are worked on at once; the next ones are begun when all of these are done and well' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l bake -d 'How long the canary stands alone before the others are begun; it is asked once more whether it is well then' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l check-url -d 'A node is well when this URL answers with 2xx or 3xx within 30 s; {host} stands for the node\'s host' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l timeout -d 'Longest time for the work on one node before its window; then it is left as it is, and has failed. Without it every step has a limit of its own' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l key-file -d 'Sign what is put into the store with the private key in this file' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l store -d 'A directory that is the store' -r -F
@@ -208,9 +212,12 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l drain-entry -d
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l no-rehearsal -d 'Do not try the new code_change on live states before the swap'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l new-base -d 'The machines are of another image than those before: what ran there is forgotten, this one\'s code is saved first'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l sequential -d 'One node after the other: --max-concurrency 1'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l canary -d 'Begin with the first node alone'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l no-rollback -d 'Leave upgraded nodes on the release when a node fails or is not well, instead of taking all of them back to what was committed before'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -228,6 +235,10 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l in-flight -d 
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l max-concurrency -d 'How many nodes are worked on at once; the next ones are begun when all of these are done and well' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l bake -d 'How long the canary stands alone before the others are begun; it is asked once more whether it is well then' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l check-url -d 'A node is well when this URL answers with 2xx or 3xx within 30 s; {host} stands for the node\'s host' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l timeout -d 'Longest time for the work on one node before its window; then it is left as it is, and has failed. Without it every step has a limit of its own' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
@@ -242,6 +253,8 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l require-way-b
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l drain-entry -d 'Pause the listeners of ranch and ThousandIsland right before the knock, wait until no request runs in a changed module (at most --drain-timeout), and resume them after the window, however it ended'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l no-rehearsal -d 'Do not try the new code_change on live states before the swap'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l sequential -d 'One node after the other: --max-concurrency 1'
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l canary -d 'Begin with the first node alone'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -s h -l help -d 'Print help'
@@ -329,7 +342,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_
 complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc config boot help" -f -a "unpack" -d 'Check an artifact and unpack it, whole or not at all'
 complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc config boot help" -f -a "keygen" -d 'Make a pair of keys to sign artifacts with'
 complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc config boot help" -f -a "sign" -d 'Sign an artifact'
-complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc config boot help" -f -a "rollout" -d 'Upgrade nodes one after the other, and have a store say what they run'
+complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc config boot help" -f -a "rollout" -d 'Upgrade nodes in waves, all of them or none, and have a store say what they run'
 complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc config boot help" -f -a "rollback" -d 'Take nodes back to what a store says that they ran before'
 complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc config boot help" -f -a "lock" -d 'Show or let go the lock of an app in a store'
 complete -c flyhot -n "__fish_flyhot_using_subcommand help; and not __fish_seen_subcommand_from upgrade plan status thaw doctor restore-base pack verify unpack keygen sign rollout rollback lock history gc config boot help" -f -a "history" -d 'Show what a fleet should run, and what it ran before'

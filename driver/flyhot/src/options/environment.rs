@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr, stdout};
 use std::path::PathBuf;
 
 /// What a mix task hands over. It may hold keys.
-const MIX: &str = "FLYHOT_MIX";
+pub(super) const MIX: &str = "FLYHOT_MIX";
 
 /// `1` where a port of a mix task started this program.
 const PORT: &str = "FLYHOT_PORT";
