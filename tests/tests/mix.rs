@@ -412,6 +412,7 @@ fn a_window_outlives_mix_and_no_other_is_begun() {
     let rollback = || {
         mix(Flyhot::faulty_binary(), "fly_deploy.rollback")
             .args(nodes)
+            .args(["--sequential"])
             .args(store)
     };
     let shapes = |shop: &Shop| {
