@@ -3,6 +3,7 @@
 //! Nothing is decided here about the files. A signal asks the work to stop at its next piece, so that it takes away what it
 //! has begun; a second one does not wait for that, and the first not for long. Whatever happens, the outcome is the last event.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flyhot_events::{ErrorKind, Event, ExitCode, Step, Unit};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::clock::since_us;
@@ -100,8 +102,8 @@ pub(crate) fn through(
     reporter: &mut Reporter,
     work: impl FnOnce(&Talk) -> Result<(), NodeError> + Send + 'static,
 ) -> Result<(), ErrorKind> {
-    whole(name, release, reporter, async |reporter| {
-        perform(work, reporter).await
+    whole(name, release, reporter, async |signals, reporter| {
+        perform(work, signals, reporter).await
     })
 }
 
@@ -111,8 +113,7 @@ pub(crate) fn ask(
     reporter: &mut Reporter,
     work: impl AsyncFnOnce() -> Result<Event, NodeError>,
 ) -> ExitCode {
-    let done = whole(name, None, reporter, async |reporter| {
-        let mut signals = Signals::listen().map_err(|error| errors::runtime(&error))?;
+    let done = whole(name, None, reporter, async |mut signals, reporter| {
         tokio::select! {
             biased;
             signal = signals.next() => Err(errors::unanswered(signal)),
@@ -130,8 +131,10 @@ fn whole(
     name: &str,
     release: Option<&Path>,
     reporter: &mut Reporter,
-    work: impl AsyncFnOnce(&mut Reporter) -> Result<(), NodeError>,
+    work: impl AsyncFnOnce(Signals, &mut Reporter) -> Result<(), NodeError>,
 ) -> Result<(), ErrorKind> {
+    // A signal that comes once the first event is said is heard.
+    let begun = begun();
     reporter.event(&Event::Started {
         command: name.to_owned(),
         nodes: Vec::new(),
@@ -140,11 +143,8 @@ fn whole(
         flyhot: env!("CARGO_PKG_VERSION").to_owned(),
     });
     let done = catch_unwind(AssertUnwindSafe(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| errors::runtime(&error))?;
-        let done = runtime.block_on(work(reporter));
+        let (runtime, signals) = begun.map_err(|error| errors::runtime(&error))?;
+        let done = runtime.block_on(work(signals, reporter));
         // A read that was interrupted must not be waited for.
         runtime.shutdown_background();
         done
@@ -157,11 +157,22 @@ fn whole(
     })
 }
 
+fn begun() -> io::Result<(Runtime, Signals)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let signals = {
+        let _within = runtime.enter();
+        Signals::listen()?
+    };
+    Ok((runtime, signals))
+}
+
 async fn perform(
     work: impl FnOnce(&Talk) -> Result<(), NodeError> + Send + 'static,
+    mut signals: Signals,
     reporter: &mut Reporter,
 ) -> Result<(), NodeError> {
-    let mut signals = Signals::listen().map_err(|error| errors::runtime(&error))?;
     let (events, mut said) = unbounded_channel();
     let stop = Arc::new(AtomicBool::new(false));
     let talk = Talk {
