@@ -151,15 +151,19 @@ fn is_begun(event: &Value, shop: &Shop) -> bool {
     event["event"] == "step_started" && event["step"] == "connect" && event["node"] == shop.name()
 }
 
+fn fleet<'a>(scratch: &'a Scratch, shops: &'a [Shop]) -> Fleet<'a> {
+    Fleet {
+        store: scratch.path(),
+        nodes: shops.iter().map(|shop| &**shop).collect(),
+    }
+}
+
 #[test]
 fn a_fleet_ends_on_one_code_whichever_node_fails() {
     let (v1, v2) = (with_pool("v1", "first"), with_pool("v2", "second"));
     let scratch = Scratch::new("waves");
     let shops = six(&v1);
-    let fleet = Fleet {
-        store: scratch.path(),
-        nodes: shops.iter().map(|shop| &**shop).collect(),
-    };
+    let fleet = fleet(&scratch, &shops);
     let (old, new) = (v1.version(), v2.version());
     let before = looks(&shops);
     let out = |more: &[&str]| {
@@ -334,10 +338,7 @@ fn a_driver_that_dies_or_loses_its_lock_in_a_wave_leaves_what_the_next_one_finis
     let (v1, v2) = (with_pool("v1", "first"), with_pool("v2", "second"));
     let scratch = Scratch::new("waves");
     let shops = six(&v1);
-    let fleet = Fleet {
-        store: scratch.path(),
-        nodes: shops.iter().map(|shop| &**shop).collect(),
-    };
+    let fleet = fleet(&scratch, &shops);
     let (old, new) = (v1.version(), v2.version());
     let before = looks(&shops);
     let out = || {

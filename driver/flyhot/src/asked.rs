@@ -11,7 +11,7 @@ use futures::future::{join, join_all};
 use crate::cli::ReachArgs;
 use crate::drive::NodeError;
 use crate::errors;
-use crate::interrupt::Signals;
+use crate::interrupt::{self, Signals};
 use crate::options::{Environment, Reach};
 use crate::report::Reporter;
 use crate::run::{self, apart};
@@ -63,6 +63,7 @@ where
     W: Fn(NodeName, Reach) -> F,
     F: Future<Output = Result<T, NodeError>>,
 {
+    let begun = interrupt::runtime();
     reporter.event(&Event::Started {
         command: name.to_owned(),
         nodes: args.node.clone(),
@@ -71,11 +72,8 @@ where
         flyhot: env!("CARGO_PKG_VERSION").to_owned(),
     });
     let made = catch_unwind(AssertUnwindSafe(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| errors::runtime(&error))?;
-        let answers = runtime.block_on(ask(args, environment, first, work));
+        let (runtime, signals) = begun.map_err(|error| errors::runtime(&error))?;
+        let answers = runtime.block_on(ask(args, environment, signals, first, work));
         // A read that was interrupted must not be waited for.
         runtime.shutdown_background();
         answers.map(|((mut events, unwell), answers)| {
@@ -101,6 +99,7 @@ where
 async fn ask<T, W, F>(
     args: &ReachArgs,
     environment: &Environment,
+    mut signals: Signals,
     first: impl AsyncFnOnce() -> Told,
     work: W,
 ) -> Result<(Told, Vec<Answer<T>>), NodeError>
@@ -108,7 +107,6 @@ where
     W: Fn(NodeName, Reach) -> F,
     F: Future<Output = Result<T, NodeError>>,
 {
-    let mut signals = Signals::listen().map_err(|error| errors::runtime(&error))?;
     let (args, environment) = (args.clone(), environment.clone());
     let reach =
         apart(move || Reach::new(&args, None, &environment).map_err(|error| errors::options(&error))).await?;

@@ -18,6 +18,7 @@ use flyhot_events::{Event, Step};
 use nix::unistd::close;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -62,7 +63,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    pub(crate) fn listen() -> io::Result<Self> {
+    fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -83,6 +84,19 @@ impl Signals {
         self.port = None;
         heard
     }
+}
+
+/// A runtime, and the signals that are heard from now on: made before a command says that it began, so that none that comes then is
+/// missed.
+pub(crate) fn runtime() -> io::Result<(Runtime, Signals)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let signals = {
+        let _within = runtime.enter();
+        Signals::listen()?
+    };
+    Ok((runtime, signals))
 }
 
 /// Waits for the end of a port.

@@ -3,7 +3,6 @@
 //! Nothing is decided here about the files. A signal asks the work to stop at its next piece, so that it takes away what it
 //! has begun; a second one does not wait for that, and the first not for long. Whatever happens, the outcome is the last event.
 
-use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -12,13 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flyhot_events::{ErrorKind, Event, ExitCode, Step, Unit};
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::clock::since_us;
 use crate::drive::NodeError;
 use crate::errors;
-use crate::interrupt::Signals;
+use crate::interrupt::{self, Signals};
 use crate::report::Reporter;
 use crate::run;
 
@@ -133,8 +131,7 @@ fn whole(
     reporter: &mut Reporter,
     work: impl AsyncFnOnce(Signals, &mut Reporter) -> Result<(), NodeError>,
 ) -> Result<(), ErrorKind> {
-    // A signal that comes once the first event is said is heard.
-    let begun = begun();
+    let begun = interrupt::runtime();
     reporter.event(&Event::Started {
         command: name.to_owned(),
         nodes: Vec::new(),
@@ -155,17 +152,6 @@ fn whole(
         reporter.event(&error.event(None));
         kind
     })
-}
-
-fn begun() -> io::Result<(Runtime, Signals)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let signals = {
-        let _within = runtime.enter();
-        Signals::listen()?
-    };
-    Ok((runtime, signals))
 }
 
 async fn perform(

@@ -16,7 +16,7 @@ use crate::cli::NodeArgs;
 use crate::clock::since_us;
 use crate::drive::{self, Leave, NodeError, NodeRequest};
 use crate::errors;
-use crate::interrupt::{Signals, Watch};
+use crate::interrupt::{self, Signals, Watch};
 use crate::ledger::{Command, Ledger};
 use crate::options::{Environment, Options};
 use crate::report::Reporter;
@@ -88,16 +88,11 @@ pub(crate) fn in_runtime(
     emit: &mut dyn FnMut(Event),
     work: impl AsyncFnOnce(&mut Signals, &mut Ledger, &mut dyn FnMut(Event)),
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let (runtime, mut signals) = match interrupt::runtime() {
+        Ok(begun) => begun,
         Err(error) => return abort(ledger, emit, errors::runtime(&error)),
     };
-    runtime.block_on(async {
-        match Signals::listen() {
-            Ok(mut signals) => work(&mut signals, ledger, emit).await,
-            Err(error) => abort(ledger, emit, errors::runtime(&error)),
-        }
-    });
+    runtime.block_on(work(&mut signals, ledger, emit));
     // A read that was interrupted must not be waited for.
     runtime.shutdown_background();
 }
