@@ -25,6 +25,7 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("flyhot-node", &[]),
     ("flyhot-store", &["flyhot-artifact"]),
     ("flyhot-rollout", &["flyhot-events"]),
+    ("flyhot-fleet", &["flyhot-events"]),
     ("flyhot-native", &["flyhot-artifact"]),
     (
         "flyhot",
@@ -32,6 +33,7 @@ const EDGES: [(&str, &[&str]); 10] = [
             "flyhot-agent",
             "flyhot-artifact",
             "flyhot-events",
+            "flyhot-fleet",
             "flyhot-node",
             "flyhot-rollout",
             "flyhot-store",

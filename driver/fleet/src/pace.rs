@@ -1,0 +1,173 @@
+//! When a request may go: Fly allows so many a second for each action and what it is done to.
+//!
+//! This file is pure: time is handed in. Every take is granted, at once or later, in the order in which they were asked for; so one
+//! that is given up before its time has cost a place and nothing else.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// Actions that Fly counts on their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    App,
+    Tokens,
+    List,
+    Create,
+    Get,
+    Start,
+    Delete,
+    Wait,
+    Exec,
+    Lease,
+    LetGo,
+    Metadata,
+    SetMetadata,
+}
+
+/// How often one action may be done to one thing: Fly documents 1/s with bursts of 3 and, for reading one machine, 5/s with
+/// bursts of 10. A burst here is shorter by what comes in one second: requests that leave in time may arrive closer together, and
+/// as long as the way to Fly takes one of them no more than a second longer than another, none is too early there.
+impl Action {
+    fn interval(self) -> Duration {
+        match self {
+            Self::Get => Duration::from_millis(200),
+            _ => Duration::from_secs(1),
+        }
+    }
+
+    fn burst(self) -> u32 {
+        match self {
+            Self::Get => 5,
+            _ => 2,
+        }
+    }
+}
+
+/// When each action's next turn is.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// The time at which a bucket is full again; what is past is as if it were not here.
+    full: HashMap<(Action, String), Instant>,
+    /// How many there may be before those that are full are forgotten.
+    sweep: usize,
+}
+
+/// Below that many buckets nothing is forgotten: they are a hundred bytes each.
+const FEW: usize = 1024;
+
+impl Pace {
+    /// Takes a turn at `now`: how long to wait for it.
+    pub(crate) fn take(&mut self, action: Action, of: &str, now: Instant) -> Duration {
+        self.forget(now);
+        let full = self.full.entry((action, of.to_owned())).or_insert(now);
+        let before = (*full).max(now);
+        *full = before + action.interval();
+        let tolerated = action.interval() * (action.burst() - 1);
+        before.saturating_duration_since(now).saturating_sub(tolerated)
+    }
+
+    /// Nothing more of this action for so long: the server said so.
+    pub(crate) fn hold(&mut self, action: Action, of: &str, now: Instant, until: Duration) {
+        let full = self.full.entry((action, of.to_owned())).or_insert(now);
+        let tolerated = action.interval() * (action.burst() - 1);
+        *full = (*full).max(now + until + tolerated);
+    }
+
+    fn forget(&mut self, now: Instant) {
+        if self.full.len() > self.sweep.max(FEW) {
+            self.full.retain(|_, full| *full > now);
+            // Looked through again when there are twice as many, so that each take costs the same on the whole.
+            self.sweep = self.full.len() * 2;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ACTIONS: [Action; 3] = [Action::Get, Action::List, Action::Exec];
+
+    /// As Fly describes its own: a bucket of `burst` that fills by one each `interval`.
+    fn never_above(times: &[Duration], burst: f64, per_second: f64) -> bool {
+        let (mut tokens, mut last) = (burst, Duration::ZERO);
+        times.iter().all(|at| {
+            tokens = (tokens + (*at - last).as_secs_f64() * per_second).min(burst);
+            last = *at;
+            tokens -= 1.0;
+            tokens > -1e-6
+        })
+    }
+
+    proptest! {
+        /// Whoever comes whenever, and however the way delays them by up to a second: the server's bucket never runs dry.
+        #[test]
+        fn no_request_is_too_early(
+            comes in prop::collection::vec((0_u64..2_000, 0_usize..3, 0_u64..1_000), 1..200),
+        ) {
+            let begun = Instant::now();
+            let mut pace = Pace::default();
+            let mut now = Duration::ZERO;
+            let mut sent: HashMap<Action, Vec<Duration>> = HashMap::new();
+            for (later, action, delay) in comes {
+                now += Duration::from_millis(later / 4);
+                let action = ACTIONS[action];
+                let wait = pace.take(action, "1", begun + now);
+                sent.entry(action).or_default().push(now + wait + Duration::from_millis(delay));
+            }
+            for (action, mut times) in sent {
+                times.sort_unstable();
+                let (burst, rate) = if action == Action::Get { (10.0, 5.0) } else { (3.0, 1.0) };
+                prop_assert!(never_above(&times, burst, rate), "{action:?} {times:?}");
+            }
+        }
+
+        /// Turns come in the order in which they were taken.
+        #[test]
+        fn nobody_is_overtaken(comes in prop::collection::vec(0_u64..2_000, 1..100)) {
+            let begun = Instant::now();
+            let mut pace = Pace::default();
+            let (mut now, mut last) = (begun, begun);
+            for later in comes {
+                now += Duration::from_millis(later);
+                let turn = now + pace.take(Action::List, "app", now);
+                prop_assert!(turn >= last);
+                last = turn;
+            }
+        }
+    }
+
+    #[test]
+    fn a_burst_goes_at_once_and_the_rest_by_the_second() {
+        let now = Instant::now();
+        let mut pace = Pace::default();
+        let waits: Vec<u64> = (0..5)
+            .map(|_| pace.take(Action::Create, "app", now).as_secs())
+            .collect();
+        assert_eq!(waits, [0, 0, 1, 2, 3]);
+        assert_eq!(pace.take(Action::Create, "another", now), Duration::ZERO);
+        assert_eq!(pace.take(Action::Exec, "app", now), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_the_server_says_holds_for_everyone() {
+        let now = Instant::now();
+        let mut pace = Pace::default();
+        pace.hold(Action::List, "app", now, Duration::from_secs(7));
+        assert_eq!(pace.take(Action::List, "app", now), Duration::from_secs(7));
+        assert_eq!(pace.take(Action::List, "app", now), Duration::from_secs(8));
+    }
+
+    #[test]
+    fn thousands_of_machines_are_forgotten_again() {
+        let now = Instant::now();
+        let mut pace = Pace::default();
+        for number in 0..10_000_u64 {
+            let at = now + Duration::from_millis(number * 10);
+            pace.take(Action::Exec, &number.to_string(), at);
+        }
+        assert!(pace.full.len() <= FEW + 1, "{}", pace.full.len());
+    }
+}
