@@ -28,7 +28,7 @@ soak: setup ## Every scenario with many more rounds and fresh seeds on every OTP
 	cargo run -p flyhot-tests --bin soak
 
 # Each has its own words on what it is fed; seconds for each of them.
-FUZZED = frame handshake term answer manifest artifact boot beam resource policy fly mix
+FUZZED = frame handshake term answer manifest artifact boot beam resource policy fly mix machines
 FUZZ_SECONDS = 60
 
 fuzz: setup ## Feed every parser of outside bytes for FUZZ_SECONDS each; what breaks one is kept in target/fuzz
