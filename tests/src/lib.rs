@@ -22,6 +22,7 @@
     reason = "a harness: whatever it cannot do ends the test, loudly"
 )]
 
+mod asker;
 mod certificates;
 mod chaos;
 mod contender;
@@ -29,6 +30,7 @@ mod disk;
 mod epmd;
 mod faults;
 mod fleet;
+mod fly;
 mod flyhot;
 pub mod model;
 mod moto;
@@ -51,6 +53,7 @@ mod traffic;
 mod variant;
 mod wait;
 
+pub use asker::Asker;
 pub use certificates::{Authority, Identity};
 pub use chaos::{Chaos, Ills};
 pub use contender::{Contender, Step};
@@ -58,6 +61,7 @@ pub use disk::{Ailment, Journal, Observed};
 pub use epmd::Epmd;
 pub use faults::{Fault, Trace};
 pub use fleet::{Fleet, pairs};
+pub use fly::{CrossApp, Fly, FlyCli, FlyIlls, Grant, Host, Local, Record, RetryAfter, Spot, Upload};
 pub use flyhot::{Event, Flyhot, Run, Running};
 pub use moto::Moto;
 pub use mover::{Mover, Said};

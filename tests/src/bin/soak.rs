@@ -23,7 +23,8 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 35] = [
+const SCENARIOS: [&str; 36] = [
+    "fly",
     "mix",
     "store",
     "boot",

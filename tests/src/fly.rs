@@ -1,0 +1,252 @@
+//! A Fly of the test: the Machines API, whose machines are processes here, and the executable that people call.
+//!
+//! It is made after Fly's description of the API, its documentation and flyctl's source, and shares no code with flyhot's client. What
+//! could not be verified is a knob in [`FlyIlls`]. Every request is recorded, so that a test can count calls and judge rates.
+
+mod cli;
+mod clock;
+mod exec;
+mod host;
+mod http;
+mod ills;
+mod lease;
+mod machine;
+mod rates;
+mod routes;
+mod world;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde_json::Value;
+
+pub use cli::{FlyCli, Upload};
+pub use host::{Host, Local, Spot};
+pub use ills::{CrossApp, FlyIlls, RetryAfter};
+
+use crate::rounds::Random;
+use crate::scratch::Scratch;
+use world::World;
+
+/// What a token may.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// Whom it speaks for, as leases and `fly auth whoami` show it.
+    pub user: String,
+    /// The apps that it is for.
+    pub apps: Vec<String>,
+    /// Whether it may lease.
+    pub may_lease: bool,
+}
+
+/// A request that came.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// When.
+    pub at: Instant,
+    /// Its method.
+    pub method: String,
+    /// Its path, without what follows `?`.
+    pub path: String,
+    /// What follows it.
+    pub query: String,
+    /// Its headers; of `authorization` only the first word.
+    pub headers: BTreeMap<String, String>,
+    /// Its body.
+    pub body: String,
+    /// The status of the answer; nothing where the connection was broken instead.
+    pub status: Option<u16>,
+}
+
+/// What the API, its threads and the processes of its machines share.
+struct Shared {
+    world: Mutex<World>,
+    /// Told whenever a machine changes.
+    changed: Condvar,
+    host: Box<dyn Host>,
+    scratch: Scratch,
+    stopped: AtomicBool,
+}
+
+/// The API; its machines end with it.
+pub struct Fly {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Fly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fly")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Fly {
+    /// A token that may everything in the app [`Fly::APP`].
+    pub const TOKEN: &'static str = "fm2_lJPECAAAAAAAtoken,fm2_lJPECAAAAAAAdischarge";
+
+    /// The app that is there.
+    pub const APP: &'static str = "shop";
+
+    /// Starts one whose machines are processes of this machine; what befalls whom is drawn from `random`.
+    pub fn start(ills: FlyIlls, random: Random) -> Self {
+        Self::on(Box::new(Local), ills, random)
+    }
+
+    /// The same, with machines of `host`.
+    pub fn on(host: Box<dyn Host>, ills: FlyIlls, random: Random) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let scratch = Scratch::new("fly");
+        std::fs::create_dir_all(scratch.path().join("images")).expect("the scratch directory can be written");
+        let shared = Arc::new(Shared {
+            world: Mutex::new(World::new(ills, random, scratch.path().join("images"))),
+            changed: Condvar::new(),
+            host,
+            scratch,
+            stopped: AtomicBool::new(false),
+        });
+        let fly = Self { address, shared };
+        fly.allow(
+            Self::TOKEN,
+            Grant {
+                user: "alice@example.com".to_owned(),
+                apps: vec![Self::APP.to_owned()],
+                may_lease: true,
+            },
+        );
+        let accepting = Arc::clone(&fly.shared);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if accepting.stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let shared = Arc::clone(&accepting);
+                std::thread::spawn(move || {
+                    // A client that goes away in the middle is what some of this is about.
+                    let _ = shared.serve(client);
+                });
+            }
+        });
+        fly
+    }
+
+    /// Its address, for `FLY_FLAPS_BASE_URL`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What ails it from now on.
+    pub fn ail(&self, ills: FlyIlls) {
+        self.shared.world().ills = ills;
+    }
+
+    /// Another token.
+    pub fn allow(&self, token: &str, grant: Grant) {
+        let mut world = self.shared.world();
+        for part in token.split(',') {
+            world.tokens.insert(part.to_owned(), grant.clone());
+        }
+        for app in grant.apps {
+            world.apps.insert(app);
+        }
+    }
+
+    /// An image: what a machine of that reference has for its root.
+    pub fn push(&self, reference: &str, directory: &Path) {
+        self.shared
+            .world()
+            .images
+            .insert(reference.to_owned(), directory.to_owned());
+    }
+
+    /// Where images are pushed to: each a directory, `APP:LABEL`.
+    fn registry(&self) -> PathBuf {
+        self.shared.scratch.path().join("images")
+    }
+
+    /// An image with nothing in it but a directory: what runs comes from the machine that the tests run on.
+    pub fn push_empty(&self, reference: &str) {
+        let directory = self.shared.scratch.path().join("empty");
+        std::fs::create_dir_all(&directory).expect("the scratch directory can be written");
+        self.push(reference, &directory);
+    }
+
+    /// The requests that came until now.
+    pub fn records(&self) -> Vec<Record> {
+        self.shared.world().records.clone()
+    }
+
+    /// Those of a method, whose path ends so.
+    pub fn asked(&self, method: &str, ending: &str) -> Vec<Record> {
+        let mut records = self.records();
+        records.retain(|record| record.method == method && record.path.ends_with(ending));
+        records
+    }
+
+    /// Every machine that was ever made, as it is, whatever the API lets others see of it.
+    pub fn machines(&self) -> Vec<Value> {
+        let world = self.shared.world();
+        world.machines.iter().map(|machine| machine.json()).collect()
+    }
+
+    /// Makes a machine as somebody else does, who knows no limits.
+    ///
+    /// # Panics
+    /// If it is not made.
+    pub fn make(&self, body: &Value) -> String {
+        let made = self.shared.create(Self::APP, body, "flyctl@example.com");
+        let made = made.unwrap_or_else(|refused| panic!("{body}: {refused:?}"));
+        made["id"].as_str().expect("it has an id").to_owned()
+    }
+
+    /// Leases a machine as somebody else does.
+    pub fn lease_away(&self, id: &str, holder: &str, ttl_s: u64) {
+        let mut world = self.shared.world();
+        let machine = world.machine_mut(id).expect("the machine is there");
+        machine.lease = Some(lease::Lease::new(holder, "", ttl_s, "fly deploy"));
+    }
+
+    /// The host of a machine answers no more: its config is not known.
+    pub fn lose_host(&self, id: &str) {
+        let mut world = self.shared.world();
+        world.machine_mut(id).expect("the machine is there").host_status = "unreachable";
+    }
+
+    /// Sets when a machine was made back, by so many seconds.
+    pub fn age(&self, id: &str, seconds: u64) {
+        let mut world = self.shared.world();
+        let machine = world.machine_mut(id).expect("the machine is there");
+        machine.created_at -= std::time::Duration::from_secs(seconds);
+    }
+
+    /// Where the root of a machine lies.
+    pub fn root(&self, id: &str) -> PathBuf {
+        self.shared.root(id)
+    }
+}
+
+impl Drop for Fly {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        self.shared.end_all();
+        // It looks up from waiting.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Shared {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn root(&self, id: &str) -> PathBuf {
+        self.scratch.path().join(id)
+    }
+}

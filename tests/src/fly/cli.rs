@@ -1,0 +1,89 @@
+//! The executable `fly` of the tests: it answers as flyctl does, and a prepared release is what it builds.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::Fly;
+use crate::scratch::Scratch;
+
+/// What becomes of `fly deploy --build-only --push`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upload {
+    /// It is built and pushed.
+    Works,
+    /// It ends with this code and without an image: 1 failed, 126 took too long, 127 was cancelled.
+    Ends(u8),
+    /// It says nothing for so many seconds, and works then.
+    Silent(u64),
+    /// It takes so many milliseconds for each line, and works.
+    Slow(u64),
+}
+
+/// The executable, in a directory of its own for `PATH`.
+#[derive(Debug)]
+pub struct FlyCli {
+    scratch: Scratch,
+}
+
+/// What stands for the directory in the text of the executable.
+const HERE: &str = "@HERE@";
+
+const PROGRAM: &str = include_str!("fly.sh");
+
+impl FlyCli {
+    /// One that pushes to `fly`, builds `release`, and is logged in with `token`.
+    pub fn new(fly: &Fly, release: &Path, token: &str) -> Self {
+        let scratch = Scratch::new("fly-cli");
+        let cli = Self { scratch };
+        let here = cli.directory();
+        fs::create_dir_all(here.join("bin")).expect("the scratch directory can be written");
+        std::os::unix::fs::symlink(release, here.join("release"))
+            .expect("the scratch directory can be written");
+        std::os::unix::fs::symlink(fly.registry(), here.join("images"))
+            .expect("the scratch directory can be written");
+        cli.write("token", token);
+        cli.write("calls", "");
+        cli.upload(Upload::Works);
+        let program = here.join("bin/fly");
+        fs::write(&program, PROGRAM.replace(HERE, here.to_str().expect("a text")))
+            .expect("the scratch directory can be written");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        cli
+    }
+
+    /// What is put first in `PATH`.
+    pub fn path(&self) -> PathBuf {
+        self.directory().join("bin")
+    }
+
+    /// What becomes of builds from now on.
+    pub fn upload(&self, upload: Upload) {
+        let (exit, silent_s, line_ms) = match upload {
+            Upload::Works => (0, 0, 0),
+            Upload::Ends(code) => (code, 0, 0),
+            Upload::Silent(seconds) => (0, seconds, 0),
+            Upload::Slow(millis) => (0, 0, millis),
+        };
+        self.write("fate", &format!("{exit} {silent_s} {line_ms}\n"));
+    }
+
+    /// Nobody is logged in.
+    pub fn log_out(&self) {
+        self.write("token", "");
+    }
+
+    /// The words of each call, until now.
+    pub fn calls(&self) -> Vec<String> {
+        let calls = fs::read_to_string(self.directory().join("calls")).expect("it is there");
+        calls.lines().map(str::to_owned).collect()
+    }
+
+    fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.directory().join(name), text).expect("the scratch directory can be written");
+    }
+}
