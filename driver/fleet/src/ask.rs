@@ -12,7 +12,7 @@ use crate::lease::Nonce;
 use crate::machine::MachineId;
 use crate::pace::Action;
 use crate::pause::{Pauses, retry_after};
-use crate::said::{self, Why};
+use crate::said::{Said, Why};
 
 /// How long an ordinary answer may take: Fly's own clients give up no sooner, and the longest that is known is a list of a
 /// thousand machines.
@@ -253,14 +253,11 @@ impl Fly {
                 .header("content-type", "application/json")
                 .body(body.to_string());
         }
-        let fault = |error: reqwest::Error| {
-            let text = chain(&error.without_url());
-            (text, ())
-        };
+        let fault = |error: reqwest::Error| chain(&error.without_url());
         let mut response = match request.send().await {
             Ok(response) => response,
-            Err(error) if error.is_connect() => return Err(Fault::Unsent(fault(error).0)),
-            Err(error) => return Err(Fault::Lost(fault(error).0)),
+            Err(error) if error.is_connect() => return Err(Fault::Unsent(fault(error))),
+            Err(error) => return Err(Fault::Lost(fault(error))),
         };
         let header = |name: &str| {
             let value = response.headers().get(name)?.to_str().ok()?;
@@ -278,7 +275,7 @@ impl Fly {
             match response.chunk().await {
                 Ok(Some(piece)) => body.extend_from_slice(&piece),
                 Ok(None) => break,
-                Err(error) => return Err(Fault::Lost(fault(error).0)),
+                Err(error) => return Err(Fault::Lost(fault(error))),
             }
             if body.len() > LARGEST {
                 return Err(Fault::Lost(format!("an answer of more than {LARGEST} bytes")));
@@ -297,12 +294,15 @@ impl Fly {
         })
     }
 
+    /// Nothing is read of it before the token is hidden: part of one is no token that could be found.
     fn refusal(&self, raw: &Raw) -> Refusal {
+        let mut said = Said::read(&raw.answer.body);
+        said.text = self.token.hide(&said.text);
         Refusal {
-            why: said::why(raw.status, &raw.answer.body),
+            why: said.why(raw.status),
             answered: Answered {
                 status: raw.status,
-                said: self.token.hide(&said::text(&raw.answer.body)),
+                said: said.shown(),
                 request: raw.request.clone(),
             },
         }
@@ -319,4 +319,38 @@ fn chain(error: &dyn Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::PUBLIC;
+    use crate::token::Token;
+
+    #[test]
+    fn a_token_is_hidden_before_anything_is_read_or_shortened() {
+        let token = "fm2_secretsecretsecret";
+        let fly = Fly::new(PUBLIC, "shop".parse().unwrap(), Token::new(token).unwrap()).unwrap();
+        let refusal = |status, said: String| {
+            fly.refusal(&Raw {
+                status,
+                answer: Answer {
+                    body: said.into_bytes(),
+                    cursor: None,
+                    date: None,
+                },
+                request: None,
+                retry_after: None,
+            })
+        };
+        for before in 260..310 {
+            let said = refusal(400, format!("{} {token}", "x".repeat(before)))
+                .answered
+                .said;
+            assert!(!said.contains("fm2_"), "{said}");
+        }
+        let held = refusal(409, format!("lease currently held by {token}"));
+        let error = held.of("leasing".to_owned(), 1);
+        assert!(!format!("{error} {error:?}").contains("fm2_"), "{error}");
+    }
 }

@@ -162,7 +162,7 @@ impl Fly {
         }
     }
 
-    /// Starts a machine. While it is still being made or replaced, that is waited for, for as long as `within`.
+    /// Starts a machine that destroys itself when its work is done. While it is still being made or replaced, that is waited for, for as long as `within`.
     ///
     /// # Errors
     /// [`FlyError::NotNow`] when it was not ready in time; [`FlyError::Ended`] when it will never be.

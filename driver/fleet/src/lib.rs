@@ -38,13 +38,19 @@ pub use wait::Reach;
 pub mod fuzzing {
     use serde_json::Value;
 
-    use crate::{client::identities, exec::Ran, lease, machine::Machine, said};
+    use crate::{
+        client::identities,
+        exec::Ran,
+        lease,
+        machine::Machine,
+        said::{Said, currently},
+    };
 
     /// Everything that is read of the body of an answer.
     pub fn read(bytes: &[u8]) {
-        let line = said::text(bytes);
-        assert!(!line.chars().any(char::is_control), "{line:?}");
-        let _ = (said::why(409, bytes), said::currently(&line));
+        let said = Said::read(bytes);
+        assert!(!said.text.chars().any(char::is_control), "{said:?}");
+        let _ = (said.why(409), currently(&said.shown()));
         let Ok(json) = serde_json::from_slice::<Value>(bytes) else {
             return;
         };

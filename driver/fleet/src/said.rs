@@ -25,66 +25,81 @@ pub(crate) enum Why {
     Other,
 }
 
-/// The text that a refusal carries, on one line.
-pub(crate) fn text(body: &[u8]) -> String {
-    let json: Option<Value> = serde_json::from_slice(body).ok();
-    let field = |name: &str| json.as_ref()?.get(name)?.as_str().filter(|text| !text.is_empty());
-    let text = match field("message").or_else(|| field("error")) {
-        Some(text) => text.to_owned(),
-        None => String::from_utf8_lossy(&body[..body.len().min(4 * SHOWN)]).into_owned(),
-    };
-    let line: String = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ");
-    let mut shown: String = line.chars().take(SHOWN).collect();
-    if shown.len() < line.len() {
-        shown.push_str(" ...");
-    }
-    shown
+/// What the body of a refusal says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// Its text, on one line.
+    pub(crate) text: String,
+    /// The code that stands beside it.
+    code: Option<String>,
 }
 
-/// The code that a refusal carries beside its text.
-fn code(body: &[u8]) -> Option<String> {
-    let json: Value = serde_json::from_slice(body).ok()?;
-    Some(json.get("status")?.as_str()?.to_owned())
+impl Said {
+    pub(crate) fn read(body: &[u8]) -> Self {
+        let json: Option<Value> = serde_json::from_slice(body).ok();
+        let field = |name: &str| {
+            let text = json.as_ref()?.get(name)?.as_str()?;
+            (!text.is_empty()).then(|| text.to_owned())
+        };
+        let text = field("message")
+            .or_else(|| field("error"))
+            .unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+        let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        Self {
+            text: words.join(" "),
+            code: field("status"),
+        }
+    }
+
+    /// As much of it as a line of an error holds.
+    pub(crate) fn shown(&self) -> String {
+        let mut shown: String = self.text.chars().take(SHOWN).collect();
+        if shown.len() < self.text.len() {
+            shown.push_str(" ...");
+        }
+        shown
+    }
+
+    /// Why, as the status, the code and known texts say.
+    pub(crate) fn why(&self, status: u16) -> Why {
+        if let Some((_, rest)) = self.text.split_once("lease currently held") {
+            let rest = rest.trim_start();
+            let (holder, until) = match rest.split_once(", expires at ") {
+                Some((holder, until)) => (holder, until.split_whitespace().next()),
+                None => (rest, None),
+            };
+            let holder = holder.strip_prefix("by ").map(str::trim);
+            let holder = holder.filter(|holder| !holder.is_empty());
+            return Why::Held {
+                holder: holder.map(short),
+                until: until.map(short),
+            };
+        }
+        let lower = self.text.to_lowercase();
+        let has = |word: &str| lower.contains(word);
+        if has("manifest_unknown") || has("could not find image") {
+            Why::NoManifest
+        } else if self.code.as_ref().is_some_and(|code| code.ends_with("capacity"))
+            || has("could not reserve resource")
+            || has("insufficient ")
+            || has("machine limit")
+            || has("add a payment method")
+        {
+            Why::NoRoom
+        } else if status == 412
+            || has("unable to start machine from current state")
+            || has("refusing to start")
+        {
+            Why::NotNow
+        } else {
+            Why::Other
+        }
+    }
 }
 
-/// Why, as the status, the code and known texts say.
-pub(crate) fn why(status: u16, body: &[u8]) -> Why {
-    let text = text(body);
-    if let Some((_, rest)) = text.split_once("lease currently held") {
-        let rest = rest.trim_start();
-        let (holder, until) = match rest.split_once(", expires at ") {
-            Some((holder, until)) => (holder, until.split_whitespace().next()),
-            None => (rest, None),
-        };
-        let holder = holder
-            .strip_prefix("by ")
-            .map(str::trim)
-            .filter(|holder| !holder.is_empty());
-        return Why::Held {
-            holder: holder.map(str::to_owned),
-            until: until.map(str::to_owned),
-        };
-    }
-    let lower = text.to_lowercase();
-    let has = |word: &str| lower.contains(word);
-    if has("manifest_unknown") || has("could not find image") {
-        Why::NoManifest
-    } else if code(body).is_some_and(|code| code.ends_with("capacity"))
-        || has("could not reserve resource")
-        || has("insufficient ")
-        || has("machine limit")
-        || has("add a payment method")
-    {
-        Why::NoRoom
-    } else if status == 412 || has("unable to start machine from current state") || has("refusing to start") {
-        Why::NotNow
-    } else {
-        Why::Other
-    }
+fn short(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
 }
 
 /// The state that a wait ended in, which was not the one that was waited for.
@@ -117,9 +132,9 @@ mod tests {
             ("[1]", "[1]"),
             ("null", "null"),
         ] {
-            assert_eq!(text(body.as_bytes()), said, "{body}");
+            assert_eq!(Said::read(body.as_bytes()).shown(), said, "{body}");
         }
-        let long = text("x".repeat(5_000).as_bytes());
+        let long = Said::read("x".repeat(5_000).as_bytes()).shown();
         assert_eq!(long.len(), SHOWN + 4);
     }
 
@@ -175,11 +190,11 @@ mod tests {
             (409, "machine with name flyhot-1 already exists", Why::Other),
         ] {
             let body = serde_json::json!({ "error": said }).to_string();
-            assert_eq!(why(status, body.as_bytes()), reason, "{said}");
-            assert_eq!(why(status, said.as_bytes()), reason, "{said}");
+            assert_eq!(Said::read(body.as_bytes()).why(status), reason, "{said}");
+            assert_eq!(Said::read(said.as_bytes()).why(status), reason, "{said}");
         }
         assert_eq!(
-            why(422, br#"{"error":"none left","status":"insufficient_capacity"}"#),
+            Said::read(br#"{"error":"none left","status":"insufficient_capacity"}"#).why(422),
             Why::NoRoom
         );
     }
@@ -202,10 +217,11 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_comes_is_a_line(status in 0_u16..999, body in prop::collection::vec(any::<u8>(), 0..3_000)) {
-            let line = text(&body);
+            let said = Said::read(&body);
+            let line = said.shown();
             prop_assert!(line.chars().count() <= SHOWN + 4);
             prop_assert!(!line.chars().any(char::is_control));
-            why(status, &body);
+            said.why(status);
             currently(&line);
         }
     }
