@@ -11,6 +11,7 @@ mod http;
 mod ills;
 mod lease;
 mod machine;
+mod namespaces;
 mod rates;
 mod routes;
 mod world;
@@ -28,6 +29,7 @@ use serde_json::Value;
 pub use cli::{FlyCli, Upload};
 pub use host::{Host, Local, Spot};
 pub use ills::{CrossApp, FlyIlls, RetryAfter};
+pub use namespaces::{Duplex, Namespaces, join};
 
 use crate::rounds::Random;
 use crate::scratch::Scratch;
@@ -135,6 +137,11 @@ impl Fly {
             }
         });
         fly
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Its address, for `FLY_FLAPS_BASE_URL`.

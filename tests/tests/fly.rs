@@ -14,8 +14,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use flyhot_tests::{
-    Asker, CrossApp, Fly, FlyCli, FlyIlls, Grant, Random, Record, RetryAfter, Scratch, Upload, rounds,
-    wait_or_tell, wait_until,
+    Asker, CrossApp, Fly, FlyCli, FlyIlls, Grant, Namespaces, Random, Record, RetryAfter, Scratch, Upload,
+    rounds, wait_or_tell, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -311,25 +311,34 @@ fn a_machine_for_one_piece_of_work_ends_with_its_exit_code_and_removes_itself() 
 
 #[test]
 fn a_start_whose_answer_is_lost_is_no_second_start() {
-    let fly = fly("lost start", unlimited());
-    let asker = Asker::start(&fly, PATIENCE);
-    let id = asker.done(creation("flyhot-1", &["sleep", "infinity"]))["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    until(&fly, &id, "stopped");
-    fly.ail(FlyIlls {
-        lost_answers: 500,
-        late_errors: 300,
-        ..unlimited()
-    });
-    asker.done(json!({"do": "start", "machine": id, "within_ms": 60_000}));
-    let machine = until(&fly, &id, "started");
-    let events = machine["events"].as_array().unwrap();
-    let of_user = events
-        .iter()
-        .filter(|event| event["type"] == "start" && event["source"] == "user");
-    assert_eq!(of_user.count(), 1, "{machine:#}");
+    for (active_refuses, words) in [
+        (true, &["sleep", "infinity"][..]),
+        (false, &["sleep", "infinity"]),
+        // Its work is done before anybody looks.
+        (true, &["true"]),
+    ] {
+        let ills = FlyIlls {
+            active_refuses,
+            ..unlimited()
+        };
+        let fly = fly("lost start", ills.clone());
+        let asker = Asker::start(&fly, PATIENCE);
+        let made = asker.done(creation("flyhot-1", words));
+        let id = made["id"].as_str().unwrap();
+        until(&fly, id, "stopped");
+        fly.ail(FlyIlls {
+            lost_answers: 500,
+            late_errors: 300,
+            ..ills
+        });
+        asker.done(json!({"do": "start", "machine": id, "within_ms": 60_000}));
+        let machine = until(&fly, id, if words.len() > 1 { "started" } else { "destroyed" });
+        let events = machine["events"].as_array().unwrap();
+        let of_user = events
+            .iter()
+            .filter(|event| event["type"] == "start" && event["source"] == "user");
+        assert_eq!(of_user.count(), 1, "{machine:#}");
+    }
 }
 
 #[test]
@@ -386,7 +395,7 @@ fn a_client_that_is_alone_is_never_told_to_go_slower() {
     let many = rounds(1, 10);
     let mut asked = Vec::new();
     for _ in 0..many {
-        for _ in 0..5 {
+        for _ in 0..8 {
             asked.push(asker.begin(json!({"do": "inventory"})));
             asked.push(asker.begin(json!({"do": "app"})));
         }
@@ -1032,6 +1041,65 @@ fn a_process_that_ends_by_itself_is_started_again_as_its_policy_says() {
     let stopped = until(&fly, &deaf, "stopped");
     assert!(begun.elapsed() >= Duration::from_secs(1));
     assert_eq!(stopped["events"][0]["request"]["exit_event"]["exit_code"], 137);
+}
+
+#[test]
+fn machines_have_a_network_of_their_own() {
+    let network = Namespaces::start();
+    let fly = Fly::on(network.host(), unlimited(), Random::new("network"));
+    fly.push_empty(IMAGE);
+    network.offer(4280, fly.address());
+    let ids = [started(&fly, "app"), started(&fly, "app")];
+    let address = |id: &str| seen(&fly, id)["private_ip"].as_str().unwrap().to_owned();
+    let exec = |id: &str, script: &str| {
+        of(
+            &fly,
+            id,
+            "POST",
+            "/exec",
+            &json!({"command": ["bash", "-c", script]}),
+        )
+        .1
+    };
+    for id in &ids {
+        let own = exec(id, "ip -o addr show dev eth0 && echo $FLY_PRIVATE_IP");
+        assert_eq!(
+            own["stdout"].as_str().unwrap().matches(&address(id)).count(),
+            2,
+            "{own}"
+        );
+    }
+    // Nobody listens there, which only somebody says who is there.
+    let refused = |said: &str| said.contains("Connection refused");
+    let knock = |to: &str| format!("exec 3<>/dev/tcp/{to}/9");
+    let said = exec(&ids[0], &knock(&address(&ids[1])));
+    assert!(refused(said["stderr"].as_str().unwrap()), "{said}");
+    let output = |mut command: Command| {
+        let output = command.args(["-c", &knock(&address(&ids[1]))]).output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let beside = output(network.beside("bash".as_ref()));
+    assert!(refused(&beside), "{beside}");
+    let outside = output(Command::new("bash"));
+    assert!(!refused(&outside) && outside.contains("/dev/tcp"), "{outside}");
+    // The API is there for them.
+    let script =
+        "exec 3<>/dev/tcp/fdaa::3/4280; printf 'GET /v1/apps/shop HTTP/1.1\\r\\n\\r\\n' >&3; head -n 1 <&3";
+    let said = exec(&ids[0], script);
+    assert!(
+        said["stdout"].as_str().unwrap().starts_with("HTTP/1.1 401"),
+        "{said}"
+    );
+    // One that is gone is nowhere.
+    assert_eq!(of(&fly, &ids[1], "DELETE", "?force=true", &Value::Null).0, 200);
+    let said = exec(
+        &ids[0],
+        &format!("timeout 2 bash -c '{}'", knock(&address(&ids[1]))),
+    );
+    assert!(
+        said["exit_code"] != 0 && !refused(said["stderr"].as_str().unwrap()),
+        "{said}"
+    );
 }
 
 #[test]

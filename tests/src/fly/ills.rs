@@ -65,6 +65,8 @@ pub struct FlyIlls {
     pub retry_after: RetryAfter,
     /// Not verified: what a token gets for another app.
     pub cross_app: CrossApp,
+    /// Not verified: whether a machine that runs is not started again, with 412; else nothing is done, with 200.
+    pub active_refuses: bool,
     /// Not verified: the time of a lease that says none.
     pub lease_ttl: Duration,
     /// Not verified: the longest that an exec may ask for.
@@ -105,6 +107,7 @@ impl Default for FlyIlls {
             limits: true,
             retry_after: RetryAfter::Absent,
             cross_app: CrossApp::Absent,
+            active_refuses: true,
             lease_ttl: Duration::from_secs(30),
             longest_exec: Duration::from_secs(60),
             exec_has_env: true,

@@ -384,6 +384,9 @@ impl Shared {
                 drop(world);
                 self.changed.notify_all();
             }
+            "started" | "starting" if self.world().ills.active_refuses => {
+                return refused("machine still active, refusing to start".to_owned());
+            }
             "started" | "starting" => {}
             "replacing" => return refused("machine getting replaced, refusing to start".to_owned()),
             other => return refused(format!("unable to start machine from current state: '{other}'")),

@@ -1,0 +1,236 @@
+//! Machines in network namespaces of their own: each has its address in one private network, and nothing else of the net.
+//!
+//! The network is a bridge in a namespace that belongs to it; the net of the machine that the tests run on is not touched. Root and
+//! iproute2 are needed.
+
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once, OnceLock, PoisonError};
+use std::time::Duration;
+
+use super::host::{Host, Spot};
+use crate::flyhot::build;
+use crate::process::{Process, mortal};
+use crate::scratch::Scratch;
+use crate::wait::wait_until;
+
+/// What names of ours begin with; the pid of the test process follows.
+const OURS: &str = "flyhot-";
+
+/// A private network for machines; it goes with its value.
+#[derive(Debug)]
+pub struct Namespaces {
+    /// The namespace of the bridge, which is what others of a test run in to reach machines.
+    hub: String,
+    scratch: Scratch,
+    relays: Mutex<Vec<Process>>,
+}
+
+impl Namespaces {
+    /// Where services of the network are, as Fly's own are.
+    pub const SERVICES: Ipv6Addr = Ipv6Addr::new(0xFDAA, 0, 0, 0, 0, 0, 0, 3);
+
+    /// Makes one.
+    ///
+    /// # Panics
+    /// Where it may not be made: without root, or without iproute2.
+    pub fn start() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        static TIDY: Once = Once::new();
+        TIDY.call_once(remove_what_the_dead_left);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let hub = format!("{OURS}{}-{number}", std::process::id());
+        ip(&["netns", "add", &hub]);
+        ip(&["-n", &hub, "link", "set", "lo", "up"]);
+        ip(&["-n", &hub, "link", "add", "bridge", "type", "bridge"]);
+        ip(&["-n", &hub, "link", "set", "bridge", "up"]);
+        // Addresses are there at once: nobody else is in this network who might have the same.
+        let address = format!("{}/16", Self::SERVICES);
+        ip(&["-n", &hub, "addr", "add", &address, "dev", "bridge", "nodad"]);
+        Self {
+            hub,
+            scratch: Scratch::new("network"),
+            relays: Mutex::default(),
+        }
+    }
+
+    /// A program that reaches every machine, and that none is.
+    pub fn beside(&self, program: &Path) -> Command {
+        within(&self.hub, program)
+    }
+
+    /// A place for machines in this network.
+    pub fn host(&self) -> Box<dyn Host> {
+        Box::new(Places {
+            hub: self.hub.clone(),
+        })
+    }
+
+    /// What listens at `to` on the machine that the tests run on is in this network too, at [`Namespaces::SERVICES`] and `port`.
+    pub fn offer(&self, port: u16, to: SocketAddr) {
+        static RELAY: OnceLock<PathBuf> = OnceLock::new();
+        let relay = RELAY.get_or_init(|| build(&["-p", "flyhot-tests", "--bin", "relay"], "relay"));
+        let socket = self.scratch.path().join(port.to_string());
+        // A socket in the file system is the same one in every network.
+        let listener = UnixListener::bind(&socket).expect("the scratch directory can be written");
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                std::thread::spawn(move || {
+                    // A peer that goes away in the middle takes the other with it.
+                    let Ok(far) = TcpStream::connect(to) else { return };
+                    join(near, far);
+                });
+            }
+        });
+        let mut command = self.beside(relay);
+        command.arg(format!("[{}]:{port}", Self::SERVICES)).arg(&socket);
+        let log = socket.with_extension("log");
+        let process = Process::start("relay", command, log.clone());
+        wait_until("the relay listens", Duration::from_secs(10), || {
+            std::fs::read_to_string(&log).is_ok_and(|log| log.contains("listens"))
+        });
+        let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+        relays.push(process);
+    }
+}
+
+/// Copies between two connections, in both directions, until each has ended.
+pub fn join<A: Duplex, B: Duplex>(near: A, far: B) {
+    let (mut from_near, mut to_near) = (near.again(), near);
+    let (mut from_far, mut to_far) = (far.again(), far);
+    let there = std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_near, &mut to_far);
+        to_far.ends();
+    });
+    let _ = std::io::copy(&mut from_far, &mut to_near);
+    to_near.ends();
+    let _ = there.join();
+}
+
+/// A connection that is read and written by two threads.
+pub trait Duplex: Read + Write + Send + 'static {
+    /// The same connection.
+    fn again(&self) -> Self;
+
+    /// Nothing more is written.
+    fn ends(&self);
+}
+
+impl Duplex for TcpStream {
+    fn again(&self) -> Self {
+        self.try_clone().expect("a second handle")
+    }
+
+    fn ends(&self) {
+        let _ = self.shutdown(Shutdown::Write);
+    }
+}
+
+impl Duplex for UnixStream {
+    fn again(&self) -> Self {
+        self.try_clone().expect("a second handle")
+    }
+
+    fn ends(&self) {
+        let _ = self.shutdown(Shutdown::Write);
+    }
+}
+
+/// Where machines of a network are.
+struct Places {
+    hub: String,
+}
+
+impl Places {
+    fn of(&self, spot: &Spot) -> String {
+        format!("{}-{}", self.hub, spot.id)
+    }
+
+    /// Puts a machine into the network, if it is not there.
+    fn place(&self, spot: &Spot) -> String {
+        let name = self.of(spot);
+        if Path::new("/run/netns").join(&name).exists() {
+            return name;
+        }
+        // Fifteen letters are what a link may have.
+        let link = format!("v{}", &spot.id[..spot.id.len().min(14)]);
+        ip(&["netns", "add", &name]);
+        ip(&[
+            "-n", &self.hub, "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &name,
+        ]);
+        ip(&["-n", &self.hub, "link", "set", &link, "master", "bridge", "up"]);
+        ip(&["-n", &name, "link", "set", "lo", "up"]);
+        ip(&["-n", &name, "link", "set", "eth0", "up"]);
+        let address = format!("{}/16", spot.address);
+        ip(&["-n", &name, "addr", "add", &address, "dev", "eth0", "nodad"]);
+        name
+    }
+}
+
+impl Host for Places {
+    fn command(&self, spot: &Spot, program: &Path) -> Command {
+        within(&self.place(spot), program)
+    }
+
+    fn gone(&self, spot: &Spot) {
+        let name = self.of(spot);
+        if Path::new("/run/netns").join(&name).exists() {
+            ip(&["netns", "del", &name]);
+        }
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        // Machines that are still there belong to this network too.
+        remove(&self.hub);
+    }
+}
+
+/// A program in a namespace: `ip` becomes it, under its own process id.
+fn within(name: &str, program: &Path) -> Command {
+    let mut command = mortal(Path::new("ip"));
+    command.args(["netns", "exec", name]).arg(program);
+    command
+}
+
+fn ip(words: &[&str]) {
+    let output = Command::new("ip").args(words).output();
+    let output =
+        output.unwrap_or_else(|error| panic!("iproute2 is needed for machines with a network: {error}"));
+    assert!(
+        output.status.success(),
+        "ip {words:?}: {} (root is needed for machines with a network)",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Removes the namespaces whose names begin so.
+fn remove(beginning: &str) {
+    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == beginning || name.starts_with(&format!("{beginning}-")) {
+            // Somebody else may remove it at this moment.
+            let _ = Command::new("ip").args(["netns", "del", &name]).output();
+        }
+    }
+}
+
+/// Removes the networks of test processes that were killed.
+fn remove_what_the_dead_left() {
+    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix(OURS).and_then(|rest| rest.split('-').next());
+        if let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok())
+            && !Path::new("/proc").join(pid.to_string()).exists()
+        {
+            remove(&format!("{OURS}{pid}"));
+        }
+    }
+}
