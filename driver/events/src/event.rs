@@ -452,6 +452,11 @@ pub enum Event {
         /// The artifacts.
         artifacts: Vec<HistoryEntry>,
     },
+    /// What the builder of an image said.
+    Build {
+        /// A line of it.
+        line: String,
+    },
     /// What arguments, configuration and environment say.
     Config {
         /// Every value.

@@ -11,7 +11,6 @@ mod evaluate;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -155,20 +154,12 @@ fn order(args: &BootArgs, environment: &Environment) -> Result<Order, NodeError>
 
 /// The file that would be run, as `exec` finds it.
 fn program(name: &OsString, environment: &Environment) -> io::Result<PathBuf> {
-    let runs = |path: &Path| {
-        let about = fs::metadata(path)?;
-        if about.is_file() && about.permissions().mode() & 0o111 != 0 {
-            Ok(path.to_owned())
-        } else {
-            Err(io::ErrorKind::PermissionDenied.into())
-        }
-    };
     if name.as_encoded_bytes().contains(&b'/') {
-        return runs(Path::new(name));
+        return child::executable(Path::new(name));
     }
     let path = environment.path.clone().unwrap_or_default();
     std::env::split_paths(&path)
-        .find_map(|place| runs(&place.join(name)).ok())
+        .find_map(|place| child::executable(&place.join(name)).ok())
         .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 

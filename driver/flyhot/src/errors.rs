@@ -16,6 +16,7 @@ use flyhot_store::{LockError, PointerError, RolloutError, SHORTEST_LEASE, StoreE
 
 use flyhot_node::{CallError, ConnectError, HandshakeStep, NodeName, TlsFault};
 
+use crate::build::BuildError;
 use crate::drive::NodeError;
 use crate::options::OptionsError;
 
@@ -274,6 +275,28 @@ pub(crate) fn not_asked(error: &dyn Error) -> NodeError {
         ),
         "Name the bucket by the variable BUCKET_NAME, or run that command by hand to see what its runtime.exs lacks.",
     )
+}
+
+/// An image that was not built.
+pub(crate) fn build(error: &BuildError) -> NodeError {
+    let (kind, hint) = match error {
+        BuildError::Stopped => return stopped("a signal"),
+        BuildError::NoProgram => (
+            ErrorKind::Usage,
+            "Install flyctl (fly.io/docs/flyctl/install), or name an image that is there.",
+        ),
+        BuildError::Start { .. } => (ErrorKind::Usage, "Look at the file, and that it can be executed."),
+        BuildError::Random => (ErrorKind::Bug, "Look at the system's source of random bytes."),
+        BuildError::Failed { .. } => (
+            ErrorKind::BuildFailed,
+            "Mend what it says, or run `fly deploy --build-only --remote-only` by hand.",
+        ),
+        BuildError::Another { .. } => (
+            ErrorKind::BuildFailed,
+            "Build it by hand, and name the image that is there then.",
+        ),
+    };
+    node_error(kind, chain(error), hint)
 }
 
 /// A lock that was not had.

@@ -18,6 +18,7 @@ mod artifacts;
 mod asked;
 mod boot;
 mod check;
+pub mod build;
 mod child;
 pub mod cli;
 mod clock;

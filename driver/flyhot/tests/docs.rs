@@ -103,6 +103,7 @@ fn samples() -> Vec<Event> {
         | Event::Lock { .. }
         | Event::History { .. }
         | Event::Config { .. }
+        | Event::Build { .. }
         | Event::Pointer { .. }
         | Event::Wave { .. }
         | Event::Bake { .. }
@@ -239,6 +240,7 @@ fn samples() -> Vec<Event> {
             base_image: Some(String::new()),
             artifacts: vec![history_entry()],
         },
+        Event::Build { line: String::new() },
         Event::Config {
             settings: vec![Setting {
                 name: String::new(),

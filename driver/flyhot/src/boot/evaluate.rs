@@ -4,9 +4,8 @@
 //! besides is not shown either: it may hold the same.
 
 use std::io::{self, Read};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{ChildStdout, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use flyhot_store::Keys;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use thiserror::Error;
 
-use crate::child;
+use crate::child::{self, Group};
 use crate::options::StoreSaid;
 
 /// How long it may take: a runtime with its configuration is there after one to two seconds, on a machine with a share of a core
@@ -76,19 +75,18 @@ pub(super) fn ask(
         return Err(AskError::NoScript(script));
     }
     let mark = mark().ok_or(AskError::Random)?;
-    let spawned = child::command(&script)
+    let mut command = child::command(&script);
+    command
         .arg("eval")
         .arg(expression(&mark))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn();
-    let mut group = Group(spawned.map_err(|source| AskError::Start {
+        .stderr(Stdio::null());
+    let mut group = Group::start(command).map_err(|source| AskError::Start {
         path: script.clone(),
         source,
-    })?);
-    let Some(out) = group.0.stdout.take() else {
+    })?;
+    let Some(out) = group.child.stdout.take() else {
         return Err(AskError::Silent(script));
     };
     let (send, answer) = mpsc::channel();
@@ -106,23 +104,6 @@ pub(super) fn ask(
             Err(RecvTimeoutError::Timeout) if began.elapsed() > LIMIT => return Err(AskError::Late(script)),
             Err(RecvTimeoutError::Timeout) => {}
         }
-    }
-}
-
-/// A runtime with all that it started; it ends with this value.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // The child is not waited for yet, so that its number is still its own and its group's.
-        let _ = child::command("/bin/sh")
-            .args(["-c", "kill -s KILL -- \"-$0\"", &self.0.id().to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

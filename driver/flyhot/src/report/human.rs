@@ -326,6 +326,9 @@ impl<O: Write, E: Write> Human<O, E> {
                 let text = stored::history(self.screen, app, store, base_image.as_deref(), artifacts);
                 self.out.write_all(text.as_bytes())?;
             }
+            Event::Build { line } => {
+                writeln!(self.out, "  {}", words::plain(line))?;
+            }
             Event::Config { settings } => {
                 self.out.write_all(config::text(settings).as_bytes())?;
             }
