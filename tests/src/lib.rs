@@ -61,7 +61,6 @@ pub use disk::{Ailment, Journal, Observed};
 pub use epmd::Epmd;
 pub use faults::{Fault, Trace};
 pub use fleet::{Fleet, pairs};
-pub use fly::{CrossApp, Fly, FlyCli, FlyIlls, Grant, Host, Local, Record, RetryAfter, Spot, Upload};
 pub use fly::{
     CrossApp, Duplex, Fly, FlyCli, FlyIlls, Grant, Host, Local, Namespaces, Record, RetryAfter, Spot, Upload,
     join,

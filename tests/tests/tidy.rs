@@ -17,7 +17,7 @@ use flyhot_tests::workspace;
 use serde_json::Value;
 
 /// The only edges between the crates of this workspace. One may be added together with docs/architecture.md.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("flyhot-events", &[]),
     ("flyhot-artifact", &["flyhot-events"]),
     ("flyhot-upgrade", &["flyhot-artifact", "flyhot-events"]),

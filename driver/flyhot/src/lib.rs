@@ -17,8 +17,8 @@
 mod artifacts;
 mod asked;
 mod boot;
-mod check;
 pub mod build;
+mod check;
 mod child;
 pub mod cli;
 mod clock;
