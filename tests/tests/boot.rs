@@ -568,6 +568,28 @@ fn a_store_that_does_not_answer_is_waited_for_as_long_as_was_said() {
         "{}",
         failed.0
     );
+    // A file that lies where the machine starts is none of its: its environment names store and app.
+    let (project, args) = (
+        Scratch::new("project"),
+        ["--endpoint", NOBODY, "--on-unreachable", "fail"],
+    );
+    fs::write(project.path().join("fly.toml"), "app = \n").unwrap();
+    let named = machine.flyhot(&args).within(project.path());
+    let named = [
+        ("BUCKET_NAME", "b"),
+        ("FLY_APP_NAME", "shop"),
+        ("AWS_ACCESS_KEY_ID", "tid"),
+        ("AWS_SECRET_ACCESS_KEY", "tsec"),
+    ]
+    .into_iter()
+    .fold(named, |run, (name, value)| run.env(name, value));
+    Booted(named.run()).refused(22);
+    let unnamed = machine
+        .flyhot(&["--on-unreachable", "boot-base"])
+        .within(project.path());
+    Booted(unnamed.run())
+        .expect("base", "not_configured")
+        .aloud("fly.toml");
     // Five seconds, whatever is said of waiting.
     let patient = ["--bucket", "b", "--endpoint", NOBODY, "--wait", "60s"];
     let at_once = machine.flyhot(&[&patient[..], &["--on-unreachable", "boot-base"]].concat());

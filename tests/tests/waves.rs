@@ -316,7 +316,8 @@ fn a_fleet_ends_on_one_code_whichever_node_fails() {
     assert!(without.stdout.contains("the store has no artifact"), "{without}");
     assert_eq!(
         words(&shops),
-        ["second", "second", "second", "first", "first", "first"]
+        ["second", "second", "second", "first", "first", "first"],
+        "{without}"
     );
     for at in 0..3 {
         let reasons = without.node(at)["reasons"].as_array().unwrap();

@@ -226,6 +226,8 @@ pub enum BootWhy {
     OtherImage,
     /// Nobody names a store.
     NoStore,
+    /// What names the store cannot be read.
+    NotConfigured,
     /// The store did not say what to boot, or did not give it.
     StoreFailed,
     /// The artifact is not signed by a key that the machine trusts.

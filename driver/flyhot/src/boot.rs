@@ -122,6 +122,7 @@ pub(crate) fn command(args: &BootArgs, environment: &Environment, reporter: &mut
     let [program, words @ ..] = &args.command[..] else {
         return exit_code;
     };
+    reporter.hand_over();
     // The environment is handed on as it is but for what is of mix; descriptors of flyhot's own end here.
     let error = child::command(program).args(words).exec();
     let error = errors::not_run(program, &error);
@@ -292,7 +293,7 @@ fn aim(order: &Order, disk: &Disk, asked: &mut Asked, talk: &Talk) -> Result<Aim
 /// Where the store is; `None` where nobody says.
 fn place(order: &Order, disk: &Disk, talk: &Talk) -> Result<Option<Place>, Failed> {
     let usage = |error| Failed {
-        why: BootWhy::NoStore,
+        why: BootWhy::NotConfigured,
         error: errors::options(&error),
     };
     let nobody = StoreSaid::default();

@@ -45,7 +45,7 @@ impl Check {
         for node in nodes {
             let url = check.of(node);
             if !http(&url) || HttpRequest::get(&url).is_err() {
-                return Err(errors::no_url(&url));
+                return Err(errors::no_url(shown(&url)));
             }
         }
         Ok(check)
@@ -79,7 +79,8 @@ impl Check {
             };
             if next >= end {
                 return Err(format!(
-                    "{url} did not answer well within {} s, asked {asked} times: {found}",
+                    "{} did not answer well within {} s, asked {asked} times: {found}",
+                    shown(&url),
                     GATE_WITHIN.as_secs()
                 ));
             }
@@ -94,6 +95,17 @@ impl Check {
             .map(|answer| answer.status().as_u16())
             .map_err(|error| errors::chain(&error))
     }
+}
+
+/// What may be seen of a URL: a password before the host and what stands behind `?` may be secrets.
+fn shown(url: &str) -> String {
+    let plain = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = plain.split_once("://") else {
+        return plain.to_owned();
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
 #[cfg(test)]
@@ -117,6 +129,26 @@ mod tests {
             let error = Check::new(none, &nodes).unwrap_err();
             assert_eq!(error.kind, flyhot_events::ErrorKind::Usage, "{none}");
         }
+    }
+
+    #[test]
+    fn what_may_be_secret_of_a_url_is_not_shown() {
+        for (url, expected) in [
+            ("http://user:pw@a:1/health?token=t", "http://a:1/health"),
+            ("https://a", "https://a"),
+            ("http://a/b@c#d", "http://a/b@c"),
+            ("http://u@v@[fdaa::2]:4000/", "http://[fdaa::2]:4000/"),
+            ("user:pw?x", "user:pw"),
+        ] {
+            assert_eq!(shown(url), expected);
+        }
+        let node = node("127.0.0.1");
+        let error = Check::new("http://u:pw@{host} /?key", &[node]).unwrap_err();
+        assert!(
+            !error.message.contains("pw") && !error.message.contains("key"),
+            "{}",
+            error.message
+        );
     }
 
     /// A server that answers each connection with the next status, the last one again and again.

@@ -592,7 +592,7 @@ pub(crate) fn overdue(node: &NodeName, limit: Duration) -> NodeError {
 }
 
 /// A URL to check nodes by that is none.
-pub(crate) fn no_url(url: &str) -> NodeError {
+pub(crate) fn no_url(url: String) -> NodeError {
     node_error(
         ErrorKind::Usage,
         format!("--check-url: {url} is no URL of http or https"),

@@ -69,9 +69,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 let error = errors::no_port(&error);
                 let kind = error.kind;
                 reporter.event(&error.event(None));
-                return process::ExitCode::from(run::over(Some(kind), &mut reporter).0);
+                let ExitCode(code) = run::over(Some(kind), &mut reporter);
+                reporter.end();
+                return process::ExitCode::from(code);
             }
-            match &cli.verb {
+            let code = match &cli.verb {
                 Verb::Upgrade(args) => args.run(&environment, &mut reporter),
                 Verb::Plan(args) => args.run(&environment, &mut reporter),
                 Verb::Status(args) => args.run(&environment, &mut reporter),
@@ -90,7 +92,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 Verb::History(args) => args.run(&environment, &mut reporter),
                 Verb::Config(args) => args.run(&environment, &mut reporter),
                 Verb::Boot(args) => args.run(&environment, &mut reporter),
-            }
+            };
+            reporter.end();
+            code
         }
         Err(error) => unparsed(&error, cli::output_of(&args)),
     };
@@ -129,14 +133,34 @@ fn unparsed(error: &clap::Error, output: Output) -> ExitCode {
     kind.exit_code()
 }
 
+/// Libraries that tell headers and addresses of requests, in which access keys and passwords stand: what they warn of is all that is heard.
+const QUIET: [&str; 10] = [
+    "aws_config=warn",
+    "aws_credential_types=warn",
+    "aws_runtime=warn",
+    "aws_sdk_s3=warn",
+    "aws_sigv4=warn",
+    "aws_smithy_http_client=warn",
+    "aws_smithy_runtime=warn",
+    "aws_smithy_runtime_api=warn",
+    "hyper_util=warn",
+    "reqwest=warn",
+];
+
 /// Wire diagnostics for developers, on standard error, when `FLYHOT_LOG` asks for them.
 fn diagnostics(environment: &Environment) {
     let Some(filter) = environment.log.as_ref().and_then(|log| log.to_str()) else {
         return;
     };
+    let mut filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
+    for quiet in QUIET.map(str::parse) {
+        filter = quiet
+            .into_iter()
+            .fold(filter, tracing_subscriber::EnvFilter::add_directive);
+    }
     let subscriber = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::builder().parse_lossy(filter))
+        .with_env_filter(filter)
         .finish();
     // The only failure is a subscriber set before, by an embedding program: then that one hears.
     let _ = tracing::subscriber::set_global_default(subscriber);

@@ -4,6 +4,7 @@
 //! a script are told the same.
 
 mod artifact;
+mod behind;
 mod boot;
 mod config;
 mod human;
@@ -15,72 +16,62 @@ mod status;
 mod stored;
 mod words;
 
-use std::io::{self, Stderr, Stdout, Write};
+use std::io::{self, Write as _};
+use std::time::Duration;
 
 use flyhot_events::Event;
 
 use crate::cli::Output;
+use crate::interrupt;
 use crate::options::Screen;
+use behind::{Behind, PATIENCE};
 pub use human::Human;
 pub use json::Json;
-use patient::Patient;
+
+/// Between two looks whether a reader has all of it.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Says events in the form that was asked for.
 #[derive(Debug)]
 pub struct Reporter {
     form: Form,
+    /// Standard error, which both may be left with.
+    err: Behind,
     /// Standard output is gone: the reader closed its end, or the disk behind it is full.
     deaf: bool,
 }
 
 #[derive(Debug)]
 enum Form {
-    Human(Box<Human<Out, Patient<Stderr>>>),
-    Json(Json<Out>),
-}
-
-/// Where a command's own words go.
-#[derive(Debug)]
-enum Out {
-    Own(Patient<Stdout>),
-    Aside(Patient<Stderr>),
-}
-
-impl Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Own(out) => out.write(bytes),
-            Self::Aside(out) => out.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Own(out) => out.flush(),
-            Self::Aside(out) => out.flush(),
-        }
-    }
+    Human(Box<Human<Behind, Behind>>),
+    Json(Json<Behind>),
 }
 
 impl Reporter {
     /// A reporter on standard output.
     pub fn new(output: Output, screen: Screen) -> Self {
-        Self::to(Out::Own(Patient(io::stdout())), output, screen)
+        let (out, err) = Behind::streams();
+        Self::to(out, err, output, screen)
     }
 
     /// A reporter on standard error alone, for a command whose standard output is somebody else's.
     pub fn aside(output: Output, screen: Screen) -> Self {
         // What standard output can show says nothing of standard error, unless both are terminals.
         let screen = if screen.bars { screen } else { Screen::default() };
-        Self::to(Out::Aside(Patient(io::stderr())), output, screen)
+        let (_, err) = Behind::streams();
+        Self::to(err.clone(), err, output, screen)
     }
 
-    fn to(out: Out, output: Output, screen: Screen) -> Self {
+    fn to(out: Behind, err: Behind, output: Output, screen: Screen) -> Self {
         let form = match output {
-            Output::Human => Form::Human(Box::new(Human::new(out, Patient(io::stderr()), screen))),
+            Output::Human => Form::Human(Box::new(Human::new(out, err.clone(), screen))),
             Output::Json => Form::Json(Json::new(out)),
         };
-        Self { form, deaf: false }
+        Self {
+            form,
+            err,
+            deaf: false,
+        }
     }
 
     /// Says one event.
@@ -100,8 +91,38 @@ impl Reporter {
             self.deaf = true;
             if error.kind() != io::ErrorKind::BrokenPipe {
                 // Standard error may be gone as well; the exit code still tells how it ended.
-                let _ = writeln!(Patient(io::stderr()), "flyhot: cannot write its report: {error}");
+                let _ = writeln!(self.err, "flyhot: cannot write its report: {error}");
             }
         }
+    }
+
+    /// Waits a moment for a reader to have all of it, before this process becomes another program.
+    pub(crate) fn hand_over(&mut self) {
+        // What became of it, whoever is behind does not hear.
+        let _ = self.err.flush();
+    }
+
+    /// Waits for a reader to have all of it, however long that takes, or until a signal says that it is not worth waiting for.
+    pub(crate) fn end(&mut self) {
+        if self.err.is_done() {
+            return;
+        }
+        let Ok((runtime, mut signals)) = interrupt::runtime() else {
+            return;
+        };
+        let done = async {
+            while !self.err.is_done() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        runtime.block_on(async {
+            tokio::pin!(done);
+            tokio::select! {
+                biased;
+                () = &mut done => {}
+                // The end of mix is one, and may be long past: whoever reads all the same is given the time.
+                _ = signals.next() => { let _ = tokio::time::timeout(PATIENCE, done).await; }
+            }
+        });
     }
 }

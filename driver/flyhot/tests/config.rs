@@ -4,8 +4,10 @@
 mod support;
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use flyhot_events::{Event, Line, Setting};
 use support::golden;
@@ -48,6 +50,71 @@ fn flyhot(directory: &Path, args: &[&str], environment: &[(&str, &str)]) -> Outp
         .stdin(Stdio::null())
         .output()
         .unwrap()
+}
+
+/// What a full pipe is waited for, with margin for a machine that does much else.
+const GIVEN_UP: Duration = Duration::from_secs(30);
+
+#[test]
+fn nobody_who_does_not_read_keeps_it_from_a_signal() {
+    // Each is told in some hundred bytes, all of them in more than any pipe holds.
+    let nodes = (0..2_000).map(|n| format!("shop{n}@127.0.0.1"));
+    let project = project(&[("cookie", "COOKIE")]);
+    let start = || {
+        Command::new(env!("CARGO_BIN_EXE_flyhot"))
+            .args([
+                "status",
+                "--output",
+                "json",
+                "--cookie-file",
+                "cookie",
+                "--epmd-port",
+                "1",
+                "--node",
+            ])
+            .args(nodes.clone())
+            .current_dir(project.path())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut beginning = [0; 100];
+    let mut standing = start();
+    standing
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut beginning)
+        .unwrap();
+    // The pipe is full: 64 KiB (pipe(7)), each of which was counted as it was written (proc_pid_io(5)).
+    let written = || {
+        let io = fs::read_to_string(format!("/proc/{}/io", standing.id())).unwrap();
+        let count = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    let began = Instant::now();
+    while written() < 64_000 {
+        assert!(began.elapsed() < GIVEN_UP, "it says too little");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (began, told) = (Instant::now(), standing.id().to_string());
+    while standing.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < GIVEN_UP, "it does not end");
+        let sent = Command::new("kill").arg(&told).status();
+        assert!(sent.is_ok());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // Who reads late has all of it.
+    let mut late = start();
+    let mut out = late.stdout.take().unwrap();
+    out.read_exact(&mut beginning).unwrap();
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!(late.wait().unwrap().code(), Some(24));
+    assert!(rest.contains("shop1999@127.0.0.1") && rest.ends_with("}\n"));
+    assert!(rest.lines().last().unwrap().contains(r#""event":"outcome""#));
 }
 
 fn project(files: &[(&str, &str)]) -> tempfile::TempDir {

@@ -467,7 +467,7 @@ fn every_value_is_documented_and_no_other() {
         ("### BootWhat", every!(BootWhat: Target, Base, AsItIs).to_vec()),
         (
             "### BootWhy",
-            every!(BootWhy: Committed, Trial, NothingDeployed, OtherImage, NoStore, StoreFailed, NotTrusted, NotUsable,
+            every!(BootWhy: Committed, Trial, NothingDeployed, OtherImage, NoStore, NotConfigured, StoreFailed, NotTrusted, NotUsable,
                 NotWritten)
             .to_vec(),
         ),

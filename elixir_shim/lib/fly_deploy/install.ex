@@ -107,6 +107,9 @@ defmodule FlyDeploy.Install do
       Enum.any?(stage, &(&1 =~ ~r/<<-?["']?\w/)) ->
         {:error, "its last stage has a text within it (<<)"}
 
+      Enum.any?(at, &(Enum.at(stage, &1 - 1, "") =~ ~r/\\\s*$/ and &1 > 0)) ->
+        {:error, "a CMD of its last stage belongs to the line before"}
+
       length(at) != 1 ->
         {:error, "its last stage has not one CMD"}
 

@@ -132,6 +132,9 @@ enum Need {
     All,
     /// What names a store: where arguments name all of it, no fly.toml is looked for.
     Store,
+    /// The same of a machine: its environment is what Fly.io made of its app's fly.toml, and of secrets, which come before that. Where it
+    /// names a bucket and the app, a file that happens to lie where it starts is none of its.
+    Machine,
 }
 
 fn gathered(args: &HomeArgs, environment: &Environment, need: Need) -> Result<Settings, HomeError> {
@@ -142,12 +145,14 @@ fn gathered(args: &HomeArgs, environment: &Environment, need: Need) -> Result<Se
     let has_app = args.app.is_some() || environment.app.is_some();
     let has_store =
         args.store.is_some() || args.bucket.is_some() && args.endpoint.is_some() && args.region.is_some();
+    let machine_has = environment.app.is_some() && environment.bucket.is_some();
     let named = args
         .config
         .clone()
         .or_else(|| mix.config.fly_config.clone().map(PathBuf::from));
     let fly = match (need, named) {
-        (Need::Store, None) if has_app && has_store => None,
+        (Need::Store | Need::Machine, None) if has_app && has_store => None,
+        (Need::Machine, None) if machine_has => None,
         (_, Some(path)) => Some(named_file(path)?),
         (_, None) => first_file(Path::new(""))?,
     };
@@ -211,7 +216,7 @@ fn fly_file(path: &Path) -> Result<Option<FlyFile>, HomeError> {
 impl Place {
     /// Where arguments, configuration or environment say.
     pub(crate) fn new(args: &HomeArgs, environment: &Environment) -> Result<Self, OptionsError> {
-        Self::of(args, environment, None, &StoreSaid::default())
+        Self::gather(args, environment, Need::Store, None, &StoreSaid::default())
     }
 
     /// The same, where a machine knows the name of its release and was told more by it.
@@ -221,7 +226,17 @@ impl Place {
         release: Option<&str>,
         said: &StoreSaid,
     ) -> Result<Self, OptionsError> {
-        let settings = gathered(args, environment, Need::Store)?;
+        Self::gather(args, environment, Need::Machine, release, said)
+    }
+
+    fn gather(
+        args: &HomeArgs,
+        environment: &Environment,
+        need: Need,
+        release: Option<&str>,
+        said: &StoreSaid,
+    ) -> Result<Self, OptionsError> {
+        let settings = gathered(args, environment, need)?;
         let at = match (&settings.store, &settings.bucket, &said.bucket) {
             (Some(directory), ..) => At::Directory(directory.value.clone()),
             (None, Some(name), _) => {

@@ -41,6 +41,7 @@ impl Boot<'_> {
             BootWhy::NothingDeployed => "nothing was deployed",
             BootWhy::OtherImage => "what was deployed is for another image",
             BootWhy::NoStore => "nobody names a store",
+            BootWhy::NotConfigured => "what names its store cannot be read",
             BootWhy::StoreFailed => "the store did not give what it should boot",
             BootWhy::NotTrusted => "the artifact is not signed by a key that this machine trusts",
             BootWhy::NotUsable => "the artifact is damaged, or not for what is installed here",
@@ -49,6 +50,7 @@ impl Boot<'_> {
         let style = match self.why {
             BootWhy::Committed | BootWhy::Trial | BootWhy::NothingDeployed | BootWhy::OtherImage => GOOD,
             BootWhy::NoStore
+            | BootWhy::NotConfigured
             | BootWhy::StoreFailed
             | BootWhy::NotTrusted
             | BootWhy::NotUsable
