@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use flyhot_tests::{Cart, Fleet, Flyhot, Otp, Release, Run, Scratch, Shop, pairs};
+use flyhot_tests::{Cart, Fleet, Flyhot, Otp, Release, Run, Scratch, Shop, pairs, wait_until};
 use serde_json::Value;
 
 const NONE: [&str; 0] = [];
@@ -453,11 +453,15 @@ fn a_driver_that_dies_or_loses_its_lock_in_a_wave_leaves_what_the_next_one_finis
     );
     // Too long is the same to the node, and the others of its wave come to their end.
     shops[1].pause();
-    let late = fleet.rollback().args(["--timeout", "5s"]).run();
+    let late = fleet.rollback().args(["--timeout", "15s"]).run();
     shops[1].wake();
     late.expect("mixed", 12);
-    assert!(late.stdout.contains("not done within --timeout 5 s"), "{late}");
+    assert!(late.stdout.contains("not done within --timeout 15 s"), "{late}");
     assert_eq!(outcomes(&late)[1], "not_quiesced", "{late}");
+    // What was begun there learns of its end once the node is awake.
+    wait_until("the agent is gone", Duration::from_secs(60), || {
+        shops[1].probe().traces() == NONE
+    });
     fleet.rollback().run().expect("upgraded", 0);
     assert_eq!(looks(&shops), before);
     clean(&shops);

@@ -41,10 +41,13 @@ impl Check {
                 .enable_tcp_nodelay(true)
                 .build(),
         };
+        if nodes.len() > 1 && !url.contains(HOST) {
+            return Err(errors::one_url(shown(url)));
+        }
         let http = |url: &str| url.starts_with("http://") || url.starts_with("https://");
         for node in nodes {
             let url = check.of(node);
-            if !http(&url) || HttpRequest::get(&url).is_err() {
+            if !http(&url) || HttpRequest::get(&url).is_err() || !has_port(&url) {
                 return Err(errors::no_url(shown(&url)));
             }
         }
@@ -97,6 +100,16 @@ impl Check {
     }
 }
 
+/// Whether the port is one, where one is named; the library finds out when it connects.
+fn has_port(url: &str) -> bool {
+    let after = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = after.split(['/', '?', '#']).next().unwrap_or_default();
+    // RFC 3986, 3.2.2: colons between brackets are those of an address.
+    let host = authority.rsplit(['@', ']']).next().unwrap_or_default();
+    let port = host.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    port.is_none_or(|port| port.is_ok_and(|port| port > 0))
+}
+
 /// What may be seen of a URL: a password before the host and what stands behind `?` may be secrets.
 fn shown(url: &str) -> String {
     let plain = url.split(['?', '#']).next().unwrap_or_default();
@@ -125,10 +138,22 @@ mod tests {
         let nodes = [node.clone()];
         let check = Check::new("http://{host}:4000/{host}", &nodes).unwrap();
         assert_eq!(check.of(&node), "http://[fdaa:0:1::2]:4000/[fdaa:0:1::2]");
-        for none in ["{host}:4000", "ftp://{host}", "http://{host} :4000", "http://"] {
+        for none in [
+            "{host}:4000",
+            "ftp://{host}",
+            "http://{host} :4000",
+            "http://",
+            "http://{host}:99999",
+            "http://{host}:0/a:1",
+        ] {
             let error = Check::new(none, &nodes).unwrap_err();
             assert_eq!(error.kind, flyhot_events::ErrorKind::Usage, "{none}");
         }
+        assert!(Check::new("https://{host}/a:99999", &nodes).is_ok());
+        assert!(Check::new("http://shop.internal/health", &nodes).is_ok());
+        let two = [node.clone(), node];
+        let error = Check::new("http://shop.internal/health", &two).unwrap_err();
+        assert!(error.message.contains("every node"), "{}", error.message);
     }
 
     #[test]

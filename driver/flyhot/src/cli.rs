@@ -58,7 +58,7 @@ Environment:
   RELEASE_COOKIE      the cookie, unless --cookie-file is given
   ERL_EPMD_PORT       port of epmd, unless --epmd-port is given
   BUCKET_NAME         the bucket, unless --bucket or --store is given; AWS_BUCKET is the next place
-  FLY_APP_NAME        the app, unless --app is given
+  FLY_APP_NAME        the app, unless --app or --config is given
   FLYHOT_MIX          what the mix tasks of fly_deploy hand over
   FLY_IMAGE_REF       the image of this machine for boot, unless --base is given
   FLYHOT_PUBLIC_KEYS  public keys: artifacts are taken only where one of them signed them; the file

@@ -600,6 +600,17 @@ pub(crate) fn no_url(url: String) -> NodeError {
     )
 }
 
+/// One URL for several nodes.
+pub(crate) fn one_url(url: String) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!(
+            "--check-url: {url} is the same for every node, so that one of them could answer for another"
+        ),
+        "Write it as http://{host}:4000/health; {host} stands for the node's host.",
+    )
+}
+
 /// What nodes go back to is in no store.
 pub(crate) fn nothing_before() -> NodeError {
     node_error(

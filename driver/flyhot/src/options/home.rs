@@ -395,7 +395,11 @@ mod tests {
             Err(OptionsError::Home(HomeError::None))
         ));
         let place = Place::of(&args, &environment, Some("release"), &said).unwrap();
-        assert_eq!(place.app.to_string(), "shop-staging");
+        // The file was named; one that only lies there would be heard behind what the machine knows.
+        assert_eq!(place.app.to_string(), "shop");
+        let unnamed = HomeArgs::default();
+        let there = Place::of(&unnamed, &environment, Some("release"), &said).unwrap();
+        assert_eq!(there.app.to_string(), "shop-staging");
         assert_eq!(bucket(&place), ("s", "http://s", "of-others", true));
         args.endpoint = Some("http://a".into());
         let place = Place::of(&args, &environment, None, &said).unwrap();

@@ -176,6 +176,11 @@ impl Settings {
         let otp_app = of_mix("otp_app", &config.otp_app).or_else(|| project("app", &mix.app));
         Self {
             app: argument("--app", &args.app)
+                .or_else(|| {
+                    args.config
+                        .as_ref()
+                        .and_then(|_| of_fly("app", &|file| file.app.clone()))
+                })
                 // A machine knows whose it is: a fly.toml that lies in its image may be another deployment's.
                 .or_else(|| set(&environment.app))
                 .or_else(|| of_fly("app", &|file| file.app.clone()))
