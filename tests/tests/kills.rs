@@ -12,9 +12,11 @@
 )]
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use flyhot_tests::{Cart, Flyhot, Otp, Random, Release, Run, Shop, rounds, wait_until};
+use flyhot_tests::{Cart, Flyhot, Otp, Random, Release, Run, Scratch, Shop, rounds, signal, wait_until};
 
 const NONE: [&str; 0] = [];
 
@@ -407,4 +409,53 @@ fn whoever_is_interrupted() {
     };
     Flyhot::upgrade(&shop, &v1).run().expect(outcome, 0);
     assert!(look(&shop) == on_v1, "{run}");
+}
+
+/// What a command says first is longer than a pipe: whoever has read one byte of it meets one that has not said it yet.
+#[test]
+fn a_signal_is_heard_from_the_moment_on_that_a_command_says_that_it_began() {
+    const NODES: usize = 4_000;
+    let scratch = Scratch::new("began");
+    let names: Vec<String> = (0..NODES)
+        .map(|at| format!("node_{at}_of_a_large_fleet@127.0.0.1"))
+        .collect();
+    let place = scratch.path().to_str().unwrap();
+    let (release, home) = (
+        ["--release", "/there/is/none"],
+        ["--app", "shop", "--store", place],
+    );
+    for (verb, more) in [
+        ("plan", &release[..]),
+        ("upgrade", &release),
+        ("rollout", &[&release[..], &home].concat()),
+        ("rollback", &home),
+        ("status", &[]),
+    ] {
+        let mut child = Command::new(Flyhot::binary())
+            .args([verb, "--output", "json"])
+            .args(more)
+            .arg("--node")
+            .args(&names)
+            .env_clear()
+            .env("RELEASE_COOKIE", "of_a_large_fleet")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut said = vec![0];
+        stdout.read_exact(&mut said).unwrap();
+        signal("INT", &child.id().to_string());
+        stdout.read_to_end(&mut said).unwrap();
+        let status = child.wait().unwrap();
+        let said = String::from_utf8(said).unwrap();
+        let last = said.lines().last().unwrap_or_default();
+        let last: serde_json::Value = serde_json::from_str(last).unwrap_or_default();
+        assert_eq!(
+            (status.code(), &last["event"], &last["exit_code"]),
+            (Some(130), &"outcome".into(), &130.into()),
+            "{verb}: {status}"
+        );
+    }
 }

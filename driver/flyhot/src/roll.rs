@@ -27,7 +27,7 @@ use crate::clock::since_us;
 use crate::drive::{self, NodeError};
 use crate::errors;
 use crate::fleet::{self, Fleet};
-use crate::interrupt::{Signals, Watch};
+use crate::interrupt::{self, Signals, Watch};
 use crate::ledger::{Command, Ledger};
 use crate::options::{self, Direction, Environment, Options, OptionsError, Place, WayBackNeeded};
 use crate::report::Reporter;
@@ -77,6 +77,7 @@ pub(crate) fn back(args: &RollbackArgs, environment: &Environment, reporter: &mu
 }
 
 fn command(name: &str, release: Option<&Path>, work: Work<'_>, reporter: &mut Reporter) -> ExitCode {
+    let begun = interrupt::runtime();
     let nodes = &work.nodes;
     let mut ledger = Ledger::new(Command::Roll, nodes.reach.node.iter().cloned());
     let mut emit = |event: Event| reporter.event(&event);
@@ -88,7 +89,7 @@ fn command(name: &str, release: Option<&Path>, work: Work<'_>, reporter: &mut Re
         flyhot: env!("CARGO_PKG_VERSION").to_owned(),
     });
     run::to_the_end(&mut ledger, &mut emit, |ledger, emit| {
-        run::in_runtime(ledger, emit, async |signals, ledger, emit| {
+        run::in_runtime(begun, ledger, emit, async |signals, ledger, emit| {
             if let Err(error) = work.perform(signals, ledger, emit).await {
                 run::abort(ledger, emit, error);
             }

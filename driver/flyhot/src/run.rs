@@ -4,12 +4,14 @@
 //! keeps one promise for both: whatever happens, the outcome is the last event.
 
 use std::any::Any;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Instant;
 
 use flyhot_artifact::Release;
 use flyhot_events::{ErrorKind, Event, ExitCode, Outcome, OutcomeKind, Step, Unit};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use crate::cli::NodeArgs;
@@ -28,6 +30,7 @@ pub(crate) fn command(
     environment: &Environment,
     reporter: &mut Reporter,
 ) -> ExitCode {
+    let begun = interrupt::runtime();
     let mut ledger = Ledger::new(command, args.reach.node.iter().cloned());
     let mut emit = |event: Event| reporter.event(&event);
     emit(Event::Started {
@@ -38,7 +41,7 @@ pub(crate) fn command(
         flyhot: env!("CARGO_PKG_VERSION").to_owned(),
     });
     to_the_end(&mut ledger, &mut emit, |ledger, emit| {
-        perform(command, args, environment, ledger, emit)
+        perform(command, args, environment, begun, ledger, emit)
     })
 }
 
@@ -62,10 +65,11 @@ fn perform(
     command: Command,
     args: &NodeArgs,
     environment: &Environment,
+    begun: io::Result<(Runtime, Signals)>,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
 ) {
-    in_runtime(ledger, emit, async |signals, ledger, emit| {
+    in_runtime(begun, ledger, emit, async |signals, ledger, emit| {
         heed(
             signals,
             ledger,
@@ -82,13 +86,14 @@ fn perform(
     });
 }
 
-/// Does work that waits for signals, nodes and files.
+/// Does work that waits for signals, nodes and files, in what [`interrupt::runtime`] made.
 pub(crate) fn in_runtime(
+    begun: io::Result<(Runtime, Signals)>,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
     work: impl AsyncFnOnce(&mut Signals, &mut Ledger, &mut dyn FnMut(Event)),
 ) {
-    let (runtime, mut signals) = match interrupt::runtime() {
+    let (runtime, mut signals) = match begun {
         Ok(begun) => begun,
         Err(error) => return abort(ledger, emit, errors::runtime(&error)),
     };
