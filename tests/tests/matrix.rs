@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use flyhot_tests::{Cart, Flyhot, Otp, Release, Run, Shop, wait_until};
+use flyhot_tests::{Cart, Fault, Flyhot, Otp, Release, Run, Shop, wait_until};
 
 /// An orphaned agent keeps its result for 30 s; twice that is a node that does not get rid of it.
 const GONE: Duration = Duration::from_secs(60);
@@ -147,8 +147,10 @@ fn has_killed(shop: &Shop) -> bool {
 
 #[test]
 fn a_worker_or_guard_killed_in_the_window_leaves_it_wholly_old_or_wholly_new() {
-    /// A step may be over before the killer sees it, on a busy machine.
+    /// The shipped agent once, whose step may be over before the killer sees it on a busy machine; then the same source that waits
+    /// in the step, for a tenth of the window's budget.
     const TRIES: usize = 8;
+    const WAITS: &str = "{delay, 200}";
     let otp = Otp::under_test();
     let (v1, v2) = (Release::shop(otp, "v1"), Release::shop(otp, "v2"));
     let shop = Shop::of(&v1).carts(3_000).start();
@@ -156,10 +158,18 @@ fn a_worker_or_guard_killed_in_the_window_leaves_it_wholly_old_or_wholly_new() {
     let mut on_v2 = false;
     for victim in ["flyhot_agent", "flyhot_guard"] {
         for step in ["freeze", "newborns", "migrate", "thaw"] {
-            let killed = (0..TRIES).any(|_| {
+            let killed = (0..TRIES).any(|tried| {
                 let (here, there) = if on_v2 { (&v2, &v1) } else { (&v1, &v2) };
                 set_killer(&shop, step, victim);
-                let run = Flyhot::upgrade(&shop, there).run();
+                let upgrade = Flyhot::upgrade(&shop, there);
+                let run = if tried == 0 {
+                    upgrade.run()
+                } else {
+                    let waits = Fault::new("worker", step, 1, WAITS);
+                    shop.probe().plan_faults(&[waits]);
+                    upgrade.faulty().run()
+                };
+                shop.probe().plan_faults(&[]);
                 let killed = has_killed(&shop);
                 wait_until("nothing of flyhot is left", GONE, || {
                     shop.probe().traces().is_empty()
