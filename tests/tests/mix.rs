@@ -9,6 +9,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -255,6 +256,40 @@ fn flyhot_is_found_where_it_should_be_and_no_wrong_one_is_run() {
         .args(["fly_deploy.status"])
         .run();
     assert_eq!(run.exit_code, Some(0), "{run}");
+    // What mix itself is still begun with, and flyhot not: it is told the configuration besides.
+    let (words, configuration) = nearly_too_long();
+    let run = witness
+        .mix(&format!(
+            "config :fly_deploy, bucket: String.duplicate(\"b\", {configuration})"
+        ))
+        .args(["fly_deploy.status"])
+        .args(words.iter().map(String::as_str))
+        .run();
+    let said = &run.stderr;
+    assert_eq!((run.exit_code, said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("together longer than the system"), "{said}");
+}
+
+/// Words that leave a program little room beside them, by what the system takes (execve(2)), and what is more than that room.
+fn nearly_too_long() -> (Vec<String>, usize) {
+    const ROOM: usize = 60_000;
+    const WORD: usize = 100_000;
+    let output = Command::new("getconf").arg("ARG_MAX").output().unwrap();
+    let told: usize = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    // Three quarters of the usual stack, whatever the stack is.
+    let whole = told.min(6 * 1024 * 1024) - ROOM;
+    // Each has a byte behind it, and a place in the list of words.
+    let beside = 1 + size_of::<usize>();
+    let words = (0..whole).step_by(WORD).map(|at| {
+        let length = WORD.min(whole - at).saturating_sub(beside);
+        "x".repeat(length)
+    });
+    (words.collect(), 2 * ROOM)
+}
+
+#[test]
+fn an_application_made_for_fly_deploy_starts_as_it_is() {
+    script("child.exs", &[]);
 }
 
 #[test]

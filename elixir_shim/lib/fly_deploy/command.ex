@@ -7,6 +7,10 @@ defmodule FlyDeploy.Command do
   # Linux takes no variable of more than 32 pages, its name and the byte behind it among them (execve(2)).
   @longest 32 * 4096 - byte_size("FLYHOT_MIX=") - 1
 
+  # What the runtime answers for a program that the system did not begin is the number of the system's error: E2BIG, on Linux and on
+  # macOS. flyhot never ends with it.
+  @unbegun 7
+
   @doc "Runs the verb of flyhot with these arguments, and ends as it does."
   @spec run(String.t(), [String.t()]) :: :ok
   def run(verb, args) do
@@ -14,12 +18,10 @@ defmodule FlyDeploy.Command do
     config = Application.get_all_env(:fly_deploy)
 
     with {:ok, project} <- project(config),
-         {:ok, path} <- FlyDeploy.Binary.find(config) do
-      case hand_over(path, [verb | args], project) do
-        0 -> :ok
-        # Mix ends with it, whatever called the task, and runs what is to be run at its end.
-        status -> exit({:shutdown, status})
-      end
+         {:ok, path} <- FlyDeploy.Binary.find(config),
+         {:ok, status} <- hand_over(path, [verb | args], project) do
+      # Mix ends with it, whatever called the task, and runs what is to be run at its end.
+      if status == 0, do: :ok, else: exit({:shutdown, status})
     else
       {:error, sentence} -> Mix.raise(sentence, exit_status: 2)
     end
@@ -54,7 +56,13 @@ defmodule FlyDeploy.Command do
     port = Port.open({:spawn_executable, path}, options)
 
     receive do
-      {^port, {:exit_status, status}} -> status
+      {^port, {:exit_status, @unbegun}} ->
+        {:error,
+         "what was typed, `config :fly_deploy` and the environment are together longer than the system hands to a program: " <>
+           "take out what flyhot does not need"}
+
+      {^port, {:exit_status, status}} ->
+        {:ok, status}
     end
   end
 
