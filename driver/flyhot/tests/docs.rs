@@ -610,6 +610,62 @@ fn every_value_and_every_key_of_mix_is_documented_and_no_other() {
     assert_eq!(rows, mix::KEYS.map(|(key, kind)| (key, kind.to_string())));
 }
 
+/// What `mix fly_deploy.hot` takes: first what fly_deploy 0.4.2 takes as well, then what it does not know.
+const OF_HOT: [&str; 20] = [
+    "--config",
+    "--skip-build",
+    "--image",
+    "--build-arg",
+    "--dry-run",
+    "--no-cache",
+    "--buildkit",
+    "--force",
+    "--lock-timeout",
+    "--mode",
+    "--max-concurrency",
+    "--timeout",
+    "--suspend-timeout",
+    "--sequential",
+    "--canary",
+    "--bake",
+    "--check-url",
+    "--no-rollback",
+    "--output",
+    "--report",
+];
+
+#[test]
+fn whoever_comes_from_fly_deploy_finds_each_option_and_key_judged() {
+    let page = read("migration.md");
+    assert_eq!(
+        documented(&page, "## `mix fly_deploy.hot`"),
+        OF_HOT.map(str::to_owned).into()
+    );
+    let keys = table(&page, "## Configuration");
+    // That one names flyhot itself.
+    for (key, _) in mix::KEYS.iter().filter(|(key, _)| *key != "flyhot") {
+        let quoted = [format!("`{key}`"), (*key).to_owned()];
+        let has = |cell: &str| cell == quoted[1] || cell.contains(&quoted[0]);
+        assert!(keys.iter().any(|row| has(&row[0])), "no row for {key}");
+    }
+    for heading in [
+        "## How it goes about it",
+        "## `mix fly_deploy.hot`",
+        "## Other tasks",
+        "## Configuration",
+        "## Functions",
+    ] {
+        for row in table(&page, heading) {
+            let judged = ["same", "better", "different", "not yet"];
+            let last = row.last().unwrap();
+            assert!(
+                row.len() == 4 && judged.iter().any(|word| last.starts_with(word)),
+                "{row:?}"
+            );
+        }
+    }
+}
+
 /// The sections of docs/verdict.md: the code, and the tests in which it is given and in which it is not.
 fn verdict_sections() -> BTreeMap<String, (Vec<String>, Vec<String>)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/verdict.md");
