@@ -19,6 +19,7 @@ pub mod fuzzing;
 #[cfg(feature = "bench")]
 pub mod measured;
 mod name;
+mod names;
 mod scan;
 mod session;
 mod tls;
@@ -27,6 +28,7 @@ mod wire;
 pub use connect::{ConnectError, ConnectOptions, HandshakeStep, connect};
 pub use display::display;
 pub use name::{Cookie, NodeName, NodeNameError};
+pub use names::{NamesError, Registered, names};
 pub use session::{CallError, Session};
 pub use tls::{Tls, TlsError, TlsFault};
 
