@@ -197,6 +197,8 @@ pub struct Machine {
     pub config: Option<Config>,
     /// Its health checks.
     pub checks: Vec<Check>,
+    /// When its main process was started last.
+    pub started_at: Option<Moment>,
     /// How its main process ended after the last time that it was started.
     pub exit: Option<Exit>,
     /// Of a lease that it was made with.
@@ -225,6 +227,7 @@ impl Machine {
             },
             config: config.map(Config::read),
             checks: list(json, "checks").iter().map(Check::read).collect(),
+            started_at: started_at(list(json, "events")),
             exit: exit(list(json, "events")),
             nonce: some(text(json, "nonce")).map(Nonce),
         })
@@ -271,6 +274,13 @@ impl Check {
             output: text(json, "output"),
         }
     }
+}
+
+/// The newest start; all events have their times in milliseconds.
+fn started_at(events: &[Value]) -> Option<Moment> {
+    let starts = events.iter().filter(|event| text(event, "type") == "start");
+    let times = starts.filter_map(|event| event.get("timestamp").and_then(moment));
+    times.max()
 }
 
 /// Of the exits after the last start, the newest. Events are listed from the newest on; their times say so where all have one.
@@ -399,6 +409,23 @@ mod tests {
         let machine = Machine::read(&json).unwrap();
         assert_eq!(machine.host, Host::Unreachable);
         assert_eq!(machine.group(), Some("app"));
+    }
+
+    #[test]
+    fn the_start_is_the_newest_one() {
+        let mut json = documented();
+        let event = |kind: &str, ms: Value| json!({"type": kind, "timestamp": ms});
+        json["events"] = json!([
+            event("exit", json!(9_000)),
+            event("start", json!(7_000)),
+            event("start", json!(8_000)),
+            event("start", json!(null)),
+            event("launch", json!(1_000)),
+        ]);
+        let started_at = |json: &Value| Machine::read(json).unwrap().started_at;
+        assert_eq!(started_at(&json), Some(UNIX_EPOCH + Duration::from_secs(8)));
+        json["events"] = json!([event("launch", json!(1_000))]);
+        assert_eq!(started_at(&json), None);
     }
 
     #[test]
