@@ -46,6 +46,7 @@ complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "config" -d 'Show what
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "boot" -d 'Start a release with the code that its fleet should run'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -63,6 +64,8 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l in-flight -d '
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l down -d 'The release is older than what runs: its code_change is told {down, Vsn} (that of the release, after the swap; OTP\'s release_handler asks the newer code, before it)'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l kill-lingerers -d 'End the processes that are left when --drain-timeout is over, instead of refusing'
@@ -73,6 +76,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l no-persist -d 
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l dry-run -d 'Stop after the plan, as `flyhot plan` does'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -90,6 +94,8 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l in-flight -d 'Mes
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l down -d 'The release is older than what runs: its code_change is told {down, Vsn} (that of the release, after the swap; OTP\'s release_handler asks the newer code, before it)'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l kill-lingerers -d 'End the processes that are left when --drain-timeout is over, instead of refusing'
@@ -99,6 +105,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l no-rehearsal -d '
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -107,9 +114,12 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l epmd-port -d 'P
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -118,10 +128,13 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l epmd-port -d 'Por
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l apply -d 'Resume them. Without it they are shown, and nothing is touched'
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -139,6 +152,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l config -d 'The 
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -147,6 +161,8 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l epmd-port
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand pack" -l release -d 'Release to pack: a directory made by `mix release` or relx' -r -F
@@ -173,6 +189,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l output -d 'How to
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -218,6 +235,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l no-rollback -d
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F

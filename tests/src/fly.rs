@@ -29,6 +29,7 @@ use serde_json::Value;
 pub use cli::{FlyCli, Upload};
 pub use host::{Host, Local, Spot};
 pub use ills::{CrossApp, FlyIlls, RetryAfter};
+pub(crate) use namespaces::within;
 pub use namespaces::{Duplex, Namespaces, join};
 
 use crate::rounds::Random;
@@ -220,6 +221,12 @@ impl Fly {
         machine.lease = Some(lease::Lease::new(holder, "", ttl_s, "fly deploy"));
     }
 
+    /// Whoever holds the lease of a machine lets it go.
+    pub fn lease_back(&self, id: &str) {
+        let mut world = self.shared.world();
+        world.machine_mut(id).expect("the machine is there").lease = None;
+    }
+
     /// The host of a machine answers no more: its config is not known.
     pub fn lose_host(&self, id: &str) {
         let mut world = self.shared.world();
@@ -231,6 +238,35 @@ impl Fly {
         let mut world = self.shared.world();
         let machine = world.machine_mut(id).expect("the machine is there");
         machine.created_at -= std::time::Duration::from_secs(seconds);
+    }
+
+    /// What a command wrote that was run on a machine, whoever holds its lease; nothing where it failed.
+    pub fn run(&self, id: &str, words: &[&str]) -> Option<String> {
+        let body = serde_json::json!({"command": words, "timeout": 30});
+        let answer: Value = serde_json::from_slice(&self.shared.exec(id, &body).ok()?.body).ok()?;
+        (answer["exit_code"] == 0).then(|| answer["stdout"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Stops a machine as somebody else does, and waits until it is.
+    pub fn stop(&self, id: &str) {
+        self.shared.stop(id, &serde_json::json!({}), "stopping");
+    }
+
+    /// Starts a machine as somebody else does.
+    pub fn start_again(&self, id: &str) {
+        self.shared.launch(id, "stopped", true);
+    }
+
+    /// What a machine's label says.
+    pub fn label(&self, id: &str, key: &str) -> Option<String> {
+        let machines = self.machines();
+        let machine = machines.iter().find(|machine| machine["id"] == id)?;
+        machine["config"]["metadata"][key].as_str().map(str::to_owned)
+    }
+
+    /// Whether anybody holds the lease of a machine.
+    pub fn is_leased(&self, id: &str) -> bool {
+        self.shared.world().lease_of(id).is_some()
     }
 
     /// Where the root of a machine lies.

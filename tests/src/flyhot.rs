@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::fly::{Namespaces, within};
 use crate::node::Node;
 use crate::process::{mortal, signal};
 use crate::release::Release;
@@ -29,6 +30,7 @@ pub struct Flyhot {
     args: Vec<String>,
     environment: Vec<(String, String)>,
     memory: Option<u64>,
+    network: Option<String>,
 }
 
 /// A flyhot command that runs; killed when dropped.
@@ -86,7 +88,14 @@ impl Flyhot {
             args: Vec::new(),
             environment: Vec::new(),
             memory: None,
+            network: None,
         }
+    }
+
+    /// It runs in that network, and reaches nothing else.
+    pub fn beside(mut self, network: &Namespaces) -> Self {
+        self.network = Some(network.hub().to_owned());
+        self
     }
 
     /// It runs there, and not in its empty home.
@@ -243,9 +252,10 @@ impl Flyhot {
     }
 
     fn command(&self, home: &Scratch) -> Command {
-        let mut command = match self.memory {
-            None => mortal(&self.binary),
-            Some(bytes) => {
+        let mut command = match (self.memory, &self.network) {
+            (None, None) => mortal(&self.binary),
+            (None, Some(hub)) => within(hub, &self.binary),
+            (Some(bytes), _) => {
                 let mut command = mortal(Path::new("prlimit"));
                 command.arg(format!("--as={bytes}")).arg(&self.binary);
                 command

@@ -33,6 +33,7 @@ mod faults;
 mod fleet;
 mod fly;
 mod flyhot;
+mod machines;
 pub mod model;
 mod moto;
 mod mover;
@@ -68,6 +69,7 @@ pub use fly::{
     join,
 };
 pub use flyhot::{Event, Flyhot, Run, Running};
+pub use machines::Machines;
 pub use moto::Moto;
 pub use mover::{Mover, Said};
 pub use native::Native;

@@ -295,6 +295,53 @@ pub enum WaveWay {
     Back,
 }
 
+/// What a machine of an inventory is to a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MachineRole {
+    /// It runs a node, which is asked or upgraded.
+    Node,
+    /// It is not started: it boots what its fleet should run.
+    LeftToBoot,
+    /// It runs no Erlang.
+    Other,
+    /// It should have a node that can be reached, and has none; an error says why.
+    Lacking,
+}
+
+/// What there is to say of the lease of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseState {
+    /// Somebody else holds it, and is waited for.
+    WaitedFor,
+    /// The token may not lease: machines are worked on without. Said once.
+    MayNot,
+    /// It was not given in time, and the node goes back without.
+    Without,
+    /// It was held, and is no longer: somebody else may change the machine.
+    Lost,
+}
+
+/// A machine of an inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InventoryMachine {
+    /// Its id.
+    pub machine: String,
+    /// Where it is.
+    pub region: String,
+    /// Its process group; absent where it has none, or its host does not answer.
+    pub group: Option<String>,
+    /// What it is at this moment, in Fly's own word.
+    pub state: String,
+    /// The image that it was made from; absent where its host does not answer.
+    pub image: Option<String>,
+    /// What it is to the command.
+    pub role: MachineRole,
+    /// Its node; absent where it has none.
+    pub node: Option<String>,
+}
+
 /// Something that happened, in the order it happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -312,6 +359,28 @@ pub enum Event {
         policy: Option<String>,
         /// flyhot's own version.
         flyhot: String,
+    },
+    /// Nodes were asked for, and these machines are there.
+    Inventory {
+        /// The app.
+        app: String,
+        /// Its machines.
+        machines: Vec<InventoryMachine>,
+    },
+    /// Something about the lease of a machine that is worked on.
+    Lease {
+        /// The node.
+        node: String,
+        /// Its machine.
+        machine: String,
+        /// What.
+        state: LeaseState,
+        /// Who holds it, as Fly has it; absent where that is not known.
+        holder: Option<String>,
+        /// Until when, as Fly has it; absent as above.
+        until: Option<String>,
+        /// What Fly said; absent while somebody is waited for.
+        why: Option<String>,
     },
     /// A step began.
     StepStarted {

@@ -15,8 +15,9 @@ mod reason;
 mod status;
 
 pub use event::{
-    ArtifactFacts, ArtifactTrust, BootWhat, BootWhy, Event, FORMAT_VERSION, HistoryEntry, Line, LockHolder,
-    NodeCensus, PlannedCalls, PlannedKind, PlannedModules, Setting, Step, Unit, WaveWay,
+    ArtifactFacts, ArtifactTrust, BootWhat, BootWhy, Event, FORMAT_VERSION, HistoryEntry, InventoryMachine,
+    LeaseState, Line, LockHolder, MachineRole, NodeCensus, PlannedCalls, PlannedKind, PlannedModules,
+    Setting, Step, Unit, WaveWay,
 };
 pub use exit::{ErrorKind, ExitCode};
 pub use outcome::{

@@ -105,6 +105,10 @@ pub struct Predicted {
 pub struct NodeOutcome {
     /// Node name, `name@host`.
     pub node: String,
+    /// The machine that it runs on; absent where nobody was asked for machines.
+    pub machine: Option<String>,
+    /// The region of the machine; absent as above.
+    pub region: Option<String>,
     /// What became of it.
     pub outcome: OutcomeKind,
     /// The code it ran before and runs after.
@@ -130,6 +134,8 @@ impl NodeOutcome {
     pub fn untouched(node: impl Into<String>, kind: OutcomeKind) -> Self {
         Self {
             node: node.into(),
+            machine: None,
+            region: None,
             outcome: kind,
             code_id: CodeIds::default(),
             modules: ModuleCounts::default(),

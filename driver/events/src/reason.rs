@@ -247,6 +247,8 @@ reason_codes! {
     GateFailed = "gate_failed", Warning;
     /// The node was to go back to what ran before, and did not.
     NotTakenBack = "not_taken_back", Warning;
+    /// The code that a node runs could not be written to the labels of its machine.
+    NotLabelled = "not_labelled", Warning;
 }
 
 impl fmt::Display for ReasonCode {

@@ -7,6 +7,10 @@ use crate::{CodeIds, OutcomeKind, ReasonCode};
 /// One node as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
+    /// The machine that it runs on; absent where nobody was asked for machines.
+    pub machine: Option<String>,
+    /// The region of the machine; absent as above.
+    pub region: Option<String>,
     /// OTP release, `"25"`.
     pub otp: String,
     /// ERTS version, `"13.1.5"`.

@@ -5,14 +5,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flyhot_events::{ErrorKind, Event, ExitCode};
-use flyhot_node::NodeName;
 use futures::future::{join, join_all};
 
-use crate::cli::ReachArgs;
+use crate::cli::{HomeArgs, ReachArgs};
 use crate::drive::NodeError;
 use crate::errors;
 use crate::interrupt::{self, Signals};
-use crate::options::{Environment, Reach};
+use crate::inventory::{self, Found};
+use crate::options::{Environment, Peer, Reach};
 use crate::report::Reporter;
 use crate::run::{self, apart};
 
@@ -29,21 +29,23 @@ pub(crate) type Told = (Vec<Event>, Option<ErrorKind>);
 pub(crate) fn command<T, W, F>(
     name: &str,
     args: &ReachArgs,
+    home: &HomeArgs,
     environment: &Environment,
     reporter: &mut Reporter,
     work: W,
     told: impl FnOnce(Vec<Answer<T>>) -> Told,
 ) -> ExitCode
 where
-    W: Fn(NodeName, Reach) -> F,
+    W: Fn(Peer) -> F,
     F: Future<Output = Result<T, NodeError>>,
 {
     with(
         name,
         args,
+        home,
         environment,
         reporter,
-        async || (Vec::new(), None),
+        async |_| (Vec::new(), None),
         work,
         told,
     )
@@ -53,14 +55,15 @@ where
 pub(crate) fn with<T, W, F>(
     name: &str,
     args: &ReachArgs,
+    home: &HomeArgs,
     environment: &Environment,
     reporter: &mut Reporter,
-    first: impl AsyncFnOnce() -> Told,
+    first: impl AsyncFnOnce(Option<&Found>) -> Told,
     work: W,
     told: impl FnOnce(Vec<Answer<T>>) -> Told,
 ) -> ExitCode
 where
-    W: Fn(NodeName, Reach) -> F,
+    W: Fn(Peer) -> F,
     F: Future<Output = Result<T, NodeError>>,
 {
     let begun = interrupt::runtime();
@@ -73,7 +76,7 @@ where
     });
     let made = catch_unwind(AssertUnwindSafe(|| {
         let (runtime, signals) = begun.map_err(|error| errors::runtime(&error))?;
-        let answers = runtime.block_on(ask(args, environment, signals, first, work));
+        let answers = runtime.block_on(ask(args, home, environment, signals, first, work));
         // A read that was interrupted must not be waited for.
         runtime.shutdown_background();
         answers.map(|((mut events, unwell), answers)| {
@@ -98,31 +101,44 @@ where
 
 async fn ask<T, W, F>(
     args: &ReachArgs,
+    home: &HomeArgs,
     environment: &Environment,
     mut signals: Signals,
-    first: impl AsyncFnOnce() -> Told,
+    first: impl AsyncFnOnce(Option<&Found>) -> Told,
     work: W,
 ) -> Result<(Told, Vec<Answer<T>>), NodeError>
 where
-    W: Fn(NodeName, Reach) -> F,
+    W: Fn(Peer) -> F,
     F: Future<Output = Result<T, NodeError>>,
 {
-    let (args, environment) = (args.clone(), environment.clone());
-    let reach =
-        apart(move || Reach::new(&args, None, &environment).map_err(|error| errors::options(&error))).await?;
-    let asked = reach.nodes.iter().map(|node| {
-        let said = work(node.clone(), reach.clone());
-        async move {
-            Answer {
-                node: node.to_string(),
-                said: said.await,
+    let (args, home, environment) = (args.clone(), home.clone(), environment.clone());
+    let asking = async {
+        let reach = move || Reach::new(&args, &home, None, &environment);
+        let mut reach = apart(move || reach().map_err(|error| errors::options(&error))).await?;
+        let found = inventory::find(&mut reach, None).await?;
+        let asked = reach.nodes.iter().map(|peer| {
+            let said = work(peer.clone());
+            async move {
+                Answer {
+                    node: peer.name.to_string(),
+                    said: said.await,
+                }
             }
+        });
+        let ((mut events, unwell), mut answers) = join(first(found.as_ref()), join_all(asked)).await;
+        if let Some(found) = found {
+            events.insert(0, found.event());
+            answers.extend(found.lacking.into_iter().map(|(node, error)| Answer {
+                node,
+                said: Err(error),
+            }));
         }
-    });
+        Ok(((events, unwell), answers))
+    };
     tokio::select! {
         biased;
         signal = signals.next() => Err(errors::interrupted(signal, &[], false)),
-        answers = join(first(), join_all(asked)) => Ok(answers),
+        answers = asking => answers,
     }
 }
 

@@ -33,7 +33,10 @@ impl Check {
     ///
     /// # Errors
     /// [`NodeError`]: it is none.
-    pub(crate) fn new(url: &str, nodes: &[NodeName]) -> Result<Self, NodeError> {
+    pub(crate) fn new<'n>(
+        url: &str,
+        nodes: impl IntoIterator<Item = &'n NodeName>,
+    ) -> Result<Self, NodeError> {
         let check = Self {
             url: url.to_owned(),
             connector: Connector::builder()
@@ -41,6 +44,7 @@ impl Check {
                 .enable_tcp_nodelay(true)
                 .build(),
         };
+        let nodes: Vec<&NodeName> = nodes.into_iter().collect();
         if nodes.len() > 1 && !url.contains(HOST) {
             return Err(errors::one_url(shown(url)));
         }

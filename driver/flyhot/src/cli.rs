@@ -213,6 +213,37 @@ pub struct HomeArgs {
     pub config: Option<PathBuf>,
 }
 
+/// Where nodes are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Inventory {
+    /// The machines of an app on Fly.io
+    Fly,
+}
+
+/// Whose machines are asked for, of a command that needs no store.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AppArgs {
+    /// The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]
+    #[arg(long, value_name = "NAME", requires = "inventory", help_heading = "What")]
+    pub app: Option<String>,
+
+    /// The app's configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else
+    /// the first there is of fly.toml, fly.json and fly.yaml]
+    #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "What")]
+    pub config: Option<PathBuf>,
+}
+
+impl AppArgs {
+    /// As a command is told that needs one.
+    pub(crate) fn home(&self) -> HomeArgs {
+        HomeArgs {
+            app: self.app.clone(),
+            config: self.config.clone(),
+            ..HomeArgs::default()
+        }
+    }
+}
+
 /// What every command is told that takes an artifact in.
 #[derive(Debug, Clone, Args)]
 pub struct ArtifactArgs {
@@ -232,15 +263,23 @@ pub struct ArtifactArgs {
 pub struct ReachArgs {
     /// Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first
     /// that is not upgraded; a rollout in waves
-    #[arg(long, required = true, num_args = 1.., value_name = "NAME", help_heading = "What")]
+    #[arg(long, required_unless_present = "inventory", num_args = 1.., value_name = "NAME", help_heading = "What")]
     pub node: Vec<String>,
+
+    /// Instead of naming nodes, ask for all of an app's: those of every machine on Fly.io that is started and runs a node
+    ///
+    /// The machines come from the Machines API, with the token in FLY_ACCESS_TOKEN, else in FLY_API_TOKEN, else the one that
+    /// `fly auth token` gives. The name of a node comes from epmd on the machine's private address, which must be reached from here.
+    #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["node", "dist_port"], help_heading = "What")]
+    pub inventory: Option<Inventory>,
 
     #[command(flatten)]
     pub(crate) form: FormArgs,
 
     /// File that holds the cookie of the nodes
     ///
-    /// Without it: the variable RELEASE_COOKIE, then releases/COOKIE of the release that is named, then ~/.erlang.cookie.
+    /// Without it: the variable RELEASE_COOKIE, then releases/COOKIE of the release that is named, then ~/.erlang.cookie. With
+    /// --inventory: RELEASE_COOKIE, then that of each machine itself, else releases/COOKIE of its release, by exec.
     #[arg(long, value_name = "FILE", help_heading = "Connection")]
     pub cookie_file: Option<PathBuf>,
 

@@ -3,6 +3,7 @@
 //! Nothing is touched on a node. The checks are made by pure functions of what [`crate::drive::examine`] found.
 
 use flyhot_events::{ErrorKind, Event, ExitCode};
+use flyhot_fleet::Fly;
 use flyhot_node::NodeName;
 use flyhot_store::{Store as _, keeps_conditions};
 
@@ -11,7 +12,8 @@ use crate::cli::{HomeArgs, ReachArgs};
 use crate::drive::NodeError;
 use crate::drive::examine::{Examined, Found, Stage, examine};
 use crate::errors;
-use crate::options::{self, Environment, HomeError, OptionsError, Place, Reach};
+use crate::inventory;
+use crate::options::{self, Environment, HomeError, OptionsError, Peer, Place};
 use crate::report::Reporter;
 
 /// The oldest OTP whose nodes are upgraded: the agent is compiled with it.
@@ -28,22 +30,33 @@ pub(crate) fn command(
         dist_port: args.dist_port,
         tls: args.dist_tls,
     };
-    let work = async |node: NodeName, reach: Reach| {
-        let examined = examine(&node, &reach).await?;
-        Ok((node, examined))
+    let work = async |peer: Peer| {
+        let examined = examine(&peer).await?;
+        Ok((peer.name, examined))
     };
-    let here = async || {
+    let here = async |found: Option<&inventory::Found>| {
         let (keys, unusable) = keys(environment);
         let (store, unwell) = store(home, environment).await;
-        let checks = std::iter::once(keys).chain(store);
+        let token = match found {
+            Some(found) => Some(token(&found.fly).await),
+            None => None,
+        };
+        let checks = std::iter::once(keys).chain(store).chain(token);
         (
             checks.map(|check| check.event(HERE)).collect(),
             unusable.or(unwell),
         )
     };
-    asked::with("doctor", args, environment, reporter, here, work, |answers| {
-        told(answers, how)
-    })
+    asked::with(
+        "doctor",
+        args,
+        home,
+        environment,
+        reporter,
+        here,
+        work,
+        |answers| told(answers, how),
+    )
 }
 
 /// Whether the store that is named, if one is, can be relied on.
@@ -64,6 +77,27 @@ async fn store(home: &HomeArgs, environment: &Environment) -> (Option<Check>, Op
             (Some(well("store", found)), None)
         }
         Err(error) => ill(errors::store(&error)),
+    }
+}
+
+/// Whom the token of Fly speaks for. It lists the machines of the app: what else it may is seen where it is done.
+async fn token(fly: &Fly) -> Check {
+    match fly.identity().await {
+        Ok(identities) => {
+            let said = identities.iter().map(|identity| {
+                let user = identity.user.as_deref().unwrap_or("nobody in person");
+                let apps = match &identity.apps[..] {
+                    [] => "all its apps".to_owned(),
+                    apps => format!("its apps {}", apps.join(", ")),
+                };
+                format!(
+                    "{user}, in the organization {}, for {apps}",
+                    identity.organization
+                )
+            });
+            well("token", format!("of {}", said.collect::<Vec<_>>().join("; ")))
+        }
+        Err(error) => not_well("token", error.to_string(), error.hint()),
     }
 }
 

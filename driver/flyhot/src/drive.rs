@@ -23,11 +23,11 @@ use std::cell::Cell;
 use flyhot_agent::Command;
 use flyhot_artifact::Release;
 use flyhot_events::{ErrorKind, Event, NodeOutcome};
-use flyhot_node::{NodeName, Session};
+use flyhot_node::Session;
 use flyhot_upgrade::PersistReport;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::options::{Options, Reach};
+use crate::options::{Options, Peer};
 use agent::Agent;
 pub(crate) use base::base;
 
@@ -35,7 +35,7 @@ pub(crate) use base::base;
 #[derive(Debug)]
 pub struct NodeRequest<'a> {
     /// The node.
-    pub node: &'a NodeName,
+    pub peer: &'a Peer,
     /// The release it should run.
     pub release: &'a Release,
     /// How to go about it.
@@ -130,24 +130,23 @@ impl NodeError {
 ///
 /// # Errors
 /// [`NodeError`]: the node could not be reached, somebody else works on it, or the agent could not do it.
-pub(crate) async fn restore_base(node: &NodeName, reach: &Reach) -> Result<PersistReport, NodeError> {
-    with_agent(node, reach, async |_, agent| {
+pub(crate) async fn restore_base(peer: &Peer) -> Result<PersistReport, NodeError> {
+    with_agent(peer, async |_, agent| {
         agent
             .slow("restoring the base", &Command::RestoreBase, flyhot_agent::persist)
             .await
-            .map_err(|error| node::failed(node, &error))
+            .map_err(|error| node::failed(&peer.name, &error))
     })
     .await
 }
 
 /// Does one thing on a node while the agent is there, so that nobody else works on it.
 async fn with_agent<T>(
-    node: &NodeName,
-    reach: &Reach,
+    peer: &Peer,
     work: impl AsyncFnOnce(&Session, &Agent<'_>) -> Result<T, NodeError>,
 ) -> Result<T, NodeError> {
-    let session = node::session(node, reach).await?;
-    let failed = |error| node::failed(node, &error);
+    let session = node::session(peer).await?;
+    let failed = |error| node::failed(&peer.name, &error);
     let agent = Agent::start(&session).await.map_err(failed)?;
     let done = work(&session, &agent).await;
     agent.finish().await.map_err(failed)?;

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::ffi::OsStr;
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -14,11 +15,13 @@ use flyhot_artifact::{ArchiveError, PackError, ReadReleaseError};
 use flyhot_events::ErrorKind;
 use flyhot_store::{LockError, PointerError, RolloutError, SHORTEST_LEASE, StoreError, Target};
 
-use flyhot_node::{CallError, ConnectError, HandshakeStep, NodeName, TlsFault};
+use flyhot_fleet::{FlyError, MachineId};
+use flyhot_node::{CallError, ConnectError, HandshakeStep, NamesError, NodeName, NodeNameError, TlsFault};
 
 use crate::build::BuildError;
 use crate::drive::NodeError;
-use crate::options::OptionsError;
+use crate::inventory::Unclear;
+use crate::options::{OptionsError, Peer};
 
 fn node_error(kind: ErrorKind, message: impl Into<String>, hint: impl Into<String>) -> NodeError {
     NodeError {
@@ -458,8 +461,8 @@ pub(crate) fn stopped(signal: &str) -> NodeError {
     )
 }
 
-/// No session with a node, tried with the cookie that `cookie_place` holds: always [`ErrorKind::NodeUnreachable`].
-pub(crate) fn connect(node: &NodeName, error: &ConnectError, cookie_place: &str) -> NodeError {
+/// No session with a node: always [`ErrorKind::NodeUnreachable`].
+pub(crate) fn connect(peer: &Peer, error: &ConnectError) -> NodeError {
     let hint = match error {
         ConnectError::NoSuchHost { .. } => {
             "Give the host as the node prints it for `node()`, and check that its name resolves here.".to_owned()
@@ -471,6 +474,9 @@ pub(crate) fn connect(node: &NodeName, error: &ConnectError, cookie_place: &str)
         ConnectError::NotEpmd { .. } => "Give the port that epmd listens on by --epmd-port.".to_owned(),
         ConnectError::NotRegistered { .. } => {
             "Start the node, or compare the name with `epmd -names` on its host.".to_owned()
+        }
+        ConnectError::Refused { .. } | ConnectError::OtherNode { .. } if peer.machine.is_some() => {
+            format!("The node is not in the private network under that name. {DISTRIBUTED}")
         }
         ConnectError::Refused { .. } => {
             "Check that the node is up and that its distribution port is open to this machine.".to_owned()
@@ -494,10 +500,18 @@ pub(crate) fn connect(node: &NodeName, error: &ConnectError, cookie_place: &str)
             TlsFault::Other(_) => "Check the node's file of TLS options, and its log.",
         }
         .to_owned(),
+        ConnectError::CookieRefused { .. } if peer.machine.is_some() => {
+            format!(
+                "It was the one in {}; give the one of the nodes by RELEASE_COOKIE or --cookie-file, and have every build use the \
+                 same: `cookie:` of the release in mix.exs, or `fly secrets set RELEASE_COOKIE=...`.",
+                peer.door.cookie_place
+            )
+        }
         ConnectError::CookieRefused { .. } => {
             format!(
-                "It was the one in {cookie_place}; name a file with the cookie that `erlang:get_cookie()` shows on the \
-                 node by --cookie-file."
+                "It was the one in {}; name a file with the cookie that `erlang:get_cookie()` shows on the \
+                 node by --cookie-file.",
+                peer.door.cookie_place
             )
         }
         ConnectError::NameClash { .. } => {
@@ -530,8 +544,119 @@ pub(crate) fn connect(node: &NodeName, error: &ConnectError, cookie_place: &str)
     };
     node_error(
         ErrorKind::NodeUnreachable,
-        format!("connecting to {node}: {}", chain(error)),
+        format!("connecting to {}: {}", peer.name, chain(error)),
         hint,
+    )
+}
+
+/// What brings a node into the private network of Fly.io, for whoever looks for the lines.
+const DISTRIBUTED: &str = "Have in rel/env.sh.eex: `export RELEASE_DISTRIBUTION=name`, \
+     `export RELEASE_NODE=\"${FLY_APP_NAME}-${FLY_IMAGE_REF##*-}@${FLY_PRIVATE_IP}\"` and \
+     `export ERL_AFLAGS=\"-proto_dist inet6_tcp\"`; then deploy that once with `fly deploy`.";
+
+/// Something that was asked of the Machines API.
+pub(crate) fn fly(error: &FlyError) -> NodeError {
+    node_error(error.kind(), chain(error), error.hint())
+}
+
+fn of_machine(machine: &MachineId, what: impl fmt::Display, hint: impl Into<String>) -> NodeError {
+    let message = format!("the machine {machine}: {what}");
+    node_error(ErrorKind::NodeUnreachable, message, hint)
+}
+
+/// No machine of an app is started.
+pub(crate) fn no_machine(app: &str, all: usize) -> NodeError {
+    let (message, hint) = match all {
+        0 => (
+            format!("the app {app} has no machine"),
+            "Compare the name with `fly apps list`; where it is right, `fly deploy` makes machines.",
+        ),
+        all => (
+            format!("of the app {app}, none of {all} machines is started and runs a node"),
+            "Start one with `fly machine start`; one that is not started boots what was committed last.",
+        ),
+    };
+    node_error(ErrorKind::NodeUnreachable, message, hint)
+}
+
+/// A machine that Fly gave no address.
+pub(crate) fn no_address(machine: &MachineId) -> NodeError {
+    of_machine(
+        machine,
+        "Fly says no private address of it",
+        "Look at it with `fly machine status`, and run the same command again.",
+    )
+}
+
+/// epmd on a machine said nothing that could be read.
+pub(crate) fn no_names(machine: &MachineId, error: &NamesError, lost: bool) -> NodeError {
+    let hint = match error {
+        NamesError::NotEpmd { .. } => "Give the port that epmd listens on by --epmd-port.".to_owned(),
+        NamesError::NoEpmd { .. } | NamesError::Silent { .. } if lost => format!(
+            "Fly says that its host does not answer: wait for it, or remove the machine with `fly machine destroy --force {machine}`."
+        ),
+        NamesError::NoEpmd { .. } | NamesError::Silent { .. } => {
+            "Run this on a machine of the same organization, or with its private network at hand (`fly wireguard create`); else \
+             look at the machine with `fly machine status`."
+                .to_owned()
+        }
+    };
+    of_machine(machine, chain(error), hint)
+}
+
+/// Erlang runs on a machine, and no node is to be found.
+pub(crate) fn not_distributed(machine: &MachineId) -> NodeError {
+    of_machine(
+        machine,
+        "Erlang runs there, and is not distributed: epmd on its private address knows no node",
+        DISTRIBUTED,
+    )
+}
+
+/// Nobody can say whether a machine should have a node.
+pub(crate) fn nothing_known(machine: &MachineId, why: &str) -> NodeError {
+    of_machine(
+        machine,
+        format!("epmd there knows no node, and it is not known whether Erlang runs: {why}"),
+        "Use a token that may run commands on machines (`fly tokens create deploy -x 2h`), and run the same command again.",
+    )
+}
+
+/// Several nodes, or only tools, are registered on a machine.
+pub(crate) fn unclear(machine: &MachineId, unclear: &Unclear) -> NodeError {
+    match unclear {
+        Unclear::None => of_machine(
+            machine,
+            "epmd there knows nodes of tools alone",
+            "Wait until the release has started, and run the same command again.",
+        ),
+        Unclear::Several(names) => of_machine(
+            machine,
+            format!(
+                "several nodes are there, and none is named as the release or the app: {}",
+                names.join(", ")
+            ),
+            "Let the name of the release's node begin with that of the release or of the app (RELEASE_NODE in rel/env.sh.eex), or \
+             name nodes by --node.",
+        ),
+    }
+}
+
+/// What is registered on a machine makes no name of a node.
+pub(crate) fn no_name(machine: &MachineId, name: &str, error: &NodeNameError) -> NodeError {
+    of_machine(
+        machine,
+        format!("its node is registered as {name:?}: {}", chain(error)),
+        "Mend RELEASE_NODE in rel/env.sh.eex.",
+    )
+}
+
+/// A machine said no cookie.
+pub(crate) fn no_cookie(machine: &MachineId, root: &str) -> NodeError {
+    of_machine(
+        machine,
+        format!("it has no cookie in RELEASE_COOKIE, nor in {root}/releases/COOKIE"),
+        "Set RELEASE_COOKIE here to the one that the nodes have, or RELEASE_ROOT to the directory of the release in the image.",
     )
 }
 
@@ -648,7 +773,10 @@ pub(crate) fn interrupted(signal: &str, under_way: &[&str], in_window: bool) -> 
 mod tests {
     use std::time::Duration;
 
+    use flyhot_node::Cookie;
+
     use super::*;
+    use crate::options::Door;
 
     #[test]
     fn every_failure_to_connect_is_one_sentence_with_a_next_step() {
@@ -738,7 +866,18 @@ mod tests {
         ];
         for (error, sentence) in table {
             let refused = matches!(error, ConnectError::CookieRefused { .. });
-            let error = connect(&peer(), &error, "rel/releases/COOKIE");
+            let node = Peer {
+                name: peer(),
+                door: Door {
+                    cookie: Cookie::new("c"),
+                    cookie_place: "rel/releases/COOKIE".into(),
+                    dist_port: None,
+                    epmd_port: 4369,
+                    tls: None,
+                },
+                machine: None,
+            };
+            let error = connect(&node, &error);
             assert_eq!(error.hint.contains("rel/releases/COOKIE"), refused);
             assert_eq!(error.message, format!("connecting to shop@10.0.0.1: {sentence}"));
             assert_eq!(error.kind, ErrorKind::NodeUnreachable, "{sentence}");

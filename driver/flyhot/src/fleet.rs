@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use crate::ledger::Ledger;
 use crate::options::Place;
 use crate::run::{self, apart};
 use crate::stored::entry;
+use crate::waves::Machines;
 
 /// How often it is said how far a transfer is.
 const TOLD: Duration = Duration::from_millis(200);
@@ -44,6 +46,8 @@ pub(crate) struct Fleet<'a> {
     pub(crate) place: &'a Place,
     pub(crate) store: &'a Home,
     pub(crate) rollout: Rollout<'a, Home>,
+    /// The machines that are worked on, where they were asked for.
+    pub(crate) machines: Option<Rc<Machines>>,
     /// Why the lock is no longer ours.
     lost: Option<NodeError>,
     begun: Option<Begun<'a>>,
@@ -67,6 +71,7 @@ impl<'a> Fleet<'a> {
             place,
             store,
             rollout,
+            machines: None,
             lost: None,
             begun: None,
         }
@@ -128,9 +133,18 @@ impl<'a> Fleet<'a> {
 
     /// Ends it: the pointer by what became of the nodes, then the record, then the lock. What goes wrong is told the ledger.
     pub(crate) async fn end(mut self, ledger: &mut Ledger, emit: &mut dyn FnMut(Event)) {
-        if let Some(begun) = self.begun.take() {
-            self.settle(begun, ledger, emit).await;
-        }
+        let machines = self.machines.take();
+        let letting_go = async {
+            if let Some(machines) = machines {
+                machines.leases.end().await;
+            }
+        };
+        let settling = async {
+            if let Some(begun) = self.begun.take() {
+                self.settle(begun, ledger, emit).await;
+            }
+        };
+        futures::future::join(letting_go, settling).await;
         // It goes with its lease if it cannot be let go; whoever took it over has it.
         let _ = self.rollout.end().await;
     }

@@ -8,7 +8,6 @@
 //! `begin_next` answers `None`; [`Ledger::abort`] at any time; [`Ledger::outcome`] last. Of a rollout ([`Ledger::rolls`]) [`Ledger::next`]
 //! says what to do, and [`Ledger::begin`] begins a node.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use flyhot_events::{CodeIds, ErrorKind, ExitCode, NodeOutcome, Outcome, OutcomeKind, Reason, ReasonCode};
@@ -58,14 +57,21 @@ struct Entry {
     under_way: bool,
 }
 
+impl Entry {
+    /// Nothing was done yet.
+    fn of(outcome: NodeOutcome) -> Self {
+        Self {
+            outcome,
+            against: None,
+            under_way: false,
+        }
+    }
+}
+
 impl Ledger {
     /// Nothing begun yet.
     pub fn new(command: Command, nodes: impl IntoIterator<Item = String>) -> Self {
-        let not_begun = |node| Entry {
-            outcome: NodeOutcome::untouched(node, OutcomeKind::NotBegun),
-            against: None,
-            under_way: false,
-        };
+        let not_begun = |node| Entry::of(NodeOutcome::untouched(node, OutcomeKind::NotBegun));
         Self {
             command,
             entries: nodes.into_iter().map(not_begun).collect(),
@@ -74,6 +80,11 @@ impl Ledger {
             aborted: None,
             machine: None,
         }
+    }
+
+    /// The nodes were asked for, and these are there.
+    pub fn found(&mut self, nodes: impl IntoIterator<Item = NodeOutcome>) {
+        self.entries = nodes.into_iter().map(Entry::of).collect();
     }
 
     /// Begins a rollout to all nodes.
@@ -94,6 +105,20 @@ impl Ledger {
         }
     }
 
+    /// One more node is there.
+    pub fn joined(&mut self, node: NodeOutcome) {
+        self.entries.push(Entry::of(node));
+        self.happened(Happened::Joined);
+    }
+
+    /// The node at this place was started anew: what became of it before is no longer so.
+    pub fn restarted(&mut self, at: usize, node: NodeOutcome) {
+        if let Some(entry) = self.entries.get_mut(at) {
+            *entry = Entry::of(node);
+        }
+        self.happened(Happened::Restarted { node: at });
+    }
+
     /// What a node of a rollout runs.
     pub fn stands(&self, at: usize) -> Stands {
         let machine = self.machine.as_ref();
@@ -101,9 +126,9 @@ impl Ledger {
     }
 
     /// The number of the wave forth that was begun last, and its nodes.
-    pub fn wave(&self) -> (usize, Range<usize>) {
+    pub fn wave(&self) -> (usize, &[usize]) {
         let machine = self.machine.as_ref();
-        machine.map_or((0, 0..0), |machine| (machine.wave_number(), machine.wave()))
+        machine.map_or((0, &[]), |machine| (machine.wave_number(), machine.wave()))
     }
 
     /// Those of a rollout that are not known to run what was committed before.
@@ -183,6 +208,8 @@ impl Ledger {
         reasons.extend(back.reasons.iter().cloned());
         reasons.dedup();
         entry.outcome = NodeOutcome {
+            machine: forth.machine.clone(),
+            region: forth.region.clone(),
             outcome: OutcomeKind::TakenBack,
             code_id: CodeIds {
                 before: forth.code_id.before.clone().or(back.code_id.before),
@@ -268,7 +295,11 @@ impl Ledger {
         let suspended = judge::left_behind(&outcome);
         if let Some(entry) = self.entries.get_mut(at) {
             *entry = Entry {
-                outcome,
+                outcome: NodeOutcome {
+                    machine: entry.outcome.machine.take(),
+                    region: entry.outcome.region.take(),
+                    ..outcome
+                },
                 against,
                 under_way: false,
             };
@@ -544,6 +575,7 @@ mod tests {
             on_failure: flyhot_rollout::OnFailure::GoBack,
             limit: None,
             from: Stands::Old,
+            looks: 0,
         });
         ledger
     }

@@ -28,6 +28,7 @@ pub mod drive;
 pub mod errors;
 mod fleet;
 mod interrupt;
+mod inventory;
 pub mod ledger;
 mod local;
 pub mod options;

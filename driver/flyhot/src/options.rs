@@ -11,10 +11,12 @@ pub mod fly;
 mod home;
 pub mod mix;
 pub mod policy;
+mod reach;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token;
 mod tree;
 mod trust;
 
@@ -25,20 +27,24 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flyhot_events::{ReasonCode, Severity};
-use flyhot_node::{Cookie, NodeName, NodeNameError, Tls};
+use flyhot_fleet::FlyError;
+use flyhot_node::NodeNameError;
 use flyhot_upgrade::Hosts;
 use thiserror::Error;
 
-use crate::cli::{NodeArgs, ReachArgs};
+use crate::cli::{HomeArgs, NodeArgs};
 
 pub use cookie::CookieError;
+pub(crate) use cookie::of_machine as cookie_of_machine;
 pub use duration::{DurationError, parse_duration};
 pub(crate) use environment::OF_MIX;
 pub use environment::{Environment, Screen, Secret, Variable};
 pub use home::HomeError;
 pub(crate) use home::{Place, StoreSaid, settings};
 use policy::{Gate, Hooks, PolicyError, PolicyFile};
+pub use reach::{DEFAULT_EPMD_PORT, Door, MachineOf, OnFly, Peer, Reach};
 pub use tls::TlsFileError;
+pub use token::TokenError;
 pub use tree::{Format, SyntaxError};
 pub use trust::{KeyFileError, PUBLIC_KEYS_FILE};
 pub(crate) use trust::{private_key, trust};
@@ -47,28 +53,8 @@ pub(crate) use trust::{private_key, trust};
 /// would fail every such call that began with it (OTP `gen_server`, `-define(DEFAULT_TIMEOUT, 5000)` in `gen.erl`).
 pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// epmd's registered port (OTP `erl_epmd.hrl`, IANA 4369).
-pub const DEFAULT_EPMD_PORT: u16 = 4369;
-
 /// The longest policy file that is read, bytes: a rule for each of ten thousand modules fits in.
 const POLICY_FILE: u64 = 1024 * 1024;
-
-/// Which nodes, and how to reach them.
-#[derive(Debug, Clone)]
-pub struct Reach {
-    /// The nodes, in the order of the command line, none twice.
-    pub nodes: Vec<NodeName>,
-    /// The secret shared with the nodes.
-    pub cookie: Cookie,
-    /// The file or variable it was found in.
-    pub cookie_place: String,
-    /// The port the nodes listen on; epmd is not asked then.
-    pub dist_port: Option<u16>,
-    /// The port epmd listens on, on each node's host.
-    pub epmd_port: u16,
-    /// How to speak TLS with the nodes; `None`: they speak plain distribution.
-    pub tls: Option<Tls>,
-}
 
 /// What a command that deals with a release was told.
 #[derive(Debug, Clone)]
@@ -166,52 +152,13 @@ pub enum Direction {
     Down,
 }
 
-impl Reach {
-    /// Checks arguments and environment, and reads the cookie and the files for TLS. A cookie is looked for in `release` too.
-    ///
-    /// # Errors
-    /// [`OptionsError`]: each is the user's to mend, exit code 2.
-    pub fn new(
-        args: &ReachArgs,
-        release: Option<&Path>,
-        environment: &Environment,
-    ) -> Result<Self, OptionsError> {
-        let nodes = node_names(&args.node)?;
-        let epmd_port = match (args.epmd_port, &environment.epmd_port) {
-            (Some(port), _) => port,
-            (None, Some(text)) => {
-                let port = text
-                    .to_str()
-                    .and_then(|text| text.trim().parse().ok())
-                    .filter(|port| *port != 0);
-                port.ok_or_else(|| OptionsError::EpmdPort(text.to_string_lossy().into_owned()))?
-            }
-            (None, None) => DEFAULT_EPMD_PORT,
-        };
-        let tls = match (&args.tls_ca_file, &args.tls_cert_file, &args.tls_key_file) {
-            (Some(ca), Some(certificate), Some(key)) => Some(tls::read(ca, certificate, key)?),
-            // The command line takes all of them or none.
-            _ => None,
-        };
-        let found = cookie::resolve(args.cookie_file.as_deref(), release, environment)?;
-        Ok(Self {
-            nodes,
-            cookie: found.cookie,
-            cookie_place: found.place,
-            dist_port: args.dist_port,
-            epmd_port,
-            tls,
-        })
-    }
-}
-
 impl Options {
     /// Checks arguments and environment. Reads the cookie file and the policy file, and looks whether the release is a
     /// directory.
     ///
     /// # Errors
     /// [`OptionsError`]: each is the user's to mend, exit code 2.
-    pub fn new(args: &NodeArgs, environment: &Environment) -> Result<Self, OptionsError> {
+    pub fn new(args: &NodeArgs, home: &HomeArgs, environment: &Environment) -> Result<Self, OptionsError> {
         let how = &args.how;
         if how.window_budget.is_zero() || how.window_budget >= DEFAULT_CALL_TIMEOUT {
             return Err(OptionsError::WindowBudget(how.window_budget));
@@ -235,7 +182,7 @@ impl Options {
             None => PolicyFile::default(),
         };
         Ok(Self {
-            reach: Reach::new(&args.reach, Some(&args.release), environment)?,
+            reach: Reach::new(&args.reach, home, Some(&args.release), environment)?,
             release: args.release.clone(),
             window_budget: how.window_budget,
             revert_budget: how.revert_budget,
@@ -271,23 +218,6 @@ impl Options {
             direction: if args.down { Direction::Down } else { Direction::Up },
         })
     }
-}
-
-fn node_names(given: &[String]) -> Result<Vec<NodeName>, OptionsError> {
-    let mut nodes: Vec<NodeName> = Vec::with_capacity(given.len());
-    for text in given {
-        let name = text
-            .parse::<NodeName>()
-            .map_err(|source| OptionsError::NodeName {
-                name: text.clone(),
-                source,
-            })?;
-        if nodes.contains(&name) {
-            return Err(OptionsError::NodeTwice(text.clone()));
-        }
-        nodes.push(name);
-    }
-    Ok(nodes)
 }
 
 fn acceptable(name: &str) -> Result<ReasonCode, OptionsError> {
@@ -422,6 +352,17 @@ pub enum OptionsError {
     /// No store.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// No token of Fly.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// An app that Fly can have none of.
+    #[error("the app, by {origin}: {error}")]
+    FlyApp {
+        /// Who named it.
+        origin: String,
+        /// What is wrong with it.
+        error: FlyError,
+    },
 }
 
 impl OptionsError {
@@ -457,6 +398,11 @@ impl OptionsError {
             Self::Tls(error) => error.hint().into(),
             Self::Key(error) => error.hint(),
             Self::Home(error) => error.hint(),
+            Self::Token(error) => error.hint().into(),
+            Self::FlyApp { .. } => {
+                "Give the name that `fly apps list` shows, by --app, FLY_APP_NAME or `app` in fly.toml."
+                    .into()
+            }
         }
     }
 }

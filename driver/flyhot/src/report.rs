@@ -8,6 +8,7 @@ mod behind;
 mod boot;
 mod config;
 mod human;
+mod inventory;
 mod json;
 mod outcome;
 mod patient;

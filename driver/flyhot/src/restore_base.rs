@@ -3,21 +3,31 @@
 //! What runs goes on as it is: nothing is swapped and nobody suspended. A start that an upgrade did not write is left alone.
 
 use flyhot_events::{ErrorKind, Event, ExitCode};
-use flyhot_node::NodeName;
 use flyhot_upgrade::PersistReport;
 
 use crate::asked::{self, Told};
-use crate::cli::ReachArgs;
+use crate::cli::{HomeArgs, ReachArgs};
 use crate::drive::restore_base;
-use crate::options::{Environment, Reach};
+use crate::options::{Environment, Peer};
 use crate::report::Reporter;
 
 /// Performs the command; every way out of it emits the outcome.
-pub(crate) fn command(args: &ReachArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
-    let work = async |node: NodeName, reach: Reach| restore_base(&node, &reach).await;
-    asked::command("restore-base", args, environment, reporter, work, |answers| {
-        asked::each(answers, told)
-    })
+pub(crate) fn command(
+    args: &ReachArgs,
+    home: &HomeArgs,
+    environment: &Environment,
+    reporter: &mut Reporter,
+) -> ExitCode {
+    let work = async |peer: Peer| restore_base(&peer).await;
+    asked::command(
+        "restore-base",
+        args,
+        home,
+        environment,
+        reporter,
+        work,
+        |answers| asked::each(answers, told),
+    )
 }
 
 fn told(node: String, report: PersistReport) -> Told {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,14 +29,19 @@ use crate::drive::{self, NodeError};
 use crate::errors;
 use crate::fleet::{self, Fleet};
 use crate::interrupt::{self, Signals, Watch};
+use crate::inventory::{self, Leases};
 use crate::ledger::{Command, Ledger};
 use crate::options::{self, Direction, Environment, Options, OptionsError, Place, WayBackNeeded};
 use crate::report::Reporter;
-use crate::run::{self, Finished, apart};
-use crate::waves::{self, Course, Halt, Leg};
+use crate::run::{self, Finished};
+use crate::waves::{self, Course, Halt, Leg, Machines};
 
 /// How long the end of a rollout may go on after a signal: a store that answers needs a second for all of it.
 const HEED: Duration = Duration::from_secs(10);
+
+/// How often it is asked who else is there by now: each time that somebody was found, since they took a while; autoscaling that
+/// starts machines all the time has to come to an end for this one.
+const LOOKS: u32 = 3;
 
 /// What is rolled.
 enum What<'a> {
@@ -141,6 +147,7 @@ impl Work<'_> {
                 key.as_ref(),
                 scratch.path(),
                 &mut fleet,
+                ledger,
                 emit,
             ))
             .await;
@@ -195,6 +202,25 @@ impl Work<'_> {
             match waves::go(course, &leg, fleet, watch, ledger, emit).await {
                 Halt::Over => break Finished::Yes,
                 Halt::Asked => break Finished::No,
+                Halt::Look => {
+                    let machines = fleet.machines.clone();
+                    let looking = async {
+                        let Some(machines) = &machines else {
+                            return Ok(());
+                        };
+                        // Nobody may run a command on a machine that is leased, by us as well.
+                        machines.leases.end().await;
+                        inventory::again(&machines.fly, &mut leg, ledger, emit).await
+                    };
+                    match fleet.beside(looking).await {
+                        Ok(()) => ledger.happened(Happened::Looked),
+                        Err(error) => {
+                            ledger.happened(Happened::Stop(error.kind));
+                            emit(error.event(None));
+                        }
+                    }
+                    continue;
+                }
                 Halt::Turn => turned = true,
             }
             match self.turn(&leg.options, scratch, fleet, emit).await {
@@ -251,30 +277,36 @@ impl Work<'_> {
         key: Option<&PrivateKey>,
         scratch: &Path,
         fleet: &mut Option<Fleet<'a>>,
+        ledger: &mut Ledger,
         emit: &mut dyn FnMut(Event),
     ) -> Result<(Course, Leg), NodeError> {
-        let (nodes, environment) = (self.nodes.clone(), self.environment.clone());
-        let options =
-            apart(move || Options::new(&nodes, &environment).map_err(|error| errors::options(&error)))
-                .await?;
+        let mut options = run::options(&self.nodes, &self.fleet.home, self.environment).await?;
+        let release = match self.what {
+            What::Out(args) => Some(run::read(&args.shared.release, emit).await?),
+            What::Back(_) => None,
+        };
+        let name = release.as_ref().map(|release| release.name.as_str());
+        let fly = inventory::all(&mut options.reach, name, ledger, emit).await?;
         let check = match &self.waves.check_url {
-            Some(url) => Some(Check::new(url, &options.reach.nodes)?),
+            Some(url) => Some(Check::new(
+                url,
+                options.reach.nodes.iter().map(|peer| &peer.name),
+            )?),
             None => None,
         };
-        let made = match self.what {
-            What::Out(args) => {
-                let release = run::read(&args.shared.release, emit).await?;
+        let made = match release {
+            Some(release) => {
                 let made = fleet::pack(release.clone(), scratch, key, emit).await?;
                 Some((release, made))
             }
-            What::Back(_) => None,
+            None => None,
         };
         let purpose = match (&made, &self.what) {
             (Some((release, _)), _) => format!("rollout of {}", release.version),
             (None, What::Back(Some(to))) => format!("rollback to {to}"),
             (None, _) => "rollback".to_owned(),
         };
-        let who = who(self.environment, purpose);
+        let who = who(self.environment, purpose.clone());
         keeps_conditions(store, &place.app)
             .await
             .map_err(|error| errors::store(&error))?;
@@ -305,6 +337,11 @@ impl Work<'_> {
             unit: Unit::Attempts,
         });
         let fleet = fleet.insert(Fleet::new(place, store, rollout));
+        let machines = fly.map(|fly| {
+            let leases = Leases::new(Arc::clone(&fly), &format!("flyhot: {purpose}"));
+            Rc::new(Machines { fly, leases })
+        });
+        fleet.machines.clone_from(&machines);
         let (release, target, way) = match made {
             Some((release, made)) => {
                 if fleet.rollout.pointer().committed().is_none() {
@@ -338,6 +375,7 @@ impl Work<'_> {
             settings: self.settings(fleet),
             began: Instant::now(),
             check,
+            machines,
             old: fleet.rollout.pointer().committed().map(|target| target.code_id),
         };
         Ok((course, Leg { options, release }))
@@ -360,6 +398,8 @@ impl Work<'_> {
             },
             on_failure: if back { OnFailure::GoBack } else { OnFailure::Stay },
             limit: waves.timeout,
+            // Nodes that are named are all that there are.
+            looks: if fleet.machines.is_some() { LOOKS } else { 0 },
             from: if fleet.is_torn() {
                 Stands::Before
             } else {
@@ -377,18 +417,18 @@ async fn save_base(
     fleet: &mut Fleet<'_>,
     emit: &mut dyn FnMut(Event),
 ) -> Result<(), NodeError> {
-    let Some(node) = options.reach.nodes.first() else {
+    let Some(peer) = options.reach.nodes.first() else {
         return Ok(());
     };
     let directory = scratch.join("base");
     let moved = Moved::default();
-    let copying = Box::pin(drive::base(node, &options.reach, &directory, &moved));
+    let copying = Box::pin(drive::base(peer, &directory, &moved));
     fleet
         .beside(fleet::step(Step::SaveBase, &moved, copying, emit))
         .await?;
     let release = run::read(&directory, emit)
         .await
-        .map_err(|error| errors::no_base(node, &error.message))?;
+        .map_err(|error| errors::no_base(&peer.name, &error.message))?;
     let made = fleet.beside(fleet::pack(release, scratch, key, emit)).await?;
     made.upload(fleet, emit).await?;
     fleet.commit_base(made.target).await

@@ -14,11 +14,12 @@ use flyhot_events::{ErrorKind, Event, ExitCode, Outcome, OutcomeKind, Step, Unit
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use crate::cli::NodeArgs;
+use crate::cli::{HomeArgs, NodeArgs};
 use crate::clock::since_us;
 use crate::drive::{self, Leave, NodeError, NodeRequest};
 use crate::errors;
 use crate::interrupt::{self, Signals, Watch};
+use crate::inventory;
 use crate::ledger::{Command, Ledger};
 use crate::options::{Environment, Options};
 use crate::report::Reporter;
@@ -27,6 +28,7 @@ use crate::report::Reporter;
 pub(crate) fn command(
     command: Command,
     args: &NodeArgs,
+    home: &HomeArgs,
     environment: &Environment,
     reporter: &mut Reporter,
 ) -> ExitCode {
@@ -41,7 +43,7 @@ pub(crate) fn command(
         flyhot: env!("CARGO_PKG_VERSION").to_owned(),
     });
     to_the_end(&mut ledger, &mut emit, |ledger, emit| {
-        perform(command, args, environment, begun, ledger, emit)
+        perform(command, args, home, environment, begun, ledger, emit)
     })
 }
 
@@ -64,24 +66,28 @@ pub(crate) fn to_the_end(
 fn perform(
     command: Command,
     args: &NodeArgs,
+    home: &HomeArgs,
     environment: &Environment,
     begun: io::Result<(Runtime, Signals)>,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
 ) {
     in_runtime(begun, ledger, emit, async |signals, ledger, emit| {
-        heed(
-            signals,
+        heed(signals, ledger, emit, async |watch, ledger, emit| match prepare(
+            args,
+            home,
+            environment,
             ledger,
             emit,
-            async |watch, ledger, emit| match prepare(args, environment, emit).await {
-                Ok((options, release)) => each(command, &options, &release, watch, ledger, emit).await,
-                Err(error) => {
-                    abort(ledger, emit, error);
-                    Finished::Yes
-                }
-            },
         )
+        .await
+        {
+            Ok((options, release)) => each(command, &options, &release, watch, ledger, emit).await,
+            Err(error) => {
+                abort(ledger, emit, error);
+                Finished::Yes
+            }
+        })
         .await;
     });
 }
@@ -146,11 +152,11 @@ async fn each(
     let leave = Leave::free();
     while watch.asked().is_none() && ledger.has_next() {
         let Some(at) = ledger.begin_next() else { break };
-        let Some(node) = options.reach.nodes.get(at) else {
+        let Some(peer) = options.reach.nodes.get(at) else {
             break;
         };
         let request = NodeRequest {
-            node,
+            peer,
             release,
             options,
             plan_only: command == Command::Plan,
@@ -160,7 +166,7 @@ async fn each(
             Ok(outcome) => ledger.ended(at, outcome),
             Err(mut error) => {
                 let (kind, outcome) = (error.kind, error.outcome.take());
-                emit(error.event(Some(node.to_string())));
+                emit(error.event(Some(peer.name.to_string())));
                 ledger.failed(at, kind, outcome.map(|outcome| *outcome));
             }
         }
@@ -175,14 +181,25 @@ async fn each(
 /// Checks the options and reads the release.
 pub(crate) async fn prepare(
     args: &NodeArgs,
+    home: &HomeArgs,
     environment: &Environment,
+    ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
 ) -> Result<(Options, Release), NodeError> {
-    let (args, environment) = (args.clone(), environment.clone());
-    let options =
-        apart(move || Options::new(&args, &environment).map_err(|error| errors::options(&error))).await?;
+    let mut options = options(args, home, environment).await?;
     let release = read(&options.release, emit).await?;
+    inventory::all(&mut options.reach, Some(&release.name), ledger, emit).await?;
     Ok((options, release))
+}
+
+/// Checks the options of a command that deals with a release.
+pub(crate) async fn options(
+    args: &NodeArgs,
+    home: &HomeArgs,
+    environment: &Environment,
+) -> Result<Options, NodeError> {
+    let (args, home, environment) = (args.clone(), home.clone(), environment.clone());
+    apart(move || Options::new(&args, &home, &environment).map_err(|error| errors::options(&error))).await
 }
 
 /// Reads a release.

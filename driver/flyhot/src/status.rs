@@ -7,31 +7,35 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flyhot_artifact::code_id;
 use flyhot_events::{Drift, ErrorKind, Event, ExitCode, NodeStatus, StatusProcess};
-use flyhot_node::NodeName;
 use flyhot_upgrade::elixir_name;
 
 use crate::asked::{self, Answer};
-use crate::cli::ReachArgs;
+use crate::cli::{HomeArgs, ReachArgs};
 use crate::drive::look::{Looked, LookedModule, look};
-use crate::options::{Environment, Reach};
+use crate::options::{Environment, MachineOf, Peer};
 use crate::report::Reporter;
 
 /// Performs the command; every way out of it emits the outcome.
-pub(crate) fn command(args: &ReachArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
-    let work = async |node: NodeName, reach: Reach| look(&node, &reach).await;
-    asked::command("status", args, environment, reporter, work, told)
+pub(crate) fn command(
+    args: &ReachArgs,
+    home: &HomeArgs,
+    environment: &Environment,
+    reporter: &mut Reporter,
+) -> ExitCode {
+    let work = async |peer: Peer| Ok((peer.machine.clone(), look(&peer).await?));
+    asked::command("status", args, home, environment, reporter, work, told)
 }
 
 /// What to say of the answers, in the order of the command line, and what speaks against the command: the first error.
-fn told(answers: Vec<Answer<Looked>>) -> (Vec<Event>, Option<ErrorKind>) {
+fn told(answers: Vec<Answer<(Option<MachineOf>, Looked)>>) -> (Vec<Event>, Option<ErrorKind>) {
     let first = answers
         .iter()
         .find_map(|answer| answer.said.as_ref().ok())
-        .map(|looked| loaded(&looked.modules));
-    asked::each(answers, |node, looked| {
+        .map(|(_, looked)| loaded(&looked.modules));
+    asked::each(answers, |node, (machine, looked)| {
         let event = Event::Status {
             node,
-            status: Box::new(status(looked, first.as_ref())),
+            status: Box::new(status(machine, looked, first.as_ref())),
         };
         (vec![event], None)
     })
@@ -47,7 +51,7 @@ fn loaded(modules: &BTreeMap<String, LookedModule>) -> Digests {
         .collect()
 }
 
-fn status(looked: Looked, first: Option<&Digests>) -> NodeStatus {
+fn status(machine: Option<MachineOf>, looked: Looked, first: Option<&Digests>) -> NodeStatus {
     let own = loaded(&looked.modules);
     let differing: BTreeSet<String> = first.map_or_else(BTreeSet::new, |first| {
         own.keys()
@@ -68,7 +72,12 @@ fn status(looked: Looked, first: Option<&Digests>) -> NodeStatus {
             })
         })
         .collect();
+    let (machine, region) = machine
+        .map(|MachineOf { id, region, .. }| (id.to_string(), region))
+        .unzip();
     NodeStatus {
+        machine,
+        region,
         otp: looked.otp,
         erts: looked.erts,
         elixir: looked.elixir,
@@ -113,7 +122,7 @@ mod tests {
         }
     }
 
-    fn node(name: &str, modules: &[(&str, LookedModule)]) -> Answer<Looked> {
+    fn node(name: &str, modules: &[(&str, LookedModule)]) -> Answer<(Option<MachineOf>, Looked)> {
         let modules = modules
             .iter()
             .map(|(name, module)| {
@@ -123,27 +132,30 @@ mod tests {
             .collect();
         Answer {
             node: name.into(),
-            said: Ok(Looked {
-                otp: "25".into(),
-                erts: "13.1.5".into(),
-                elixir: None,
-                embedded: true,
-                processes: 1,
-                memory_bytes: 1,
-                applications: Vec::new(),
-                modules,
-                old_code: Vec::new(),
-                lingerers: Vec::new(),
-                lingerers_sought: 0,
-                suspended: Vec::new(),
-                suspended_count: 0,
-                under_way: None,
-                last: None,
-            }),
+            said: Ok((
+                None,
+                Looked {
+                    otp: "25".into(),
+                    erts: "13.1.5".into(),
+                    elixir: None,
+                    embedded: true,
+                    processes: 1,
+                    memory_bytes: 1,
+                    applications: Vec::new(),
+                    modules,
+                    old_code: Vec::new(),
+                    lingerers: Vec::new(),
+                    lingerers_sought: 0,
+                    suspended: Vec::new(),
+                    suspended_count: 0,
+                    under_way: None,
+                    last: None,
+                },
+            )),
         }
     }
 
-    fn statuses(answers: Vec<Answer<Looked>>) -> Vec<NodeStatus> {
+    fn statuses(answers: Vec<Answer<(Option<MachineOf>, Looked)>>) -> Vec<NodeStatus> {
         let only = |event| match event {
             Event::Status { status, .. } => *status,
             other => panic!("{other:?}"),

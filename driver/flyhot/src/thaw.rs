@@ -4,29 +4,29 @@
 //! undone. Who is held by `erlang:suspend_process/2` is not resumed at all: only the one who holds it can.
 
 use flyhot_events::{ErrorKind, Event, ExitCode};
-use flyhot_node::NodeName;
 
 use crate::asked::{self, Answer, Told};
-use crate::cli::ReachArgs;
+use crate::cli::{HomeArgs, ReachArgs};
 use crate::drive::thaw::{Thawed, suspended, thaw};
-use crate::options::{Environment, Reach};
+use crate::options::{Environment, Peer};
 use crate::report::Reporter;
 
 /// Performs the command; every way out of it emits the outcome.
 pub(crate) fn command(
     args: &ReachArgs,
+    home: &HomeArgs,
     apply: bool,
     environment: &Environment,
     reporter: &mut Reporter,
 ) -> ExitCode {
-    let work = move |node: NodeName, reach: Reach| async move {
+    let work = move |peer: Peer| async move {
         if apply {
-            thaw(&node, &reach).await
+            thaw(&peer).await
         } else {
-            suspended(&node, &reach).await
+            suspended(&peer).await
         }
     };
-    asked::command("thaw", args, environment, reporter, work, |answers| {
+    asked::command("thaw", args, home, environment, reporter, work, |answers| {
         told(answers, apply)
     })
 }

@@ -5,10 +5,15 @@
 
 use std::cell::RefCell;
 use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use flyhot_artifact::{CodeId, Release};
-use flyhot_events::{ErrorKind, Event, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, WaveWay};
+use flyhot_events::{
+    ErrorKind, Event, LeaseState, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, WaveWay,
+};
+use flyhot_fleet::{Fly, FlyError};
 use flyhot_node::NodeName;
 use flyhot_rollout::{Command, End, Happened, Settings, Stands, Way};
 use flyhot_upgrade::judge;
@@ -22,8 +27,9 @@ use crate::drive::{self, Leave, NodeError, NodeRequest};
 use crate::errors;
 use crate::fleet::Fleet;
 use crate::interrupt::{Dropped, Watch};
+use crate::inventory::{self, Leases};
 use crate::ledger::Ledger;
-use crate::options::Options;
+use crate::options::{Options, Peer};
 
 /// Where nodes go.
 pub(crate) struct Leg {
@@ -36,14 +42,24 @@ pub(crate) struct Course {
     pub(crate) settings: Settings,
     pub(crate) began: Instant,
     pub(crate) check: Option<Check>,
+    /// Of the machines that the nodes run on, where those were asked for.
+    pub(crate) machines: Option<Rc<Machines>>,
     /// The code that was committed before.
     pub(crate) old: Option<CodeId>,
+}
+
+/// The machines of a rollout.
+pub(crate) struct Machines {
+    pub(crate) fly: Arc<Fly>,
+    pub(crate) leases: Leases,
 }
 
 /// Why nothing more is done.
 pub(crate) enum Halt {
     /// Nodes are to go back, and what they go back to is needed for it.
     Turn,
+    /// It is to be asked who else is there.
+    Look,
     /// It is over.
     Over,
     /// It is over because of a signal.
@@ -122,8 +138,13 @@ pub(crate) async fn go(
                 let Some(node) = leg.options.reach.nodes.get(at) else {
                     return Halt::Over;
                 };
-                let number = ledger.wave().0;
+                let (number, places) = ledger.wave();
                 if wave.replace((number, way)) != Some((number, way)) {
+                    if way == Way::Forth {
+                        let peers = leg.options.reach.nodes.iter().enumerate();
+                        let before = peers.filter(|(at, _)| !places.contains(at));
+                        before.for_each(|(_, peer)| course.let_go(peer));
+                    }
                     say(begun(course, &leg.options, way, ledger));
                 }
                 ledger.begin(at);
@@ -133,23 +154,24 @@ pub(crate) async fn go(
                 let Some(node) = leg.options.reach.nodes.get(at) else {
                     return Halt::Over;
                 };
-                under_way.push(Box::pin(gate(course, at, node, &say)));
+                under_way.push(Box::pin(gate(course, at, &node.name, &say)));
             }
             Command::GiveUp { node: at } => {
                 if let Some(node) = leg.options.reach.nodes.get(at) {
-                    watch.overdue(&node.to_string());
+                    watch.overdue(&node.name.to_string());
                 }
             }
             Command::Bake { node: at } => {
                 if let Some(node) = leg.options.reach.nodes.get(at) {
                     let bake = course.settings.canary.unwrap_or_default();
                     say(Event::Bake {
-                        node: node.to_string(),
+                        node: node.name.to_string(),
                         bake_us: u64::try_from(bake.as_micros()).unwrap_or(u64::MAX),
                     });
                 }
             }
             Command::GoBack => return Halt::Turn,
+            Command::Look => return Halt::Look,
             Command::Finished if told => return Halt::Asked,
             Command::Finished => return Halt::Over,
             Command::Wait { until } => {
@@ -157,7 +179,13 @@ pub(crate) async fn go(
                 tokio::select! {
                     biased;
                     Some(done) = under_way.next() => {
+                        if let Done::Node { at, way: Way::Back, .. } = &done
+                            && let Some(peer) = leg.options.reach.nodes.get(*at)
+                        {
+                            course.let_go(peer);
+                        }
                         take(course, done, &mut barred, ledger, &say);
+                        course.tell_lost(&leg.options.reach.nodes, &say);
                         if let Some(why) = leave.refused() {
                             ledger.happened(Happened::Stop(why));
                         }
@@ -174,6 +202,69 @@ pub(crate) async fn go(
     }
 }
 
+impl Course {
+    /// Leases the machine of a node, if it has one. A node that goes back does so in any case: whoever holds its machine meanwhile
+    /// finds it as everybody else's.
+    async fn lease(&self, peer: &Peer, way: Way, say: &impl Fn(Event)) -> Result<(), NodeError> {
+        let (Some(machines), Some(machine)) = (&self.machines, &peer.machine) else {
+            return Ok(());
+        };
+        let (node, id) = (peer.name.to_string(), &machine.id);
+        let taken = machines.leases.take(&node, id, self.settings.limit, say).await;
+        match (taken, way) {
+            (Ok(()), _) => Ok(()),
+            (Err(error), Way::Forth) => Err(errors::fly(&error)),
+            (Err(error), Way::Back) => {
+                say(inventory::told(&node, id, LeaseState::Without, &error));
+                Ok(())
+            }
+        }
+    }
+
+    /// Says whose machines somebody else may change by now.
+    fn tell_lost(&self, peers: &[Peer], say: &impl Fn(Event)) {
+        let lost = self.machines.as_ref().map(|machines| machines.leases.lost());
+        for error in lost.into_iter().flatten() {
+            let FlyError::LeaseLost { machine: id, .. } = &error else {
+                continue;
+            };
+            let of = |peer: &&Peer| peer.machine.as_ref().is_some_and(|machine| machine.id == *id);
+            if let Some(peer) = peers.iter().find(of) {
+                say(inventory::told(
+                    &peer.name.to_string(),
+                    id,
+                    LeaseState::Lost,
+                    &error,
+                ));
+            }
+        }
+    }
+
+    fn let_go(&self, peer: &Peer) {
+        if let (Some(machines), Some(machine)) = (&self.machines, &peer.machine) {
+            machines.leases.let_go(&machine.id);
+        }
+    }
+
+    /// Has the machine of a node carry the code that it runs now.
+    async fn label(&self, peer: &Peer, outcome: &mut NodeOutcome) {
+        let (Some(machines), Some(machine)) = (&self.machines, &peer.machine) else {
+            return;
+        };
+        let Some(code_id) = outcome.code_id.after.clone() else {
+            return;
+        };
+        if let Err(error) = inventory::label(&machines.fly, machine, &code_id).await {
+            outcome.reasons.push(Reason::new(
+                ReasonCode::NotLabelled,
+                machine.id.as_str(),
+                format!("the machine's metadata do not say which code it runs: {error}"),
+                "`flyhot status` says what it runs; the next rollout writes it again.",
+            ));
+        }
+    }
+}
+
 async fn until_then(time: Option<tokio::time::Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
@@ -186,11 +277,11 @@ fn begun(course: &Course, options: &Options, way: Way, ledger: &Ledger) -> Event
     let (number, places) = ledger.wave();
     let (wave, way, nodes) = match way {
         Way::Forth => {
-            let nodes = options.reach.nodes.get(places).unwrap_or_default();
+            let nodes = places.iter().filter_map(|at| options.reach.nodes.get(*at));
             (
                 number,
                 WaveWay::Forth,
-                nodes.iter().map(ToString::to_string).collect(),
+                nodes.map(|peer| peer.name.to_string()).collect(),
             )
         }
         Way::Back => {
@@ -215,16 +306,16 @@ async fn work(
     course: &Course,
     leg: &Leg,
     at: usize,
-    node: &NodeName,
+    peer: &Peer,
     way: Way,
     leave: &Leave,
     watch: &Watch,
     say: &impl Fn(Event),
 ) -> Done {
     let mut sight = Sight::default();
-    let name = node.to_string();
+    let name = peer.name.to_string();
     let request = NodeRequest {
-        node,
+        peer,
         release: &leg.release,
         options: &leg.options,
         plan_only: false,
@@ -237,11 +328,14 @@ async fn work(
     let done = tokio::select! {
         biased;
         done = async {
+            course.lease(peer, way, say).await.map_err(Ok)?;
             leave.given().await.map_err(Err)?;
-            Box::pin(drive::node(&request, &mut emit)).await.map_err(Ok)
+            let mut outcome = Box::pin(drive::node(&request, &mut emit)).await.map_err(Ok)?;
+            course.label(peer, &mut outcome).await;
+            Ok(outcome)
         } => done,
         why = watch.drop_of(&name) => match (why, course.settings.limit) {
-            (Dropped::Overdue, Some(limit)) => Err(Ok(errors::overdue(node, limit))),
+            (Dropped::Overdue, Some(limit)) => Err(Ok(errors::overdue(&peer.name, limit))),
             (Dropped::Overdue | Dropped::Asked, _) => return Done::Dropped { at },
         }
     };

@@ -10,9 +10,10 @@ use flyhot::options::mix;
 use flyhot::options::policy::{PolicyFile, keys};
 use flyhot_events::{
     ArtifactFacts, ArtifactTrust, BootWhat, BootWhy, CodeIds, Drift, ErrorKind, Event, ExitCode,
-    HistoryEntry, LastOutcome, Line, LockHolder, NodeCensus, NodeOutcome, NodeStatus, Outcome, OutcomeKind,
-    PlannedCalls, PlannedKind, PlannedModules, Predicted, Reason, ReasonCode, Setting, Severity,
-    StatusApplication, StatusProcess, Step, UnderWay, Unit, Verdict, WaveWay, WayBack,
+    HistoryEntry, InventoryMachine, LastOutcome, LeaseState, Line, LockHolder, MachineRole, NodeCensus,
+    NodeOutcome, NodeStatus, Outcome, OutcomeKind, PlannedCalls, PlannedKind, PlannedModules, Predicted,
+    Reason, ReasonCode, Setting, Severity, StatusApplication, StatusProcess, Step, UnderWay, Unit, Verdict,
+    WaveWay, WayBack,
 };
 use serde_json::Value;
 
@@ -89,6 +90,8 @@ fn code_ids() -> CodeIds {
 fn samples() -> Vec<Event> {
     let _exhaustive = |event: Event| match event {
         Event::Started { .. }
+        | Event::Inventory { .. }
+        | Event::Lease { .. }
         | Event::StepStarted { .. }
         | Event::Progress { .. }
         | Event::StepDone { .. }
@@ -131,6 +134,8 @@ fn samples() -> Vec<Event> {
         processes: 0,
     };
     let outcome = NodeOutcome {
+        machine: Some(String::new()),
+        region: Some(String::new()),
         reasons: vec![reason()],
         code_id: code_ids(),
         predicted: Some(Predicted {
@@ -147,6 +152,26 @@ fn samples() -> Vec<Event> {
             release: Some(String::new()),
             policy: Some(String::new()),
             flyhot: String::new(),
+        },
+        Event::Inventory {
+            app: String::new(),
+            machines: vec![InventoryMachine {
+                machine: String::new(),
+                region: String::new(),
+                group: Some(String::new()),
+                state: String::new(),
+                image: Some(String::new()),
+                role: MachineRole::Node,
+                node: node(),
+            }],
+        },
+        Event::Lease {
+            node: String::new(),
+            machine: String::new(),
+            state: LeaseState::WaitedFor,
+            holder: Some(String::new()),
+            until: Some(String::new()),
+            why: Some(String::new()),
         },
         Event::StepStarted {
             node: node(),
@@ -350,6 +375,8 @@ fn status_process() -> StatusProcess {
 
 fn node_status() -> NodeStatus {
     NodeStatus {
+        machine: Some(String::new()),
+        region: Some(String::new()),
         otp: String::new(),
         erts: String::new(),
         elixir: Some(String::new()),
@@ -470,6 +497,14 @@ fn every_value_is_documented_and_no_other() {
             every!(BootWhy: Committed, Trial, NothingDeployed, OtherImage, NoStore, NotConfigured, StoreFailed, NotTrusted, NotUsable,
                 NotWritten)
             .to_vec(),
+        ),
+        (
+            "### MachineRole",
+            every!(MachineRole: Node, LeftToBoot, Other, Lacking).to_vec(),
+        ),
+        (
+            "### LeaseState",
+            every!(LeaseState: WaitedFor, MayNot, Without, Lost).to_vec(),
         ),
         ("### WaveWay", every!(WaveWay: Forth, Back).to_vec()),
         ("### Severity", every!(Severity: Note, Warning, Cold, Refusal).to_vec()),

@@ -500,6 +500,8 @@ fn asked() -> Vec<Event> {
         how: how.into(),
     };
     let well = NodeStatus {
+        machine: None,
+        region: None,
         otp: "25".into(),
         erts: "13.1.5".into(),
         elixir: Some("1.14.0".into()),

@@ -2,11 +2,10 @@
 //!
 //! Forth in waves: of each, every node is begun at once, and the next one begins when every gate of it passed. The first failure
 //! ends that: what is under way comes to its end, then whoever runs the target, or may, goes back. Whoever may not begin anything
-//! any more goes nowhere.
+//! any more goes nowhere. Before a success it is asked who else is there by now: they are a wave more.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroUsize;
-use std::ops::Range;
 use std::time::Duration;
 
 use flyhot_events::ErrorKind;
@@ -27,6 +26,8 @@ pub struct Settings {
     pub limit: Option<Duration>,
     /// What a node that was not begun stands on: [`Stands::Before`] where a rollout before this one did not come to its end.
     pub from: Stands,
+    /// How often it is asked who else is there by now, at most.
+    pub looks: u32,
 }
 
 /// What comes of a failure.
@@ -74,6 +75,9 @@ pub enum Command {
     },
     /// Have what nodes go back to at hand; it is told by [`Happened::Ready`] or [`Happened::Stop`].
     GoBack,
+    /// Ask who else is there by now, and who was started anew; each is told by [`Happened::Joined`] or [`Happened::Restarted`], and the
+    /// end of it by [`Happened::Looked`] or [`Happened::Stop`].
+    Look,
     /// Nothing, until something happens, or until then.
     Wait {
         /// The time to look again; `None`: never.
@@ -90,8 +94,13 @@ pub struct Machine {
     nodes: Vec<Node>,
     phase: Phase,
     /// The one that is under way, or was the last one forth.
-    wave: Range<usize>,
+    wave: Vec<usize>,
     number: usize,
+    /// Those who were in a wave and are to be taken over once more.
+    again: VecDeque<usize>,
+    /// The first who was in no wave yet.
+    next: usize,
+    looks: u32,
     bake: Bake,
     under_way: BTreeSet<usize>,
     /// What stopped it.
@@ -123,6 +132,8 @@ enum At {
 #[derive(Debug, Clone)]
 enum Phase {
     Forth,
+    /// It is being asked who else is there.
+    Looking,
     /// What nodes go back to is being brought.
     Turning {
         asked: bool,
@@ -140,17 +151,22 @@ enum Bake {
     Over,
 }
 
-impl Machine {
-    /// Nothing begun yet.
-    pub fn new(settings: Settings, nodes: usize) -> Self {
-        let node = Node {
+impl Node {
+    fn waiting(stands: Stands) -> Self {
+        Self {
             fate: Fate {
-                stands: settings.from,
+                stands,
                 taken_back: false,
                 against: None,
             },
             at: At::Waiting,
-        };
+        }
+    }
+}
+
+impl Machine {
+    /// Nothing begun yet.
+    pub fn new(settings: Settings, nodes: usize) -> Self {
         let bake = match settings.canary {
             None | Some(Duration::ZERO) => Bake::Over,
             Some(bake) => Bake::ToCome(bake),
@@ -162,11 +178,14 @@ impl Machine {
         };
         Self {
             phase: Phase::Forth,
-            wave: 0..first.min(nodes),
+            nodes: vec![Node::waiting(settings.from); nodes],
+            wave: (0..first.min(nodes)).collect(),
             number: 1,
+            again: VecDeque::new(),
+            next: first.min(nodes),
+            looks: settings.looks,
             bake,
             settings,
-            nodes: vec![node; nodes],
             under_way: BTreeSet::new(),
             first: None,
             barred: false,
@@ -206,7 +225,33 @@ impl Machine {
                     };
                 }
             }
-            Happened::Stop(why) => self.bar(why),
+            Happened::Joined => {
+                if let Phase::Looking = self.phase {
+                    self.nodes.push(Node::waiting(self.settings.from));
+                }
+            }
+            Happened::Restarted { node } => {
+                let done = self.nodes.get_mut(node).filter(|of| of.at == At::Done);
+                if let (Phase::Looking, Some(of)) = (&self.phase, done) {
+                    *of = Node::waiting(self.settings.from);
+                    self.again.push_back(node);
+                }
+            }
+            Happened::Looked => {
+                if let Phase::Looking = self.phase {
+                    self.phase = Phase::Forth;
+                    if self.again.is_empty() && self.next == self.nodes.len() {
+                        // Nobody was found.
+                        self.looks = 0;
+                    }
+                }
+            }
+            Happened::Stop(why) => {
+                self.bar(why);
+                if let Phase::Looking = self.phase {
+                    self.phase = Phase::Forth;
+                }
+            }
         }
     }
 
@@ -227,6 +272,7 @@ impl Machine {
                         }
                     }
                 },
+                Phase::Looking => return Command::Wait { until: None },
                 Phase::Turning { .. } if self.barred => self.phase = Phase::Over,
                 Phase::Turning { asked: true } => return Command::Wait { until: None },
                 Phase::Turning { asked } => {
@@ -255,9 +301,9 @@ impl Machine {
         verdict::verdict(self.nodes.iter().map(|node| node.fate), first)
     }
 
-    /// The wave that is under way, or was the last one forth.
-    pub fn wave(&self) -> Range<usize> {
-        self.wave.clone()
+    /// The wave that is under way, or was the last one forth; nobody once it was asked who else is there.
+    pub fn wave(&self) -> &[usize] {
+        &self.wave
     }
 
     /// Its number, from 1.
@@ -277,36 +323,44 @@ impl Machine {
         if self.first.is_some() {
             // Whoever stays on the target is asked; whoever goes back, or may not be asked any more, is not.
             let stays = self.settings.on_failure == OnFailure::Stay && !self.barred;
-            let gate = stays.then(|| self.wave().find_map(|at| self.ask(at))).flatten();
+            let gate = stays
+                .then(|| self.wave.clone().into_iter().find_map(|at| self.ask(at)))
+                .flatten();
             return gate.or_else(|| (!self.under_way.is_empty()).then(|| self.wait()));
         }
-        let done = |at: usize| self.nodes.get(at).is_some_and(|node| node.at == At::Done);
-        if self.wave().all(done) {
+        let done = |at: &usize| self.nodes.get(*at).is_some_and(|node| node.at == At::Done);
+        if self.wave.iter().all(done) {
             match self.bake {
                 Bake::ToCome(bakes) => {
                     self.bake = Bake::Until(now.saturating_add(bakes));
-                    let node = self.wave.start;
+                    let node = self.canary();
                     return Some(Command::Bake { node });
                 }
                 Bake::Until(until) if now < until => return Some(Command::Wait { until: Some(until) }),
                 // What went ill meanwhile is seen by the same question.
                 Bake::Until(_) => {
                     self.bake = Bake::Over;
-                    if let Some(canary) = self.nodes.get_mut(self.wave.start) {
+                    let canary = self.canary();
+                    if let Some(canary) = self.nodes.get_mut(canary) {
                         canary.at = At::ToBeAsked;
                     }
                 }
                 Bake::Over => {
-                    let end = self.wave.end.saturating_add(self.settings.at_once.get());
-                    self.wave = self.wave.end..end.min(self.nodes.len());
-                    if self.wave.is_empty() {
-                        return None;
+                    let wave = self.next_wave();
+                    if wave.is_empty() {
+                        // Who was found is looked at once more, as long as that may be.
+                        self.looks = self.looks.checked_sub(1)?;
+                        self.phase = Phase::Looking;
+                        // Whoever of it was started anew is of another one.
+                        self.wave.clear();
+                        return Some(Command::Look);
                     }
+                    self.wave = wave;
                     self.number += 1;
                 }
             }
         }
-        for at in self.wave() {
+        for at in self.wave.clone() {
             if let Some(gate) = self.ask(at) {
                 return Some(gate);
             }
@@ -315,6 +369,21 @@ impl Machine {
             }
         }
         Some(self.wait())
+    }
+
+    fn canary(&self) -> usize {
+        self.wave.first().copied().unwrap_or_default()
+    }
+
+    /// Those who come next, as many as may be worked on at once.
+    fn next_wave(&mut self) -> Vec<usize> {
+        let at_once = self.settings.at_once.get();
+        let again = at_once.min(self.again.len());
+        let mut wave: Vec<usize> = self.again.drain(..again).collect();
+        let end = self.next.saturating_add(at_once - again).min(self.nodes.len());
+        wave.extend(self.next..end);
+        self.next = end;
+        wave
     }
 
     /// Asks the gate of a node where it is to be asked.

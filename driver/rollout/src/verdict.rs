@@ -50,6 +50,15 @@ pub enum Happened {
     },
     /// What nodes go back to is at hand.
     Ready,
+    /// One more node is there: its place is behind all others.
+    Joined,
+    /// A node that was taken over was started anew, and runs what it did not run when it was left.
+    Restarted {
+        /// The node, by its place.
+        node: usize,
+    },
+    /// That is all who are there by now.
+    Looked,
     /// Nothing may be begun any more: a signal, a lock that was lost, a way back that is not to be had.
     Stop(ErrorKind),
 }

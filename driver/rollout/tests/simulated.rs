@@ -46,6 +46,10 @@ struct Story {
     stop: Option<(Duration, ErrorKind)>,
     /// How long it takes to have at hand what nodes go back to, and whether it is to be had.
     turn: (Duration, bool),
+    /// How many of the nodes are there from the beginning.
+    first: usize,
+    /// What each look finds: how long it takes, how many are there by then, who was started anew, and whether it comes to its end.
+    looks: Vec<(Duration, usize, Option<usize>, bool)>,
 }
 
 /// What was seen from outside.
@@ -58,8 +62,12 @@ struct Seen {
     /// What went wrong first, and when.
     failed: Option<Duration>,
     barred: Option<Duration>,
-    /// Nodes whose first and second gate passed.
+    /// Nodes whose first and second gate passed, since they were started last.
     passed: Vec<usize>,
+    /// How often it was asked who else is there, and how many commands there were when it found somebody last.
+    looks: usize,
+    /// Nodes that were started anew, each as often as it was.
+    restarted: Vec<usize>,
     stands: Vec<Stands>,
     ended_back: BTreeMap<usize, End>,
     /// Whether somebody came to run the target, or may have.
@@ -80,9 +88,9 @@ impl Seen {
 
 /// Plays a story to its end.
 fn play(story: &Story) -> (Seen, Verdict) {
-    let mut machine = Machine::new(story.settings.clone(), story.nodes.len());
+    let mut machine = Machine::new(story.settings.clone(), story.first);
     let mut seen = Seen {
-        stands: vec![story.settings.from; story.nodes.len()],
+        stands: vec![story.settings.from; story.first],
         ..Seen::default()
     };
     let mut to_come: BTreeMap<(Duration, usize), Happened> = BTreeMap::new();
@@ -159,6 +167,33 @@ fn play(story: &Story) -> (Seen, Verdict) {
                 later(&mut to_come, now + takes, happened);
             }
             Command::Bake { .. } => {}
+            Command::Look => {
+                invariant_it_is_looked_only_once_all_are_well(&seen);
+                seen.looks += 1;
+                assert!(seen.looks <= story.settings.looks as usize, "looked too often");
+                let (takes, more, restarted, ends) = story
+                    .looks
+                    .get(seen.looks - 1)
+                    .copied()
+                    .unwrap_or((MS, 0, None, true));
+                let known = seen.stands.len();
+                for _ in 0..more.min(story.nodes.len() - known) {
+                    later(&mut to_come, now + takes, Happened::Joined);
+                }
+                if let Some(node) = restarted {
+                    later(
+                        &mut to_come,
+                        now + takes,
+                        Happened::Restarted { node: node % known },
+                    );
+                }
+                let end = if ends {
+                    Happened::Looked
+                } else {
+                    Happened::Stop(ErrorKind::FlyApi)
+                };
+                later(&mut to_come, now + takes, end);
+            }
             Command::Wait { until } => {
                 let next = to_come.keys().next().map(|(at, _)| *at);
                 now = match (next, until) {
@@ -213,6 +248,14 @@ fn note(story: &Story, seen: &mut Seen, now: Duration, happened: Happened) {
                 failed(seen, ErrorKind::Degraded);
             }
         }
+        // What comes when nobody asked any more is no news.
+        Happened::Joined if seen.barred.is_none() => seen.stands.push(story.settings.from),
+        Happened::Restarted { node } if seen.barred.is_none() => {
+            seen.stands[node] = story.settings.from;
+            seen.passed.retain(|at| *at != node);
+            seen.restarted.push(node);
+        }
+        Happened::Joined | Happened::Restarted { .. } | Happened::Looked => {}
         Happened::Ready => assert_eq!(story.settings.on_failure, OnFailure::GoBack),
         Happened::Stop(kind) => {
             failed(seen, kind);
@@ -245,9 +288,37 @@ fn invariant_nothing_is_a_success_before_it_is_over(machine: &Machine, command: 
 }
 
 fn invariant_a_node_is_begun_once_each_way(seen: &Seen, node: usize, way: Way) {
+    let anew = seen.restarted.iter().filter(|at| **at == node).count();
+    let anew = if way == Way::Forth { anew } else { 0 };
     assert!(
-        seen.begun(way).all(|(_, at)| at != node),
+        seen.begun(way).filter(|(_, at)| *at == node).count() <= anew,
         "node {node} is begun twice {way:?}"
+    );
+}
+
+fn invariant_it_is_looked_only_once_all_are_well(seen: &Seen) {
+    assert_eq!(seen.failed, None, "looked after a failure");
+    assert!(seen.under_way.is_empty(), "looked while somebody is under way");
+    let well = (0..seen.stands.len()).all(|node| seen.passed.contains(&node));
+    assert!(well, "looked before everybody is well: {seen:?}");
+}
+
+/// Whoever was found last was found by the last look that may be, or there was one more that found nobody.
+fn invariant_before_a_success_it_was_looked(story: &Story, seen: &Seen, verdict: Verdict) {
+    if verdict.against.is_some() || story.settings.looks == 0 {
+        return;
+    }
+    let last = seen
+        .commands
+        .iter()
+        .rposition(|(_, command)| *command == Command::Look);
+    let begun = seen
+        .commands
+        .iter()
+        .rposition(|(_, command)| matches!(command, Command::Begin { .. }));
+    assert!(
+        last > begun || seen.looks == story.settings.looks as usize,
+        "{seen:?}"
     );
 }
 
@@ -265,7 +336,11 @@ fn invariant_the_canary_was_well_and_has_baked(story: &Story, seen: &Seen, now: 
     };
     let gates = if bake.is_zero() { 1 } else { 2 };
     let passed = seen.passed.iter().filter(|at| **at == 0).count();
-    assert_eq!(passed, gates, "begun before the canary's gate passed");
+    // One that was started anew is none any more.
+    assert!(
+        passed == gates || seen.restarted.contains(&0),
+        "begun before the canary's gate passed"
+    );
     let first = seen
         .commands
         .iter()
@@ -281,7 +356,9 @@ fn invariant_every_gate_of_the_wave_before_has_passed(story: &Story, seen: &Seen
         Some(_) => 1 + (node - 1) / at_once * at_once,
         None => node / at_once * at_once,
     };
-    for at in 0..before {
+    // Who is there later comes behind everybody, and who was started anew beside them.
+    let before = if node < story.first { before } else { story.first };
+    for at in (0..before).filter(|at| !seen.restarted.contains(at)) {
         assert!(
             seen.passed.contains(&at),
             "node {node} is begun before {at} is well"
@@ -312,7 +389,7 @@ fn invariant_nothing_is_under_way_at_the_end(seen: &Seen) {
 
 fn invariant_success_is_every_node_well_on_the_target(story: &Story, seen: &Seen, verdict: Verdict) {
     let all = seen.stands.iter().all(|stands| *stands == Stands::Target);
-    let well = (0..story.nodes.len()).all(|node| seen.passed.contains(&node));
+    let well = (0..seen.stands.len()).all(|node| seen.passed.contains(&node));
     assert_eq!(
         verdict.against.is_none(),
         all && well && seen.failed.is_none(),
@@ -447,6 +524,15 @@ fn any_script(from: Stands) -> impl Strategy<Value = Script> {
         .prop_map(|(forth, gates, back)| Script { forth, gates, back })
 }
 
+fn any_look() -> impl Strategy<Value = (Duration, usize, Option<usize>, bool)> {
+    (
+        any_time(30),
+        0..4_usize,
+        proptest::option::weighted(0.3, 0..25_usize),
+        proptest::bool::weighted(0.95),
+    )
+}
+
 fn any_story() -> impl Strategy<Value = Story> {
     let from = prop_oneof![4 => Just(Stands::Old), 1 => Just(Stands::Before)];
     from.prop_flat_map(|from| {
@@ -457,25 +543,30 @@ fn any_story() -> impl Strategy<Value = Story> {
             on_failure,
             // Without a limit nothing would end what hangs.
             (1..60_u64).prop_map(Duration::from_millis),
+            0..4_u32,
         )
-            .prop_map(move |(canary, at_once, on_failure, limit)| Settings {
+            .prop_map(move |(canary, at_once, on_failure, limit, looks)| Settings {
                 canary,
                 at_once: NonZeroUsize::new(at_once).unwrap(),
                 on_failure,
                 limit: Some(limit),
                 from,
+                looks,
             });
         (
             settings,
             proptest::collection::vec(any_script(from), 1..25),
             proptest::option::weighted(0.15, (any_time(300), any_cause())),
             (any_time(30), proptest::bool::weighted(0.95)),
+            (1..25_usize, proptest::collection::vec(any_look(), 0..4)),
         )
-            .prop_map(|(settings, nodes, stop, turn)| Story {
+            .prop_map(|(settings, nodes, stop, turn, (first, looks))| Story {
+                first: first.min(nodes.len()),
                 settings,
                 nodes,
                 stop,
                 turn,
+                looks,
             })
     })
 }
@@ -493,6 +584,7 @@ proptest! {
         invariant_somebody_suspended_outweighs_all(&seen, verdict);
         invariant_a_fleet_ends_on_one_code(&story, &seen, verdict);
         invariant_whoever_was_upgraded_is_taken_back(&story, &seen);
+        invariant_before_a_success_it_was_looked(&story, &seen, verdict);
         invariant_who_is_refused_first_ends_it(&story, &seen, verdict);
         invariant_nobody_goes_back_when_nobody_was_upgraded(&seen);
     }
@@ -531,10 +623,13 @@ fn fleet(forth: &[(Duration, Ending)], at_once: usize) -> Story {
             on_failure: OnFailure::GoBack,
             limit: None,
             from: Stands::Old,
+            looks: 0,
         },
+        first: forth.len(),
         nodes: forth.iter().map(node).collect(),
         stop: None,
         turn: (MS, true),
+        looks: Vec::new(),
     }
 }
 
@@ -662,4 +757,33 @@ fn who_hangs_is_given_up_and_ends_it() {
         .collect();
     assert_eq!(given_up.len(), 1, "{seen:?}");
     assert_eq!(verdict.against, Some(ErrorKind::Reverted));
+}
+
+#[test]
+fn who_starts_meanwhile_is_taken_over_before_the_end() {
+    let mut story = fleet(&[WELL; 5], 2);
+    story.first = 2;
+    story.settings.looks = 3;
+    // Two are there by the first look, one more by the second, and one that was taken over was started anew.
+    story.looks = vec![(MS, 2, None, true), (MS, 1, Some(0), true)];
+    let (seen, verdict) = play(&story);
+    let begun: Vec<_> = seen.begun(Way::Forth).map(|(_, node)| node).collect();
+    assert_eq!(begun, [0, 1, 2, 3, 0, 4]);
+    assert_eq!(
+        (verdict.fleet, verdict.against, seen.looks),
+        (Fleet::Target, None, 3)
+    );
+    // One that fails takes those before it back as any other does.
+    story.nodes[3].forth = ends(Stands::Old, ErrorKind::Reverted);
+    let (seen, verdict) = play(&story);
+    let back: Vec<_> = seen.begun(Way::Back).map(|(_, node)| node).collect();
+    assert_eq!((back, verdict.fleet), (vec![0, 1, 2], Fleet::Old));
+    // Where nobody can say who is there, it is no success, and nobody goes back.
+    story.looks = vec![(MS, 0, None, false)];
+    let (seen, verdict) = play(&story);
+    assert_eq!(
+        (verdict.fleet, verdict.against),
+        (Fleet::Target, Some(ErrorKind::FlyApi))
+    );
+    assert_eq!(seen.begun(Way::Back).count(), 0);
 }

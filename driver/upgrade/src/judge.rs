@@ -430,8 +430,6 @@ pub fn window(
     found.extend(entry::still_paused(&report.entry));
     reasons.extend(found);
     Judgement::Done(Box::new(NodeOutcome {
-        node: node.into(),
-        outcome,
         code_id: CodeIds {
             before: Some(before.into()),
             after: Some(if new_code { after } else { before }.into()),
@@ -454,6 +452,7 @@ pub fn window(
         phases_us: report.phases,
         predicted: Some(plan.predicted()),
         reasons,
+        ..NodeOutcome::untouched(node, outcome)
     }))
 }
 

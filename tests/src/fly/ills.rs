@@ -49,6 +49,8 @@ pub struct FlyIlls {
     pub text_refusals: bool,
     /// A refusal says what it was sent for a token.
     pub echoes_token: bool,
+    /// Labels of machines are not to be written: 403.
+    pub refuses_labels: bool,
     /// How long a machine that was made is not in lists.
     pub list_delay: Duration,
     /// How long it is not known by its id.
@@ -99,6 +101,7 @@ impl Default for FlyIlls {
             unpullable: false,
             text_refusals: false,
             echoes_token: false,
+            refuses_labels: false,
             list_delay: Duration::ZERO,
             get_delay: Duration::ZERO,
             prepare: Duration::from_millis(50),

@@ -63,6 +63,11 @@ impl Namespaces {
         within(&self.hub, program)
     }
 
+    /// The namespace that reaches every machine.
+    pub(crate) fn hub(&self) -> &str {
+        &self.hub
+    }
+
     /// A place for machines in this network.
     pub fn host(&self) -> Box<dyn Host> {
         Box::new(Places {
@@ -192,7 +197,7 @@ impl Drop for Namespaces {
 }
 
 /// A program in a namespace: `ip` becomes it, under its own process id.
-fn within(name: &str, program: &Path) -> Command {
+pub(crate) fn within(name: &str, program: &Path) -> Command {
     let mut command = mortal(Path::new("ip"));
     command.args(["netns", "exec", name]).arg(program);
     command

@@ -641,6 +641,7 @@ impl World {
 
     fn metadata(&mut self, id: &str, rest: &[&str], request: &Request) -> Result<Reply, Reply> {
         let body = request.json()?;
+        let refused = self.ills.refuses_labels;
         let machine = self
             .machine_mut(id)
             .ok_or_else(|| Reply::refused(404, "machine not found"))?;
@@ -659,6 +660,7 @@ impl World {
                 Some(value) => Ok(Reply::json(200, &json!({"value": value}))),
                 None => Err(Reply::refused(404, "metadata key not found")),
             },
+            ("POST", [_]) if refused => Err(Reply::refused(403, "permission_denied: metadata")),
             ("POST", [key]) => {
                 if !body["value"].is_string() {
                     return Err(Reply::refused(400, "invalid_argument: value"));

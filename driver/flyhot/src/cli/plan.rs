@@ -3,7 +3,7 @@
 use clap::Args;
 use flyhot_events::ExitCode;
 
-use super::NodeArgs;
+use super::{AppArgs, NodeArgs};
 use crate::ledger::Command;
 use crate::options::Environment;
 use crate::report::Reporter;
@@ -26,11 +26,20 @@ Exit codes: 0 hot (also with warnings), 10 cold.")]
 pub struct PlanArgs {
     #[command(flatten)]
     pub(crate) shared: NodeArgs,
+
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
 }
 
 impl PlanArgs {
     /// Performs it; the answer is the exit code.
     pub fn run(&self, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
-        run::command(Command::Plan, &self.shared, environment, reporter)
+        run::command(
+            Command::Plan,
+            &self.shared,
+            &self.app.home(),
+            environment,
+            reporter,
+        )
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use flyhot_events::ExitCode;
 
-use super::ReachArgs;
+use super::{AppArgs, ReachArgs};
 use crate::options::Environment;
 use crate::report::Reporter;
 use crate::restore_base;
@@ -21,11 +21,14 @@ Exit codes: 0 done, or there was nothing to restore; 20 somebody is at work on t
 pub struct RestoreBaseArgs {
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
 }
 
 impl RestoreBaseArgs {
     /// Performs it; the answer is the exit code.
     pub fn run(&self, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
-        restore_base::command(&self.reach, environment, reporter)
+        restore_base::command(&self.reach, &self.app.home(), environment, reporter)
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use flyhot_events::ExitCode;
 
-use super::ReachArgs;
+use super::{AppArgs, ReachArgs};
 use crate::options::Environment;
 use crate::report::Reporter;
 use crate::status;
@@ -23,11 +23,14 @@ Exit codes: 0 all nodes answered, 24 one did not.")]
 pub struct StatusArgs {
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
 }
 
 impl StatusArgs {
     /// Performs it; the answer is the exit code.
     pub fn run(&self, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
-        status::command(&self.reach, environment, reporter)
+        status::command(&self.reach, &self.app.home(), environment, reporter)
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use flyhot_events::ExitCode;
 
-use super::ReachArgs;
+use super::{AppArgs, ReachArgs};
 use crate::options::Environment;
 use crate::report::Reporter;
 use crate::thaw;
@@ -23,6 +23,9 @@ pub struct ThawArgs {
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
 
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+
     /// Resume them. Without it they are shown, and nothing is touched
     #[arg(long, help_heading = "What")]
     pub apply: bool,
@@ -31,6 +34,6 @@ pub struct ThawArgs {
 impl ThawArgs {
     /// Performs it; the answer is the exit code.
     pub fn run(&self, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
-        thaw::command(&self.reach, self.apply, environment, reporter)
+        thaw::command(&self.reach, &self.app.home(), self.apply, environment, reporter)
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use flyhot_events::ExitCode;
 
-use super::NodeArgs;
+use super::{AppArgs, NodeArgs};
 use crate::ledger::Command;
 use crate::options::Environment;
 use crate::report::Reporter;
@@ -31,6 +31,9 @@ pub struct UpgradeArgs {
     #[command(flatten)]
     pub(crate) shared: NodeArgs,
 
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+
     /// Stop after the plan, as `flyhot plan` does
     #[arg(long, help_heading = "What")]
     pub dry_run: bool,
@@ -44,6 +47,6 @@ impl UpgradeArgs {
         } else {
             Command::Upgrade
         };
-        run::command(command, &self.shared, environment, reporter)
+        run::command(command, &self.shared, &self.app.home(), environment, reporter)
     }
 }

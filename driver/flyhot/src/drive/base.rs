@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use flyhot_agent::term::{as_atom, as_bytes, as_charlist, as_list, as_tuple, as_u64, binary};
 use flyhot_artifact::{LimitError, Limits, Origin, ReleasePath};
-use flyhot_node::NodeName;
 use flyhot_node::term::Term;
 use flyhot_store::Moved;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -19,7 +18,7 @@ use super::NodeError;
 use super::look::{LookError, Looker, silent};
 use super::node::session;
 use crate::errors;
-use crate::options::Reach;
+use crate::options::Peer;
 
 /// Files that are asked for at once: enough to hide the way to another continent behind each other, and few beside what a node's
 /// disk does anyway.
@@ -93,8 +92,9 @@ enum BaseError {
 ///
 /// # Errors
 /// [`NodeError`]: the node cannot be reached, was not started from a release, or a file of it cannot be read.
-pub(crate) async fn base(node: &NodeName, reach: &Reach, to: &Path, moved: &Moved) -> Result<(), NodeError> {
-    let session = session(node, reach).await?;
+pub(crate) async fn base(peer: &Peer, to: &Path, moved: &Moved) -> Result<(), NodeError> {
+    let node = &peer.name;
+    let session = session(peer).await?;
     let looker = Looker { session: &session };
     let copied = copied(&looker, to, moved).await;
     session.close().await;

@@ -1,14 +1,14 @@
 //! Whether a node can be reached, and what it says about being upgraded. Nothing is touched there, and nothing judged here.
 
 use flyhot_agent::term::{as_atom, as_bytes, as_charlist, as_list, as_tuple, as_u64, atom, charlist, list};
+use flyhot_node::ConnectError;
 use flyhot_node::term::Term;
-use flyhot_node::{ConnectError, NodeName};
 
 use super::NodeError;
 use super::look::{LookError, Looker, silent};
 use super::node::connect;
 use crate::errors;
-use crate::options::Reach;
+use crate::options::Peer;
 
 /// A node that was to be looked at.
 #[derive(Debug)]
@@ -56,19 +56,21 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// It ended while it was asked.
-pub(crate) async fn examine(node: &NodeName, reach: &Reach) -> Result<Examined, NodeError> {
-    let session = match connect(node, reach).await {
+pub(crate) async fn examine(peer: &Peer) -> Result<Examined, NodeError> {
+    let session = match connect(peer).await {
         Ok(session) => session,
         Err(error) => {
             return Ok(Examined::Unreachable {
                 at: stage(&error),
-                error: errors::connect(node, &error, &reach.cookie_place),
+                error: errors::connect(peer, &error),
             });
         }
     };
     let found = ask(&Looker { session: &session }).await;
     session.close().await;
-    found.map(Examined::Reached).map_err(|error| silent(node, &error))
+    found
+        .map(Examined::Reached)
+        .map_err(|error| silent(&peer.name, &error))
 }
 
 fn stage(error: &ConnectError) -> Stage {

@@ -18,7 +18,7 @@ use flyhot_node::{CallError, NodeName, Session};
 use super::NodeError;
 use super::node::session;
 use crate::errors;
-use crate::options::Reach;
+use crate::options::Peer;
 
 /// For one call: three times the default call timeout of OTP. A thousand processes take milliseconds.
 const ASK: Duration = Duration::from_secs(15);
@@ -79,8 +79,9 @@ pub(super) enum LookError {
 ///
 /// # Errors
 /// The node could not be reached, or ended before it had said everything.
-pub(crate) async fn look(node: &NodeName, reach: &Reach) -> Result<Looked, NodeError> {
-    let session = session(node, reach).await?;
+pub(crate) async fn look(peer: &Peer) -> Result<Looked, NodeError> {
+    let node = &peer.name;
+    let session = session(peer).await?;
     let looked = Looker { session: &session }.all(node).await;
     session.close().await;
     looked.map_err(|error| silent(node, &error))

@@ -26,7 +26,7 @@ use super::steps::Steps;
 use super::{NodeError, NodeRequest};
 use crate::clock::now_s;
 use crate::errors;
-use crate::options::{Direction, Entry, Options, Persist, Reach, Rehearsal, WayBackNeeded};
+use crate::options::{Direction, Entry, Options, Peer, Persist, Rehearsal, WayBackNeeded};
 
 /// How long each step of connecting may take. The node itself gives up on a handshake after 7 s
 /// (`net_kernel`, `setuptime`).
@@ -41,12 +41,12 @@ pub(super) async fn upgrade(
     request: &NodeRequest<'_>,
     emit: &mut dyn FnMut(Event),
 ) -> Result<NodeOutcome, NodeError> {
-    let mut steps = Steps::new(request.node.to_string(), emit);
+    let mut steps = Steps::new(request.peer.name.to_string(), emit);
     let connecting = steps.begin(Step::Connect);
-    let session = session(request.node, &request.options.reach).await?;
+    let session = session(request.peer).await?;
     let agent = Agent::start(&session)
         .await
-        .map_err(|error| failed(request.node, &error))?;
+        .map_err(|error| failed(&request.peer.name, &error))?;
     steps.done(connecting, 1, Unit::Modules);
 
     let outcome = Work {
@@ -63,12 +63,13 @@ pub(super) async fn upgrade(
     let mut outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
-            let mut failure = failed(request.node, &error);
+            let mut failure = failed(&request.peer.name, &error);
             // What was being done failed, and the entry did not come back behind it.
             if let Ok(still) = finished
                 && !still.is_empty()
             {
-                let mut outcome = NodeOutcome::untouched(request.node.to_string(), failure.kind.outcome());
+                let mut outcome =
+                    NodeOutcome::untouched(request.peer.name.to_string(), failure.kind.outcome());
                 outcome.reasons = entry::still_paused(&still);
                 failure.outcome = Some(Box::new(outcome));
             }
@@ -92,20 +93,19 @@ pub(super) async fn upgrade(
 }
 
 /// A session with one of the nodes.
-pub(super) async fn session(node: &NodeName, reach: &Reach) -> Result<Session, NodeError> {
-    connect(node, reach)
-        .await
-        .map_err(|error| errors::connect(node, &error, &reach.cookie_place))
+pub(super) async fn session(peer: &Peer) -> Result<Session, NodeError> {
+    connect(peer).await.map_err(|error| errors::connect(peer, &error))
 }
 
 /// The same, with the error as it came.
-pub(super) async fn connect(node: &NodeName, reach: &Reach) -> Result<Session, ConnectError> {
+pub(super) async fn connect(peer: &Peer) -> Result<Session, ConnectError> {
+    let door = &peer.door;
     flyhot_node::connect(&ConnectOptions {
-        peer: node.clone(),
-        cookie: reach.cookie.clone(),
-        dist_port: reach.dist_port,
-        epmd_port: reach.epmd_port,
-        tls: reach.tls.clone(),
+        peer: peer.name.clone(),
+        cookie: door.cookie.clone(),
+        dist_port: door.dist_port,
+        epmd_port: door.epmd_port,
+        tls: door.tls.clone(),
         step_timeout: CONNECT_STEP,
     })
     .await
@@ -222,7 +222,7 @@ impl Work<'_> {
         let Ok(bytes) = serde_json::to_vec(&last) else {
             return;
         };
-        let path = persist::last_outcome(&seen.facts.root_dir, self.request.node);
+        let path = persist::last_outcome(&seen.facts.root_dir, &self.request.peer.name);
         let key = StagedKey::File("outcome".to_owned());
         let written = async {
             self.agent.stage(&[(key.clone(), bytes)]).await?;

@@ -9,7 +9,7 @@ use flyhot_node::{NodeName, Session};
 use super::look::{Looker, silent};
 use super::node::session;
 use super::{NodeError, with_agent};
-use crate::options::Reach;
+use crate::options::Peer;
 
 /// Who is suspended does nothing but wait for such a message: an answer takes microseconds, on a machine that stands still
 /// as long as OTP gives any call.
@@ -27,9 +27,9 @@ pub(crate) struct Thawed {
 ///
 /// # Errors
 /// The node could not be asked.
-pub(crate) async fn suspended(node: &NodeName, reach: &Reach) -> Result<Thawed, NodeError> {
-    let session = session(node, reach).await?;
-    let found = found(node, &session, 0).await;
+pub(crate) async fn suspended(peer: &Peer) -> Result<Thawed, NodeError> {
+    let session = session(peer).await?;
+    let found = found(&peer.name, &session, 0).await;
     session.close().await;
     found
 }
@@ -38,8 +38,8 @@ pub(crate) async fn suspended(node: &NodeName, reach: &Reach) -> Result<Thawed, 
 ///
 /// # Errors
 /// The node could not be asked, or somebody is at work there.
-pub(crate) async fn thaw(node: &NodeName, reach: &Reach) -> Result<Thawed, NodeError> {
-    with_agent(node, reach, async |session, _| resume(node, session).await).await
+pub(crate) async fn thaw(peer: &Peer) -> Result<Thawed, NodeError> {
+    with_agent(peer, async |session, _| resume(&peer.name, session).await).await
 }
 
 async fn resume(node: &NodeName, session: &Session) -> Result<Thawed, NodeError> {

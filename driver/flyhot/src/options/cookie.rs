@@ -73,16 +73,8 @@ pub(super) fn resolve(
     release: Option<&Path>,
     environment: &Environment,
 ) -> Result<Found, CookieError> {
-    if let Some(path) = given {
-        return from_file(path);
-    }
-    if let Some(secret) = &environment.release_cookie {
-        let place = || "RELEASE_COOKIE".to_owned();
-        let text = secret
-            .0
-            .to_str()
-            .ok_or_else(|| CookieError::Malformed { place: place() })?;
-        return checked(text.trim(), place);
+    if let Some(found) = of_all(given, environment)? {
+        return Ok(found);
     }
     let mut tried = vec![
         "--cookie-file (not given)".to_owned(),
@@ -102,6 +94,27 @@ pub(super) fn resolve(
         tried.push("~/.erlang.cookie (HOME is not set)".to_owned());
     }
     Err(CookieError::Nowhere { tried })
+}
+
+/// The cookie that somebody named for all nodes: the given file, `RELEASE_COOKIE`.
+pub(super) fn of_all(given: Option<&Path>, environment: &Environment) -> Result<Option<Found>, CookieError> {
+    if let Some(path) = given {
+        return from_file(path).map(Some);
+    }
+    let Some(secret) = &environment.release_cookie else {
+        return Ok(None);
+    };
+    let place = || "RELEASE_COOKIE".to_owned();
+    let text = secret
+        .0
+        .to_str()
+        .ok_or_else(|| CookieError::Malformed { place: place() })?;
+    checked(text.trim(), place).map(Some)
+}
+
+/// A cookie that a machine has of its own, as it said it.
+pub(crate) fn of_machine(text: &str) -> Option<Cookie> {
+    checked(text.trim(), String::new).ok().map(|found| found.cookie)
 }
 
 fn from_file(path: &Path) -> Result<Found, CookieError> {

@@ -40,6 +40,12 @@ pub struct Environment {
     pub secret_access_key: Option<Secret>,
     /// `FLY_APP_NAME`, as Fly.io sets it on its machines; absent when empty.
     pub app: Option<Variable>,
+    /// `FLY_ACCESS_TOKEN`, else `FLY_API_TOKEN`, as flyctl hears them, with the name of the one that is set; absent when empty.
+    pub fly_token: Option<(&'static str, Secret)>,
+    /// `FLY_FLAPS_BASE_URL`, where flyctl finds the Machines API; absent when empty.
+    pub fly_address: Option<OsString>,
+    /// `RELEASE_ROOT`, as `mix release` scripts set it; absent when empty.
+    pub release_root: Option<OsString>,
     /// `FLYHOT_MIX`: what a mix task knows of its project; absent when empty.
     pub mix: Option<Secret>,
     /// `USER`, else `LOGNAME`: who this is, for people; absent when empty.
@@ -119,6 +125,10 @@ impl Environment {
             access_key_id: set(ACCESS_KEY_ID).map(Secret),
             secret_access_key: set(SECRET_ACCESS_KEY).map(Secret),
             app: first(&["FLY_APP_NAME"]),
+            fly_token: first(&["FLY_ACCESS_TOKEN", "FLY_API_TOKEN"])
+                .map(|Variable { name, value }| (name, Secret(value))),
+            fly_address: set("FLY_FLAPS_BASE_URL"),
+            release_root: set("RELEASE_ROOT"),
             mix: set(MIX).map(Secret),
             user: set("USER").or_else(|| set("LOGNAME")),
             image: set("FLY_IMAGE_REF"),

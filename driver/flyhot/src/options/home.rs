@@ -125,11 +125,19 @@ pub(crate) fn settings(args: &HomeArgs, environment: &Environment) -> Result<Set
     Ok(gathered(args, environment, Need::All)?)
 }
 
+/// The app on Fly.io.
+pub(super) fn app(args: &HomeArgs, environment: &Environment) -> Result<Said<String>, OptionsError> {
+    let settings = gathered(args, environment, Need::App)?;
+    Ok(settings.app.ok_or(HomeError::NoApp)?)
+}
+
 /// How much is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
     /// Every value.
     All,
+    /// The app: where an argument or the environment names it, no fly.toml is looked for.
+    App,
     /// What names a store: where arguments name all of it, no fly.toml is looked for.
     Store,
     /// The same of a machine: its environment is what Fly.io made of its app's fly.toml, and of secrets, which come before that. Where it
@@ -153,6 +161,7 @@ fn gathered(args: &HomeArgs, environment: &Environment, need: Need) -> Result<Se
     let fly = match (need, named) {
         (Need::Store | Need::Machine, None) if has_app && has_store => None,
         (Need::Machine, None) if machine_has => None,
+        (Need::App, None) if has_app => None,
         (_, Some(path)) => Some(named_file(path)?),
         (_, None) => first_file(Path::new(""))?,
     };

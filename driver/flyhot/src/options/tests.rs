@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::Parser;
+use flyhot_node::Cookie;
 
 use super::*;
 use crate::cli::Cli;
@@ -26,7 +27,13 @@ fn with(release: &Path, words: &str, environment: &Environment) -> Result<Option
     let crate::cli::Verb::Plan(args) = &cli.verb else {
         panic!("{cli:?}")
     };
-    Options::new(&args.shared, environment)
+    Options::new(&args.shared, &args.app.home(), environment)
+}
+
+/// By which ports the first node is reached.
+fn door(options: &Options) -> (Option<u16>, u16) {
+    let door = &options.reach.nodes[0].door;
+    (door.dist_port, door.epmd_port)
 }
 
 fn options(words: &str) -> Result<Options, OptionsError> {
@@ -41,7 +48,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(options.quiesce_timeout, Duration::from_secs(10));
     assert_eq!(options.drain_timeout, Duration::from_secs(30));
     assert_eq!((options.freeze_attempts, options.in_flight), (3, 1_000));
-    assert_eq!((options.reach.dist_port, options.reach.epmd_port), (None, 4369));
+    assert_eq!(door(&options), (None, 4369));
     assert_eq!(options.lingerers, Lingerers::Refuse);
     assert_eq!(options.way_back, WayBackNeeded::Any);
     assert_eq!(options.entry, Entry::Open);
@@ -58,7 +65,12 @@ fn each_switch_turns_its_own_option() {
          --accept memory --accept cover_compiled --dist-port 9100 --epmd-port 4370",
     )
     .unwrap();
-    let names: Vec<_> = options.reach.nodes.iter().map(ToString::to_string).collect();
+    let names: Vec<_> = options
+        .reach
+        .nodes
+        .iter()
+        .map(|peer| peer.name.to_string())
+        .collect();
     assert_eq!(names, ["a@h", "b@h", "c@h"]);
     assert_eq!(options.lingerers, Lingerers::Kill);
     assert_eq!(options.way_back, WayBackNeeded::Exact);
@@ -71,10 +83,7 @@ fn each_switch_turns_its_own_option() {
         options.accept,
         [(ReasonCode::Memory, by()), (ReasonCode::CoverCompiled, by())].into()
     );
-    assert_eq!(
-        (options.reach.dist_port, options.reach.epmd_port),
-        (Some(9100), 4370)
-    );
+    assert_eq!(door(&options), (Some(9100), 4370));
 }
 
 #[test]
@@ -233,7 +242,7 @@ fn the_epmd_port_is_that_of_the_option_then_of_otp() {
         ..Environment::default()
     };
     let port = |words: &str, port: &str| {
-        with(release().path(), words, &environment(port)).map(|options| options.reach.epmd_port)
+        with(release().path(), words, &environment(port)).map(|options| door(&options).1)
     };
     assert_eq!(port("--node a@h", "24500").unwrap(), 24_500);
     assert_eq!(port("--node a@h --epmd-port 1", "nonsense").unwrap(), 1);
@@ -256,7 +265,7 @@ fn a_release_that_is_no_directory_is_refused() {
 
 /// The cookie's text is not to be had, so it is compared as the type allows.
 fn same(found: &Options, text: &str) -> bool {
-    found.reach.cookie == Cookie::new(text.to_owned())
+    found.reach.nodes[0].door.cookie == Cookie::new(text.to_owned())
 }
 
 #[test]
@@ -303,7 +312,10 @@ fn the_cookie_comes_from_the_first_place_that_has_one() {
     ] {
         let found = with(root.path(), words, environment).unwrap();
         assert!(same(&found, text));
-        assert_eq!(found.reach.cookie_place, place.display().to_string());
+        assert_eq!(
+            found.reach.nodes[0].door.cookie_place,
+            place.display().to_string()
+        );
     }
 }
 

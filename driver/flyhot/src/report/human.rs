@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::artifact;
 use super::boot::Boot;
 use super::config;
+use super::inventory;
 use super::outcome;
 use super::plan::Plan;
 use super::status;
@@ -192,6 +193,28 @@ impl<O: Write, E: Write> Human<O, E> {
                 };
                 let line = format!("flyhot {flyhot}: {command}{nodes}{release}{policy}");
                 writeln!(self.out, "{line}")?;
+            }
+            Event::Inventory { app, machines } => {
+                let text = inventory::text(self.screen, app, machines);
+                self.out.write_all(text.as_bytes())?;
+            }
+            Event::Lease {
+                node,
+                machine,
+                state,
+                holder,
+                until,
+                why,
+            } => {
+                self.about(Some(node))?;
+                let text = inventory::lease(
+                    machine,
+                    *state,
+                    holder.as_deref(),
+                    until.as_deref(),
+                    why.as_deref(),
+                );
+                writeln!(self.out, "  {} {text}", paint(self.screen, DOUBTFUL, "lease"))?;
             }
             Event::StepDone {
                 node,
@@ -517,7 +540,10 @@ fn work_on(event: &Event) -> Option<&str> {
         Event::StepStarted { node, .. } | Event::Progress { node, .. } | Event::StepDone { node, .. } => {
             node.as_deref()
         }
-        Event::Census { node, .. } | Event::Plan { node, .. } | Event::Attempt { node, .. } => Some(node),
+        Event::Census { node, .. }
+        | Event::Plan { node, .. }
+        | Event::Attempt { node, .. }
+        | Event::Lease { node, .. } => Some(node),
         _ => None,
     }
 }

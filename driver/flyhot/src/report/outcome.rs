@@ -20,7 +20,7 @@ pub(super) fn text(
     let mut text = String::new();
     if !outcome.nodes.is_empty() {
         text.push('\n');
-        let header = [
+        let [node, kind, modules, processes, window, freeze] = [
             "node",
             "outcome",
             "modules",
@@ -28,7 +28,20 @@ pub(super) fn text(
             "window",
             "longest freeze",
         ];
-        let table = words::table(screen, header, &[4, 5], outcome.nodes.iter().map(row));
+        let table = if outcome.nodes.iter().any(|node| node.machine.is_some()) {
+            let header = [
+                "machine", "region", node, kind, modules, processes, window, freeze,
+            ];
+            let rows = outcome.nodes.iter().map(|of| {
+                let [node, kind, modules, processes, window, freeze] = row(of);
+                let [machine, region] = [&of.machine, &of.region].map(words::of_machine);
+                [machine, region, node, kind, modules, processes, window, freeze]
+            });
+            words::table(screen, header, &[6, 7], rows)
+        } else {
+            let header = [node, kind, modules, processes, window, freeze];
+            words::table(screen, header, &[4, 5], outcome.nodes.iter().map(row))
+        };
         for line in table.lines() {
             let _ = writeln!(text, "{}", line.trim_end());
         }

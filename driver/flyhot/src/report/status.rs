@@ -13,8 +13,7 @@ const YEAR_10000: u64 = 253_402_300_800;
 
 /// The table, a row a node.
 pub(super) fn table(screen: Screen, nodes: &[(String, NodeStatus)]) -> String {
-    let header = [
-        "node",
+    let [code, toolchain, apps, processes, memory, state] = [
         "code",
         "toolchain",
         "applications",
@@ -22,33 +21,51 @@ pub(super) fn table(screen: Screen, nodes: &[(String, NodeStatus)]) -> String {
         "memory",
         "state",
     ];
-    let rows = nodes.iter().map(|(node, status)| {
-        let elixir = status
-            .elixir
-            .as_ref()
-            .map_or(String::new(), |version| format!(", Elixir {version}"));
-        let apps: Vec<_> = status
-            .applications
-            .iter()
-            .filter(|app| app.running)
-            .take(3)
-            .map(|app| format!("{} {}", app.name, app.version))
-            .collect();
-        [
-            words::plain(node),
-            words::short(Some(status.code_id.as_str())).to_owned(),
-            words::plain(&format!("OTP {}{elixir}", status.otp)),
-            words::plain(&apps.join(", ")),
-            number(status.processes),
-            bytes(status.memory_bytes),
-            state(status),
-        ]
-    });
+    let table = if nodes.iter().any(|(_, status)| status.machine.is_some()) {
+        let header = [
+            "machine", "region", "node", code, toolchain, apps, processes, memory, state,
+        ];
+        let rows = nodes.iter().map(|(node, status)| {
+            let [machine, region] = [&status.machine, &status.region].map(words::of_machine);
+            let [node, code, toolchain, apps, processes, memory, state] = row(node, status);
+            [
+                machine, region, node, code, toolchain, apps, processes, memory, state,
+            ]
+        });
+        words::table(screen, header, &[6, 7], rows)
+    } else {
+        let header = ["node", code, toolchain, apps, processes, memory, state];
+        let rows = nodes.iter().map(|(node, status)| row(node, status));
+        words::table(screen, header, &[4, 5], rows)
+    };
     let mut text = String::from("\n");
-    for line in words::table(screen, header, &[4, 5], rows).lines() {
+    for line in table.lines() {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
+}
+
+fn row(node: &str, status: &NodeStatus) -> [String; 7] {
+    let elixir = status
+        .elixir
+        .as_ref()
+        .map_or(String::new(), |version| format!(", Elixir {version}"));
+    let apps: Vec<_> = status
+        .applications
+        .iter()
+        .filter(|app| app.running)
+        .take(3)
+        .map(|app| format!("{} {}", app.name, app.version))
+        .collect();
+    [
+        words::plain(node),
+        words::short(Some(status.code_id.as_str())).to_owned(),
+        words::plain(&format!("OTP {}{elixir}", status.otp)),
+        words::plain(&apps.join(", ")),
+        number(status.processes),
+        bytes(status.memory_bytes),
+        state(status),
+    ]
 }
 
 /// In a word or two, what is not as usual.

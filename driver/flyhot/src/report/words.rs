@@ -217,6 +217,11 @@ pub(super) fn names<'a>(indent: usize, names: impl Iterator<Item = &'a str>, tex
     }
 }
 
+/// The machine of a node, or its region; nothing where nobody was asked for machines.
+pub(super) fn of_machine(text: &Option<String>) -> String {
+    text.as_deref().map_or(String::new(), plain)
+}
+
 /// A table without lines, columns two spaces apart; `right` are the columns of numbers.
 pub(super) fn table<const N: usize>(
     screen: Screen,

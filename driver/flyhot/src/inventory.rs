@@ -1,0 +1,397 @@
+//! Nodes that nobody names: those of the machines of an app on Fly.io.
+//!
+//! Nothing is touched on a machine, and nothing is decided about an upgrade. Every machine is accounted for: it has a node that is
+//! reached, or it is left to boot, or it runs no Erlang, or it is what stands against the command. What is there is asked of the
+//! Machines API ([`flyhot_fleet`]) and of epmd on each machine; which of epmd's names is meant is decided by [`choose`].
+
+mod choice;
+mod leases;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flyhot_events::{Event, InventoryMachine, MachineRole, NodeOutcome, OutcomeKind};
+use flyhot_fleet::{Exec, Fly, FlyError, Host, Machine, MachineId, Repeat, State};
+use flyhot_node::{NamesError, NodeName, Registered, names};
+use futures::StreamExt as _;
+
+use crate::drive::NodeError;
+use crate::errors;
+use crate::ledger::Ledger;
+use crate::options::{Door, MachineOf, OnFly, Peer, Reach, cookie_of_machine};
+use crate::waves::Leg;
+pub(crate) use choice::Unclear;
+use choice::choose;
+pub(crate) use leases::{Leases, told};
+
+/// How long epmd has to answer. It keeps all it knows in memory: this is three losses of a packet.
+const EPMD: Duration = Duration::from_secs(7);
+
+/// How long a command on a machine may take that reads a file or looks at processes.
+const COMMAND: Duration = Duration::from_secs(10);
+
+/// How long such a command is tried: nobody may run one while somebody else holds the machine's lease, and flyctl holds it for a
+/// minute where a machine is slow to become healthy.
+const TRIED: Duration = Duration::from_secs(60);
+
+/// How long a machine that is being started may take until it is. Fly says 0.3 to 3.5 s where the image is on the host.
+const STARTS: Duration = Duration::from_secs(20);
+
+/// How long a release that boots may take until epmd knows it: two or three seconds, and some more where the machine has little of a
+/// processor.
+const BOOT: Duration = Duration::from_secs(10);
+
+/// Between two questions whether it is there by now; Fly lets one read a machine five times a second.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// As many machines are asked at once: each is a connection, and a thousand are done in some rounds.
+const AT_ONCE: usize = 64;
+
+/// The label of a machine that says which code it runs.
+const LABEL: &str = "flyhot_code_id";
+
+/// The cookie of the machine itself: where commands see the environment of the app that is the variable, else what the release
+/// brought. Mix has the same order in its script; it is one shell, since a release has one.
+const COOKIE: &str = "printf %s \"${RELEASE_COOKIE:-$(cat \"$0/releases/COOKIE\")}\"";
+
+/// Whether Erlang runs on the machine, or flyhot before it boots, in its network: there may be containers with another one.
+const ERLANG: &str = "own=$(readlink /proc/self/ns/net)
+for process in /proc/[0-9]*; do
+    read -r name 2>/dev/null <\"$process/comm\" || continue
+    case $name in
+        beam* | flyhot*) [ \"$(readlink \"$process/ns/net\")\" = \"$own\" ] && echo yes && exit ;;
+    esac
+done
+echo no";
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Who was asked.
+    pub(crate) fly: Arc<Fly>,
+    app: String,
+    machines: Vec<InventoryMachine>,
+    /// Machines that should have a node that can be reached, and have none; and why.
+    pub(crate) lacking: Vec<(String, NodeError)>,
+}
+
+impl Found {
+    /// Which machines there are.
+    pub(crate) fn event(&self) -> Event {
+        Event::Inventory {
+            app: self.app.clone(),
+            machines: self.machines.clone(),
+        }
+    }
+}
+
+/// What is known of a machine once it was asked.
+enum Answer {
+    Node(Box<Peer>),
+    /// It is asked when it boots.
+    Left,
+    /// It runs no Erlang.
+    Other,
+    Lacking(NodeError),
+}
+
+/// Looks for all nodes, where they are not named, and says which machines there are. Where one of them has no node that could be
+/// reached, nothing is to be done with any.
+pub(crate) async fn all(
+    reach: &mut Reach,
+    release: Option<&str>,
+    ledger: &mut Ledger,
+    emit: &mut dyn FnMut(Event),
+) -> Result<Option<Arc<Fly>>, NodeError> {
+    let Some(found) = find(reach, release).await? else {
+        return Ok(None);
+    };
+    emit(found.event());
+    ledger.found(reach.nodes.iter().map(not_begun));
+    let (app, all, fly) = (found.app.clone(), found.machines.len(), Arc::clone(&found.fly));
+    nobody_lacks(found, emit)?;
+    if reach.nodes.is_empty() {
+        return Err(errors::no_machine(&app, all));
+    }
+    Ok(Some(fly))
+}
+
+/// Looks who else is there by now. A machine that was not there, or not started, has joined; one that was started anew since it was
+/// seen last may run again what it ran before.
+pub(crate) async fn again(
+    fly: &Arc<Fly>,
+    leg: &mut Leg,
+    ledger: &mut Ledger,
+    emit: &mut dyn FnMut(Event),
+) -> Result<(), NodeError> {
+    let reach = &mut leg.options.reach;
+    let Some(on) = &reach.fly else {
+        return Ok(());
+    };
+    let (nodes, found) = look(fly, on, Some(&leg.release.name), &reach.nodes).await?;
+    emit(found.event());
+    nobody_lacks(found, emit)?;
+    let places: HashMap<MachineId, usize> = reach
+        .nodes
+        .iter()
+        .enumerate()
+        .filter_map(|(at, peer)| Some((peer.machine.as_ref()?.id.clone(), at)))
+        .collect();
+    for peer in nodes {
+        let at = peer
+            .machine
+            .as_ref()
+            .and_then(|machine| places.get(&machine.id))
+            .copied();
+        match at.and_then(|at| Some((at, reach.nodes.get_mut(at)?))) {
+            Some((_, known)) if known.machine == peer.machine => {}
+            Some((at, known)) => {
+                ledger.restarted(at, not_begun(&peer));
+                *known = peer;
+            }
+            None => {
+                ledger.joined(not_begun(&peer));
+                reach.nodes.push(peer);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Says what stands against machines; the first of it is the answer.
+fn nobody_lacks(found: Found, emit: &mut dyn FnMut(Event)) -> Result<(), NodeError> {
+    let mut lacking = found.lacking.into_iter();
+    let Some((_, first)) = lacking.next() else {
+        return Ok(());
+    };
+    for (machine, error) in lacking {
+        emit(error.event(Some(machine)));
+    }
+    Err(first)
+}
+
+/// A node before anything was done with it.
+pub(crate) fn not_begun(peer: &Peer) -> NodeOutcome {
+    let machine = peer.machine.as_ref();
+    NodeOutcome {
+        machine: machine.map(|machine| machine.id.to_string()),
+        region: machine.map(|machine| machine.region.clone()),
+        ..NodeOutcome::untouched(peer.name.to_string(), OutcomeKind::NotBegun)
+    }
+}
+
+/// Looks for all nodes; `release` is the name of the release that they run, where it is known. `None`: nodes are named.
+pub(crate) async fn find(reach: &mut Reach, release: Option<&str>) -> Result<Option<Found>, NodeError> {
+    let Some(on) = &reach.fly else {
+        return Ok(None);
+    };
+    let fly = Fly::new(&on.address, on.app.clone(), on.token.clone()).map_err(|error| errors::fly(&error))?;
+    let (nodes, found) = look(&Arc::new(fly), on, release, &[]).await?;
+    reach.nodes = nodes;
+    Ok(Some(found))
+}
+
+/// Looks for all nodes. A machine of those that are known is not asked again, as long as it was not started anew.
+async fn look(
+    fly: &Arc<Fly>,
+    on: &OnFly,
+    release: Option<&str>,
+    known: &[Peer],
+) -> Result<(Vec<Peer>, Found), NodeError> {
+    let seen = fly.inventory().await.map_err(|error| errors::fly(&error))?;
+    let app = on.app.to_string();
+    let names: Vec<&str> = release.into_iter().chain([app.as_str()]).collect();
+    let of = |peer: &'_ Peer| {
+        peer.machine
+            .clone()
+            .map(|machine| (machine.id, machine.started_at))
+    };
+    let known: HashMap<_, _> = known.iter().filter_map(|peer| Some((of(peer)?, peer))).collect();
+    let asking = seen.iter().map(|machine| {
+        let known = known.get(&(machine.id.clone(), machine.started_at)).copied();
+        ask(fly, on, machine, &names, known)
+    });
+    let answers: Vec<Answer> = futures::stream::iter(asking).buffered(AT_ONCE).collect().await;
+    let (mut nodes, mut machines, mut lacking) = (Vec::new(), Vec::new(), Vec::new());
+    for (machine, answer) in seen.iter().zip(answers) {
+        let (role, node) = match answer {
+            Answer::Node(peer) => {
+                let name = peer.name.to_string();
+                nodes.push(*peer);
+                (MachineRole::Node, Some(name))
+            }
+            Answer::Left => (MachineRole::LeftToBoot, None),
+            Answer::Other => (MachineRole::Other, None),
+            Answer::Lacking(error) => {
+                lacking.push((machine.id.to_string(), error));
+                (MachineRole::Lacking, None)
+            }
+        };
+        machines.push(InventoryMachine {
+            machine: machine.id.to_string(),
+            region: machine.region.clone(),
+            group: machine.group().map(str::to_owned),
+            state: machine.state.to_string(),
+            image: machine.config.as_ref().map(|config| config.image.clone()),
+            role,
+            node,
+        });
+    }
+    let found = Found {
+        fly: Arc::clone(fly),
+        app,
+        machines,
+        lacking,
+    };
+    Ok((nodes, found))
+}
+
+/// Asks one machine for its node.
+async fn ask(fly: &Fly, on: &OnFly, machine: &Machine, names: &[&str], known: Option<&Peer>) -> Answer {
+    if let (State::Started, Some(peer)) = (&machine.state, known) {
+        return Answer::Node(Box::new(peer.clone()));
+    }
+    let node = match settled(fly, machine).await {
+        Ok(Some(machine)) => node(fly, on, &machine, names).await,
+        Ok(None) => return Answer::Left,
+        Err(error) => Err(errors::fly(&error)),
+    };
+    match node {
+        Ok(Some(peer)) => Answer::Node(Box::new(peer)),
+        Ok(None) => Answer::Other,
+        Err(error) => Answer::Lacking(error),
+    }
+}
+
+/// The machine once it is started; `None` where it is not on the way to that, or needs long for it.
+async fn settled<'a>(fly: &Fly, machine: &'a Machine) -> Result<Option<Cow<'a, Machine>>, FlyError> {
+    let until = Instant::now() + STARTS;
+    let mut machine = Cow::Borrowed(machine);
+    loop {
+        match machine.state {
+            State::Started => return Ok(Some(machine)),
+            State::Starting | State::Restarting | State::Replacing | State::Updating
+                if Instant::now() < until =>
+            {
+                tokio::time::sleep(AGAIN).await;
+                machine = Cow::Owned(fly.machine(&machine.id).await?);
+            }
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// The node of a machine that is started; `None` where it runs no Erlang.
+async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Result<Option<Peer>, NodeError> {
+    let id = &machine.id;
+    let Some(address) = machine.private_ip else {
+        return Err(errors::no_address(id));
+    };
+    let until = Instant::now() + BOOT;
+    let (mut looked, mut runs) = (false, true);
+    let registered = loop {
+        let registered = match names(address, on.epmd_port, EPMD).await {
+            Ok(registered) => registered,
+            // Somebody is there to say that nobody listens.
+            Err(NamesError::NoEpmd { source, .. })
+                if source.kind() == std::io::ErrorKind::ConnectionRefused =>
+            {
+                Vec::new()
+            }
+            Err(error) => return Err(errors::no_names(id, &error, machine.host != Host::Ok)),
+        };
+        if !registered.is_empty() {
+            break registered;
+        }
+        if !std::mem::replace(&mut looked, true) {
+            runs = runs_erlang(fly, machine)
+                .await
+                .map_err(|why| errors::nothing_known(id, &why))?;
+        }
+        if !runs {
+            return Ok(None);
+        }
+        if Instant::now() >= until {
+            return Err(errors::not_distributed(id));
+        }
+        tokio::time::sleep(AGAIN).await;
+    };
+    let names: Vec<&str> = registered
+        .iter()
+        .map(|Registered { name, .. }| name.as_str())
+        .collect();
+    let name = choose(&names, known).map_err(|unclear| errors::unclear(id, &unclear))?;
+    let name: NodeName = format!("{name}@{address}")
+        .parse()
+        .map_err(|error| errors::no_name(id, name, &error))?;
+    let (cookie, cookie_place) = match &on.cookie {
+        Some(given) => given.clone(),
+        None => {
+            let cookie = cookie(fly, on, machine).await?;
+            (
+                cookie,
+                format!(
+                    "RELEASE_COOKIE or {}/releases/COOKIE of the machine {id}",
+                    on.root
+                ),
+            )
+        }
+    };
+    Ok(Some(Peer {
+        name,
+        door: Door {
+            cookie,
+            cookie_place,
+            // It may have another one by the time that it is reached.
+            dist_port: None,
+            epmd_port: on.epmd_port,
+            tls: on.tls.clone(),
+        },
+        machine: Some(MachineOf {
+            id: id.clone(),
+            region: machine.region.clone(),
+            started_at: machine.started_at,
+            label: machine
+                .config
+                .as_ref()
+                .and_then(|config| config.metadata.get(LABEL).cloned()),
+        }),
+    }))
+}
+
+/// Has the machine of a node carry the code that it runs; the answer is why it does not.
+pub(crate) async fn label(fly: &Fly, machine: &MachineOf, code_id: &str) -> Result<(), FlyError> {
+    if machine.label.as_deref() == Some(code_id) {
+        return Ok(());
+    }
+    fly.set_metadata(&machine.id, LABEL, code_id).await
+}
+
+fn shell(script: &str, word: &str) -> Exec {
+    Exec {
+        command: ["sh", "-c", script, word].map(str::to_owned).into(),
+        stdin: None,
+        timeout: COMMAND,
+        repeat: Repeat::Harmless,
+    }
+}
+
+async fn runs_erlang(fly: &Fly, machine: &Machine) -> Result<bool, String> {
+    let ran = fly.exec(&machine.id, &shell(ERLANG, "sh"), TRIED).await;
+    let ran = ran.map_err(|error| error.to_string())?;
+    match (ran.exit_code, ran.stdout.trim()) {
+        (0, "yes") => Ok(true),
+        (0, "no") => Ok(false),
+        (code, _) => Err(format!("a look at its processes ended with exit code {code}")),
+    }
+}
+
+async fn cookie(fly: &Fly, on: &OnFly, machine: &Machine) -> Result<flyhot_node::Cookie, NodeError> {
+    let ran = fly.exec(&machine.id, &shell(COOKIE, &on.root), TRIED).await;
+    let ran = ran.map_err(|error| errors::fly(&error))?;
+    // What it wrote is shown to nobody.
+    let cookie = cookie_of_machine(&ran.stdout).filter(|_| ran.exit_code == 0);
+    cookie.ok_or_else(|| errors::no_cookie(&machine.id, &on.root))
+}

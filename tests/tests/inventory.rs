@@ -1,0 +1,455 @@
+//! Nodes that nobody names: the machines of an app on Fly, upgraded by what its API and epmd say of them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use flyhot_tests::{Fly, FlyIlls, Grant, Machines, Otp, Release, Run, Scratch, workspace};
+use serde_json::Value;
+
+const COOKIE: &str = "cookie_of_every_build";
+
+/// Long beside what any of it takes.
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn release(code: &str) -> Release {
+    Release::shop(Otp::under_test(), code)
+}
+
+/// The only event of that name.
+fn only<'a>(run: &'a Run, name: &'a str) -> &'a Value {
+    let events: Vec<_> = run.events_named(name).collect();
+    assert_eq!(events.len(), 1, "{name}\n{run}");
+    &events[0].json
+}
+
+/// What each machine is to the command, by every inventory that was told.
+fn roles(run: &Run) -> BTreeMap<&str, &str> {
+    let told = run.events_named("inventory").map(|event| {
+        let machines = event.json["machines"].as_array().unwrap().iter();
+        machines
+            .map(|machine| {
+                assert_eq!(machine["node"].is_null(), machine["role"] != "node", "{machine}");
+                assert_eq!(
+                    machine["image"].is_null(),
+                    machine["group"].is_null(),
+                    "{machine}"
+                );
+                (
+                    machine["machine"].as_str().unwrap(),
+                    machine["role"].as_str().unwrap(),
+                )
+            })
+            .collect()
+    });
+    let told: Vec<BTreeMap<_, _>> = told.collect();
+    assert!(told.iter().all(|this| *this == told[0]), "{run}");
+    told[0].clone()
+}
+
+/// The outcome of each node, by its machine.
+fn outcomes(run: &Run) -> BTreeMap<&str, &Value> {
+    let nodes = run.outcome()["nodes"].as_array().unwrap().iter();
+    nodes
+        .map(|node| (node["machine"].as_str().unwrap(), node))
+        .collect()
+}
+
+/// The requests of a kind that were made for a machine since `from`.
+fn asked(machines: &Machines, from: usize, method: &str, id: &str, ending: &str) -> Vec<Value> {
+    let records = machines.fly.records();
+    let path = format!("/machines/{id}{ending}");
+    let of = records[from..]
+        .iter()
+        .filter(|record| record.method == method && record.path.ends_with(&path));
+    of.map(|record| serde_json::from_str(&record.body).unwrap_or(Value::Null))
+        .collect()
+}
+
+#[test]
+fn a_rollout_takes_over_every_machine_of_an_app() {
+    let machines = Machines::start("takes over");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    // Built by somebody else: another name of the node, another cookie.
+    let alone = machines.image("01H3B", &release("v1"), "of_its_own");
+    let shops = [
+        machines.shop(&image, "app", "ams", &[]),
+        machines.shop(&image, "app", "fra", &[]),
+        machines.shop(&alone, "worker", "ams", &[]),
+    ];
+    let stopped = machines.shop(&image, "app", "fra", &[]);
+    let other = machines.other(&image, "cron", "ams");
+    for id in shops.iter().chain([&stopped]) {
+        machines.serves(id);
+    }
+    machines.fly.stop(&stopped);
+
+    let run = machines.rollout(&release("v2"), store.path()).run();
+    run.expect("upgraded", 0);
+    let mut expected: BTreeMap<&str, &str> = shops.iter().map(|id| (id.as_str(), "node")).collect();
+    expected.extend([(stopped.as_str(), "left_to_boot"), (other.as_str(), "other")]);
+    assert_eq!(roles(&run), expected);
+    let ended = outcomes(&run);
+    assert_eq!(ended.len(), 3, "{run}");
+    for (id, region) in shops.iter().zip(["ams", "fra", "ams"]) {
+        assert_eq!(machines.version(id), "v2");
+        let node = ended[id.as_str()];
+        assert_eq!(
+            (&node["region"], &node["outcome"]),
+            (&region.into(), &"upgraded".into())
+        );
+        assert_eq!(
+            machines.fly.label(id, "flyhot_code_id").as_deref(),
+            node["code_id"]["after"].as_str()
+        );
+        // The lease says who holds it, begins behind the question for the cookie, and ends with the command.
+        let leases = asked(&machines, 0, "POST", id, "/lease");
+        assert!(
+            leases[0]["description"]
+                .as_str()
+                .unwrap()
+                .starts_with("flyhot: rollout"),
+            "{leases:?}"
+        );
+        assert_eq!(asked(&machines, 0, "DELETE", id, "/lease").len(), 1);
+        assert!(!machines.fly.is_leased(id));
+        assert_eq!(asked(&machines, 0, "POST", id, "/exec").len(), 1);
+    }
+    assert!(
+        asked(&machines, 0, "POST", &stopped, "").is_empty()
+            && asked(&machines, 0, "POST", &stopped, "/lease").is_empty()
+    );
+    assert_eq!(run.events_named("lease").count(), 0, "{run}");
+    for secret in [COOKIE, "of_its_own", "fm2_"] {
+        assert!(!format!("{run}").contains(secret), "{run}");
+    }
+
+    let status = machines
+        .flyhot(["status", "--inventory", "fly", "--output", "json"])
+        .run();
+    status.expect("done", 0);
+    assert_eq!(roles(&status), expected);
+    for event in status.events_named("status") {
+        let status = &event.json["status"];
+        let node = ended[status["machine"].as_str().unwrap()];
+        assert_eq!(
+            (&status["region"], &status["code_id"]),
+            (&node["region"], &node["code_id"]["after"])
+        );
+    }
+    assert_eq!(status.events_named("status").count(), 3, "{status}");
+    let shown = machines.flyhot(["status", "--inventory", "fly"]).run();
+    for part in [
+        "5 machines of shop",
+        "left to boot",
+        "no Erlang",
+        "fra",
+        &shops[2],
+    ] {
+        assert!(shown.stdout.contains(part), "{part}\n{shown}");
+    }
+
+    let doctor = machines
+        .flyhot(["doctor", "--inventory", "fly", "--output", "json"])
+        .run();
+    doctor.expect("done", 0);
+    let checks: Vec<&Value> = doctor.events_named("check").map(|event| &event.json).collect();
+    let token = checks.iter().find(|check| check["check"] == "token").unwrap();
+    assert!(
+        token["found"].as_str().unwrap().contains("alice@example.com"),
+        "{doctor}"
+    );
+    assert_eq!(
+        checks.iter().filter(|check| check["check"] == "cookie").count(),
+        3,
+        "{doctor}"
+    );
+
+    // Somebody else has the machine for a while: who that is is said, and nothing is done there before.
+    let from = machines.fly.records().len();
+    machines.fly.lease_away(&shops[1], "bob@example.com", 4);
+    let back = machines
+        .flyhot([
+            "rollback",
+            "--inventory",
+            "fly",
+            "--store",
+            store.path().to_str().unwrap(),
+        ])
+        .args(["--output", "json"])
+        // Who has no cookie asks for it, and would be refused as long as the lease is held.
+        .run();
+    back.expect("upgraded", 0);
+    for id in &shops {
+        assert_eq!(machines.version(id), "v1");
+        assert!(!machines.fly.is_leased(id));
+    }
+    assert!(
+        asked(&machines, from, "POST", &shops[1], "/exec").len() > 1,
+        "{back}"
+    );
+
+    machines.fly.lease_away(&shops[1], "bob@example.com", 5);
+    let run = machines
+        .rollout(&release("v2"), store.path())
+        .env("RELEASE_COOKIE", COOKIE)
+        .run();
+    // The cookie is not that of the third one, which nobody asks for its own then: the others go back.
+    run.expect("reverted", 11);
+    for id in &shops {
+        assert_eq!(machines.version(id), "v1");
+    }
+    let held = only(&run, "lease");
+    assert_eq!(
+        (&held["machine"], &held["state"], &held["holder"]),
+        (
+            &shops[1].as_str().into(),
+            &"waited_for".into(),
+            &"bob@example.com".into()
+        ),
+        "{run}"
+    );
+    assert!(held["until"].is_string(), "{run}");
+}
+
+#[test]
+fn what_a_token_may_not_do_is_done_without_and_said() {
+    let machines = Machines::start("may not");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let shops = [
+        machines.shop(&image, "app", "ams", &[]),
+        machines.shop(&image, "app", "fra", &[]),
+    ];
+    shops.iter().for_each(|id| machines.serves(id));
+    let grant = Grant {
+        user: "deploy@example.com".to_owned(),
+        apps: vec![Fly::APP.to_owned()],
+        may_lease: false,
+    };
+    machines.fly.allow("fm2_may_not_lease", grant);
+    machines.fly.ail(FlyIlls {
+        refuses_labels: true,
+        limits: false,
+        ..FlyIlls::default()
+    });
+    let run = machines
+        .rollout(&release("v2"), store.path())
+        .env("FLY_ACCESS_TOKEN", "fm2_may_not_lease")
+        .env("RELEASE_COOKIE", COOKIE)
+        .run();
+    run.expect("upgraded", 0);
+    for id in &shops {
+        assert_eq!(machines.version(id), "v2");
+        let reasons = outcomes(&run)[id.as_str()]["reasons"].as_array().unwrap();
+        let labelled = reasons
+            .iter()
+            .find(|reason| reason["code"] == "not_labelled")
+            .unwrap();
+        assert!(
+            labelled["sentence"].as_str().unwrap().contains("HTTP 403"),
+            "{run}"
+        );
+    }
+    assert_eq!(only(&run, "lease")["state"], "may_not", "{run}");
+    // The cookie was there: nobody was asked for one.
+    assert!(
+        shops
+            .iter()
+            .all(|id| asked(&machines, 0, "POST", id, "/exec").is_empty())
+    );
+}
+
+#[test]
+fn who_starts_meanwhile_is_taken_over_before_the_end() {
+    let machines = Machines::start("meanwhile");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let shop = |region| machines.shop(&image, "app", region, &[]);
+    let (first, second, late) = (shop("ams"), shop("fra"), shop("ord"));
+    for id in [&first, &second, &late] {
+        machines.serves(id);
+    }
+    machines.fly.stop(&late);
+    // The second one is held for as long as the test needs to start one anew that was taken over, and one that was stopped.
+    machines.fly.lease_away(&second, "bob@example.com", 300);
+    let mut running = machines
+        .rollout(&release("v2"), store.path())
+        .args(["--sequential"])
+        .env("RELEASE_COOKIE", COOKIE)
+        .spawn();
+    running.wait_for("a lease that is waited for", LIMIT, |event| {
+        event["event"] == "lease"
+    });
+    assert_eq!(machines.version(&first), "v2");
+    machines.fly.stop(&first);
+    [&first, &late].map(|id| machines.fly.start_again(id));
+    for id in [&first, &late] {
+        machines.serves(id);
+        assert_eq!(machines.version(id), "v1");
+    }
+    machines.fly.lease_back(&second);
+    let run = running.wait();
+    run.expect("upgraded", 0);
+    for id in [&first, &second, &late] {
+        assert_eq!(machines.version(id), "v2", "{run}");
+        assert_eq!(outcomes(&run)[id.as_str()]["outcome"], "upgraded", "{run}");
+    }
+    // Two at first, two that were found, and a last look that found nobody.
+    let waves: Vec<_> = run
+        .events_named("wave")
+        .map(|event| &event.json["nodes"][0])
+        .collect();
+    assert_eq!(waves.len(), 4, "{run}");
+    assert_eq!(waves[0], waves[2], "{run}");
+    assert_eq!(run.events_named("inventory").count(), 3, "{run}");
+    assert_eq!(run.pointer(), ["trial", "committed"]);
+
+    // Whoever is ended in the middle lets go what it holds.
+    let mut running = machines
+        .flyhot([
+            "rollback",
+            "--inventory",
+            "fly",
+            "--canary",
+            "--bake",
+            "1h",
+            "--output",
+            "json",
+        ])
+        .args(["--store", store.path().to_str().unwrap()])
+        .env("RELEASE_COOKIE", COOKIE)
+        .spawn();
+    let bake = running.wait_for("the canary", LIMIT, |event| event["event"] == "bake");
+    let leased = |id: &&&String| machines.fly.is_leased(id);
+    assert_eq!(
+        [&first, &second, &late].iter().filter(leased).count(),
+        1,
+        "{:?}",
+        bake.json
+    );
+    running.interrupt();
+    assert_eq!(running.wait().exit_code, Some(130));
+    assert_eq!([&first, &second, &late].iter().filter(leased).count(), 0);
+}
+
+/// A row of docs/troubleshooting.md: what is seen, and what it says to do.
+struct Row {
+    symptom: String,
+    fix: String,
+}
+
+fn rows() -> BTreeMap<String, Row> {
+    let page = fs::read_to_string(workspace().join("docs/troubleshooting.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| ")).skip(1);
+    rows.map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [symptom, cause, fix, test] = cells[..] else {
+            panic!("{line}")
+        };
+        assert!(!cause.is_empty());
+        let bare = |cell: &str| cell.replace('`', "");
+        let row = Row {
+            symptom: bare(symptom),
+            fix: bare(fix),
+        };
+        (bare(test), row)
+    })
+    .collect()
+}
+
+#[test]
+fn a_mistake_ends_in_one_sentence_with_the_fix() {
+    let machines = Machines::start("mistakes");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let rows = rows();
+    // What is said of a mistake stands on the page, beside its name.
+    let told = |name: &str, run: &Run, exit_code: i32| {
+        let row = rows
+            .get(&format!("inventory: {name}"))
+            .unwrap_or_else(|| panic!("no row for {name}"));
+        assert_eq!(run.exit_code, Some(exit_code), "{name}\n{run}");
+        let errors: Vec<&Value> = run.events_named("error").map(|event| &event.json).collect();
+        let [error] = errors[..] else {
+            panic!("{name}\n{run}")
+        };
+        let said = |key: &str| error[key].as_str().unwrap().replace('`', "");
+        assert!(
+            said("message").contains(&row.symptom),
+            "{name}: {}\n{run}",
+            row.symptom
+        );
+        assert!(said("hint").contains(&row.fix), "{name}: {}\n{run}", row.fix);
+    };
+    let status = || machines.flyhot(["status", "--inventory", "fly", "--output", "json"]);
+
+    told("no token", &status().env("FLY_API_TOKEN", "").run(), 2);
+    told(
+        "a token that Fly does not know",
+        &status().env("FLY_API_TOKEN", "fm2_old").run(),
+        23,
+    );
+    told("another app", &status().env("FLY_APP_NAME", "shoppe").run(), 23);
+    told("no app", &status().env("FLY_APP_NAME", "").run(), 2);
+
+    let none = machines.shop(&image, "app", "ams", &[("RELEASE_DISTRIBUTION_OF_TEST", "none")]);
+    let loopback = machines.shop(
+        &image,
+        "app",
+        "ams",
+        &[
+            ("RELEASE_NODE_OF_TEST", "shop@127.0.0.1"),
+            ("ERL_AFLAGS_OF_TEST", "-kernel logger_level error"),
+        ],
+    );
+    let cookie = machines.shop(&image, "app", "ams", &[("RELEASE_COOKIE", "of_this_build")]);
+    let shops = [&none, &loopback, &cookie];
+    shops.iter().for_each(|id| machines.serves(id));
+    // Each of them alone: the others are stopped.
+    let doctor = |only: &str| {
+        for id in shops {
+            match (id == only, machines.fly.run(id, &["true"]).is_some()) {
+                (true, false) => {
+                    machines.fly.start_again(id);
+                    machines.serves(id);
+                }
+                (false, true) => machines.fly.stop(id),
+                _ => {}
+            }
+        }
+        machines.flyhot(["status", "--inventory", "fly", "--output", "json"])
+    };
+    let file = store.path().join("cookie");
+    fs::write(&file, "of_another_build").unwrap();
+    let given = ["--cookie-file", file.to_str().unwrap()];
+    told("another cookie", &doctor(&cookie).args(given).run(), 24);
+    told("loopback only", &doctor(&loopback).run(), 24);
+    told("not distributed", &doctor(&none).run(), 24);
+
+    // Nothing is touched where one of them cannot be reached, nor where somebody else has it.
+    let run = machines.rollout(&release("v2"), store.path()).run();
+    told("not distributed", &run, 24);
+    assert_eq!(machines.version(&none), "v1");
+    machines.fly.stop(&none);
+    machines.fly.start_again(&cookie);
+    machines.serves(&cookie);
+    machines.fly.lease_away(&cookie, "bob@example.com", 300);
+    let run = machines
+        .rollout(&release("v2"), store.path())
+        .args(["--timeout", "4s"])
+        .env("RELEASE_COOKIE", "of_this_build")
+        .run();
+    told("a lease that is held", &run, 23);
+    assert_eq!(machines.version(&cookie), "v1");
+    machines.fly.stop(&cookie);
+    let run = machines.rollout(&release("v2"), store.path()).run();
+    told("nothing is started", &run, 24);
+}
