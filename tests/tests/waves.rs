@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use flyhot_tests::{Cart, Fleet, Flyhot, Otp, Release, Run, Scratch, Shop, pairs, wait_until};
+use flyhot_tests::{Cart, Fleet, Flyhot, Otp, Probe, Release, Run, Scratch, Shop, pairs, wait_until};
 use serde_json::Value;
 
 const NONE: [&str; 0] = [];
@@ -42,7 +42,11 @@ fn with_pool(code: &str, word: &str) -> Release {
 
 /// Six nodes with one cookie.
 fn six(release: &Release) -> Vec<Shop> {
-    let shops: Vec<Shop> = (0..6)
+    some(release, 6)
+}
+
+fn some(release: &Release, count: usize) -> Vec<Shop> {
+    let shops: Vec<Shop> = (0..count)
         .map(|_| Shop::of(release).carts(20).pool(5).start())
         .collect();
     for shop in &shops[1..] {
@@ -465,4 +469,57 @@ fn a_driver_that_dies_or_loses_its_lock_in_a_wave_leaves_what_the_next_one_finis
     fleet.rollback().run().expect("upgraded", 0);
     assert_eq!(looks(&shops), before);
     clean(&shops);
+}
+
+/// Long beside a boot, and short beside what a test may take.
+const BAKE: &str = "12s";
+
+#[test]
+fn who_is_started_anew_or_gone_after_it_was_taken_over_is_no_success() {
+    let (v1, v2) = (with_pool("v1", "first"), with_pool("v2", "second"));
+    let scratch = Scratch::new("waves");
+    let mut shops = some(&v1, 2);
+    let before = looks(&shops);
+    let out = |shops: &[Shop], bake: &str| {
+        fleet(&scratch, shops)
+            .rollout(&v2)
+            .args(["--no-rehearsal", "--no-persist", "--canary", "--bake", bake])
+            .spawn()
+    };
+    let baking = |event: &Value| event["event"] == "bake";
+
+    // The canary boots what it was started with while it stands alone: it is taken over once more.
+    let mut running = out(&shops, BAKE);
+    running.wait_for("the canary stands alone", LIMIT, baking);
+    shops[0].probe().eval("persistent_term:put(before, here).");
+    shops[0].script("restart");
+    // Its probe's connection ends with what was there.
+    wait_until("it has started anew", LIMIT, || {
+        let probe = shops[0].another_probe();
+        probe
+            .try_eval("{persistent_term:get(before, gone), init:get_status()}.")
+            .as_deref()
+            == Ok("{gone,{started,started}}")
+    });
+    let code = |probe: &Probe| probe.md5s()["pool_worker"].clone();
+    let (there, other) = (shops[0].another_probe(), shops[1].probe());
+    assert_eq!(code(&there), code(other));
+    let anew = running.wait();
+    anew.expect("upgraded", 0);
+    assert_eq!(code(&there), code(other), "{anew}");
+    assert_eq!(words(&shops[1..]), ["second"], "{anew}");
+    assert_eq!(waves(&anew), [("forth", 1); 3], "{anew}");
+    let back = fleet(&scratch, &shops).rollback().run();
+    back.expect("upgraded", 0);
+    assert_eq!(look(&shops[1]), before[1]);
+
+    // It dies while it stands alone: the other one goes back, and nobody is said to run what is not known.
+    let mut running = out(&shops, "1s");
+    running.wait_for("the canary stands alone", LIMIT, baking);
+    shops[0].kill();
+    let gone = running.wait();
+    gone.expect("mixed", 12);
+    assert_eq!(outcomes(&gone), ["failed", "taken_back"], "{gone}");
+    assert_eq!(gone.pointer(), ["trial", "trial"], "{gone}");
+    assert_eq!(look(&shops[1]), before[1], "{gone}");
 }

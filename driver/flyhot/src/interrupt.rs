@@ -164,6 +164,13 @@ impl Watch {
         self.0.borrow().steps.values().any(|step| in_window(*step))
     }
 
+    /// The work on a node begins, and with it its time.
+    pub(crate) fn begins(&self, node: &str) {
+        self.0.send_modify(|far| {
+            far.overdue.remove(node);
+        });
+    }
+
     /// The time of a node is over.
     pub(crate) fn overdue(&self, node: &str) {
         self.0.send_modify(|far| {
@@ -174,9 +181,6 @@ impl Watch {
     /// Waits until the work on this node is to be dropped: not from its window on.
     pub(crate) async fn drop_of(&self, node: &str) -> Dropped {
         let key = Some(node.to_owned());
-        self.0.send_modify(|far| {
-            far.overdue.remove(node);
-        });
         self.until(|far| {
             let asked = far.asked.is_some() || far.overdue.contains(node);
             asked && !far.steps.get(&key).is_some_and(|step| in_window(*step))
@@ -385,6 +389,7 @@ mod tests {
                 () = tokio::task::yield_now() => {}
             }
             // What was too long once is no longer so when it is begun anew.
+            watch.begins("b@h");
             let mut b = Box::pin(watch.drop_of("b@h"));
             assert_eq!(
                 (over(&mut a).await, over(&mut b).await),

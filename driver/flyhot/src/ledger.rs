@@ -119,6 +119,15 @@ impl Ledger {
         self.happened(Happened::Restarted { node: at });
     }
 
+    /// The node at this place was taken over, and does not answer any more.
+    pub fn lost(&mut self, at: usize, why: ErrorKind) {
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.outcome.outcome = why.outcome();
+            entry.against.get_or_insert(why);
+        }
+        self.happened(Happened::Lost { node: at, why });
+    }
+
     /// What a node of a rollout runs.
     pub fn stands(&self, at: usize) -> Stands {
         let machine = self.machine.as_ref();
@@ -199,8 +208,9 @@ impl Ledger {
         };
         entry.under_way = false;
         let forth = &entry.outcome;
-        // It had not gone: what it is stands.
-        if back.outcome == OutcomeKind::NothingToDo {
+        let gone = matches!(forth.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded);
+        // It had not gone: what it is stands. One that had, and runs the old code all the same, was started anew.
+        if back.outcome == OutcomeKind::NothingToDo && !gone {
             entry.outcome.reasons.extend(back.reasons);
             return;
         }

@@ -39,8 +39,8 @@ use crate::waves::{self, Course, Halt, Leg, Machines};
 /// How long the end of a rollout may go on after a signal: a store that answers needs a second for all of it.
 const HEED: Duration = Duration::from_secs(10);
 
-/// How often it is asked who else is there by now: each time that somebody was found, since they took a while; autoscaling that
-/// starts machines all the time has to come to an end for this one.
+/// How often it is asked who else is there by now, and who runs the release no more: each time that somebody was found, since they took
+/// a while; autoscaling that starts machines all the time has to come to an end for this one.
 const LOOKS: u32 = 3;
 
 /// What is rolled.
@@ -205,12 +205,13 @@ impl Work<'_> {
                 Halt::Look => {
                     let machines = fleet.machines.clone();
                     let looking = async {
-                        let Some(machines) = &machines else {
-                            return Ok(());
-                        };
-                        // Nobody may run a command on a machine that is leased, by us as well.
-                        machines.leases.end().await;
-                        inventory::again(&machines.fly, &mut leg, ledger, emit).await
+                        if let Some(machines) = &machines {
+                            // Nobody may run a command on a machine that is leased, by us as well.
+                            machines.leases.end().await;
+                            inventory::again(&machines.fly, &mut leg, ledger, emit).await?;
+                        }
+                        waves::once_more(&leg, course.settings.at_once, ledger, emit).await;
+                        Ok::<(), NodeError>(())
                     };
                     match fleet.beside(looking).await {
                         Ok(()) => ledger.happened(Happened::Looked),
@@ -398,8 +399,7 @@ impl Work<'_> {
             },
             on_failure: if back { OnFailure::GoBack } else { OnFailure::Stay },
             limit: waves.timeout,
-            // Nodes that are named are all that there are.
-            looks: if fleet.machines.is_some() { LOOKS } else { 0 },
+            looks: LOOKS,
             from: if fleet.is_torn() {
                 Stands::Before
             } else {

@@ -4,6 +4,7 @@
 //! the fleet says whether the lock is still held.
 
 use std::cell::RefCell;
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use futures::stream::FuturesUnordered;
 
 use crate::check::Check;
 use crate::clock::since_us;
+use crate::drive::look;
 use crate::drive::{self, Leave, NodeError, NodeRequest};
 use crate::errors;
 use crate::fleet::Fleet;
@@ -148,6 +150,7 @@ pub(crate) async fn go(
                     say(begun(course, &leg.options, way, ledger));
                 }
                 ledger.begin(at);
+                watch.begins(&node.name.to_string());
                 under_way.push(Box::pin(work(course, leg, at, node, way, &leave, watch, &say)));
             }
             Command::Gate { node: at } => {
@@ -197,6 +200,37 @@ pub(crate) async fn go(
                     () = until_then(time) => {}
                     never = &mut keeping => match never {},
                 }
+            }
+        }
+    }
+}
+
+/// Asks everybody who was taken over whether they run the release still: whoever was started anew since runs what it was started with,
+/// and whoever is gone is not well.
+pub(crate) async fn once_more(
+    leg: &Leg,
+    at_once: NonZeroUsize,
+    ledger: &mut Ledger,
+    emit: &mut dyn FnMut(Event),
+) {
+    let nodes = leg.options.reach.nodes.iter().enumerate();
+    let taken: Vec<_> = nodes
+        .filter(|(at, _)| ledger.stands(*at) == Stands::Target)
+        .collect();
+    let asking = taken
+        .into_iter()
+        .map(async |(at, peer)| (at, peer, look::runs(peer, &leg.release).await));
+    let answers: Vec<_> = futures::stream::iter(asking)
+        .buffered(at_once.get())
+        .collect()
+        .await;
+    for (at, peer, answer) in answers {
+        match answer {
+            Ok(true) => {}
+            Ok(false) => ledger.restarted(at, inventory::not_begun(peer)),
+            Err(error) => {
+                ledger.lost(at, error.kind);
+                emit(error.event(Some(peer.name.to_string())));
             }
         }
     }

@@ -237,6 +237,14 @@ impl Machine {
                     self.again.push_back(node);
                 }
             }
+            Happened::Lost { node, why } => {
+                let done = self.nodes.get_mut(node).filter(|of| of.at == At::Done);
+                if let (Phase::Looking, Some(of)) = (&self.phase, done) {
+                    of.fate.stands = Stands::Unknown;
+                    of.fate.against.get_or_insert(why);
+                    self.first.get_or_insert(why);
+                }
+            }
             Happened::Looked => {
                 if let Phase::Looking = self.phase {
                     self.phase = Phase::Forth;
@@ -395,7 +403,9 @@ impl Machine {
     }
 
     fn begin(&mut self, at: usize, way: Way, now: Duration) -> Command {
-        let deadline = self.settings.limit.map(|limit| now.saturating_add(limit));
+        // Whoever goes back has the time that it takes: given up, it would stay.
+        let limit = self.settings.limit.filter(|_| way == Way::Forth);
+        let deadline = limit.map(|limit| now.saturating_add(limit));
         if let Some(node) = self.nodes.get_mut(at) {
             node.at = At::Working { way, deadline };
             self.under_way.insert(at);
@@ -449,9 +459,14 @@ impl Machine {
         self.barred = true;
     }
 
-    /// Whether somebody has to go back.
+    /// Whether somebody has to go back. Where it is not known what nodes ran before, and the target went ill, all of them.
     fn turns(&self) -> bool {
-        let runs = |node: &Node| matches!(node.fate.stands, Stands::Target | Stands::Unknown);
+        let ill = self.first == Some(ErrorKind::Reverted);
+        let runs = |node: &Node| match node.fate.stands {
+            Stands::Target | Stands::Unknown => true,
+            Stands::Before => ill,
+            Stands::Old => false,
+        };
         self.first.is_some() && self.settings.on_failure == OnFailure::GoBack && self.nodes.iter().any(runs)
     }
 

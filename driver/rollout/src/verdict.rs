@@ -57,6 +57,13 @@ pub enum Happened {
         /// The node, by its place.
         node: usize,
     },
+    /// A node that was taken over does not answer any more.
+    Lost {
+        /// The node, by its place.
+        node: usize,
+        /// Why.
+        why: ErrorKind,
+    },
     /// That is all who are there by now.
     Looked,
     /// Nothing may be begun any more: a signal, a lock that was lost, a way back that is not to be had.
@@ -117,13 +124,12 @@ pub(crate) fn verdict(fates: impl Iterator<Item = Fate> + Clone, first: Option<E
         // These say more than what the nodes run.
         (_, Some(kind @ (ErrorKind::Bug | ErrorKind::Interrupted))) => Some(kind),
         (Fleet::Target, kind) => kind.map(|kind| if says_old(kind) { ErrorKind::Degraded } else { kind }),
-        (Fleet::Old | Fleet::Before, _) if taken_back || met(ErrorKind::Reverted) => {
-            Some(ErrorKind::Reverted)
-        }
+        (Fleet::Old, _) if taken_back || met(ErrorKind::Reverted) => Some(ErrorKind::Reverted),
         // None of them runs it any more.
-        (Fleet::Old | Fleet::Before, Some(ErrorKind::Mixed | ErrorKind::Degraded)) => {
-            Some(ErrorKind::Reverted)
-        }
+        (Fleet::Old, Some(ErrorKind::Mixed | ErrorKind::Degraded)) => Some(ErrorKind::Reverted),
+        // Some of them may run what a rollout before this one left there.
+        (Fleet::Before, _) if taken_back || met(ErrorKind::Reverted) => Some(ErrorKind::Mixed),
+        (Fleet::Before, Some(ErrorKind::Reverted | ErrorKind::Degraded)) => Some(ErrorKind::Mixed),
         (Fleet::Old | Fleet::Before, kind) => kind,
         // One node that was lost and nobody else to differ from keeps its own.
         (Fleet::Mixed, Some(kind)) if !taken_back && !any(Stands::Target) && !says_old(kind) => Some(kind),

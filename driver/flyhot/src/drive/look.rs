@@ -10,7 +10,7 @@ use flyhot_agent::MODULE;
 use flyhot_agent::term::{
     as_atom, as_bytes, as_charlist, as_list, as_text, as_tuple, as_u64, atom, charlist, external_fun, list,
 };
-use flyhot_artifact::Origin;
+use flyhot_artifact::{Origin, Release};
 use flyhot_events::{ErrorKind, LastOutcome, StatusApplication, StatusProcess, UnderWay};
 use flyhot_node::term::{Term, display};
 use flyhot_node::{CallError, NodeName, Session};
@@ -85,6 +85,17 @@ pub(crate) async fn look(peer: &Peer) -> Result<Looked, NodeError> {
     let looked = Looker { session: &session }.all(node).await;
     session.close().await;
     looked.map_err(|error| silent(node, &error))
+}
+
+/// Whether a node that was taken over to a release runs it still: of the release's own modules, none that is loaded is another build.
+///
+/// # Errors
+/// The node could not be reached, or ended before it had said so.
+pub(crate) async fn runs(peer: &Peer, release: &Release) -> Result<bool, NodeError> {
+    let session = session(peer).await?;
+    let runs = Looker { session: &session }.runs(release).await;
+    session.close().await;
+    runs.map_err(|error| silent(&peer.name, &error))
 }
 
 /// What a node did not say, as its user meets it.
@@ -311,6 +322,27 @@ impl Looker<'_> {
             modules.entry(module.clone()).or_default().file = file_digest(&answer);
         }
         Ok((modules, old_code))
+    }
+
+    async fn runs(&self, release: &Release) -> Result<bool, LookError> {
+        let modules = release
+            .modules
+            .iter()
+            .filter(|(_, module)| module.origin == Origin::Own);
+        let own: BTreeMap<&str, [u8; 16]> = modules
+            .map(|(name, module)| (name.as_str(), module.facts.md5))
+            .collect();
+        let loaded = self.ask("code", "all_loaded", vec![]).await?;
+        let loaded = as_list(&loaded).unwrap_or_default().iter();
+        let (names, wanted): (Vec<Term>, Vec<[u8; 16]>) = loaded
+            .filter_map(|term| {
+                let name = as_atom(as_tuple(term)?.first()?)?;
+                Some((atom(name), *own.get(name)?))
+            })
+            .unzip();
+        let md5s = vec![atom("md5"); names.len()];
+        let found = self.each("erlang", "get_module_info", [names, md5s]).await?;
+        Ok(!found.is_empty() && found.iter().map(digest).eq(wanted.into_iter().map(Some)))
     }
 
     pub(super) async fn pids(&self) -> Result<Vec<Term>, LookError> {
