@@ -290,7 +290,9 @@ fn who_starts_meanwhile_is_taken_over_before_the_end() {
     });
     assert_eq!(machines.version(&first), "v2");
     machines.fly.stop(&first);
-    [&first, &late].map(|id| machines.fly.start_again(id));
+    for id in [&first, &late] {
+        machines.fly.start_again(id);
+    }
     for id in [&first, &late] {
         machines.serves(id);
         assert_eq!(machines.version(id), "v1");

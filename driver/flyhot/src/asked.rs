@@ -52,6 +52,10 @@ where
 }
 
 /// The same with something that is of no node, and is said first.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what a command was told and does, each once"
+)]
 pub(crate) fn with<T, W, F>(
     name: &str,
     args: &ReachArgs,

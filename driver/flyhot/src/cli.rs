@@ -78,6 +78,7 @@ Exit codes:
   15   degraded: upgraded, but processes had to be ended, an after hook or the gate failed
   20   somebody else is working on the node, or holds the lock
   22   the artifact store failed
+  23   the Machines API of Fly.io failed
   24   the node cannot be reached, or it refused the cookie
   25   the artifact is not signed by a key that this machine trusts
   130  interrupted"
@@ -224,12 +225,12 @@ pub enum Inventory {
 #[derive(Debug, Clone, Default, Args)]
 pub struct AppArgs {
     /// The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]
-    #[arg(long, value_name = "NAME", requires = "inventory", help_heading = "What")]
+    #[arg(long, value_name = "NAME", conflicts_with = "node", help_heading = "What")]
     pub app: Option<String>,
 
     /// The app's configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else
     /// the first there is of fly.toml, fly.json and fly.yaml]
-    #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "What")]
+    #[arg(long, value_name = "FILE", conflicts_with = "node", help_heading = "What")]
     pub config: Option<PathBuf>,
 }
 

@@ -590,6 +590,44 @@ mod tests {
         ledger
     }
 
+    #[test]
+    fn a_node_that_was_asked_for_keeps_its_machine_whatever_becomes_of_it() {
+        let on = |machine: &str| NodeOutcome {
+            machine: Some(machine.into()),
+            region: Some("ams".into()),
+            ..of(OutcomeKind::NotBegun)
+        };
+        let mut ledger = rolls(0);
+        ledger.found([on("1"), on("2"), on("3")]);
+        ledger.joined(on("4"));
+        ledger.ended(0, of(OutcomeKind::Upgraded));
+        ledger.taken_back(0, of(OutcomeKind::Upgraded));
+        ledger.failed(1, ErrorKind::FlyApi, None);
+        ledger.ended(3, of(OutcomeKind::Upgraded));
+        // Started anew it is as if nothing had been done there.
+        ledger.restarted(3, on("4"));
+        let nodes = ledger.outcome().nodes;
+        let told: Vec<_> = nodes
+            .iter()
+            .map(|node| {
+                (
+                    node.machine.as_deref().unwrap(),
+                    node.region.as_deref().unwrap(),
+                    node.outcome,
+                )
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("1", "ams", OutcomeKind::TakenBack),
+                ("2", "ams", OutcomeKind::Failed),
+                ("3", "ams", OutcomeKind::NotBegun),
+                ("4", "ams", OutcomeKind::NotBegun),
+            ]
+        );
+    }
+
     /// Does what the machine says: nodes end so on the way forth, and so on the way back.
     fn roll(
         forth: &[OutcomeKind],

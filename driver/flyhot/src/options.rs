@@ -361,7 +361,7 @@ pub enum OptionsError {
         /// Who named it.
         origin: String,
         /// What is wrong with it.
-        error: FlyError,
+        error: Box<FlyError>,
     },
 }
 

@@ -64,7 +64,7 @@ struct Seen {
     barred: Option<Duration>,
     /// Nodes whose first and second gate passed, since they were started last.
     passed: Vec<usize>,
-    /// How often it was asked who else is there, and how many commands there were when it found somebody last.
+    /// How often it was asked who else is there.
     looks: usize,
     /// Nodes that were started anew, each as often as it was.
     restarted: Vec<usize>,

@@ -142,7 +142,7 @@ impl OnFly {
             .parse()
             .map_err(|error: FlyError| OptionsError::FlyApp {
                 origin: said.origin.to_string(),
-                error,
+                error: error.into(),
             })?;
         let text = |value: &std::ffi::OsString| value.to_string_lossy().into_owned();
         let given = cookie::of_all(args.cookie_file.as_deref(), environment)?;

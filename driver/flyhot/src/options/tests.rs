@@ -387,3 +387,81 @@ fn no_secret_is_printed() {
     let options = with(release().path(), "--node a@h", &environment).unwrap();
     assert!(!format!("{options:?} {environment:?}").contains("s3cret"));
 }
+
+/// What is known beforehand of an app on Fly.
+fn on_fly(words: &str, environment: &Environment) -> Result<OnFly, OptionsError> {
+    with(release().path(), words, environment).map(|options| {
+        assert!(options.reach.nodes.is_empty());
+        options.reach.fly.unwrap()
+    })
+}
+
+#[test]
+fn an_inventory_needs_an_app_and_a_token_and_nothing_more() {
+    let environment = Environment {
+        fly_token: Some(("FLY_API_TOKEN", Secret("fm2_s3cret".into()))),
+        app: Some(Variable {
+            name: "FLY_APP_NAME",
+            value: "shop".into(),
+        }),
+        // One that is asked for on each machine is not taken from this one.
+        home: Some("/nowhere".into()),
+        ..Environment::default()
+    };
+    let on = on_fly("--inventory fly", &environment).unwrap();
+    assert_eq!(
+        (on.address.as_str(), on.root.as_str()),
+        ("https://api.machines.dev", "/app")
+    );
+    assert_eq!(
+        (on.app.to_string().as_str(), on.cookie.is_none(), on.epmd_port),
+        ("shop", true, 4369)
+    );
+    let more = Environment {
+        release_cookie: Some(Secret("s3cret".into())),
+        release_root: Some("/srv/shop".into()),
+        fly_address: Some("http://[fdaa::3]:4280".into()),
+        ..environment.clone()
+    };
+    let on = on_fly("--inventory fly --app till --epmd-port 4370", &more).unwrap();
+    assert_eq!(
+        (on.address.as_str(), on.root.as_str()),
+        ("http://[fdaa::3]:4280", "/srv/shop")
+    );
+    assert_eq!((on.app.to_string().as_str(), on.epmd_port), ("till", 4370));
+    assert_eq!(on.cookie.as_ref().unwrap().1, "RELEASE_COOKIE");
+    assert!(!format!("{on:?} {more:?}").contains("s3cret"));
+
+    let error = on_fly("--inventory fly --app Shop", &environment).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("the app, by --app: \"Shop\" is not the name"),
+        "{error}"
+    );
+    let without = Environment {
+        fly_token: None,
+        ..environment.clone()
+    };
+    let error = on_fly("--inventory fly", &without).unwrap_err();
+    assert!(
+        matches!(error, OptionsError::Token(TokenError::Nowhere(_))),
+        "{error}"
+    );
+}
+
+#[test]
+fn nodes_are_named_or_asked_for() {
+    let parses = |words: &str| Cli::try_parse_from(words.split_whitespace()).is_ok();
+    assert!(parses("flyhot status --inventory fly --app shop"));
+    assert!(parses("flyhot status --node a@h"));
+    for words in [
+        "flyhot status",
+        "flyhot status --inventory fly --node a@h",
+        "flyhot status --inventory fly --dist-port 9100",
+        "flyhot status --inventory heroku",
+        "flyhot status --node a@h --app shop",
+    ] {
+        assert!(!parses(words), "{words}");
+    }
+}
