@@ -352,14 +352,17 @@ fn what_dead_runs_left_is_removed_and_nothing_else() {
         fly.age(&id, age_s);
         id
     };
-    let dead = labelled("dead", "other", 700);
-    let leased = labelled("leased", "other", 700);
+    let two_days = 200_000;
+    let dead = labelled("dead", "other", two_days);
+    let leased = labelled("leased", "other", two_days);
     let kept = [
         labelled("young", "other", 0),
-        labelled("ours", "ours", 700),
+        // It runs: somebody may have it wait for hours.
+        labelled("at work", "other", 700),
+        labelled("ours", "ours", two_days),
         started(&fly, "app"),
     ];
-    fly.age(&kept[2], 700);
+    fly.age(&kept[3], two_days);
     fly.lease_away(&leased, "bob@example.com", 600);
     let asker = Asker::start(&fly, PATIENCE);
     let removed =

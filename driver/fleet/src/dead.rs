@@ -8,9 +8,12 @@ use crate::ask::{Ask, Came};
 use crate::client::Fly;
 use crate::error::FlyError;
 use crate::lease::Lease;
-use crate::machine::{Machine, MachineId};
+use crate::machine::{Machine, MachineId, State};
 use crate::metadata::label;
 use crate::pace::Action;
+
+/// A machine that runs is somebody's, who may have it wait for hours; it ends by itself, unless it hangs.
+const HANGS: Duration = Duration::from_secs(48 * 3600);
 
 /// A machine that was to be removed.
 #[derive(Debug)]
@@ -38,8 +41,8 @@ impl Fly {
         }
     }
 
-    /// Destroys the machines that carry the label `key` with another value than `ours` and are older than `age` by Fly's own clock:
-    /// a younger one may belong to somebody who is at work.
+    /// Destroys the machines that carry the label `key` with another value than `ours`, do not run, and are older than `age` by Fly's
+    /// own clock: a younger one may belong to somebody who is about to start it. One that runs is destroyed after two days.
     ///
     /// # Errors
     /// Whatever befalls the list; what befalls one machine stands beside it.
@@ -70,7 +73,14 @@ fn is_dead(machine: &Machine, key: &str, ours: &str, age: Duration, now: SystemT
     let old = machine
         .created_at
         .and_then(|created| now.duration_since(created).ok())
-        .is_some_and(|lived| lived > age);
+        .is_some_and(|lived| {
+            lived
+                > if machine.state == State::Started {
+                    HANGS
+                } else {
+                    age
+                }
+        });
     old && !machine.state.is_gone() && label.is_some_and(|label| label != ours)
 }
 
@@ -84,28 +94,29 @@ mod tests {
 
     #[test]
     fn only_what_is_old_and_carries_another_label_is_dead() {
-        let now = UNIX_EPOCH + Duration::from_secs(10_000);
+        let now = UNIX_EPOCH + Duration::from_secs(200_000);
         let machine = |label: Value, state: &str, created_s: Value| {
             let json = json!({
                 "id": "1", "state": state, "config": {"metadata": {"flyhot": label}}, "created_at": created_s,
             });
             Machine::read(&json).unwrap()
         };
-        let (old, young) = (json!(1_000_000), json!(9_999_000));
+        let (ancient, old, young) = (json!(1_000_000), json!(190_000_000), json!(199_999_000));
         for (machine, dead) in [
-            (machine(json!("other"), "started", old.clone()), true),
+            (machine(json!("other"), "started", ancient), true),
+            (machine(json!("other"), "started", old.clone()), false),
             (machine(json!("other"), "stopped", old.clone()), true),
             (machine(json!("other"), "created", young), false),
-            (machine(json!("ours"), "started", old.clone()), false),
-            (machine(json!(null), "started", old.clone()), false),
+            (machine(json!("ours"), "stopped", old.clone()), false),
+            (machine(json!(null), "stopped", old.clone()), false),
             (machine(json!("other"), "destroyed", old.clone()), false),
-            (machine(json!("other"), "started", json!(null)), false),
-            (machine(json!("other"), "started", json!(20_000_000)), false),
+            (machine(json!("other"), "stopped", json!(null)), false),
+            (machine(json!("other"), "stopped", json!(300_000_000)), false),
         ] {
             let found = is_dead(&machine, "flyhot", "ours", Duration::from_secs(600), now);
             assert_eq!(found, dead, "{machine:?}");
         }
-        let mut silent = machine(json!("other"), "started", old);
+        let mut silent = machine(json!("other"), "stopped", old);
         silent.config = None;
         assert!(!is_dead(&silent, "flyhot", "ours", Duration::ZERO, now));
     }

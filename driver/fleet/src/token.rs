@@ -68,6 +68,11 @@ impl Token {
         })
     }
 
+    /// As text, for whoever it is handed on to; in no argument of a program.
+    pub fn expose(&self) -> String {
+        self.parts.join(",")
+    }
+
     pub(crate) fn header(&self) -> HeaderValue {
         self.header.clone()
     }
