@@ -55,6 +55,12 @@ impl Shared {
             }
             (self.spot(machine), machine.env())
         };
+        if !spot.has(program) {
+            return Err(Reply::refused(
+                400,
+                &format!("invalid_argument: exec: {program:?}: executable file not found in $PATH"),
+            ));
+        }
         let mut command = self.host.command(&spot, &spot.program(program));
         command
             .args(words)

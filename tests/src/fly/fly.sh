@@ -39,7 +39,7 @@ case "$1 $2" in
 	;;
 "deploy "*)
 	logged_in
-	config=fly.toml label= only= push=
+	config=fly.toml label= only= push= named=
 	shift
 	while [ $# -gt 0 ]; do
 		case "$1" in
@@ -47,6 +47,7 @@ case "$1 $2" in
 		--push) push=1 ;;
 		--remote-only | --no-cache | --buildkit) ;;
 		-c | --config) config=$2 && shift ;;
+		-a | --app) named=$2 && shift ;;
 		--build-arg) shift ;;
 		--image-label) label=$2 && shift ;;
 		*) fail "unknown flag: $1" ;;
@@ -56,6 +57,7 @@ case "$1 $2" in
 	[ -n "$only" ] || fail 'the tests know no deploy but --build-only'
 	[ -f "$config" ] || fail "the config for your app is missing an app name, add an app field to the fly.toml file"
 	app=$(sed -n 's/^app *= *["'\'']\(.*\)["'\''].*/\1/p' "$config")
+	app=${named:-$app}
 	[ "$silent_s" = 0 ] || sleep "$silent_s"
 	say '==> Verifying app config'
 	say "Validating $config"

@@ -44,4 +44,11 @@ impl Spot {
         let own = self.root.join(name.trim_start_matches('/'));
         if own.is_file() { own } else { PathBuf::from(name) }
     }
+
+    /// Whether that program is anywhere.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut places = std::env::split_paths(&path);
+        self.program(name).is_file() || places.any(|place| place.join(name).is_file())
+    }
 }
