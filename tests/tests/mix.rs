@@ -127,14 +127,15 @@ fn what_is_typed_reaches_flyhot_as_it_was_typed() {
 
     // Every task, each with its own verb.
     let witness = Witness::new();
-    let tasks = ["plan", "status", "rollback", "history", "lock", "doctor"];
+    let tasks = ["plan", "status", "rollback", "history", "lock", "doctor", "hot"];
     let mut mix = witness.mix("").args(["do"]);
     for task in tasks {
         mix = mix.args([&*format!("fly_deploy.{task}"), "x", "+"]);
     }
     let run = mix.args(["help", "fly_deploy.rollback"]).run();
     assert_eq!(run.exit_code, Some(0), "{run}");
-    let wanted: Vec<_> = tasks.iter().flat_map(|task| [task, "x"]).collect();
+    let verb = |task| if task == "hot" { "deploy" } else { task };
+    let wanted: Vec<_> = tasks.iter().flat_map(|task| [verb(*task), "x"]).collect();
     assert_eq!(witness.lines("word "), wanted, "{run}");
     assert!(run.stdout.contains("Takes nodes back, hot"), "{run}");
 }

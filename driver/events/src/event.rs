@@ -349,7 +349,7 @@ pub enum Event {
     /// A command began.
     Started {
         /// `upgrade`, `plan`, `status`, `thaw`, `doctor`, `restore-base`, `pack`, `verify`, `unpack`, `keygen`, `sign`, `rollout`,
-        /// `rollback`, `lock`, `history`, `gc`, `config` or `boot`.
+        /// `rollback`, `deploy`, `orchestrate`, `tell`, `lock`, `history`, `gc`, `config` or `boot`.
         command: String,
         /// Node names in order; none where no node is asked anything.
         nodes: Vec<String>,
@@ -527,6 +527,41 @@ pub enum Event {
     Build {
         /// A line of it.
         line: String,
+    },
+    /// What a deploy does.
+    Deploy {
+        /// The app.
+        app: String,
+        /// The app's configuration on Fly.io.
+        config: String,
+        /// The image that is there already; absent: it is built.
+        image: Option<String>,
+        /// Where the orchestrator is made; absent: Fly.io decides.
+        region: Option<String>,
+        /// What runs on the machine of the orchestrator.
+        command: Vec<String>,
+        /// The names of what its environment has besides the app's secrets.
+        env: Vec<String>,
+        /// Whether nothing of it is done.
+        dry_run: bool,
+    },
+    /// A machine for the orchestrator was made. It is started, goes on when nobody follows, and removes itself.
+    Orchestrator {
+        /// The app.
+        app: String,
+        /// The machine's id.
+        machine: String,
+        /// Its name.
+        name: String,
+        /// Where it is.
+        region: String,
+        /// The image that it is of, and that the app is upgraded to.
+        image: String,
+    },
+    /// An artifact goes into the store once somebody who has the key has signed it.
+    ToSign {
+        /// sha256 of its manifest, 64 hex digits: what is to be signed.
+        manifest_digest: String,
     },
     /// What arguments, configuration and environment say.
     Config {

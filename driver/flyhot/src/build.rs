@@ -21,11 +21,8 @@ use ulid::Ulid;
 use crate::child::{self, Group};
 use crate::clock;
 use crate::local::Talk;
-use crate::options::Secret;
 use crate::options::fly::FlyFile;
-
-/// What flyctl is called, by those who install it; the first that is there.
-const PROGRAMS: [&str; 2] = ["fly", "flyctl"];
+use crate::options::{FLYCTL, Secret, flyctl};
 
 /// Between two looks whether it is over, or should be.
 const LOOK: Duration = Duration::from_millis(50);
@@ -44,7 +41,7 @@ const TOKENS: [&str; 4] = ["fm1r_", "fm1a_", "fm2_", "fo1_"];
 
 /// How an image is built.
 #[derive(Debug, Clone)]
-pub struct Order {
+pub(crate) struct Order {
     /// Where programs are looked for, as a shell does.
     pub path: OsString,
     /// The app whose image it is.
@@ -65,7 +62,7 @@ pub struct Order {
 
 /// What earlier builds left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cache {
+pub(crate) enum Cache {
     /// Is used.
     Used,
     /// Is not.
@@ -74,7 +71,7 @@ pub enum Cache {
 
 /// Who builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Builder {
+pub(crate) enum Builder {
     /// Whoever flyctl takes.
     Default,
     /// BuildKit.
@@ -83,7 +80,7 @@ pub enum Builder {
 
 /// Where an image comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// It is there.
     Taken(String),
     /// It is built.
@@ -92,7 +89,7 @@ pub enum Source {
 
 impl Source {
     /// An image that is named is taken, by an argument before `[build] image`.
-    pub fn of(image: Option<&str>, file: &FlyFile) -> Self {
+    pub(crate) fn of(image: Option<&str>, file: &FlyFile) -> Self {
         let image = image.map(str::to_owned).or_else(|| file.build.image.clone());
         image.map_or(Self::Built, Self::Taken)
     }
@@ -101,7 +98,7 @@ impl Source {
 /// An image that was not built.
 #[derive(Debug, Error)]
 pub(crate) enum BuildError {
-    #[error("there is neither {} in PATH", PROGRAMS.join(" nor "))]
+    #[error("there is neither {} in PATH", FLYCTL.join(" nor "))]
     NoProgram,
     #[error("the system gives no random bytes")]
     Random,
@@ -139,15 +136,17 @@ pub(crate) fn build(order: &Order, talk: &Talk) -> Result<String, BuildError> {
 
 /// No other build has it.
 fn label() -> Result<String, BuildError> {
+    Ok(format!("flyhot-{}", unique()?))
+}
+
+/// What nobody else has.
+pub(crate) fn unique() -> Result<Ulid, BuildError> {
     let mut bytes = [0; 16];
     SystemRandom::new()
         .fill(&mut bytes)
         .map_err(|_| BuildError::Random)?;
     let milliseconds = clock::now_s().saturating_mul(1_000);
-    Ok(format!(
-        "flyhot-{}",
-        Ulid::from_parts(milliseconds, u128::from_be_bytes(bytes))
-    ))
+    Ok(Ulid::from_parts(milliseconds, u128::from_be_bytes(bytes)))
 }
 
 fn run(
@@ -156,7 +155,7 @@ fn run(
     tell: &mut dyn FnMut(String),
     stopped: &dyn Fn() -> bool,
 ) -> Result<String, BuildError> {
-    let program = program(order).ok_or(BuildError::NoProgram)?;
+    let program = flyctl(Some(&order.path)).ok_or(BuildError::NoProgram)?;
     let name = program
         .file_name()
         .unwrap_or_default()
@@ -238,15 +237,6 @@ fn run(
         }),
         None => Ok(wanted),
     }
-}
-
-/// The first of the programs that PATH has.
-fn program(order: &Order) -> Option<PathBuf> {
-    let places: Vec<PathBuf> = std::env::split_paths(&order.path).collect();
-    PROGRAMS.iter().find_map(|name| {
-        let mut places = places.iter();
-        places.find_map(|place| child::executable(&place.join(name)).ok())
-    })
 }
 
 fn words(order: &Order, label: &str) -> Vec<OsString> {

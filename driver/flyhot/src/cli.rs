@@ -4,11 +4,14 @@
 
 pub mod boot;
 pub mod config;
+pub mod deploy;
 pub mod doctor;
+pub mod events;
 pub mod gc;
 pub mod history;
 pub mod keygen;
 pub mod lock;
+pub mod orchestrate;
 pub mod pack;
 pub mod plan;
 pub mod restore_base;
@@ -16,6 +19,7 @@ pub mod rollback;
 pub mod rollout;
 pub mod sign;
 pub mod status;
+pub mod tell;
 pub mod thaw;
 pub mod unpack;
 pub mod upgrade;
@@ -29,7 +33,7 @@ use std::time::Duration;
 use clap::builder::Styles;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
-use crate::options::parse_duration;
+use crate::options::{parse_duration, parse_seconds};
 
 /// Upgrades the code of running Erlang and Elixir nodes without restarting them
 ///
@@ -59,6 +63,9 @@ Environment:
   ERL_EPMD_PORT       port of epmd, unless --epmd-port is given
   BUCKET_NAME         the bucket, unless --bucket or --store is given; AWS_BUCKET is the next place
   FLY_APP_NAME        the app, unless --app or --config is given
+  FLY_ACCESS_TOKEN    the token of Fly.io; FLY_API_TOKEN is the next place, then `fly auth token`
+  FLY_FLAPS_BASE_URL  where the Machines API of Fly.io is
+  FLYHOT_ORCHESTRATE  where orchestrate keeps its events, and events and tell find them
   FLYHOT_MIX          what the mix tasks of fly_deploy hand over
   FLY_IMAGE_REF       the image of this machine for boot, unless --base is given
   FLYHOT_PUBLIC_KEYS  public keys: artifacts are taken only where one of them signed them; the file
@@ -77,8 +84,9 @@ Exit codes:
   14   the node could not be brought to rest; running code and states are as before, try again
   15   degraded: upgraded, but processes had to be ended, an after hook or the gate failed
   20   somebody else is working on the node, or holds the lock
+  21   the image was not built
   22   the artifact store failed
-  23   the Machines API of Fly.io failed
+  23   the Machines API of Fly.io failed, or what became of a deploy is not known
   24   the node cannot be reached, or it refused the cookie
   25   the artifact is not signed by a key that this machine trusts
   130  interrupted"
@@ -118,6 +126,14 @@ pub enum Verb {
     Rollout(rollout::RolloutArgs),
     /// Take nodes back to what a store says that they ran before
     Rollback(rollback::RollbackArgs),
+    /// Build an image and upgrade every machine of an app on Fly.io to it
+    Deploy(deploy::DeployArgs),
+    /// Roll out the release in this machine's image, for somebody who is elsewhere
+    Orchestrate(orchestrate::OrchestrateArgs),
+    /// Show what an orchestrator on this machine said
+    Events(events::EventsArgs),
+    /// Tell an orchestrator on this machine what comes on standard input
+    Tell(tell::TellArgs),
     /// Show or let go the lock of an app in a store
     Lock(lock::LockArgs),
     /// Show what a fleet should run, and what it ran before
@@ -147,6 +163,10 @@ impl Verb {
             Self::Sign(args) => &args.form,
             Self::Rollout(args) => &args.shared.reach.form,
             Self::Rollback(args) => &args.reach.form,
+            Self::Deploy(args) => &args.form,
+            Self::Orchestrate(args) => &args.reach.form,
+            Self::Events(args) => &args.form,
+            Self::Tell(args) => &args.form,
             Self::Lock(args) => args.form(),
             Self::Gc(args) => &args.form,
             Self::History(args) => &args.form,
@@ -404,7 +424,7 @@ pub struct FleetArgs {
 #[derive(Debug, Clone, Args)]
 pub struct LockTermsArgs {
     /// How long the lock outlives this command where that is killed; it is renewed all along
-    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = parse_duration, help_heading = "Lock")]
+    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = parse_seconds, help_heading = "Lock")]
     pub lock_timeout: Duration,
 
     /// How long to wait for somebody else who holds the lock

@@ -7,11 +7,11 @@ use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use flyhot_artifact::chain;
-use flyhot_artifact::{ArchiveError, PackError, ReadReleaseError};
+use flyhot_artifact::{ArchiveError, FileDigest, PackError, ReadReleaseError};
 use flyhot_events::ErrorKind;
 use flyhot_store::{LockError, PointerError, RolloutError, SHORTEST_LEASE, StoreError, Target};
 
@@ -22,6 +22,7 @@ use crate::build::BuildError;
 use crate::drive::NodeError;
 use crate::inventory::Unclear;
 use crate::options::{OptionsError, Peer};
+use crate::orchestrate::{NoJournal, ToldError};
 
 fn node_error(kind: ErrorKind, message: impl Into<String>, hint: impl Into<String>) -> NodeError {
     NodeError {
@@ -300,6 +301,175 @@ pub(crate) fn build(error: &BuildError) -> NodeError {
         ),
     };
     node_error(kind, chain(error), hint)
+}
+
+/// Another orchestrator is at work here.
+pub(crate) fn orchestrated(directory: &Path) -> NodeError {
+    node_error(
+        ErrorKind::Locked,
+        format!(
+            "another orchestrator is at work on this machine: it keeps its events in {}",
+            directory.display()
+        ),
+        "Follow it with `flyhot events`, stop it with `flyhot tell`, or name another directory by FLYHOT_ORCHESTRATE.",
+    )
+}
+
+/// Events that are not kept; what is done is not given up for that.
+pub(crate) fn unkept(directory: &Path, error: &io::Error) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!(
+            "events cannot be kept in {}: {error}; the rollout goes on",
+            directory.display()
+        ),
+        "Nobody can follow what is missing there: look at this output, or at `flyhot history` afterwards.",
+    )
+}
+
+/// Nothing of an orchestrator can be read.
+pub(crate) fn no_journal(directory: &Path, error: &NoJournal) -> NodeError {
+    let (message, hint) = match error {
+        NoJournal::Nobody => (
+            format!("no orchestrator was here: {} has no events", directory.display()),
+            "Run it where `flyhot orchestrate` runs, with the same FLYHOT_ORCHESTRATE.",
+        ),
+        NoJournal::Unread(error) => (
+            format!("the events in {} cannot be read: {error}", directory.display()),
+            "Check the directory and its permissions.",
+        ),
+    };
+    node_error(ErrorKind::Usage, message, hint)
+}
+
+/// Something that no orchestrator was told.
+pub(crate) fn told(directory: &Path, error: &ToldError) -> NodeError {
+    let hint = match error {
+        ToldError::Read(_) | ToldError::Long | ToldError::Form | ToldError::Token => {
+            "Give one JSON object, as `flyhot tell --help` shows them."
+        }
+        ToldError::Nobody => "Run it where `flyhot orchestrate` runs, with the same FLYHOT_ORCHESTRATE.",
+        ToldError::Write(_) => "Check the directory, its permissions, and the room on its disk.",
+    };
+    node_error(
+        ErrorKind::Usage,
+        format!("{}: {}", directory.display(), chain(error)),
+        hint,
+    )
+}
+
+/// A signature that did not come.
+pub(crate) fn unsigned(manifest: FileDigest, waited: Duration) -> NodeError {
+    node_error(
+        ErrorKind::NotTrusted,
+        format!(
+            "nobody signed the manifest {manifest} within {} s",
+            waited.as_secs()
+        ),
+        "Have whoever has the key follow this rollout, or sign nothing.",
+    )
+}
+
+/// No release in this image.
+pub(crate) fn no_release_here(places: &[PathBuf]) -> NodeError {
+    let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+    node_error(
+        ErrorKind::Usage,
+        format!(
+            "there is no release: RELEASE_ROOT is not set, and none of {} has releases/start_erl.data",
+            places.join(", ")
+        ),
+        "Name the release's directory by RELEASE_ROOT or --release.",
+    )
+}
+
+/// A way to deploy that there is not yet.
+pub(crate) fn blue_green() -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        "--mode blue_green is not there yet: this flyhot upgrades the running code of machines, and replaces none",
+        "Leave --mode away, or run `fly deploy --strategy bluegreen`.",
+    )
+}
+
+/// A signal before anything was begun that goes on.
+pub(crate) fn not_deployed(signal: &str) -> NodeError {
+    node_error(
+        ErrorKind::Interrupted,
+        format!("{signal}: no machine of the app was touched, and nothing goes on"),
+        "Run the same command again; a machine that was just being made, and was not started, is removed by it later.",
+    )
+}
+
+/// How to look after an orchestrator from elsewhere.
+fn look_after(app: &str, machine: &MachineId) -> String {
+    format!(
+        "Follow it with `fly machine exec {machine} \"flyhot events\" -a {app}`, stop it with `fly machine stop {machine} \
+         --signal SIGINT --timeout 300 -a {app}`, and see what machines run with `mix fly_deploy.status`."
+    )
+}
+
+/// An orchestrator that is left alone.
+pub(crate) fn goes_on(signal: &str, app: &str, machine: &MachineId) -> NodeError {
+    node_error(
+        ErrorKind::Interrupted,
+        format!(
+            "{signal} again: the orchestrator on the machine {machine} was asked to stop, and is not waited for"
+        ),
+        look_after(app, machine),
+    )
+}
+
+/// An orchestrator that cannot be followed.
+pub(crate) fn not_followed(error: &FlyError, app: &str, machine: &MachineId) -> NodeError {
+    node_error(
+        ErrorKind::FlyApi,
+        format!(
+            "the orchestrator on the machine {machine} cannot be followed, and goes on: {}",
+            chain(error)
+        ),
+        look_after(app, machine),
+    )
+}
+
+/// An orchestrator that says nothing.
+pub(crate) fn says_nothing(app: &str, machine: &MachineId, waited: Duration) -> NodeError {
+    node_error(
+        ErrorKind::FlyApi,
+        format!(
+            "the orchestrator on the machine {machine} runs and has said nothing in {} s",
+            waited.as_secs()
+        ),
+        format!(
+            "Look at its log with `fly logs --machine {machine} -a {app}`. {}",
+            look_after(app, machine)
+        ),
+    )
+}
+
+/// An orchestrator whose outcome nobody knows.
+pub(crate) fn unheard(app: &str, machine: &MachineId) -> NodeError {
+    node_error(
+        ErrorKind::FlyApi,
+        format!(
+            "the machine {machine} of the orchestrator is gone, and what became of the rollout was not heard"
+        ),
+        format!(
+            "See what machines run with `mix fly_deploy.status`, and the last words of the orchestrator with `fly logs --machine \
+             {machine} -a {app}`; the same command again finishes what was begun."
+        ),
+    )
+}
+
+/// An image that cannot be rolled out.
+pub(crate) fn no_flyhot(image: &str, code: i64) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!(
+            "the image {image} has no flyhot that runs a rollout: its machine ended with exit code {code} and said nothing"
+        ),
+        "`mix fly_deploy.install` shows the lines of the Dockerfile that put it there; use the same version here and there.",
+    )
 }
 
 /// A lock that was not had.

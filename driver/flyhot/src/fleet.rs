@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flyhot_artifact::{Contents, Limits, Packed, PrivateKey, Release, Told};
+use flyhot_artifact::{Contents, Limits, Packed, Release, Told};
 use flyhot_events::{ErrorKind, Event, ExitCode, NodeOutcome, Outcome, OutcomeKind, ReasonCode, Step, Unit};
 use flyhot_rollout::{Fleet as Runs, Verdict};
 use flyhot_store::{
@@ -350,7 +350,6 @@ pub(crate) struct Made {
 pub(crate) async fn pack(
     release: Release,
     directory: &Path,
-    key: Option<&PrivateKey>,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Made, NodeError> {
     let file = directory.join(format!("{}.tar.gz", release.code_id()));
@@ -373,19 +372,12 @@ pub(crate) async fn pack(
         Ok(packed)
     };
     let packed: Packed = step_apart(Step::Pack, work, emit).await?;
-    let signature = match key {
-        Some(key) => Some(
-            key.sign(packed.manifest_digest)
-                .map_err(|error| errors::runtime(&error))?,
-        ),
-        None => None,
-    };
     Ok(Made {
         target: Target {
             digest: packed.digest,
             code_id: packed.manifest.code_id,
             manifest_digest: packed.manifest_digest,
-            signature,
+            signature: None,
             version: packed.manifest.version,
             source_image: None,
             created_at: now_s(),

@@ -12,7 +12,9 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::fs::FileTypeExt as _;
+use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use flyhot_events::{Event, Step};
 use nix::unistd::close;
@@ -33,6 +35,12 @@ static PORT: OnceLock<File> = OnceLock::new();
 
 /// What is said of the end of mix, where a signal is named otherwise.
 const END_OF_MIX: &str = "the end of mix";
+
+/// What is said of a file that somebody elsewhere left.
+const TOLD: &str = "`flyhot tell`";
+
+/// Between two looks for that file: nobody far away sees that it takes so long.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Takes the descriptors of the port over, before anything else is opened.
 ///
@@ -60,6 +68,8 @@ pub(crate) struct Signals {
     terminate: Signal,
     /// Until a signal or its end was heard.
     port: Option<pipe::Receiver>,
+    /// The file by which somebody elsewhere asks for the same, until it was there.
+    told: Option<PathBuf>,
 }
 
 impl Signals {
@@ -71,7 +81,13 @@ impl Signals {
                 .get()
                 .map(|port| pipe::Receiver::from_file(port.try_clone()?))
                 .transpose()?,
+            told: None,
         })
+    }
+
+    /// A file that comes to be there is a signal as well.
+    pub(crate) fn hear(&mut self, file: PathBuf) {
+        self.told = Some(file);
     }
 
     pub(crate) async fn next(&mut self) -> &'static str {
@@ -79,6 +95,7 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
             () = end(&mut self.port) => END_OF_MIX,
+            () = comes(&mut self.told) => TOLD,
         };
         // Nobody presses ^C twice by ending: it is never the second signal, which drops a window.
         self.port = None;
@@ -106,6 +123,17 @@ async fn end(port: &mut Option<pipe::Receiver>) {
     };
     // What comes is none of ours; a port that cannot be read says no more than one that ended.
     while let Ok(1..) = port.read(&mut [0; 64]).await {}
+}
+
+/// Waits until a file is there, which is heard once.
+async fn comes(told: &mut Option<PathBuf>) {
+    let Some(file) = told else {
+        return std::future::pending().await;
+    };
+    while !file.exists() {
+        tokio::time::sleep(LOOK).await;
+    }
+    *told = None;
 }
 
 /// What was asked, and how far the work is.

@@ -17,12 +17,13 @@
 mod artifacts;
 mod asked;
 mod boot;
-pub mod build;
+mod build;
 mod check;
 mod child;
 pub mod cli;
 mod clock;
 mod config;
+mod deploy;
 mod doctor;
 pub mod drive;
 pub mod errors;
@@ -32,6 +33,7 @@ mod inventory;
 pub mod ledger;
 mod local;
 pub mod options;
+mod orchestrate;
 pub mod report;
 mod restore_base;
 mod roll;
@@ -88,6 +90,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 Verb::Sign(args) => args.run(&mut reporter),
                 Verb::Rollout(args) => args.run(&environment, &mut reporter),
                 Verb::Rollback(args) => args.run(&environment, &mut reporter),
+                Verb::Deploy(args) => args.run(&environment, &mut reporter),
+                Verb::Orchestrate(args) => args.run(&environment, &mut reporter),
+                Verb::Events(args) => args.run(&environment, &mut reporter),
+                Verb::Tell(args) => args.run(&environment, &mut reporter),
                 Verb::Gc(args) => args.run(&environment, &mut reporter),
                 Verb::Lock(args) => args.run(&environment, &mut reporter),
                 Verb::History(args) => args.run(&environment, &mut reporter),

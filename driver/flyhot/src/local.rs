@@ -100,8 +100,8 @@ pub(crate) fn through(
     reporter: &mut Reporter,
     work: impl FnOnce(&Talk) -> Result<(), NodeError> + Send + 'static,
 ) -> Result<(), ErrorKind> {
-    whole(name, release, reporter, async |signals, reporter| {
-        perform(work, signals, reporter).await
+    whole(name, release, reporter, async |mut signals, reporter| {
+        perform(work, &mut signals, reporter).await
     })
 }
 
@@ -125,12 +125,12 @@ pub(crate) fn ask(
 }
 
 /// From the first event to the last but the outcome.
-fn whole(
+pub(crate) fn whole<T>(
     name: &str,
     release: Option<&Path>,
     reporter: &mut Reporter,
-    work: impl AsyncFnOnce(Signals, &mut Reporter) -> Result<(), NodeError>,
-) -> Result<(), ErrorKind> {
+    work: impl AsyncFnOnce(Signals, &mut Reporter) -> Result<T, NodeError>,
+) -> Result<T, ErrorKind> {
     let begun = interrupt::runtime();
     reporter.event(&Event::Started {
         command: name.to_owned(),
@@ -154,11 +154,12 @@ fn whole(
     })
 }
 
-async fn perform(
-    work: impl FnOnce(&Talk) -> Result<(), NodeError> + Send + 'static,
-    mut signals: Signals,
+/// Does it on a thread of its own.
+pub(crate) async fn perform<T: Send + 'static>(
+    work: impl FnOnce(&Talk) -> Result<T, NodeError> + Send + 'static,
+    signals: &mut Signals,
     reporter: &mut Reporter,
-) -> Result<(), NodeError> {
+) -> Result<T, NodeError> {
     let (events, mut said) = unbounded_channel();
     let stop = Arc::new(AtomicBool::new(false));
     let talk = Talk {

@@ -7,6 +7,7 @@ mod artifact;
 mod behind;
 mod boot;
 mod config;
+mod deploy;
 mod human;
 mod inventory;
 mod json;
@@ -28,6 +29,7 @@ use crate::options::Screen;
 use behind::{Behind, PATIENCE};
 pub use human::Human;
 pub use json::Json;
+pub(crate) use json::line;
 
 /// Between two looks whether a reader has all of it.
 const LOOK: Duration = Duration::from_millis(20);

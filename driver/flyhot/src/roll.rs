@@ -21,17 +21,18 @@ use flyhot_store::{
 use crate::artifacts;
 use crate::check::Check;
 use crate::cli::rollback::RollbackArgs;
-use crate::cli::rollout::RolloutArgs;
+use crate::cli::rollout::{OutArgs, RolloutArgs};
 use crate::cli::waves::WaveArgs;
 use crate::cli::{FleetArgs, LockTermsArgs, NodeArgs};
 use crate::clock::since_us;
 use crate::drive::{self, NodeError};
 use crate::errors;
-use crate::fleet::{self, Fleet};
+use crate::fleet::{self, Fleet, Made};
 use crate::interrupt::{self, Signals, Watch};
 use crate::inventory::{self, Leases};
 use crate::ledger::{Command, Ledger};
 use crate::options::{self, Direction, Environment, Options, OptionsError, Place, WayBackNeeded};
+use crate::orchestrate::Inbox;
 use crate::report::Reporter;
 use crate::run::{self, Finished};
 use crate::waves::{self, Course, Halt, Leg, Machines};
@@ -45,22 +46,53 @@ const LOOKS: u32 = 3;
 
 /// What is rolled.
 enum What<'a> {
-    Out(&'a RolloutArgs),
+    Out(&'a OutArgs),
     /// Back to this, or to what was there before.
     Back(Option<&'a str>),
 }
 
+/// What a rollout has to do with somebody who is elsewhere.
+pub(crate) struct Afar<'a> {
+    /// What they tell.
+    pub(crate) told: &'a Inbox,
+    /// Whether they sign.
+    pub(crate) signs: bool,
+    /// The image that the release came with.
+    pub(crate) image: Option<String>,
+}
+
 /// Performs a rollout.
 pub(crate) fn out(args: &RolloutArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
-    let release = Some(args.shared.release.as_path());
+    let work = Work {
+        what: What::Out(&args.out),
+        key: args.key_file.as_deref(),
+        afar: None,
+        waves: &args.out.waves,
+        nodes: args.shared.clone(),
+        fleet: &args.out.fleet,
+        environment,
+    };
+    command("rollout", work, &mut |event| reporter.event(&event))
+}
+
+/// Performs one for somebody who is elsewhere.
+pub(crate) fn afar(
+    nodes: NodeArgs,
+    args: &OutArgs,
+    afar: &Afar<'_>,
+    environment: &Environment,
+    emit: &mut dyn FnMut(Event),
+) -> ExitCode {
     let work = Work {
         what: What::Out(args),
+        key: None,
+        afar: Some(afar),
         waves: &args.waves,
-        nodes: args.shared.clone(),
+        nodes,
         fleet: &args.fleet,
         environment,
     };
-    command("rollout", release, work, reporter)
+    command("orchestrate", work, emit)
 }
 
 /// Performs a rollback.
@@ -74,28 +106,35 @@ pub(crate) fn back(args: &RollbackArgs, environment: &Environment, reporter: &mu
     };
     let work = Work {
         what: What::Back(args.to.as_deref()),
+        key: None,
+        afar: None,
         waves: &args.waves,
         nodes,
         fleet: &args.fleet,
         environment,
     };
-    command("rollback", None, work, reporter)
+    command("rollback", work, &mut |event| reporter.event(&event))
 }
 
-fn command(name: &str, release: Option<&Path>, work: Work<'_>, reporter: &mut Reporter) -> ExitCode {
+fn command(name: &str, work: Work<'_>, emit: &mut dyn FnMut(Event)) -> ExitCode {
     let begun = interrupt::runtime();
     let nodes = &work.nodes;
     let mut ledger = Ledger::new(Command::Roll, nodes.reach.node.iter().cloned());
-    let mut emit = |event: Event| reporter.event(&event);
     emit(Event::Started {
         command: name.to_owned(),
         nodes: nodes.reach.node.clone(),
-        release: release.map(|path| path.display().to_string()),
+        release: match work.what {
+            What::Out(_) => Some(nodes.release.display().to_string()),
+            What::Back(_) => None,
+        },
         policy: nodes.how.policy.as_ref().map(|path| path.display().to_string()),
         flyhot: env!("CARGO_PKG_VERSION").to_owned(),
     });
-    run::to_the_end(&mut ledger, &mut emit, |ledger, emit| {
+    run::to_the_end(&mut ledger, emit, |ledger, emit| {
         run::in_runtime(begun, ledger, emit, async |signals, ledger, emit| {
+            if let Some(afar) = work.afar {
+                signals.hear(afar.told.stop());
+            }
             if let Err(error) = work.perform(signals, ledger, emit).await {
                 run::abort(ledger, emit, error);
             }
@@ -103,8 +142,35 @@ fn command(name: &str, release: Option<&Path>, work: Work<'_>, reporter: &mut Re
     })
 }
 
+/// Whoever signs what is put into the store.
+enum Signer<'a> {
+    Nobody,
+    Key(PrivateKey),
+    /// Somebody who is elsewhere, and has the key.
+    Elsewhere(&'a Inbox),
+}
+
+impl Signer<'_> {
+    async fn sign(&self, made: &mut Made, emit: &mut dyn FnMut(Event)) -> Result<(), NodeError> {
+        let manifest = made.target.manifest_digest;
+        made.target.signature = match self {
+            Self::Nobody => None,
+            Self::Key(key) => Some(key.sign(manifest).map_err(|error| errors::runtime(&error))?),
+            Self::Elsewhere(told) => {
+                emit(Event::ToSign {
+                    manifest_digest: manifest.to_string(),
+                });
+                Some(told.signature(manifest).await?)
+            }
+        };
+        Ok(())
+    }
+}
+
 struct Work<'a> {
     what: What<'a>,
+    key: Option<&'a Path>,
+    afar: Option<&'a Afar<'a>>,
     nodes: NodeArgs,
     waves: &'a WaveArgs,
     fleet: &'a FleetArgs,
@@ -121,11 +187,15 @@ impl Work<'_> {
         let usage = |error: OptionsError| errors::options(&error);
         let place = Place::new(&self.fleet.home, self.environment).map_err(usage)?;
         let terms = terms(&self.fleet.lock)?;
-        let key = match self.what {
-            What::Out(RolloutArgs {
-                key_file: Some(file), ..
-            }) => Some(options::private_key(file).map_err(usage)?),
-            _ => None,
+        let signer = match (self.key, self.afar) {
+            (Some(file), _) => Signer::Key(options::private_key(file).map_err(usage)?),
+            (
+                None,
+                Some(Afar {
+                    signs: true, told, ..
+                }),
+            ) => Signer::Elsewhere(told),
+            (None, _) => Signer::Nobody,
         };
         // It is taken away unless the command is killed.
         let scratch = tempfile::Builder::new()
@@ -144,7 +214,7 @@ impl Work<'_> {
                 &place,
                 &store,
                 terms,
-                key.as_ref(),
+                &signer,
                 scratch.path(),
                 &mut fleet,
                 ledger,
@@ -275,7 +345,7 @@ impl Work<'_> {
         place: &'a Place,
         store: &'a Home,
         terms: Terms,
-        key: Option<&PrivateKey>,
+        signer: &Signer<'_>,
         scratch: &Path,
         fleet: &mut Option<Fleet<'a>>,
         ledger: &mut Ledger,
@@ -283,7 +353,7 @@ impl Work<'_> {
     ) -> Result<(Course, Leg), NodeError> {
         let mut options = run::options(&self.nodes, &self.fleet.home, self.environment).await?;
         let release = match self.what {
-            What::Out(args) => Some(run::read(&args.shared.release, emit).await?),
+            What::Out(_) => Some(run::read(&options.release, emit).await?),
             What::Back(_) => None,
         };
         let name = release.as_ref().map(|release| release.name.as_str());
@@ -297,7 +367,9 @@ impl Work<'_> {
         };
         let made = match release {
             Some(release) => {
-                let made = fleet::pack(release.clone(), scratch, key, emit).await?;
+                let mut made = fleet::pack(release.clone(), scratch, emit).await?;
+                made.target.source_image = self.afar.and_then(|afar| afar.image.clone());
+                signer.sign(&mut made, emit).await?;
                 Some((release, made))
             }
             None => None,
@@ -346,7 +418,7 @@ impl Work<'_> {
         let (release, target, way) = match made {
             Some((release, made)) => {
                 if fleet.rollout.pointer().committed().is_none() {
-                    save_base(&options, scratch, key, fleet, emit).await?;
+                    save_base(&options, scratch, signer, fleet, emit).await?;
                 }
                 made.upload(fleet, emit).await?;
                 (release, made.target, Way::Rollout)
@@ -395,7 +467,7 @@ impl Work<'_> {
             at_once: if waves.sequential {
                 NonZeroUsize::MIN
             } else {
-                waves.max_concurrency
+                waves.max_concurrency.unwrap_or(options::MAX_CONCURRENCY)
             },
             on_failure: if back { OnFailure::GoBack } else { OnFailure::Stay },
             limit: waves.timeout,
@@ -413,7 +485,7 @@ impl Work<'_> {
 async fn save_base(
     options: &Options,
     scratch: &Path,
-    key: Option<&PrivateKey>,
+    signer: &Signer<'_>,
     fleet: &mut Fleet<'_>,
     emit: &mut dyn FnMut(Event),
 ) -> Result<(), NodeError> {
@@ -429,7 +501,15 @@ async fn save_base(
     let release = run::read(&directory, emit)
         .await
         .map_err(|error| errors::no_base(&peer.name, &error.message))?;
-    let made = fleet.beside(fleet::pack(release, scratch, key, emit)).await?;
+    // The release may be of the same code: its artifact has the same name, and other bytes.
+    let aside = scratch.join("aside");
+    fs::create_dir(&aside).map_err(|error| errors::unwritten(&aside, &error))?;
+    let made = async {
+        let mut made = fleet::pack(release, &aside, emit).await?;
+        signer.sign(&mut made, emit).await?;
+        Ok::<_, NodeError>(made)
+    };
+    let made = fleet.beside(made).await?;
     made.upload(fleet, emit).await?;
     fleet.commit_base(made.target).await
 }

@@ -247,14 +247,20 @@ pub(crate) fn abort(ledger: &mut Ledger, emit: &mut dyn FnMut(Event), error: Nod
 
 /// The last line of a command that upgrades nothing.
 pub(crate) fn over(against: Option<ErrorKind>, reporter: &mut Reporter) -> ExitCode {
-    let exit_code = against.map_or(ExitCode::SUCCESS, ErrorKind::exit_code);
-    reporter.event(&Event::Outcome(Outcome {
+    let outcome = outcome(against);
+    let exit_code = outcome.exit_code;
+    reporter.event(&Event::Outcome(outcome));
+    exit_code
+}
+
+/// What became of a command that upgrades nothing.
+pub(crate) fn outcome(against: Option<ErrorKind>) -> Outcome {
+    Outcome {
         outcome: against.map_or(OutcomeKind::Done, ErrorKind::outcome),
-        exit_code,
+        exit_code: against.map_or(ExitCode::SUCCESS, ErrorKind::exit_code),
         // Each has events of its own.
         nodes: Vec::new(),
-    }));
-    exit_code
+    }
 }
 
 pub(crate) fn bug(panic: &(dyn Any + Send)) -> NodeError {

@@ -109,6 +109,9 @@ fn help_is_what_the_golden_files_say() {
         ("help_lock_release.txt", &["lock", "release", "--help"]),
         ("help_history.txt", &["history", "--help"]),
         ("help_config.txt", &["config", "--help"]),
+        ("help_deploy.txt", &["deploy", "--help"]),
+        ("help_events.txt", &["events", "--help"]),
+        ("help_tell.txt", &["tell", "--help"]),
         ("help_boot.txt", &["boot", "--help"]),
     ] {
         let output = run(args);

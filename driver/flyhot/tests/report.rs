@@ -453,6 +453,47 @@ fn waves() -> Vec<Event> {
     events
 }
 
+fn deploy() -> Vec<Event> {
+    let words = |words: &str| words.split(' ').map(str::to_owned).collect();
+    vec![
+        Event::Started {
+            command: "deploy".into(),
+            nodes: vec![],
+            release: None,
+            policy: None,
+            flyhot: "0.1.0".into(),
+        },
+        Event::Deploy {
+            app: "shop".into(),
+            config: "fly.toml".into(),
+            image: None,
+            region: Some("fra".into()),
+            command: words("flyhot orchestrate --inventory fly --max-concurrency 20"),
+            env: words("POOL_SIZE SECRET_KEY"),
+            dry_run: false,
+        },
+        Event::Build {
+            line: "==> Building image".into(),
+        },
+        Event::Orchestrator {
+            app: "shop".into(),
+            machine: "3d8d413b29d089".into(),
+            name: "flyhot-01jdeploy".into(),
+            region: "fra".into(),
+            image: "registry.fly.io/shop:flyhot-01J".into(),
+        },
+        Event::ToSign {
+            manifest_digest: "5a".repeat(32),
+        },
+        started("orchestrate", &[NODE]),
+        ends(
+            OutcomeKind::NothingToDo,
+            ExitCode::SUCCESS,
+            vec![NodeOutcome::untouched(NODE, OutcomeKind::NothingToDo)],
+        ),
+    ]
+}
+
 fn error() -> Vec<Event> {
     let mut events = vec![started("upgrade", &[NODE])];
     events.extend(step(Step::Read, 48_211, 412, Unit::Modules));
@@ -485,6 +526,7 @@ fn people_read_what_the_golden_files_say() {
         ("error.txt", error()),
         ("waves.txt", waves()),
         ("asked.txt", asked()),
+        ("deploy.txt", deploy()),
     ] {
         golden(name, &said(&events, Screen::default()));
     }

@@ -39,6 +39,17 @@ pub struct RolloutArgs {
     #[command(flatten)]
     pub(crate) shared: NodeArgs,
 
+    #[command(flatten)]
+    pub(crate) out: OutArgs,
+
+    /// Sign what is put into the store with the private key in this file
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// What is told whoever rolls a release out.
+#[derive(Debug, Clone, Args)]
+pub struct OutArgs {
     /// The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot
     /// what is rolled out
     #[arg(long, value_name = "IMAGE", help_heading = "Store")]
@@ -55,10 +66,6 @@ pub struct RolloutArgs {
     /// committed before
     #[arg(long, help_heading = "Waves")]
     pub no_rollback: bool,
-
-    /// Sign what is put into the store with the private key in this file
-    #[arg(long, value_name = "FILE", help_heading = "Store")]
-    pub key_file: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::options::parse_duration;
+use crate::options::{parse_duration, parse_milliseconds};
 
 /// In which order, and how many at a time.
 #[derive(Debug, Clone, Args)]
 pub struct WaveArgs {
-    /// How many nodes are worked on at once; the next ones are begun when all of these are done and well
-    #[arg(long, value_name = "COUNT", default_value = "20", help_heading = "Waves")]
-    pub max_concurrency: NonZeroUsize,
+    /// How many nodes are worked on at once; the next ones are begun when all of these are done and well [default: 20; of a deploy
+    /// what `max_concurrency` of `config :fly_deploy` says]
+    #[arg(long, value_name = "COUNT", help_heading = "Waves")]
+    pub max_concurrency: Option<NonZeroUsize>,
 
     /// One node after the other: --max-concurrency 1
     #[arg(long, conflicts_with = "max_concurrency", help_heading = "Waves")]
@@ -31,7 +32,7 @@ pub struct WaveArgs {
     pub check_url: Option<String>,
 
     /// Longest time for the work on one node before its window; then it is left as it is, and has failed. Without it every step has a
-    /// limit of its own
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Waves")]
+    /// limit of its own; of a deploy it is what `timeout` of `config :fly_deploy` says, else 60s
+    #[arg(long, value_name = "TIME", value_parser = parse_milliseconds, help_heading = "Waves")]
     pub timeout: Option<Duration>,
 }

@@ -56,6 +56,31 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         .ok_or(DurationError::TooLong)
 }
 
+/// The same, or a number alone: milliseconds.
+///
+/// # Errors
+/// [`DurationError`].
+pub fn parse_milliseconds(text: &str) -> Result<Duration, DurationError> {
+    parse_bare(text, "ms")
+}
+
+/// The same, or a number alone: seconds.
+///
+/// # Errors
+/// [`DurationError`].
+pub fn parse_seconds(text: &str) -> Result<Duration, DurationError> {
+    parse_bare(text, "s")
+}
+
+fn parse_bare(text: &str, unit: &str) -> Result<Duration, DurationError> {
+    match parse_duration(text) {
+        Err(DurationError::Unit { number, unit: none }) if none.is_empty() => {
+            parse_duration(&format!("{number}{unit}"))
+        }
+        parsed => parsed,
+    }
+}
+
 /// A duration as the option would be written.
 pub(super) fn show(duration: Duration) -> String {
     match duration.as_millis() {
@@ -83,6 +108,28 @@ mod tests {
             assert_eq!(
                 parse_duration(text),
                 Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_number_alone_has_the_unit_of_its_option() {
+        for (text, milliseconds, seconds) in [
+            ("1500", 1_500, 1_500_000),
+            ("2s", 2_000, 2_000),
+            ("1m", 60_000, 60_000),
+        ] {
+            assert_eq!(
+                parse_milliseconds(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+            assert_eq!(parse_seconds(text), Ok(Duration::from_millis(seconds)), "{text}");
+        }
+        for text in ["", "1x", "99999999999"] {
+            assert!(
+                parse_milliseconds(text).is_err() && parse_seconds(text).is_err(),
                 "{text}"
             );
         }

@@ -52,6 +52,10 @@ pub struct Environment {
     pub user: Option<OsString>,
     /// `FLY_IMAGE_REF`, as Fly.io sets it on its machines; absent when empty.
     pub image: Option<OsString>,
+    /// `FLY_MACHINE_ID`, as Fly.io sets it on its machines; absent when empty.
+    pub machine: Option<OsString>,
+    /// `FLYHOT_ORCHESTRATE`: where `flyhot orchestrate` keeps what it says and is told; absent when empty.
+    pub orchestrate: Option<PathBuf>,
     /// `PATH`.
     pub path: Option<OsString>,
     /// `FLYHOT_LOG`: which wire diagnostics go to standard error, in the syntax of tracing's EnvFilter.
@@ -132,6 +136,8 @@ impl Environment {
             mix: set(MIX).map(Secret),
             user: set("USER").or_else(|| set("LOGNAME")),
             image: set("FLY_IMAGE_REF"),
+            machine: set("FLY_MACHINE_ID"),
+            orchestrate: set("FLYHOT_ORCHESTRATE").map(PathBuf::from),
             path: set("PATH"),
             log: set("FLYHOT_LOG"),
             port: set(PORT).is_some(),
@@ -141,5 +147,14 @@ impl Environment {
                 wraps: out,
             },
         }
+    }
+
+    /// Where the Machines API is.
+    pub(crate) fn machines_api(&self) -> String {
+        let set = self.fly_address.as_ref();
+        set.map_or_else(
+            || flyhot_fleet::PUBLIC.to_owned(),
+            |address| address.to_string_lossy().into_owned(),
+        )
     }
 }

@@ -122,12 +122,26 @@ impl HomeError {
 
 /// Every value that arguments, configuration and environment say.
 pub(crate) fn settings(args: &HomeArgs, environment: &Environment) -> Result<Settings, OptionsError> {
-    Ok(gathered(args, environment, Need::All)?)
+    Ok(gathered(args, environment, Need::All)?.0)
+}
+
+/// What is deployed: every value, and the app's configuration on Fly.io itself.
+pub(crate) struct Project {
+    pub(crate) settings: Settings,
+    pub(crate) path: PathBuf,
+    pub(crate) file: FlyFile,
+}
+
+/// The project that arguments, configuration and environment say; there has to be a fly.toml.
+pub(crate) fn project(args: &HomeArgs, environment: &Environment) -> Result<Project, OptionsError> {
+    let (settings, fly) = gathered(args, environment, Need::All)?;
+    let (path, file) = fly.ok_or_else(|| HomeError::NoFile("this directory".into()))?;
+    Ok(Project { settings, path, file })
 }
 
 /// The app on Fly.io.
 pub(super) fn app(args: &HomeArgs, environment: &Environment) -> Result<Said<String>, OptionsError> {
-    let settings = gathered(args, environment, Need::App)?;
+    let (settings, _) = gathered(args, environment, Need::App)?;
     Ok(settings.app.ok_or(HomeError::NoApp)?)
 }
 
@@ -145,7 +159,11 @@ enum Need {
     Machine,
 }
 
-fn gathered(args: &HomeArgs, environment: &Environment, need: Need) -> Result<Settings, HomeError> {
+fn gathered(
+    args: &HomeArgs,
+    environment: &Environment,
+    need: Need,
+) -> Result<(Settings, Option<(PathBuf, FlyFile)>), HomeError> {
     let mix = match &environment.mix {
         Some(text) => Mix::parse(text.0.as_encoded_bytes())?,
         None => Mix::default(),
@@ -165,12 +183,13 @@ fn gathered(args: &HomeArgs, environment: &Environment, need: Need) -> Result<Se
         (_, Some(path)) => Some(named_file(path)?),
         (_, None) => first_file(Path::new(""))?,
     };
-    Ok(Settings::of(Sources {
+    let settings = Settings::of(Sources {
         args,
         mix: &mix,
         fly: fly.as_ref().map(|(path, file)| (path.as_path(), file)),
         environment,
-    }))
+    });
+    Ok((settings, fly))
 }
 
 /// The file that somebody named, or the one of a directory that somebody named.
@@ -245,7 +264,7 @@ impl Place {
         release: Option<&str>,
         said: &StoreSaid,
     ) -> Result<Self, OptionsError> {
-        let settings = gathered(args, environment, need)?;
+        let (settings, _) = gathered(args, environment, need)?;
         let at = match (&settings.store, &settings.bucket, &said.bucket) {
             (Some(directory), ..) => At::Directory(directory.value.clone()),
             (None, Some(name), _) => {

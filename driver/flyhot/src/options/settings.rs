@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use super::fly::{FlyFile, Group};
 use super::mix::Mix;
 use crate::cli::HomeArgs;
 
-/// How many machines are upgraded at once.
-const MAX_CONCURRENCY: u32 = 20;
+/// How many machines are upgraded at once. fly_deploy's own.
+pub(crate) const MAX_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(20).unwrap();
 
 /// How long the work on one machine may take. fly_deploy's own.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -97,16 +98,17 @@ pub(crate) struct Settings {
     pub(crate) region: Said<String>,
     pub(crate) access_key_id: Option<Said<Secret>>,
     pub(crate) secret_access_key: Option<Said<Secret>>,
-    primary_region: Option<Said<String>>,
+    pub(crate) primary_region: Option<Said<String>>,
     config: Option<Said<PathBuf>>,
     otp_app: Option<Said<String>>,
     version: Option<Said<String>>,
     binary_name: Option<Said<String>>,
     flyhot: Option<Said<String>>,
-    max_concurrency: Said<u32>,
-    timeout: Said<Duration>,
-    suspend_timeout: Said<Duration>,
-    env: BTreeMap<String, Said<Secret>>,
+    pub(crate) max_concurrency: Said<NonZeroUsize>,
+    pub(crate) timeout: Said<Duration>,
+    pub(crate) suspend_timeout: Said<Duration>,
+    /// The environment of machines.
+    pub(crate) env: BTreeMap<String, Said<Secret>>,
     /// What only a fly.toml says, by the names of its fields.
     of_file: Vec<(String, Said<Shown>)>,
 }
@@ -226,12 +228,27 @@ impl Settings {
             binary_name: of_mix("binary_name", &config.binary_name).or_else(|| otp_app.clone()),
             otp_app,
             flyhot: of_mix("flyhot", &config.flyhot),
-            max_concurrency: number("max_concurrency", config.max_concurrency, MAX_CONCURRENCY),
+            max_concurrency: number(
+                "max_concurrency",
+                config
+                    .max_concurrency
+                    .and_then(|count| NonZeroUsize::new(count.try_into().ok()?)),
+                MAX_CONCURRENCY,
+            ),
             timeout: number("timeout", config.timeout, TIMEOUT),
             suspend_timeout: number("suspend_timeout", config.suspend_timeout, SUSPEND_TIMEOUT),
             env: env(mix, fly),
             of_file: fly.map(|(path, file)| of_file(path, file)).unwrap_or_default(),
         }
+    }
+
+    /// What must not be told, whoever says it.
+    pub(crate) fn secrets(&self) -> Vec<Secret> {
+        let keys = [&self.access_key_id, &self.secret_access_key]
+            .into_iter()
+            .flatten();
+        let secrets = keys.chain(self.env.values());
+        secrets.map(|said| said.value.clone()).collect()
     }
 
     /// Every value in the order in which it is shown. Where `explained`, with who said it.

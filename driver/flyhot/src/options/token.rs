@@ -18,7 +18,7 @@ use super::Environment;
 use crate::child::{self, Group};
 
 /// flyctl under its names.
-const PROGRAMS: [&str; 2] = ["fly", "flyctl"];
+pub(crate) const PROGRAMS: [&str; 2] = ["fly", "flyctl"];
 
 /// How long flyctl may take: it renews a token over the network, for which its own limit is this.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -107,7 +107,7 @@ fn of_flyctl(path: Option<&OsStr>) -> Result<(String, String), String> {
 }
 
 /// The first of the programs that PATH has.
-fn program(path: Option<&OsStr>) -> Option<PathBuf> {
+pub(crate) fn program(path: Option<&OsStr>) -> Option<PathBuf> {
     let places: Vec<PathBuf> = std::env::split_paths(path?).collect();
     PROGRAMS.iter().find_map(|name| {
         let mut places = places.iter();

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::artifact;
 use super::boot::Boot;
 use super::config;
+use super::deploy::{self, Deploy};
 use super::inventory;
 use super::outcome;
 use super::plan::Plan;
@@ -351,6 +352,39 @@ impl<O: Write, E: Write> Human<O, E> {
             }
             Event::Build { line } => {
                 writeln!(self.out, "  {}", words::plain(line))?;
+            }
+            Event::Deploy {
+                app,
+                config,
+                image,
+                region,
+                command,
+                env,
+                dry_run,
+            } => {
+                let deploy = Deploy {
+                    app,
+                    config,
+                    image: image.as_deref(),
+                    region: region.as_deref(),
+                    command,
+                    env,
+                    dry_run: *dry_run,
+                };
+                self.out.write_all(deploy.text().as_bytes())?;
+            }
+            Event::Orchestrator {
+                app: _,
+                machine,
+                name,
+                region,
+                image,
+            } => {
+                let text = deploy::orchestrator(machine, name, region, image);
+                self.out.write_all(text.as_bytes())?;
+            }
+            Event::ToSign { manifest_digest } => {
+                writeln!(self.out, "  to sign      {}", words::short(Some(manifest_digest)))?;
             }
             Event::Config { settings } => {
                 self.out.write_all(config::text(settings).as_bytes())?;

@@ -21,11 +21,16 @@ impl<W: Write> Json<W> {
     /// # Errors
     /// What `out` said.
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
-        let mut line = serde_json::to_vec(&Line::new(event.clone()))?;
-        line.push(b'\n');
-        self.out.write_all(&line)?;
+        self.out.write_all(&line(event)?)?;
         self.out.flush()
     }
+}
+
+/// An event as it is written, with the end of its line.
+pub(crate) fn line(event: &Event) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(&Line::new(event.clone()))?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 #[cfg(test)]

@@ -1,0 +1,218 @@
+//! Following an orchestrator: its events are asked for once a second, by exec, and said again here.
+//!
+//! Nothing that fails here ends the orchestrator. It is asked by a signal alone, and left alone after a second one.
+
+use std::time::{Duration, Instant};
+
+use flyhot_artifact::{FileDigest, PrivateKey};
+use flyhot_events::{ErrorKind, Event, ExitCode, Line, Outcome};
+use flyhot_fleet::{Exec, Exit, Fly, FlyError, Machine, MachineId, Repeat, State, Token};
+use serde_json::json;
+
+use super::order::PROGRAM;
+use crate::drive::NodeError;
+use crate::errors;
+use crate::interrupt::Signals;
+use crate::orchestrate::OUTCOME;
+use crate::report::Reporter;
+
+/// Between two questions; Fly answers no more than one a second for long.
+const EACH: Duration = Duration::from_secs(1);
+
+/// How long one may take: a program that starts on a machine that is busy.
+const ANSWERED: Duration = Duration::from_secs(20);
+
+/// How long it is asked again and again before that is no answer: a restart of what fails at Fly.
+const ASKED: Duration = Duration::from_secs(60);
+
+/// How long the orchestrator may take from its start to its first event: reading what it is told.
+const BEGINS: Duration = Duration::from_secs(60);
+
+/// How long it is tried to follow it without any answer. It goes on meanwhile, and its outcome is known as long as its machine is.
+const AWAY: Duration = Duration::from_secs(300);
+
+/// What an answer says.
+enum Heard {
+    /// Lines.
+    Said(String),
+    /// It has said nothing yet, with what was complained of.
+    Nothing,
+    /// No answer, this time.
+    Away(FlyError),
+    /// No answer, and there will be none.
+    Refused(FlyError),
+    /// The machine does not run any more.
+    Ended(Box<Machine>),
+}
+
+/// An orchestrator.
+pub(super) struct Following<'a> {
+    fly: &'a Fly,
+    app: &'a str,
+    machine: MachineId,
+    image: String,
+}
+
+impl<'a> Following<'a> {
+    pub(super) fn new(fly: &'a Fly, app: &'a str, machine: MachineId, image: String) -> Self {
+        Self {
+            fly,
+            app,
+            machine,
+            image,
+        }
+    }
+
+    /// It may be at work, and is not followed.
+    pub(super) fn lost(&self, error: &FlyError) -> NodeError {
+        errors::not_followed(error, self.app, &self.machine)
+    }
+
+    /// Says what it says, until its outcome.
+    pub(super) async fn to_the_end(
+        &self,
+        key: Option<&PrivateKey>,
+        token: &Token,
+        signals: &mut Signals,
+        reporter: &mut Reporter,
+    ) -> Result<Outcome, NodeError> {
+        let (begun, mut answered) = (Instant::now(), Instant::now());
+        let (mut place, mut asked) = (0_u64, false);
+        let (mut is_there, mut knows_token, mut knows_stop) = (false, false, false);
+        let mut due = tokio::time::interval(EACH);
+        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let heard = tokio::select! {
+                biased;
+                signal = signals.next() => {
+                    if std::mem::replace(&mut asked, true) {
+                        return Err(errors::goes_on(signal, self.app, &self.machine));
+                    }
+                    continue;
+                }
+                heard = async {
+                    due.tick().await;
+                    if asked && !knows_stop {
+                        knows_stop = self.tell(json!({ "stop": true }).to_string()).await;
+                    } else if is_there && !knows_token {
+                        // It may need none: what it lacks it says.
+                        knows_token = self.tell(json!({ "token": token.expose() }).to_string()).await;
+                    }
+                    self.ask(place).await
+                } => heard,
+            };
+            let lines = match heard {
+                Heard::Said(lines) => lines,
+                Heard::Nothing if begun.elapsed() < BEGINS => continue,
+                Heard::Nothing => return Err(errors::says_nothing(self.app, &self.machine, BEGINS)),
+                Heard::Away(_) if answered.elapsed() < AWAY => continue,
+                Heard::Away(error) | Heard::Refused(error) => return Err(self.lost(&error)),
+                Heard::Ended(machine) => return self.ended(&machine, is_there),
+            };
+            (answered, is_there) = (Instant::now(), true);
+            for line in lines.lines() {
+                place += 1;
+                // What a newer flyhot says besides is for whoever knows it.
+                let Ok(Line { event, .. }) = serde_json::from_str(line) else {
+                    continue;
+                };
+                if let Event::Outcome(outcome) = event {
+                    return Ok(outcome);
+                }
+                reporter.event(&event);
+                if let (Event::ToSign { manifest_digest }, Some(key)) = (&event, key) {
+                    self.sign(key, manifest_digest).await?;
+                }
+            }
+        }
+    }
+
+    /// Asks once.
+    async fn ask(&self, place: u64) -> Heard {
+        let words = ["events", "--since", &place.to_string(), "--output", "json"];
+        let error = match self.exec(&words, None).await {
+            Ok(ran) if ran.exit_code == 0 => return Heard::Said(ran.stdout),
+            Ok(_) => return Heard::Nothing,
+            Err(error) => error,
+        };
+        match self.fly.machine(&self.machine).await {
+            Ok(machine) if is_over(&machine.state) => Heard::Ended(Box::new(machine)),
+            _ => match error {
+                FlyError::NotKnown { .. } | FlyError::NotAllowed { .. } => Heard::Refused(error),
+                error => Heard::Away(error),
+            },
+        }
+    }
+
+    async fn exec(&self, words: &[&str], stdin: Option<String>) -> Result<flyhot_fleet::Ran, FlyError> {
+        let words = words.iter().map(|word| (*word).to_owned());
+        let exec = Exec {
+            command: std::iter::once(PROGRAM.to_owned()).chain(words).collect(),
+            stdin,
+            timeout: ANSWERED,
+            // Asked or told twice is as once.
+            repeat: Repeat::Harmless,
+        };
+        self.fly.exec(&self.machine, &exec, ASKED).await
+    }
+
+    /// Tells it something; whether it was left for it.
+    async fn tell(&self, what: String) -> bool {
+        let told = self.exec(&["tell", "--output", "json"], Some(what)).await;
+        told.is_ok_and(|told| told.exit_code == 0)
+    }
+
+    /// Signs what it asks for. Where the signature does not come it is missed there, and that is said.
+    async fn sign(&self, key: &PrivateKey, manifest: &str) -> Result<(), NodeError> {
+        let Ok(manifest) = manifest.parse::<FileDigest>() else {
+            return Ok(());
+        };
+        let signature = key.sign(manifest).map_err(|error| errors::runtime(&error))?;
+        self.tell(json!({ "signature": signature }).to_string()).await;
+        Ok(())
+    }
+
+    /// What became of it, by what its machine left.
+    fn ended(&self, machine: &Machine, was_there: bool) -> Result<Outcome, NodeError> {
+        let labels = machine.config.as_ref().map(|config| &config.metadata);
+        let label = labels.and_then(|labels| labels.get(OUTCOME));
+        let labelled = label.and_then(|label| label.split(' ').next()?.parse().ok());
+        let of_process = match machine.exit {
+            Some(Exit {
+                code,
+                oom_killed: false,
+                requested_stop: false,
+                ..
+            }) => Some(code),
+            _ => None,
+        };
+        match (labelled, of_process) {
+            // An orchestrator labels its machine and stays for a while: whatever this was, it was none.
+            (None, Some(code)) if !was_there => Err(errors::no_flyhot(&self.image, code)),
+            (labelled, of_process) => labelled
+                .or(of_process)
+                .and_then(outcome)
+                .ok_or_else(|| errors::unheard(self.app, &self.machine)),
+        }
+    }
+}
+
+fn is_over(state: &State) -> bool {
+    state.is_gone() || matches!(state, State::Stopped | State::Failed | State::LaunchFailed)
+}
+
+/// An outcome of which nothing but the exit code is known.
+fn outcome(code: i64) -> Option<Outcome> {
+    let exit_code = ExitCode(u8::try_from(code).ok()?);
+    let outcome = if exit_code == ExitCode::SUCCESS {
+        flyhot_events::OutcomeKind::Done
+    } else {
+        let mut kinds = ErrorKind::ALL.into_iter();
+        kinds.find(|kind| kind.exit_code() == exit_code)?.outcome()
+    };
+    Some(Outcome {
+        outcome,
+        exit_code,
+        nodes: Vec::new(),
+    })
+}

@@ -1,0 +1,320 @@
+//! What is to be deployed, and how, by arguments, configuration and environment: asked once, before anything is done.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flyhot_events::Event;
+
+use crate::build::{self, Builder, Cache, Source};
+use crate::cli::deploy::DeployArgs;
+use crate::drive::NodeError;
+use crate::errors;
+use crate::options::{self, Environment, Origin, Project, Said, Settings};
+
+/// Who keeps the images of Fly.io.
+const REGISTRY: &str = "registry.fly.io";
+
+/// flyhot in the image, where its `CMD` finds it too.
+pub(super) const PROGRAM: &str = "flyhot";
+
+/// A deploy.
+pub(super) struct Order {
+    pub(super) app: String,
+    /// Where the orchestrator is made.
+    pub(super) region: Option<String>,
+    /// An image that is there.
+    pub(super) image: Option<String>,
+    /// How one is built.
+    pub(super) build: Option<build::Order>,
+    config: String,
+    words: Vec<String>,
+    settings: Settings,
+}
+
+impl Order {
+    pub(super) fn new(args: &DeployArgs, environment: &Environment) -> Result<Self, NodeError> {
+        let usage = |error| errors::options(&error);
+        crate::roll::terms(&args.lock)?;
+        let Project { settings, path, file } = options::project(&args.home, environment).map_err(usage)?;
+        let Some(app) = settings.app.as_ref().map(|app| app.value.clone()) else {
+            return Err(usage(options::HomeError::NoApp.into()));
+        };
+        let (image, build) = match Source::of(args.image.as_deref(), &file) {
+            Source::Taken(image) => (Some(image), None),
+            Source::Built => (
+                None,
+                Some(build::Order {
+                    path: environment.path.clone().unwrap_or_default(),
+                    app: app.clone(),
+                    config: path.clone(),
+                    registry: REGISTRY.to_owned(),
+                    args: args.build_arg.clone(),
+                    cache: if args.no_cache {
+                        Cache::Ignored
+                    } else {
+                        Cache::Used
+                    },
+                    builder: if args.buildkit {
+                        Builder::BuildKit
+                    } else {
+                        Builder::Default
+                    },
+                    secrets: settings.secrets(),
+                }),
+            ),
+        };
+        Ok(Self {
+            app,
+            region: settings
+                .primary_region
+                .as_ref()
+                .map(|region| region.value.clone()),
+            image,
+            build,
+            config: path.display().to_string(),
+            words: words(args, &settings),
+            settings,
+        })
+    }
+
+    /// What runs on the machine.
+    pub(super) fn command(&self) -> Vec<String> {
+        self.words.clone()
+    }
+
+    /// Its environment: what all machines of the app have, and what is known here alone.
+    pub(super) fn env(&self, environment: &Environment) -> BTreeMap<String, String> {
+        let variables = self.settings.env.iter();
+        let mut env: BTreeMap<String, String> = variables
+            .map(|(name, said)| (name.clone(), said.value.text()))
+            .collect();
+        let keys = [
+            ("AWS_ACCESS_KEY_ID", &self.settings.access_key_id),
+            ("AWS_SECRET_ACCESS_KEY", &self.settings.secret_access_key),
+        ];
+        for (name, said) in keys {
+            // Those of this environment are this machine's; the app has its own as secrets.
+            if let Some(Said {
+                value,
+                origin: Origin::Mix(_),
+            }) = said
+            {
+                env.insert(name.to_owned(), value.text());
+            }
+        }
+        // Whoever is kept out by the lock is told who holds it.
+        if let Some(user) = &environment.user {
+            env.insert("USER".to_owned(), user.to_string_lossy().into_owned());
+        }
+        env
+    }
+
+    /// What will be done, or would be.
+    pub(super) fn said(&self, dry_run: bool) -> Event {
+        Event::Deploy {
+            app: self.app.clone(),
+            config: self.config.clone(),
+            image: self.image.clone(),
+            region: self.region.clone(),
+            command: self.words.clone(),
+            env: self.settings.env.keys().cloned().collect(),
+            dry_run,
+        }
+    }
+}
+
+/// The words of the orchestrator: everything that was said here and is not known there. No secret is among them.
+fn words(args: &DeployArgs, settings: &Settings) -> Vec<String> {
+    let mut words: Vec<String> = [PROGRAM, "orchestrate", "--inventory", "fly", "--output", "json"]
+        .map(str::to_owned)
+        .into();
+    let mut say = |name: &str, value: Option<String>| {
+        words.push(name.to_owned());
+        words.extend(value);
+    };
+    let time = |time: Duration| Some(format!("{}ms", time.as_millis()));
+    if let Some(store) = &settings.store {
+        say("--store", Some(store.value.display().to_string()));
+    }
+    let texts = [
+        ("--bucket", settings.bucket.as_ref()),
+        ("--endpoint", Some(&settings.endpoint)),
+        ("--region", Some(&settings.region)),
+    ];
+    for (name, said) in texts {
+        // What stands in fly.toml it has in its environment, and of what is set here nobody knows whether it is meant for there.
+        if let Some(Said {
+            value,
+            origin: Origin::Argument(_) | Origin::Mix(_),
+        }) = said
+        {
+            say(name, Some(value.clone()));
+        }
+    }
+    let waves = &args.waves;
+    if waves.sequential {
+        say("--sequential", None);
+    } else {
+        let at_once = waves.max_concurrency.unwrap_or(settings.max_concurrency.value);
+        say("--max-concurrency", Some(at_once.to_string()));
+    }
+    say("--timeout", time(waves.timeout.unwrap_or(settings.timeout.value)));
+    say(
+        "--quiesce-timeout",
+        time(args.suspend_timeout.unwrap_or(settings.suspend_timeout.value)),
+    );
+    if waves.canary {
+        say("--canary", None);
+        say("--bake", time(waves.bake));
+    }
+    if let Some(url) = &waves.check_url {
+        say("--check-url", Some(url.clone()));
+    }
+    if args.no_rollback {
+        say("--no-rollback", None);
+    }
+    if args.key_file.is_some() {
+        say("--await-signature", None);
+    }
+    say("--lock-timeout", time(args.lock.lock_timeout));
+    say("--lock-wait", time(args.lock.lock_wait));
+    if args.lock.force {
+        say("--force", None);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Verb};
+    use crate::options::Secret;
+
+    const FILE: &str =
+        "app = 'shop'\nprimary_region = 'fra'\n[env]\nPORT = 8080\nBUCKET_NAME = 'of-file'\nKEY = 'hidden'\n";
+
+    fn order(words: &[&str], mix: &str) -> Order {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("fly.toml"), FILE).unwrap();
+        let config = directory.path().to_str().unwrap();
+        let head = ["flyhot", "deploy", "--config", config];
+        let cli = Cli::try_parse_from(head.iter().chain(words)).unwrap_or_else(|error| panic!("{error}"));
+        let Verb::Deploy(args) = &cli.verb else {
+            panic!("{cli:?}")
+        };
+        let environment = Environment {
+            mix: Some(Secret(
+                format!(r#"{{"v": 1, "app": "shop", "config": {mix}}}"#).into(),
+            )),
+            user: Some("alice".into()),
+            ..Environment::default()
+        };
+        Order::new(args, &environment).unwrap()
+    }
+
+    /// What stands behind an option.
+    fn value(order: &Order, name: &str) -> Option<String> {
+        let words = order.command();
+        let at = words.iter().position(|word| word == name)?;
+        words.get(at + 1).cloned()
+    }
+
+    #[test]
+    fn arguments_go_before_the_configuration_of_mix_and_that_before_defaults() {
+        let mix = r#"{"max_concurrency": 3, "timeout": 1000, "suspend_timeout": 2000}"#;
+        let args = [
+            "--max-concurrency",
+            "4",
+            "--timeout",
+            "5000",
+            "--suspend-timeout",
+            "6s",
+        ];
+        for (words, mix, expected) in [
+            (&[][..], "{}", ["20", "60000ms", "10000ms"]),
+            (&[], mix, ["3", "1000ms", "2000ms"]),
+            (&args, mix, ["4", "5000ms", "6000ms"]),
+        ] {
+            let order = order(words, mix);
+            let names = ["--max-concurrency", "--timeout", "--quiesce-timeout"];
+            assert_eq!(names.map(|name| value(&order, name).unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_said_here_is_known_there_and_no_secret_is_an_argument() {
+        let plain = order(&[], "{}");
+        // What stands in fly.toml is in its environment.
+        assert_eq!(value(&plain, "--bucket"), None);
+        assert_eq!(plain.env(&Environment::default())["BUCKET_NAME"], "of-file");
+        assert_eq!((&*plain.app, plain.region.as_deref()), ("shop", Some("fra")));
+
+        let mix = r#"{"bucket": "of-mix", "env": {"PORT": "9", "TOKEN": "hidden"}, "aws_access_key_id": "tid_hidden",
+                      "aws_secret_access_key": "tsec_hidden"}"#;
+        let told = order(
+            &[
+                "--canary",
+                "--bake",
+                "5m",
+                "--sequential",
+                "--check-url",
+                "http://{host}/",
+                "--no-rollback",
+                "--force",
+                "--lock-timeout",
+                "60",
+                "--key-file",
+                "here",
+            ],
+            mix,
+        );
+        for (name, expected) in [
+            ("--bucket", "of-mix"),
+            ("--bake", "300000ms"),
+            ("--check-url", "http://{host}/"),
+            ("--lock-timeout", "60000ms"),
+        ] {
+            assert_eq!(value(&told, name).as_deref(), Some(expected), "{name}");
+        }
+        let words = told.command();
+        for word in [
+            "--canary",
+            "--sequential",
+            "--no-rollback",
+            "--force",
+            "--await-signature",
+        ] {
+            assert!(words.iter().any(|one| one == word), "{word}");
+        }
+        assert_eq!(value(&told, "--max-concurrency"), None);
+        let said = format!("{words:?} {:?}", told.said(true));
+        assert!(!said.contains("hidden") && !said.contains("here\""), "{said}");
+        let environment = Environment {
+            user: Some("alice".into()),
+            ..Environment::default()
+        };
+        let env = told.env(&environment);
+        for (name, expected) in [
+            ("PORT", "9"),
+            ("TOKEN", "hidden"),
+            ("USER", "alice"),
+            ("AWS_ACCESS_KEY_ID", "tid_hidden"),
+            ("AWS_SECRET_ACCESS_KEY", "tsec_hidden"),
+        ] {
+            assert_eq!(env[name], expected, "{name}");
+        }
+        // The orchestrator takes what it is given.
+        let cli = Cli::try_parse_from(
+            words
+                .iter()
+                .filter(|word| !["--inventory", "fly"].contains(&word.as_str()))
+                .map(String::as_str)
+                .chain(["--node", "a@h"]),
+        );
+        assert!(cli.is_ok(), "{}", cli.unwrap_err());
+    }
+}

@@ -1,0 +1,752 @@
+//! A deploy from the image to every node: what an orchestrator says is heard elsewhere, whole and once, whoever goes away meanwhile.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use flyhot_tests::{
+    Fly, FlyCli, FlyIlls, Flyhot, Grant, Otp, Random, Release, Run, Scratch, Shop, Upload, rounds, wait_until,
+};
+use serde_json::Value;
+
+const NONE: [&str; 0] = [];
+
+/// Long beside what any of it takes.
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn releases() -> (Release, Release) {
+    let otp = Otp::under_test();
+    (Release::shop(otp, "v1"), Release::shop(otp, "v2"))
+}
+
+/// Two nodes with one cookie.
+fn two(release: &Release) -> [Shop; 2] {
+    let start = || Shop::of(release).carts(20).pool(5).start();
+    let (one, other) = (start(), start());
+    other
+        .probe()
+        .eval(&format!("erlang:set_cookie('{}').", one.cookie()));
+    [one, other]
+}
+
+fn shapes(shop: &Shop) -> Vec<String> {
+    assert_eq!(shop.probe().suspended(), NONE);
+    let mut shapes: Vec<_> = shop.carts().into_iter().map(|cart| cart.shape).collect();
+    shapes.dedup();
+    shapes
+}
+
+/// What the machine of an orchestrator has: the release of its image, a directory for events, and the way to the store.
+struct Here {
+    scratch: Scratch,
+}
+
+impl Here {
+    fn new() -> Self {
+        Self {
+            scratch: Scratch::new("orchestrate"),
+        }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// A verb on that machine.
+    fn flyhot(&self, words: &[&str]) -> Flyhot {
+        Flyhot::new(words.iter().copied())
+            .args(["--output", "json"])
+            .env("FLYHOT_ORCHESTRATE", text(&self.at("said")))
+    }
+
+    fn orchestrate(&self, shops: &[Shop; 2], release: &Release, more: &[&str]) -> Flyhot {
+        let nodes = ["orchestrate", "--node", shops[0].name(), shops[1].name()];
+        let store = self.at("store");
+        self.flyhot(&nodes)
+            .args(["--app", "shop", "--store", text(&store)])
+            .args(more.iter().copied())
+            .env("RELEASE_ROOT", text(release.directory()))
+            .env("FLY_IMAGE_REF", "registry.fly.io/shop:flyhot-2")
+            .of(&shops[0])
+    }
+
+    /// The events from a place on.
+    fn events(&self, since: usize) -> Vec<Value> {
+        let run = self.flyhot(&["events", "--since", &since.to_string()]).run();
+        assert_eq!(run.exit_code, Some(0), "{run}");
+        run.events.into_iter().map(|event| event.json).collect()
+    }
+
+    /// `flyhot tell` with this on its standard input; what it said on both streams, and its exit code.
+    fn tell(&self, told: &str) -> (Option<i32>, String) {
+        let mut child = Command::new(Flyhot::binary())
+            .args(["tell", "--output", "json"])
+            .env_clear()
+            .env("FLYHOT_ORCHESTRATE", self.at("said"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It may have refused it by then.
+        let _ = child.stdin.take().unwrap().write_all(told.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    }
+
+    /// The lines that are kept, as they are.
+    fn kept(&self) -> String {
+        fs::read_to_string(self.at("said/events.jsonl")).unwrap()
+    }
+}
+
+fn jsons(run: &Run) -> Vec<Value> {
+    run.events.iter().map(|event| event.json.clone()).collect()
+}
+
+// ---- what an orchestrator says and is told
+
+#[test]
+fn what_an_orchestrator_says_is_heard_in_pieces_whole_and_once() {
+    let (v1, v2) = releases();
+    let shops = two(&v1);
+    let here = Here::new();
+    let none = here.flyhot(&["events"]).run();
+    none.expect("refused", 2);
+    assert!(none.stdout.contains("no orchestrator was here"), "{none}");
+    let (code, said) = here.tell("{\"stop\":true}");
+    assert!(
+        code == Some(2) && said.contains("no orchestrator is at work here"),
+        "{said}"
+    );
+
+    let mut running = here.orchestrate(&shops, &v2, &["--sequential"]).spawn();
+    running.wait_for("the first event", LIMIT, |_| true);
+    let mut heard = Vec::new();
+    wait_until("the outcome is heard", LIMIT, || {
+        heard.extend(here.events(heard.len()));
+        heard
+            .last()
+            .is_some_and(|event: &Value| event["event"] == "outcome")
+    });
+    let run = running.wait();
+    run.expect("upgraded", 0);
+    assert_eq!(heard, jsons(&run));
+    assert_eq!(here.kept(), run.stdout);
+    assert_eq!(heard[0]["command"], "orchestrate", "{run}");
+    assert!(here.events(heard.len()).is_empty());
+    // From anywhere on it is the rest.
+    let mut random = Random::new("places");
+    for _ in 0..rounds(3, 30) {
+        let place = random.below(heard.len() as u64 + 3) as usize;
+        let rest = heard.get(place..).unwrap_or_default();
+        assert_eq!(here.events(place), rest, "from {place}");
+    }
+    assert_eq!([&shops[0], &shops[1]].map(shapes), [["struct"], ["struct"]]);
+    let pointer = fs::read_to_string(here.at("store/releases/shop/pointer.json")).unwrap();
+    let pointer: Value = serde_json::from_str(&pointer).unwrap();
+    assert_eq!(
+        pointer["record"]["target"]["source_image"],
+        "registry.fly.io/shop:flyhot-2"
+    );
+
+    // Once more: it begins anew.
+    let again = here.orchestrate(&shops, &v2, &[]).run();
+    again.expect("nothing_to_do", 0);
+    assert_eq!(here.events(0), jsons(&again));
+
+    // Nothing to roll out, nowhere.
+    let nothing = here.orchestrate(&shops, &v2, &[]).env("RELEASE_ROOT", "").run();
+    nothing.expect("refused", 2);
+    assert!(
+        nothing
+            .stdout
+            .contains("there is no release: RELEASE_ROOT is not set"),
+        "{nothing}"
+    );
+    assert_eq!(here.events(0), jsons(&nothing));
+}
+
+#[test]
+fn one_that_is_told_to_stop_begins_nothing_more_and_one_that_dies_leaves_whole_lines() {
+    let (v1, v2) = releases();
+    let shops = two(&v1);
+    let here = Here::new();
+    shops[0].hold();
+    let mut running = here.orchestrate(&shops, &v2, &["--sequential"]).spawn();
+    running.wait_for_step("knock");
+    // Another one has no business here.
+    let second = here.orchestrate(&shops, &v2, &[]).run();
+    second.expect("refused", 20);
+    assert!(
+        second.stdout.contains("another orchestrator is at work"),
+        "{second}"
+    );
+    assert_eq!(here.tell(" {\"stop\": true}\n").0, Some(0));
+    let run = running.wait();
+    run.expect("failed", 130);
+    assert!(run.stdout.contains("`flyhot tell` while at work on"), "{run}");
+    assert_eq!(run.node(1)["outcome"], "not_begun", "{run}");
+    assert_eq!(here.events(0), jsons(&run));
+    shops[0].let_go();
+
+    // What the one before was told is forgotten.
+    let mut running = here.orchestrate(&shops, &v2, &["--sequential"]).spawn();
+    running.wait_for_step("connect");
+    let killed = running.kill();
+    let kept = here.kept();
+    let lines: Vec<Value> = kept
+        .split_inclusive('\n')
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        kept.ends_with('\n') && lines.starts_with(&jsons(&killed)),
+        "{kept}\n{killed}"
+    );
+    assert_eq!(here.events(0), lines);
+    let rest = here.orchestrate(&shops, &v2, &["--force"]).run();
+    rest.expect("upgraded", 0);
+    assert_eq!([&shops[0], &shops[1]].map(shapes), [["struct"], ["struct"]]);
+}
+
+#[test]
+fn a_disk_that_takes_no_events_is_said_once_and_harms_nothing() {
+    let (v1, v2) = releases();
+    let shops = two(&v1);
+    let here = Here::new();
+    // A file where the directory should be; and one that is always full.
+    fs::write(here.at("said"), "").unwrap();
+    let run = here.orchestrate(&shops, &v2, &[]).run();
+    run.expect("upgraded", 0);
+    assert_eq!(run.stdout.matches("events cannot be kept").count(), 1, "{run}");
+    fs::remove_file(here.at("said")).unwrap();
+    fs::create_dir(here.at("said")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", here.at("said/events.jsonl")).unwrap();
+    let run = here.orchestrate(&shops, &v2, &[]).run();
+    run.expect("nothing_to_do", 0);
+    assert_eq!(run.stdout.matches("events cannot be kept").count(), 1, "{run}");
+}
+
+// ---- a deploy
+
+/// Everything that a deploy has to do with: Fly, flyctl, a project, and an image in which flyhot upgrades these nodes.
+struct Fleet {
+    fly: Fly,
+    cli: FlyCli,
+    scratch: Scratch,
+}
+
+const FLY_TOML: &str = "app = \"shop\"\nprimary_region = \"fra\"\n[env]\nPOOL_SIZE = 10\nSECRET_KEY = \"skey_hidden\"\n[build]\n";
+
+impl Fleet {
+    /// `flyhot` of the image is this script, with what it may need in variables.
+    fn new(release: &Release, shops: &[Shop; 2], ills: FlyIlls, script: &str) -> Self {
+        let fly = Fly::start(ills, Random::new("deploy"));
+        let scratch = Scratch::new("deploy");
+        let image = scratch.path().join("image");
+        fs::create_dir(&image).unwrap();
+        release.copied(&image);
+        let cli = FlyCli::new(&fly, &image, Fly::TOKEN);
+        let fleet = Self { fly, cli, scratch };
+        let mut lines = String::from("#!/bin/sh\nexport FLYHOT_ORCHESTRATE=\"$PWD/said\"\n");
+        for (name, value) in [
+            ("FLYHOT", text(Flyhot::binary()).to_owned()),
+            ("STORE", text(&fleet.at("store")).to_owned()),
+            ("NODES", format!("{} {}", shops[0].name(), shops[1].name())),
+            ("FLY_FLAPS_BASE_URL", fleet.fly.url()),
+            ("RELEASE_COOKIE", shops[0].cookie().to_owned()),
+            ("ERL_EPMD_PORT", shops[0].epmd_port().to_string()),
+        ] {
+            lines.push_str(&format!("export {name}='{value}'\n"));
+        }
+        fs::write(image.join("flyhot"), format!("{lines}{script}\n")).unwrap();
+        fs::set_permissions(image.join("flyhot"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(fleet.at("project")).unwrap();
+        fleet.project(FLY_TOML);
+        fleet
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    fn project(&self, fly_toml: &str) {
+        fs::write(self.at("project/fly.toml"), fly_toml).unwrap();
+    }
+
+    /// `flyhot deploy` where the project is, by somebody who is logged in.
+    fn deploy(&self, words: &[&str]) -> Flyhot {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([self.cli.path()].into_iter().chain(std::env::split_paths(&path)));
+        Flyhot::new(["deploy", "--output", "json"])
+            .args(words.iter().copied())
+            .within(&self.at("project"))
+            .env("PATH", path.unwrap().to_str().unwrap())
+            .env("FLY_FLAPS_BASE_URL", &self.fly.url())
+            .env("USER", "alice")
+    }
+
+    /// The machines of orchestrators.
+    fn orchestrators(&self) -> Vec<Value> {
+        let mut machines = self.fly.machines();
+        machines.retain(|machine| machine["name"].as_str().unwrap().starts_with("flyhot-"));
+        machines
+    }
+
+    /// Nothing was made, built or written.
+    fn untouched(&self, run: &Run) {
+        let records = self.fly.records();
+        assert!(
+            records.iter().all(|record| record.method == "GET"),
+            "{records:#?}\n{run}"
+        );
+        let calls = self.cli.calls();
+        assert!(
+            calls.iter().all(|call| !call.starts_with("deploy")),
+            "{calls:?}\n{run}"
+        );
+        assert!(!self.at("store").exists(), "{run}");
+    }
+
+    /// No secret is where others see it.
+    fn hides(&self, run: &Run) {
+        let mut seen = vec![run.to_string()];
+        seen.extend(self.cli.calls());
+        for record in self.fly.records() {
+            let body: Value = serde_json::from_str(&record.body).unwrap_or_default();
+            // Words of programs; what goes to standard input and environment is for them alone.
+            seen.push(format!("{} {}", record.path, record.query));
+            seen.push(body["command"].to_string());
+            seen.push(body["config"]["init"].to_string());
+        }
+        for machine in self.orchestrators() {
+            let root = self.fly.root(machine["id"].as_str().unwrap());
+            seen.push(fs::read_to_string(root.join("said/events.jsonl")).unwrap_or_default());
+            seen.push(fs::read_to_string(root.with_extension("log")).unwrap_or_default());
+        }
+        for text in seen {
+            for secret in ["fm2_", "skey_hidden"] {
+                assert!(!text.contains(secret), "{secret} in {text}");
+            }
+        }
+    }
+}
+
+/// What a real orchestrator does; the nodes are named here, where Fly.io would be asked for them.
+const REAL: &str = "verb=$1; shift
+[ $verb = orchestrate ] || exec $FLYHOT $verb \"$@\"
+shift 2
+exec $FLYHOT orchestrate --node $NODES --store $STORE \"$@\"";
+
+fn labelled(machine: &Value) -> &str {
+    machine["config"]["metadata"]["flyhot_outcome"]
+        .as_str()
+        .unwrap_or_default()
+}
+
+#[test]
+fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
+    let (v1, v2) = releases();
+    let shops = two(&v1);
+    let fleet = Fleet::new(&v2, &shops, FlyIlls::default(), REAL);
+    let dry = fleet.deploy(&["--dry-run"]).run();
+    dry.expect("done", 0);
+    fleet.untouched(&dry);
+    let told = dry.events_named("deploy").next().unwrap().json.clone();
+    assert_eq!(
+        (&told["app"], &told["region"], &told["dry_run"]),
+        (&"shop".into(), &"fra".into(), &true.into())
+    );
+    assert_eq!(
+        told["env"],
+        serde_json::json!(["POOL_SIZE", "SECRET_KEY"]),
+        "{dry}"
+    );
+
+    let run = fleet
+        .deploy(&[
+            "--max-concurrency",
+            "1",
+            "--timeout",
+            "90000",
+            "--suspend-timeout",
+            "5000",
+            "--build-arg",
+            "A=b",
+            "--no-cache",
+        ])
+        .run();
+    run.expect("upgraded", 0);
+    assert_eq!([&shops[0], &shops[1]].map(shapes), [["struct"], ["struct"]]);
+    assert_eq!(run.outcome()["nodes"].as_array().unwrap().len(), 2, "{run}");
+    let names: Vec<_> = ["deploy", "build", "orchestrator", "wave", "pointer"]
+        .into_iter()
+        .filter(|name| run.events_named(name).next().is_none())
+        .collect();
+    assert_eq!(names, NONE, "{run}");
+    let commands: Vec<_> = run
+        .events_named("started")
+        .map(|event| event.json["command"].clone())
+        .collect();
+    assert_eq!(commands, ["deploy", "orchestrate"], "{run}");
+    let build = fleet
+        .cli
+        .calls()
+        .into_iter()
+        .find(|call| call.starts_with("deploy"))
+        .unwrap();
+    assert!(
+        build.starts_with("deploy --build-only --push --remote-only -c fly.toml -a shop --build-arg A=b --no-cache --image-label flyhot-"),
+        "{build}"
+    );
+    let [machine] = &fleet.orchestrators()[..] else {
+        panic!("{run}")
+    };
+    assert_eq!(machine["region"], "fra");
+    let config = &machine["config"];
+    assert_eq!(config["env"]["POOL_SIZE"], "10");
+    let words = config["init"]["exec"].as_array().unwrap();
+    for pair in [
+        ["--max-concurrency", "1"],
+        ["--timeout", "90000ms"],
+        ["--quiesce-timeout", "5000ms"],
+        ["--lock-timeout", "300000ms"],
+    ] {
+        assert!(words.windows(2).any(|words| words == pair), "{pair:?} {words:?}");
+    }
+    // Its lease was let go, so that it can be followed; nobody is told to go slower.
+    assert!(fleet.fly.asked("DELETE", "/lease").len() == 1, "{run}");
+    let limited = fleet
+        .fly
+        .records()
+        .into_iter()
+        .filter(|record| record.status == Some(429));
+    assert_eq!(limited.count(), 0);
+    // It labels its machine, and takes itself away.
+    wait_until("the orchestrator is labelled", LIMIT, || {
+        !labelled(&fleet.orchestrators()[0]).is_empty()
+    });
+    let code = &run.events_named("pointer").last().unwrap().json["artifact"]["code_id"];
+    assert_eq!(
+        labelled(&fleet.orchestrators()[0]),
+        format!("0 {}", code.as_str().unwrap())
+    );
+    wait_until("the orchestrator is gone", LIMIT, || {
+        fleet.orchestrators()[0]["state"] == "destroyed"
+    });
+    fleet.hides(&run);
+
+    // Once more, by an image that is there, while Fly ails: nothing to do.
+    let image = run.events_named("orchestrator").next().unwrap().json["image"].clone();
+    fleet.fly.ail(FlyIlls {
+        server_errors: 100,
+        resets: 50,
+        lost_answers: 100,
+        lost_creates: 500,
+        late_errors: 50,
+        unknown_manifests: 1,
+        ..FlyIlls::default()
+    });
+    let builds = fleet.cli.calls().len();
+    let again = fleet
+        .deploy(&["--skip-build", "--image", image.as_str().unwrap()])
+        .run();
+    again.expect("nothing_to_do", 0);
+    assert!(
+        fleet.cli.calls()[builds..]
+            .iter()
+            .all(|call| !call.starts_with("deploy"))
+    );
+    assert_eq!(fleet.orchestrators().len(), 2, "{again}");
+    fleet.hides(&again);
+}
+
+#[test]
+fn whoever_is_second_or_goes_away_leaves_the_first_alone() {
+    let (v1, v2) = releases();
+    let shops = two(&v1);
+    let fleet = Fleet::new(&v2, &shops, FlyIlls::default(), REAL);
+    shops[0].hold();
+    let wait = ["--suspend-timeout", "120000", "--timeout", "300000"];
+    let mut first = fleet.deploy(&wait).spawn();
+    first.wait_for_step("knock");
+    let second = fleet.deploy(&[]).env("USER", "bob").run();
+    second.expect("refused", 20);
+    assert!(second.stdout.contains("alice on "), "{second}");
+    // The laptop of the first is closed.
+    first.kill();
+    shops[0].let_go();
+    wait_until("the orchestrator is done", LIMIT, || {
+        fleet
+            .orchestrators()
+            .iter()
+            .any(|machine| labelled(machine).starts_with("0 "))
+    });
+    assert_eq!([&shops[0], &shops[1]].map(shapes), [["struct"], ["struct"]]);
+
+    // The other way, by ^C: nothing more is begun, and what became of it is heard.
+    let (v1, _) = releases();
+    let back = Fleet::new(&v1, &shops, FlyIlls::default(), REAL);
+    shops[0].hold();
+    let mut running = back.deploy(&[&wait[..], &["--sequential"]].concat()).spawn();
+    running.wait_for_step("knock");
+    running.interrupt();
+    let run = running.wait();
+    run.expect("failed", 130);
+    assert_eq!(run.node(1)["outcome"], "not_begun", "{run}");
+    shops[0].let_go();
+    assert_eq!([&shops[0], &shops[1]].map(shapes), [["struct"], ["struct"]]);
+}
+
+#[test]
+fn what_is_refused_at_once_has_touched_nothing() {
+    let (v1, _) = releases();
+    let shops = two(&v1);
+    let fleet = Fleet::new(&v1, &shops, FlyIlls::default(), REAL);
+    let other = "fm2_other";
+    fleet.fly.allow(
+        other,
+        Grant {
+            user: "bob@example.com".to_owned(),
+            apps: vec!["till".to_owned()],
+            may_lease: true,
+        },
+    );
+    let wrong = fleet.at("wrong.toml");
+    fs::write(&wrong, "app = \"nobodys\"\n").unwrap();
+    let broken = fleet.at("broken.toml");
+    fs::write(&broken, "app = [").unwrap();
+    let none = fleet.at("empty");
+    fs::create_dir(&none).unwrap();
+    let table: [(&str, Flyhot, i32, &[&str]); 10] = [
+        (
+            "no fly.toml",
+            fleet.deploy(&[]).within(&none),
+            2,
+            &["has neither fly.toml nor fly.json", "--config"],
+        ),
+        (
+            "a broken one",
+            fleet.deploy(&["--config", text(&broken)]),
+            2,
+            &["broken.toml", "fly config validate"],
+        ),
+        (
+            "wrong app",
+            fleet.deploy(&["--config", text(&wrong)]),
+            23,
+            &["looking for the app nobodys", "Check the name of the app"],
+        ),
+        (
+            "no token",
+            fleet.deploy(&[]).env("PATH", "/nowhere"),
+            2,
+            &["no token of Fly", "fly auth login"],
+        ),
+        (
+            "a token of another app",
+            fleet.deploy(&[]).env("FLY_API_TOKEN", other),
+            23,
+            &["looking for the app shop", "token"],
+        ),
+        (
+            "a token that is none",
+            fleet.deploy(&[]).env("FLY_ACCESS_TOKEN", "fm2_gone"),
+            23,
+            &["does not know the token", "fly auth login"],
+        ),
+        (
+            "a mode that is not there",
+            fleet.deploy(&["--mode", "blue_green"]),
+            2,
+            &["--mode blue_green is not there yet", "Leave --mode away"],
+        ),
+        (
+            "nothing to deploy",
+            fleet.deploy(&["--skip-build"]),
+            2,
+            &["--image"],
+        ),
+        (
+            "a lease that is too short",
+            fleet.deploy(&["--lock-timeout", "1"]),
+            2,
+            &["--lock-timeout 1000 ms is too short"],
+        ),
+        (
+            "a key that is not there",
+            fleet.deploy(&["--key-file", "nowhere"]),
+            2,
+            &["cannot read the key file nowhere"],
+        ),
+    ];
+    for (what, deploy, code, parts) in table {
+        let run = deploy.run();
+        assert_eq!(run.exit_code, Some(code), "{what}: {run}");
+        let errors: Vec<_> = run.events_named("error").collect();
+        assert_eq!(errors.len(), 1, "{what}: {run}");
+        let said = format!("{} {}", errors[0].json["message"], errors[0].json["hint"]);
+        assert!(
+            parts.iter().all(|part| said.contains(part)),
+            "{what}: {parts:?}: {said}"
+        );
+        fleet.untouched(&run);
+        fleet.hides(&run);
+    }
+    fleet.cli.log_out();
+    let run = fleet.deploy(&[]).run();
+    run.expect("refused", 2);
+    assert!(run.stdout.contains("nobody is logged in"), "{run}");
+    fleet.untouched(&run);
+}
+
+#[test]
+fn what_goes_wrong_later_ends_in_one_sentence_all_the_same() {
+    let (v1, _) = releases();
+    let shops = two(&v1);
+    let says = "{\"v\":1,\"event\":\"later\",\"x\":1}\\n{\"v\":1,\"event\":\"step_started\",\"node\":null,\"step\":\"read\"}\\n";
+    let dies = |how: &str| {
+        format!(
+            "[ $1 = tell ] && exit 0; [ $1 = events ] && [ $3 = 0 ] && exec printf '{says}'; [ $1 = events ] && exit 0; sleep 3; {how}"
+        )
+    };
+    let no_store = "verb=$1; shift; [ $verb = orchestrate ] || exec $FLYHOT $verb \"$@\"; shift 2
+        exec $FLYHOT orchestrate --node $NODES \"$@\"";
+    let table: [(&str, &str, i32, &[&str]); 5] = [
+        ("no bucket", no_store, 2, &["no store is named", "BUCKET_NAME"]),
+        (
+            "no flyhot",
+            "exit 127",
+            2,
+            &["no flyhot that runs a rollout", "mix fly_deploy.install"],
+        ),
+        (
+            "an old flyhot",
+            "echo unrecognized subcommand >&2; exit 2",
+            2,
+            &["no flyhot that runs a rollout", "exit code 2"],
+        ),
+        ("ended unheard", &dies("exit 12"), 12, &[]),
+        (
+            "killed",
+            &dies("kill -9 $$"),
+            23,
+            &["is gone", "mix fly_deploy.status", "fly logs"],
+        ),
+    ];
+    for (what, script, code, parts) in table {
+        let fleet = Fleet::new(&v1, &shops, FlyIlls::default(), script);
+        let run = fleet.deploy(&[]).run();
+        assert_eq!(run.exit_code, Some(code), "{what}: {run}");
+        assert_eq!(run.outcome()["exit_code"], code, "{what}: {run}");
+        let errors: Vec<_> = run.events_named("error").collect();
+        assert_eq!(errors.len(), usize::from(!parts.is_empty()), "{what}: {run}");
+        let said: String = errors
+            .iter()
+            .map(|error| format!("{} {}", error.json["message"], error.json["hint"]))
+            .collect();
+        assert!(
+            parts.iter().all(|part| said.contains(part)),
+            "{what}: {parts:?}: {said}"
+        );
+        // What is not known here is passed over, and what came before is said.
+        if code == 12 {
+            assert!(run.events_named("step_started").next().is_some(), "{run}");
+        }
+        fleet.hides(&run);
+    }
+
+    let fleet = Fleet::new(&v1, &shops, FlyIlls::default(), REAL);
+    fs::remove_file(fleet.at("image/flyhot")).unwrap();
+    let absent = fleet.deploy(&[]).run();
+    absent.expect("refused", 2);
+    assert!(
+        absent.stdout.contains("no flyhot that runs a rollout"),
+        "{absent}"
+    );
+    fleet.cli.upload(Upload::Ends(1));
+    let failed = fleet.deploy(&[]).run();
+    failed.expect("failed", 21);
+    let error = failed.events_named("error").next().unwrap().json.clone();
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("did not complete successfully: exit code: 1"),
+        "{failed}"
+    );
+    // A named image is not built either.
+    fleet.project(&FLY_TOML.replace("[build]", "[build]\nimage = \"registry.fly.io/shop:absent\""));
+    let calls = fleet.cli.calls().len();
+    let dry = fleet.deploy(&["--dry-run"]).run();
+    let told = dry.events_named("deploy").next().unwrap().json.clone();
+    assert_eq!(told["image"], "registry.fly.io/shop:absent", "{dry}");
+    assert!(
+        fleet.cli.calls()[calls..]
+            .iter()
+            .all(|call| !call.starts_with("deploy"))
+    );
+}
+
+/// The release of the image is of another OTP than the nodes: nothing is touched there.
+#[test]
+fn an_image_of_another_otp_is_refused_by_its_verdict() {
+    let otp = Otp::under_test();
+    let shops = two(&Release::shop(otp, "v1"));
+    let other = Release::shop(otp.another(), "v2");
+    let fleet = Fleet::new(&other, &shops, FlyIlls::default(), REAL);
+    let run = fleet.deploy(&[]).run();
+    run.expect("refused", 10);
+    assert!(run.reason_codes().contains(&"toolchain_differs"), "{run}");
+    assert_eq!([&shops[0], &shops[1]].map(shapes), [["tuple"], ["tuple"]]);
+}
+
+#[test]
+fn what_is_signed_here_needs_no_key_there() {
+    let (v1, v2) = releases();
+    let shops = two(&v1);
+    let script = REAL.replace("exec $FLYHOT orchestrate", ". ./keys; exec $FLYHOT orchestrate");
+    let fleet = Fleet::new(&v2, &shops, FlyIlls::default(), &script);
+    let file = fleet.at("key");
+    let run = Flyhot::new(["keygen", "--out", text(&file), "--output", "json"]).run();
+    run.expect("done", 0);
+    let public = run.events_named("key").next().unwrap().json["public"].clone();
+    fs::write(
+        fleet.at("image/keys"),
+        format!("export FLYHOT_PUBLIC_KEYS='{}'\n", public.as_str().unwrap()),
+    )
+    .unwrap();
+    let run = fleet.deploy(&["--key-file", text(&file)]).run();
+    run.expect("upgraded", 0);
+    // The release, and the code that the nodes were started with.
+    assert_eq!(run.events_named("to_sign").count(), 2, "{run}");
+    let pointer = fs::read_to_string(fleet.at("store/releases/shop/pointer.json")).unwrap();
+    let pointer: Value = serde_json::from_str(&pointer).unwrap();
+    let signed = |target: &Value| target["signature"]["key"] == public;
+    assert!(signed(&pointer["record"]["target"]), "{pointer:#}");
+    assert!(signed(&pointer["record"]["previous"][0]), "{pointer:#}");
+    let secret = fs::read_to_string(&file).unwrap();
+    let secret = secret.lines().last().unwrap();
+    assert!(
+        fleet
+            .fly
+            .records()
+            .iter()
+            .all(|record| !record.body.contains(secret))
+    );
+    fleet.hides(&run);
+}
