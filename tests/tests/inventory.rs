@@ -91,7 +91,18 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
     }
     machines.fly.stop(&stopped);
 
-    let run = machines.rollout(&release("v2"), store.path()).run();
+    // Which of the two images boots it has to be said.
+    let unsaid = machines.rollout(&release("v2"), store.path()).run();
+    unsaid.expect("refused", 2);
+    assert!(unsaid.stdout.contains("name by --base"), "{unsaid}");
+    for id in &shops {
+        assert_eq!(machines.version(id), "v1");
+    }
+    let from = machines.fly.records().len();
+    let run = machines
+        .rollout(&release("v2"), store.path())
+        .args(["--base", &image])
+        .run();
     run.expect("upgraded", 0);
     let mut expected: BTreeMap<&str, &str> = shops.iter().map(|id| (id.as_str(), "node")).collect();
     expected.extend([(stopped.as_str(), "left_to_boot"), (other.as_str(), "other")]);
@@ -110,7 +121,7 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
             node["code_id"]["after"].as_str()
         );
         // The lease says who holds it, begins behind the question for the cookie, and ends with the command.
-        let leases = asked(&machines, 0, "POST", id, "/lease");
+        let leases = asked(&machines, from, "POST", id, "/lease");
         assert!(
             leases[0]["description"]
                 .as_str()
@@ -118,13 +129,13 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
                 .starts_with("flyhot: rollout"),
             "{leases:?}"
         );
-        assert_eq!(asked(&machines, 0, "DELETE", id, "/lease").len(), 1);
+        assert_eq!(asked(&machines, from, "DELETE", id, "/lease").len(), 1);
         assert!(!machines.fly.is_leased(id));
-        assert_eq!(asked(&machines, 0, "POST", id, "/exec").len(), 1);
+        assert_eq!(asked(&machines, from, "POST", id, "/exec").len(), 1);
     }
     assert!(
-        asked(&machines, 0, "POST", &stopped, "").is_empty()
-            && asked(&machines, 0, "POST", &stopped, "/lease").is_empty()
+        asked(&machines, from, "POST", &stopped, "").is_empty()
+            && asked(&machines, from, "POST", &stopped, "/lease").is_empty()
     );
     assert_eq!(run.events_named("lease").count(), 0, "{run}");
     for secret in [COOKIE, "of_its_own", "fm2_"] {
@@ -199,6 +210,7 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
     machines.fly.lease_away(&shops[1], "bob@example.com", 5);
     let run = machines
         .rollout(&release("v2"), store.path())
+        .args(["--base", &image])
         .env("RELEASE_COOKIE", COOKIE)
         .run();
     // The cookie is not that of the third one, which nobody asks for its own then: the others go back.

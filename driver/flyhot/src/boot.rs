@@ -28,7 +28,7 @@ use crate::cli::boot::{BootArgs, OnUnreachable};
 use crate::drive::NodeError;
 use crate::errors;
 use crate::local::{self, Talk};
-use crate::options::{self, Environment, Place, StoreSaid};
+use crate::options::{self, Environment, Place, StoreSaid, plain_image};
 use crate::report::Reporter;
 use crate::run;
 
@@ -142,9 +142,10 @@ fn order(args: &BootArgs, environment: &Environment) -> Result<Order, NodeError>
         .image
         .as_ref()
         .map(|image| image.to_string_lossy().into_owned());
+    let image = args.base.clone().or(image);
     Ok(Order {
         root,
-        image: args.base.clone().or(image),
+        image: image.map(|image| plain_image(&image).to_owned()),
         on_unreachable: args.on_unreachable,
         wait: args.wait,
         cache: args.cache.clone(),

@@ -906,6 +906,18 @@ pub(crate) fn one_url(url: String) -> NodeError {
     )
 }
 
+/// Machines that were started from several images.
+pub(crate) fn several_images(one: (&str, &MachineId), other: (&str, &MachineId)) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!(
+            "the machine {} was started from {}, and {} from {}: which of them would boot what is rolled out?",
+            one.1, one.0, other.1, other.0
+        ),
+        "Have `fly deploy` come to its end, so that all have one image, or name by --base the image of those that shall boot it.",
+    )
+}
+
 /// What nodes go back to is in no store.
 pub(crate) fn nothing_before() -> NodeError {
     node_error(

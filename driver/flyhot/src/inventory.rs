@@ -20,7 +20,7 @@ use futures::StreamExt as _;
 use crate::drive::NodeError;
 use crate::errors;
 use crate::ledger::Ledger;
-use crate::options::{Door, MachineOf, OnFly, Peer, Reach, cookie_of_machine};
+use crate::options::{Door, MachineOf, OnFly, Peer, Reach, cookie_of_machine, plain_image};
 use crate::waves::Leg;
 pub(crate) use choice::Unclear;
 use choice::choose;
@@ -170,6 +170,23 @@ fn nobody_lacks(found: Found, emit: &mut dyn FnMut(Event)) -> Result<(), NodeErr
         emit(error.event(Some(machine)));
     }
     Err(first)
+}
+
+/// The image that every machine was started from; `None` where nodes are named.
+///
+/// # Errors
+/// They have several: what is booted with the one is not what is booted with the other.
+pub(crate) fn base_image(nodes: &[Peer]) -> Result<Option<String>, NodeError> {
+    let machines = nodes.iter().filter_map(|peer| peer.machine.as_ref());
+    let mut images: Vec<_> = machines
+        .filter_map(|machine| Some((machine.image.as_deref()?, &machine.id)))
+        .collect();
+    let first = images.first().copied();
+    images.retain(|(image, _)| first.is_some_and(|(one, _)| one != *image));
+    match (first, images.first()) {
+        (Some(one), Some(other)) => Err(errors::several_images(one, *other)),
+        (first, _) => Ok(first.map(|(image, _)| image.to_owned())),
+    }
 }
 
 /// A node before anything was done with it.
@@ -357,6 +374,10 @@ async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Resul
                 .config
                 .as_ref()
                 .and_then(|config| config.metadata.get(LABEL).cloned()),
+            image: machine
+                .config
+                .as_ref()
+                .map(|config| plain_image(&config.image).to_owned()),
         }),
     }))
 }

@@ -42,6 +42,7 @@ pub use environment::{Environment, Screen, Secret, Variable};
 pub use home::HomeError;
 pub(crate) use home::{Place, Project, StoreSaid, project, settings};
 use policy::{Gate, Hooks, PolicyError, PolicyFile};
+pub(crate) use reach::plain_image;
 pub use reach::{DEFAULT_EPMD_PORT, Door, MachineOf, OnFly, Peer, Reach};
 pub(crate) use settings::{MAX_CONCURRENCY, Origin, Said, Settings};
 pub use tls::TlsFileError;

@@ -31,7 +31,9 @@ use crate::fleet::{self, Fleet, Made};
 use crate::interrupt::{self, Signals, Watch};
 use crate::inventory::{self, Leases};
 use crate::ledger::{Command, Ledger};
-use crate::options::{self, Direction, Environment, Options, OptionsError, Place, WayBackNeeded};
+use crate::options::{
+    self, Direction, Environment, Options, OptionsError, Place, WayBackNeeded, plain_image,
+};
 use crate::orchestrate::Inbox;
 use crate::report::Reporter;
 use crate::run::{self, Finished};
@@ -358,6 +360,10 @@ impl Work<'_> {
         };
         let name = release.as_ref().map(|release| release.name.as_str());
         let fly = inventory::all(&mut options.reach, name, ledger, emit).await?;
+        let machines_image = match self.what {
+            What::Out(OutArgs { base: None, .. }) => inventory::base_image(&options.reach.nodes)?,
+            _ => None,
+        };
         let check = match &self.waves.check_url {
             Some(url) => Some(Check::new(
                 url,
@@ -388,8 +394,12 @@ impl Work<'_> {
                 .await
                 .map_err(|error| errors::lock(&error))?;
             let (base, generation) = match self.what {
-                What::Out(args) if args.new_base => (args.base.clone(), Generation::New),
-                What::Out(args) => (args.base.clone(), Generation::Same),
+                What::Out(args) => match &args.base {
+                    Some(base) if args.new_base => (Some(plain_image(base).to_owned()), Generation::New),
+                    Some(base) => (Some(plain_image(base).to_owned()), Generation::Same),
+                    // Where all machines have another image than the pointer, it is of machines that are gone.
+                    None => (machines_image, Generation::New),
+                },
                 What::Back(_) => (None, Generation::Same),
             };
             Rollout::new(store, &place.app, lock, base, generation)

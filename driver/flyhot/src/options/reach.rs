@@ -62,6 +62,15 @@ pub struct MachineOf {
     pub started_at: Option<Moment>,
     /// The code id that its label says.
     pub label: Option<String>,
+    /// What it was started from, as [`plain_image`].
+    pub image: Option<String>,
+}
+
+/// An image by its tag alone, where it has one: Fly.io names the same one with its digest behind that in one place, and without in another.
+pub(crate) fn plain_image(image: &str) -> &str {
+    let (name, _) = image.split_once('@').unwrap_or((image, ""));
+    let tagged = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if tagged { name } else { image }
 }
 
 /// The machines of an app on Fly.io, and what is known beforehand of how their nodes are reached.
@@ -193,4 +202,28 @@ fn node_names(given: &[String]) -> Result<Vec<NodeName>, OptionsError> {
         nodes.push(name);
     }
     Ok(nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_with_a_tag_is_the_same_with_its_digest_and_without() {
+        for (image, expected) in [
+            (
+                "registry.fly.io/shop:deployment-1",
+                "registry.fly.io/shop:deployment-1",
+            ),
+            (
+                "registry.fly.io/shop:deployment-1@sha256:ab",
+                "registry.fly.io/shop:deployment-1",
+            ),
+            ("registry.fly.io/shop@sha256:ab", "registry.fly.io/shop@sha256:ab"),
+            ("localhost:5000/shop@sha256:ab", "localhost:5000/shop@sha256:ab"),
+            ("shop", "shop"),
+        ] {
+            assert_eq!(plain_image(image), expected);
+        }
+    }
 }
