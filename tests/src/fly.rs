@@ -155,6 +155,12 @@ impl Fly {
         self.shared.world().ills = ills;
     }
 
+    /// A secret of the app: a variable of every machine that is started from now on.
+    pub fn secret(&self, name: &str, value: &str) {
+        let mut world = self.shared.world();
+        world.secrets.insert(name.to_owned(), value.to_owned());
+    }
+
     /// Another token.
     pub fn allow(&self, token: &str, grant: Grant) {
         let mut world = self.shared.world();

@@ -2,24 +2,31 @@
 //! the lines that Fly.io's guide has for rel/env.sh.eex.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::fly::{Fly, FlyIlls, Namespaces};
 use crate::flyhot::Flyhot;
+use crate::moto::Moto;
 use crate::release::Release;
 use crate::rounds::Random;
 use crate::scratch::Scratch;
+use crate::traffic::TrafficBuilder;
 use crate::variant::copy;
 use crate::wait::wait_or_tell;
 
 /// Where the Machines API is in the network of the machines, as on Fly's own.
 const API: u16 = 4280;
 
-/// Where each shop listens on its machine.
+/// Where S3 is there.
+const S3: u16 = 9000;
+
+/// Where each shop listens on its machine, and how many carts it has.
 const SHOP: u16 = 4000;
+const CARTS: u64 = 20;
 
 /// A release boots in two to three seconds alone on the machine; tests run beside each other.
 const BOOT: Duration = Duration::from_secs(90);
@@ -34,12 +41,12 @@ export ERL_AFLAGS="${ERL_AFLAGS_OF_TEST:--proto_dist inet6_tcp} -start_epmd fals
 /// An epmd that ends with its machine, and the release.
 const INIT: &str = "export HOME=$PWD LC_ALL=C.UTF-8
 setpriv --pdeathsig KILL -- app/erts-*/bin/epmd &
-exec app/bin/shop start";
+exec $BOOT app/bin/shop start";
 
-/// Asks the shop for its version, and no longer for more once that has come: the shop keeps connections open.
-const HEALTH: &str = r#"
+/// Asks the shop for a page, and no longer for more once that has come: the shop keeps connections open.
+const ASK: &str = r#"
 exec 3<>/dev/tcp/127.0.0.1/$port || exit
-printf 'GET /health HTTP/1.1\r\nHost: shop\r\n\r\n' >&3
+printf 'GET %s HTTP/1.1\r\nHost: shop\r\n\r\n' "$path" >&3
 while read -r -t 5 line <&3; do
     line=${line%$'\r'}
     case $line in
@@ -81,6 +88,17 @@ impl Machines {
     /// # Panics
     /// If it cannot be written.
     pub fn image(&self, tag: &str, release: &Release, cookie: &str) -> String {
+        let root = self.unpushed(tag, release, cookie);
+        let name = format!("registry.fly.io/{}:deployment-{tag}", Fly::APP);
+        self.fly.push(&name, &root);
+        name
+    }
+
+    /// The same, which nobody knows yet but the one who builds: its root.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn unpushed(&self, tag: &str, release: &Release, cookie: &str) -> PathBuf {
         let root = self.images.path().join(tag);
         let app = root.join("app");
         fs::create_dir_all(&app).expect("our own directory");
@@ -89,14 +107,45 @@ impl Machines {
         let env = app.join("releases").join(release.version()).join("env.sh");
         let given = fs::read_to_string(&env).expect("Mix wrote it");
         fs::write(&env, given + DISTRIBUTED).expect("our own directory");
-        let name = format!("registry.fly.io/{}:deployment-{tag}", Fly::APP);
-        self.fly.push(&name, &root);
-        name
+        symlink(Flyhot::binary(), root.join("flyhot")).expect("our own directory");
+        root
+    }
+
+    /// There is a bucket in the network, and every machine that is made from now on knows it, boots by it, and knows the Machines API.
+    pub fn offer_bucket(&self, bucket: &Moto) {
+        self.network.offer(S3, bucket.address());
+        let at = |port| format!("http://[{}]:{port}", Namespaces::SERVICES);
+        for (name, value) in [
+            ("BUCKET_NAME", Moto::BUCKET),
+            ("AWS_ENDPOINT_URL_S3", &at(S3)),
+            ("AWS_REGION", "auto"),
+            ("AWS_ACCESS_KEY_ID", "tid_hidden"),
+            ("AWS_SECRET_ACCESS_KEY", "tsec_hidden"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("FLY_FLAPS_BASE_URL", &at(API)),
+            // A machine of the tests has no file system of its own, but begins in its root.
+            ("RELEASE_ROOT", "app"),
+            ("BOOT", "./flyhot boot --wait 10s --"),
+        ] {
+            self.fly.secret(name, value);
+        }
+    }
+
+    /// Where the bucket is that [`Machines::offer_bucket`] offers.
+    pub fn bucket(&self) -> String {
+        format!("http://[{}]:{S3}", Namespaces::SERVICES)
+    }
+
+    /// Traffic on a machine: visits of its carts in turn.
+    pub fn traffic(&self, id: &str) -> TrafficBuilder {
+        let port = self.network.reach(id, SHOP);
+        TrafficBuilder::new(port, |request| format!("/cart/{}", request % CARTS + 1))
     }
 
     /// A machine of that image, which runs the shop; more variables of its environment may change how.
     pub fn shop(&self, image: &str, group: &str, region: &str, more: &[(&str, &str)]) -> String {
-        let mut env = json!({"SHOP_CARTS": "20", "SHOP_POOL": "5", "SHOP_PORT": SHOP.to_string()});
+        let mut env =
+            json!({"SHOP_CARTS": CARTS.to_string(), "SHOP_POOL": "5", "SHOP_PORT": SHOP.to_string()});
         for (name, value) in more {
             env[*name] = json!(value);
         }
@@ -141,10 +190,23 @@ impl Machines {
     }
 
     fn asked(&self, id: &str) -> Option<String> {
-        let script = format!("port={SHOP}\n{HEALTH}");
+        self.page(id, "/health")?["version"].as_str().map(str::to_owned)
+    }
+
+    /// How often the first cart of a machine was visited, this visit with them.
+    ///
+    /// # Panics
+    /// If the shop does not answer.
+    pub fn visits(&self, id: &str) -> u64 {
+        let cart = self.page(id, "/cart/1");
+        let visits = cart.as_ref().and_then(|cart| cart["hits"].as_u64());
+        visits.unwrap_or_else(|| panic!("the cart of {id}: {cart:?}"))
+    }
+
+    fn page(&self, id: &str, path: &str) -> Option<Value> {
+        let script = format!("port={SHOP} path={path}\n{ASK}");
         let answer = self.fly.run(id, &["bash", "-c", &script])?;
-        let json: Value = serde_json::from_str(answer.trim()).ok()?;
-        json["version"].as_str().map(str::to_owned)
+        serde_json::from_str(answer.trim()).ok()
     }
 
     /// `flyhot …` in the network of the machines, with what somebody has who may do everything with the app.

@@ -23,8 +23,9 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 38] = [
+const SCENARIOS: [&str; 39] = [
     "fly",
+    "hot",
     "deploy",
     "inventory",
     "mix",

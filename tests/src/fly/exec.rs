@@ -53,7 +53,7 @@ impl Shared {
                     &format!("failed_precondition: machine is not started, currently {state}"),
                 ));
             }
-            (self.spot(machine), machine.env())
+            (self.spot(machine), world.env(machine))
         };
         if !spot.has(program) {
             return Err(Reply::refused(

@@ -225,7 +225,13 @@ impl Shared {
                 world.machines[at].event("start", "starting", "user", Value::Null, event);
             }
             let machine = &world.machines[at];
-            (boot, self.spot(machine), image, machine.command(), machine.env())
+            (
+                boot,
+                self.spot(machine),
+                image,
+                machine.command(),
+                world.env(machine),
+            )
         };
         std::thread::sleep(boot);
         let image = image.expect("a machine is made only of an image that is there");

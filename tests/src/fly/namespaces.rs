@@ -4,7 +4,7 @@
 //! iproute2 are needed.
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -77,23 +77,39 @@ impl Namespaces {
 
     /// What listens at `to` on the machine that the tests run on is in this network too, at [`Namespaces::SERVICES`] and `port`.
     pub fn offer(&self, port: u16, to: SocketAddr) {
-        static RELAY: OnceLock<PathBuf> = OnceLock::new();
-        let relay = RELAY.get_or_init(|| build(&["-p", "flyhot-tests", "--bin", "relay"], "relay"));
         let socket = self.scratch.path().join(port.to_string());
         // A socket in the file system is the same one in every network.
         let listener = UnixListener::bind(&socket).expect("the scratch directory can be written");
         std::thread::spawn(move || {
-            for near in listener.incoming().map_while(Result::ok) {
-                std::thread::spawn(move || {
-                    // A peer that goes away in the middle takes the other with it.
-                    let Ok(far) = TcpStream::connect(to) else { return };
-                    join(near, far);
-                });
-            }
+            let incoming = listener.incoming().map_while(Result::ok);
+            incoming.for_each(|near| meet(near, move || TcpStream::connect(to)));
         });
-        let mut command = self.beside(relay);
-        command.arg(format!("[{}]:{port}", Self::SERVICES)).arg(&socket);
-        let log = socket.with_extension("log");
+        let address = format!("[{}]:{port}", Self::SERVICES);
+        self.relay(self.beside(relay()), [&address, text(&socket)]);
+    }
+
+    /// What listens at `port` on a machine of this network is where the tests run, too: at the port of the answer.
+    pub fn reach(&self, id: &str, port: u16) -> u16 {
+        let socket = self.scratch.path().join(format!("{id}-{port}"));
+        let within = within(&format!("{}-{id}", self.hub), relay());
+        self.relay(within, [text(&socket), &format!("127.0.0.1:{port}")]);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let here = listener.local_addr().expect("it is bound").port();
+        std::thread::spawn(move || {
+            let incoming = listener.incoming().map_while(Result::ok);
+            incoming.for_each(|near| {
+                let socket = socket.clone();
+                meet(near, move || UnixStream::connect(socket));
+            });
+        });
+        here
+    }
+
+    fn relay(&self, mut command: Command, words: [&str; 2]) {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let log = self.scratch.path().join(format!("{number}.log"));
+        command.args(words);
         let process = Process::start("relay", command, log.clone());
         wait_until("the relay listens", Duration::from_secs(10), || {
             std::fs::read_to_string(&log).is_ok_and(|log| log.contains("listens"))
@@ -101,6 +117,25 @@ impl Namespaces {
         let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
         relays.push(process);
     }
+}
+
+fn relay() -> &'static Path {
+    static RELAY: OnceLock<PathBuf> = OnceLock::new();
+    RELAY.get_or_init(|| build(&["-p", "flyhot-tests", "--bin", "relay"], "relay"))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("our own")
+}
+
+/// Carries one connection, on threads of its own.
+fn meet<A: Duplex, B: Duplex>(near: A, connect: impl FnOnce() -> std::io::Result<B> + Send + 'static) {
+    std::thread::spawn(move || {
+        // A peer that goes away in the middle takes the other with it.
+        if let Ok(far) = connect() {
+            join(near, far);
+        }
+    });
 }
 
 /// Copies between two connections, in both directions, until each has ended.

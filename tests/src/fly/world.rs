@@ -31,6 +31,8 @@ pub(super) struct World {
     pub(super) machines: Vec<Machine>,
     pub(super) records: Vec<Record>,
     pub(super) rates: Rates,
+    /// Variables of every machine, before what its config says.
+    pub(super) secrets: BTreeMap<String, String>,
 }
 
 impl World {
@@ -45,7 +47,15 @@ impl World {
             machines: Vec::new(),
             records: Vec::new(),
             rates: Rates::default(),
+            secrets: BTreeMap::new(),
         }
+    }
+
+    /// The environment of a machine.
+    pub(super) fn env(&self, machine: &Machine) -> BTreeMap<String, String> {
+        let mut env = machine.env();
+        env.extend(self.secrets.clone());
+        env
     }
 
     pub(super) fn befalls(&mut self, per_mille: u64) -> bool {
