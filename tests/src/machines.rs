@@ -125,6 +125,7 @@ impl Machines {
             ("FLY_FLAPS_BASE_URL", &at(API)),
             // A machine of the tests has no file system of its own, but begins in its root.
             ("RELEASE_ROOT", "app"),
+            ("FLYHOT_ORCHESTRATE", "said"),
             ("BOOT", "./flyhot boot --wait 10s --"),
         ] {
             self.fly.secret(name, value);

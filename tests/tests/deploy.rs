@@ -14,7 +14,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use flyhot_tests::{
-    Fly, FlyCli, FlyIlls, Flyhot, Grant, Otp, Random, Release, Run, Scratch, Shop, Upload, rounds, wait_until,
+    Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Otp, Random, Release, Run, Scratch, Shop, Upload, rounds,
+    wait_until,
 };
 use serde_json::Value;
 
@@ -749,4 +750,74 @@ fn what_is_signed_here_needs_no_key_there() {
             .all(|record| !record.body.contains(secret))
     );
     fleet.hides(&run);
+}
+
+// ---- as on Fly.io: machines with a network, found by the Machines API
+
+/// Nothing stands in for anything but Fly.io itself: the nodes are those of the app's machines, and the token comes by standard input.
+#[test]
+fn a_deploy_reaches_the_machines_of_an_app_by_what_fly_says() {
+    let (v1, v2) = releases();
+    let machines = Machines::start("deploy");
+    let image = machines.image("01H3A", &v1, "cookie_of_every_build");
+    let shops = [
+        machines.shop(&image, "app", "ams", &[]),
+        machines.shop(&image, "worker", "fra", &[]),
+    ];
+    let scratch = Scratch::new("deploy");
+    let at = |name: &str| scratch.path().join(name);
+    let built = at("image");
+    fs::create_dir_all(built.join("app")).unwrap();
+    v2.copied(&built.join("app"));
+    let script = format!(
+        "#!/bin/sh\nexport FLYHOT_ORCHESTRATE=\"$PWD/said\"\nexec '{}' \"$@\"\n",
+        text(Flyhot::binary())
+    );
+    fs::write(built.join("flyhot"), script).unwrap();
+    fs::set_permissions(built.join("flyhot"), fs::Permissions::from_mode(0o755)).unwrap();
+    let cli = FlyCli::new(&machines.fly, &built, Fly::TOKEN);
+    fs::create_dir(at("project")).unwrap();
+    // A machine of the tests has its root where it begins.
+    let fly_toml =
+        "app = \"shop\"\n[env]\nRELEASE_ROOT = \"app\"\nFLY_FLAPS_BASE_URL = \"http://[fdaa::3]:4280\"\n";
+    fs::write(at("project/fly.toml"), fly_toml).unwrap();
+    for id in &shops {
+        machines.serves(id);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths([cli.path()].into_iter().chain(std::env::split_paths(&path))).unwrap();
+    let deploy = || {
+        machines
+            .flyhot(["deploy", "--output", "json", "--store", text(&at("store"))])
+            .within(&at("project"))
+            .env("PATH", path.to_str().unwrap())
+            .run()
+    };
+    let run = deploy();
+    run.expect("upgraded", 0);
+    for id in &shops {
+        assert_eq!(machines.version(id), "v2");
+    }
+    let pointer = fs::read_to_string(at("store/releases/shop/pointer.json")).unwrap();
+    let pointer: Value = serde_json::from_str(&pointer).unwrap();
+    let record = &pointer["record"];
+    assert_eq!(
+        (&record["base_image"], &record["state"]),
+        (&image.into(), &"committed".into())
+    );
+    let built = run.events_named("orchestrator").next().unwrap().json["image"].clone();
+    assert_eq!(record["target"]["source_image"], built);
+    assert!(!run.to_string().contains("fm2_"), "{run}");
+
+    let again = deploy();
+    again.expect("nothing_to_do", 0);
+
+    // After half of a cold deploy nobody can say what machines boot.
+    let other = machines.image("01H3B", &v1, "cookie_of_every_build");
+    let cold = machines.shop(&other, "app", "ams", &[]);
+    machines.serves(&cold);
+    let mixed = deploy();
+    mixed.expect("refused", 2);
+    assert!(mixed.stdout.contains("was started from"), "{mixed}");
+    assert_eq!(machines.version(&cold), "v1");
 }

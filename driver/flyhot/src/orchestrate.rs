@@ -20,7 +20,7 @@ use crate::drive::NodeError;
 use crate::errors;
 use crate::interrupt;
 use crate::local;
-use crate::options::Environment;
+use crate::options::{Environment, Secret};
 use crate::report::Reporter;
 use crate::roll::{self, Afar};
 use crate::run;
@@ -102,7 +102,13 @@ pub(crate) fn command(
                     .as_ref()
                     .map(|image| image.to_string_lossy().into_owned()),
             };
-            roll::afar(nodes, &args.out, &afar, environment, &mut emit)
+            let mut environment = environment.clone();
+            // Without one the machines of the app cannot be asked for, which is said there.
+            if args.reach.inventory.is_some() && environment.fly_token.is_none() {
+                let awaited = told.awaited_token();
+                environment.fly_token = awaited.map(|token| ("`flyhot tell`", Secret(token.expose().into())));
+            }
+            roll::afar(nodes, &args.out, &afar, &environment, &mut emit)
         }
         Err(error) => {
             let kind = error.kind;

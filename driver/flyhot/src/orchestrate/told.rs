@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use flyhot_artifact::{FileDigest, Signature};
@@ -23,6 +24,9 @@ const LONGEST: u64 = 64 * 1024;
 
 /// How long a signature is waited for: whoever follows hears that one is wanted within seconds, and signs at once.
 const SIGNED_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long a token is waited for: whoever made this machine tells it as soon as it answers.
+const TOKEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Between two looks whether it is there.
 const LOOK: Duration = Duration::from_millis(200);
@@ -81,6 +85,18 @@ impl Inbox {
     pub(super) fn token(&self) -> Option<Token> {
         let text = fs::read_to_string(self.place.join("token")).ok()?;
         Token::new(&text).ok()
+    }
+
+    /// Waits for the token, or for nobody to tell one any more.
+    pub(super) fn awaited_token(&self) -> Option<Token> {
+        let begun = Instant::now();
+        while begun.elapsed() < TOKEN_WITHIN && !self.stop().exists() {
+            if let Some(token) = self.token() {
+                return Some(token);
+            }
+            thread::sleep(LOOK);
+        }
+        None
     }
 
     /// Waits for the signature of a manifest.
