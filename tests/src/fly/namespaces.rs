@@ -39,11 +39,9 @@ impl Namespaces {
     /// # Panics
     /// Where it may not be made: without root, or without iproute2.
     pub fn start() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         static TIDY: Once = Once::new();
         TIDY.call_once(remove_what_the_dead_left);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let hub = format!("{OURS}{}-{number}", std::process::id());
+        let hub = format!("{OURS}{}-{}", std::process::id(), number());
         ip(&["netns", "add", &hub]);
         ip(&["-n", &hub, "link", "set", "lo", "up"]);
         ip(&["-n", &hub, "link", "add", "bridge", "type", "bridge"]);
@@ -90,7 +88,7 @@ impl Namespaces {
 
     /// What listens at `port` on a machine of this network is where the tests run, too: at the port of the answer.
     pub fn reach(&self, id: &str, port: u16) -> u16 {
-        let socket = self.scratch.path().join(format!("{id}-{port}"));
+        let socket = self.scratch.path().join(format!("{id}-{}", number()));
         let within = within(&format!("{}-{id}", self.hub), relay());
         self.relay(within, [text(&socket), &format!("127.0.0.1:{port}")]);
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
@@ -106,9 +104,7 @@ impl Namespaces {
     }
 
     fn relay(&self, mut command: Command, words: [&str; 2]) {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let log = self.scratch.path().join(format!("{number}.log"));
+        let log = self.scratch.path().join(format!("{}.log", number()));
         command.args(words);
         let process = Process::start("relay", command, log.clone());
         wait_until("the relay listens", Duration::from_secs(10), || {
@@ -117,6 +113,12 @@ impl Namespaces {
         let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
         relays.push(process);
     }
+}
+
+/// No two are the same.
+fn number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn relay() -> &'static Path {
