@@ -87,7 +87,7 @@ impl Crowd {
         });
         let port = port_of(node).expect("epmd knows the node");
         let way = listen(&shared, move |shared, driver| pass(shared, driver, port));
-        let crowd = listen(&shared, |shared, driver| play(shared, driver));
+        let crowd = listen(&shared, play);
         let mut ports: HashMap<String, u16> = names.iter().map(|name| (own(name), crowd)).collect();
         ports.insert(own(node.name()), way);
         let epmd_port = listen(&shared, move |_, asker| tell(asker, &ports));
