@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod ask;
+mod checks;
 mod client;
 mod dead;
 mod error;
@@ -23,6 +24,7 @@ mod said;
 mod token;
 mod wait;
 
+pub use checks::failing;
 pub use client::{App, Fly, Identity, PUBLIC};
 pub use dead::Removed;
 pub use error::{Answered, FlyError};
