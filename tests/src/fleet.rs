@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::flyhot::{Flyhot, Run};
 use crate::node::Node;
 use crate::release::Release;
+use crate::scratch::workspace;
 
 /// A store in a directory, and nodes that belong to it.
 #[derive(Debug)]
@@ -33,15 +34,21 @@ impl Fleet<'_> {
             .of(self.nodes[0])
     }
 
-    /// `flyhot rollout`.
+    /// `flyhot rollout`, whose nodes are watched for a moment.
     pub fn rollout(&self, release: &Release) -> Flyhot {
-        let release = release.directory().to_str().expect("our own");
-        self.command(&["rollout", "--release", release])
+        self.rollout_by(release, &quick())
     }
 
-    /// `flyhot rollback`.
+    /// `flyhot rollout` with this policy file.
+    pub fn rollout_by(&self, release: &Release, policy: &Path) -> Flyhot {
+        let text = |path: &Path| path.to_str().expect("our own").to_owned();
+        let (release, policy) = (text(release.directory()), text(policy));
+        self.command(&["rollout", "--release", &release, "--policy", &policy])
+    }
+
+    /// `flyhot rollback`, whose nodes are watched for a moment.
     pub fn rollback(&self) -> Flyhot {
-        self.command(&["rollback"])
+        self.command(&["rollback", "--policy", quick().to_str().expect("our own")])
     }
 
     /// Versions and states of what the store says, the latest first.
@@ -89,6 +96,10 @@ impl Run {
             .map(|event| event.json["state"].as_str().expect("a text"))
             .collect()
     }
+}
+
+fn quick() -> PathBuf {
+    workspace().join("tests/fixtures/watch/quick.toml")
 }
 
 /// As [`Fleet::history`] has them.

@@ -251,6 +251,8 @@ impl Probe {
              [Say(\"module ~tp is loaded\", [M]) || M <- lists:usort(erlang:loaded() ++ [N || {N, _} <- code:all_loaded()]), Starts(M)]
              ++ [Say(\"old code of flyhot_agent is loaded\", []) || erlang:check_old_code(flyhot_agent)]
              ++ [Say(\"name ~tp is registered\", [N]) || N <- registered(), Ours(N)]
+             ++ [Say(\"~tp is among the filters of the logger\", [Id]) || {Id, _} <- maps:get(filters, logger:get_primary_config()), Ours(Id)]
+             ++ [Say(\"~tp is a handler of the logger\", [Id]) || Id <- logger:get_handler_ids(), Ours(Id)]
              ++ [Say(\"table ~tp exists\", [N]) || T <- ets:all(), N <- [ets:info(T, name)], Ours(N)]
              ++ [Say(\"persistent_term has ~tp\", [K]) || {K, _} <- persistent_term:get(), Ours(K)]
              ++ [Say(\"~tp has ~tp in its dictionary\", [P, K]) || P <- processes(), P =/= self(),

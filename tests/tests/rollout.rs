@@ -443,11 +443,10 @@ fn code_whose_gate_says_no_is_booted_by_nobody() {
         nodes: vec![&one],
     };
     let policy = scratch.path().join("policy.toml");
-    let text = "[gate]\ncall = \"erlang:node\"\nwithin = \"1s\"\nevery = \"100ms\"\n";
+    let text = "[gate]\ncall = \"erlang:node\"\nwithin = \"1s\"\nevery = \"100ms\"\nwatch = \"200ms\"\n";
     fs::write(&policy, text).unwrap();
-    let policy = policy.to_str().unwrap();
     let before = one.carts();
-    let taken_back = fleet.rollout(&v2).args(["--policy", policy]).run();
+    let taken_back = fleet.rollout_by(&v2, &policy).run();
     taken_back.expect("reverted", 11);
     assert_eq!(taken_back.node(0)["outcome"], "taken_back", "{taken_back}");
     // It is asked on the way forth alone: the old code may not have it.
@@ -456,10 +455,7 @@ fn code_whose_gate_says_no_is_booted_by_nobody() {
     assert_eq!(codes.len(), 1, "{taken_back}");
     assert_eq!(taken_back.pointer(), ["trial", "abandoned"], "{taken_back}");
     assert_eq!(one.carts(), before);
-    let degraded = fleet
-        .rollout(&v2)
-        .args(["--policy", policy, "--no-rollback"])
-        .run();
+    let degraded = fleet.rollout_by(&v2, &policy).args(["--no-rollback"]).run();
     degraded.expect("degraded", 15);
     assert!(degraded.reason_codes().contains(&"gate_failed"), "{degraded}");
     assert_eq!(degraded.pointer(), ["trial", "trial"], "{degraded}");

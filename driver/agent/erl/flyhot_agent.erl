@@ -2,9 +2,9 @@
 %%
 %% It decides nothing that the script leaves open, reads no configuration, opens no file but those it is told to
 %% write, never logs, never touches persistent_term, starts nothing but its worker and its guard (and helpers with a
-%% deadline that run a code_change or a template on a copy of a state, or ask a listener), and leaves no fun of its own
-%% in a state: what other processes run of it they run once, inside sys, which keeps the state when a fun's module is
-%% gone.
+%% deadline that run a code_change or a template on a copy of a state, ask a listener or have the logger take something in),
+%% and leaves no fun of its own in a state: what other processes run of it they run once, inside sys, which keeps the state
+%% when a fun's module is gone. While a node is watched, whoever logs an error counts it by seen/2.
 %%
 %% Worker: performs the commands, one at a time. Guard: knows every process before it is suspended, and thaws or
 %% finishes when the worker ends early. docs/upgrade.md has the window in prose; driver/agent/src/terms.rs is the one home of the terms.
@@ -16,12 +16,15 @@
 -export([restore/1, restore_handler/1, drop/1, drop_handler/1, mark/1, unmark/1]).
 %% Run in a helper process of its own.
 -export([rehearse_apart/6]).
+%% Run by whoever logs, while a node is watched.
+-export([seen/2]).
 
 %% Keys this module uses in process dictionaries. The first two are in other processes, inside the window only.
 -define(STASH, '$flyhot_stash').
 -define(MARK, '$flyhot_mark').
 -define(STEP, '$flyhot_step').
 -define(HOLDER, '$flyhot_holder').
+-define(WATCH, '$flyhot_watch').
 
 %% How long a finished window's result waits for a driver that is gone: long enough for a person to start the
 %% command again, short enough that the agent does not stay on a node for good.
@@ -108,6 +111,22 @@
 -define(HEAP, 1000000).
 %% Text of one Erlang term in a report, characters: a line and a half of a terminal.
 -define(TEXT, 300).
+%% The name of the counter among the filters of the node's logger, and its places.
+-define(COUNTER, flyhot_gate).
+-define(ERRORS, 1).
+-define(CRASHES, 2).
+-define(RESTARTS, 3).
+-define(UNDEF, 4).
+-define(BADFUN, 5).
+-define(FUNCTION_CLAUSE, 6).
+%% The logger takes a filter in within microseconds; it also writes what the emulator logs, to a terminal that may hang.
+-define(LOGGER_MS, 2000).
+%% Whoever was called away inside seen/2 has had its turn again by then: 25 turns on a scheduler with forty others.
+-define(COUNTING_MS, 100).
+%% Between two looks at run queues and memory: each takes some ten microseconds. Of a watch that lasts for minutes no more than
+%% so many are kept.
+-define(SAMPLE_MS, 100).
+-define(SAMPLES, 300).
 
 %% The tests' own build has faults at these points and tells what it does; the shipped module has nothing of that.
 -ifdef(FAULTS).
@@ -180,7 +199,10 @@ from_guard() ->
 
 %% Makes room: ok when nobody works here any more, else {busy, Holder}.
 evict() ->
-    evict(flyhot_guard, evict(?MODULE, ok)).
+    case evict(flyhot_guard, evict(?MODULE, ok)) of
+        ok -> count_no_more(), ok;
+        Busy -> Busy
+    end.
 
 evict(_, {busy, _} = Busy) -> Busy;
 evict(Name, ok) ->
@@ -292,12 +314,14 @@ stop_guard(#s{guard = Guard, gmon = GMon}) ->
 
 %% Takes itself off the node when no driver is left to do it.
 unload() ->
+    receive after ?COUNTING_MS -> ok end,
     code:purge(?MODULE),
     code:delete(?MODULE),
     spawn(code, purge, [?MODULE]).
 
-%% Renamed copies out of the code server, whoever loaded them: nothing runs them by now.
+%% The counter out of the logger, and renamed copies out of the code server, whoever loaded them: nothing runs them by now.
 forget() ->
+    count_no_more(),
     [begin code:soft_purge(M), code:delete(M), code:soft_purge(M) end || {M, _} <- code:all_loaded(), is_copy(M)],
     ok.
 
@@ -314,6 +338,7 @@ command({closures, Changed, Removed, Others, Ask, Limit, Ms}, S) ->
         {Names, Unread} = names(Removed, Changed ++ Others),
         {{ok, (closures(Changed, Removed, Ask, Limit, Ms, S1))#{names => Names, unread => Unread}}, S1}
     end);
+command({watch, Ms}, S) -> step(watch, S, fun(S1) -> {watch(Ms, S1#s.driver), S1} end);
 command({drain, Mods, Ms, Kill}, S) -> step(drain, S, fun(S1) -> {{ok, drain(Mods, Ms, Kill)}, S1} end);
 command({prepare, Mods}, S) -> step(prepare, S, fun(S1) -> prepare(Mods, S1) end);
 command({way_back, Ids, Mods}, S) -> step(way_back, S, fun(S1) -> {{ok, way_back(Ids, Mods, S1)}, S1} end);
@@ -3128,6 +3153,7 @@ end_process(P, W) ->
 
 %% [{Pid, KindId, Since | unknown}]: drop before resume, for whoever may have a stash. Who does not answer is put aside.
 thaw(Frozen, W0) ->
+    is_map_key(thaw_from, W0#w.times) orelse count_from_now(),
     W1 = W0#w{times = first(thaw_from, now_us(), W0#w.times)},
     Ref = erlang:unique_integer([positive]),
     Todo = [T || {P, _, _} = T <- Frozen, not is_map_key(P, W1#w.died), not is_map_key(P, W1#w.ended)],
@@ -3273,6 +3299,107 @@ limit(#{} = S, Limit) -> S#{max_restarts := Limit};
 limit(S, Limit) -> setelement(6, S, Limit).
 
 %% ---------------------------------------------------------------------------------------------------------------
+%% Watch: how the node is, before a window and after it
+%% ---------------------------------------------------------------------------------------------------------------
+
+%% For so long, after which what was counted since the last thaw is told, or since the first watch. The counter stays until the
+%% agent leaves.
+watch(Ms, Driver) ->
+    {Counters, Since, Counted} = counted_since(),
+    case samples(Ms, now_us() + Ms * 1000, Driver, []) of
+        gone -> {error, driver_gone};
+        Samples ->
+            {Queues, Memory} = lists:unzip(Samples),
+            {ok, #{us => now_us() - Since, counts => list_to_tuple([N - M || {N, M} <- lists:zip(counts(Counters), Counted)]),
+                   uncounted => why_uncounted(Counters), run_queue => median(Queues), schedulers => erlang:system_info(schedulers_online),
+                   memory_most => lists:max(Memory), memory_last => lists:min(take(Memory, 1 + length(Memory) div 5))}}
+    end.
+
+counted_since() ->
+    case get(?WATCH) of
+        undefined ->
+            Counters = counters:new(?FUNCTION_CLAUSE, []),
+            Since = {Counters, now_us(), counts(Counters)},
+            put(?WATCH, Since),
+            %% The first of all filters, so that it sees what the node's own stop: Elixir's do with crash and supervisor reports.
+            within(?LOGGER_MS, [fun() -> logger:add_primary_filter(?COUNTER, {fun ?MODULE:seen/2, Counters}) end]),
+            Since;
+        Since -> Since
+    end.
+
+%% Of what it came to while processes were frozen, nothing is said of the new code.
+count_from_now() ->
+    case get(?WATCH) of
+        {Counters, _, _} -> put(?WATCH, {Counters, now_us(), counts(Counters)});
+        undefined -> ok
+    end.
+
+%% Whoever of us leaves; the logger itself takes out one that fails.
+count_no_more() ->
+    case erase(?WATCH) =/= undefined orelse is_counter_there() of
+        true -> within(?LOGGER_MS, [fun() -> logger:remove_primary_filter(?COUNTER) end]);
+        false -> ok
+    end.
+
+is_counter_there() -> lists:keymember(?COUNTER, 1, maps:get(filters, logger:get_primary_config(), [])).
+
+why_uncounted(Counters) ->
+    #{level := Level, filters := Filters} = logger:get_primary_config(),
+    case {lists:keyfind(?COUNTER, 1, Filters), logger:compare_levels(error, Level)} of
+        {{_, {_, Counters}}, lt} -> bin(io_lib:format("the node's logger lets nothing pass below ~w", [Level]));
+        {{_, {_, Counters}}, _} -> none;
+        {_, _} -> <<"the counter is not among the filters of the node's logger any more">>
+    end.
+
+counts(Counters) -> [counters:get(Counters, At) || At <- lists:seq(1, ?FUNCTION_CLAUSE)].
+
+samples(Ms, Until, Driver, Taken) ->
+    Sample = {erlang:statistics(total_run_queue_lengths), erlang:memory(total)},
+    Pause = max(?SAMPLE_MS, Ms div ?SAMPLES),
+    receive
+        {nodedown, Driver} = Down -> self() ! Down, gone
+    after max(0, min(Pause, (Until - now_us()) div 1000)) ->
+        case now_us() + 1000 > Until of
+            true -> [Sample | Taken];
+            false -> samples(Ms, Until, Driver, [Sample | Taken])
+        end
+    end.
+
+median(Values) -> lists:nth(1 + length(Values) div 2, lists:sort(Values)).
+
+%% Nothing of the event is kept or sent, and what cannot be made out is an error and nothing more.
+seen(#{level := Level} = Event, Counters) when Level =:= error; Level =:= critical; Level =:= alert; Level =:= emergency ->
+    counters:add(Counters, ?ERRORS, 1),
+    try [counters:add(Counters, Sort, 1) || Sort <- sorts(Event)] catch _:_ -> ok end,
+    ignore;
+seen(_, _) -> ignore.
+
+sorts(#{msg := {report, #{label := {proc_lib, crash}, report := [Info | _]}}}) ->
+    {error_info, {_, Reason, _}} = lists:keyfind(error_info, 1, Info),
+    [?CRASHES | cause(Reason)];
+%% From Elixir 1.15 on a task has no crash report beside it.
+sorts(#{msg := {report, #{label := {'Elixir.Task.Supervisor', terminating}, report := #{reason := Reason}}}}) ->
+    [?CRASHES | cause(Reason)];
+%% One that is not started again is not what is counted: its crash is.
+sorts(#{msg := {report, #{label := {_, child_terminated}, report := Report}}}) ->
+    {offender, Child} = lists:keyfind(offender, 1, Report),
+    [?RESTARTS || lists:keyfind(restart_type, 1, Child) =/= {restart_type, temporary}];
+sorts(#{msg := {_, [_, Reason]}, meta := #{error_logger := #{emulator := true}}}) -> [?CRASHES | cause(Reason)];
+%% One that was caught and logged, as servers of requests do.
+sorts(#{meta := #{crash_reason := Reason}}) -> [?CRASHES | cause(Reason)];
+sorts(_) -> [].
+
+%% As Erlang has it, or made an exception by Elixir.
+cause({Reason, Stack}) when is_list(Stack) -> cause(Reason);
+cause(undef) -> [?UNDEF];
+cause({badfun, _}) -> [?BADFUN];
+cause(function_clause) -> [?FUNCTION_CLAUSE];
+cause(#{'__struct__' := 'Elixir.UndefinedFunctionError'}) -> [?UNDEF];
+cause(#{'__struct__' := 'Elixir.BadFunctionError'}) -> [?BADFUN];
+cause(#{'__struct__' := 'Elixir.FunctionClauseError'}) -> [?FUNCTION_CLAUSE];
+cause(_) -> [].
+
+%% ---------------------------------------------------------------------------------------------------------------
 %% Guard
 %% ---------------------------------------------------------------------------------------------------------------
 
@@ -3314,6 +3441,7 @@ guard_loop(#g{worker = Worker, mon = Mon} = G) ->
         {'DOWN', Mon, process, _, _} ->
             disarm(G),
             G1 = entry_too(take_over(G#g{gone = true})),
+            count_no_more(),
             [guard_answer(From, G1) || From <- G1#g.waiting],
             guard_loop(G1#g{waiting = []});
         {result, From} when G#g.gone -> guard_answer(From, G), guard_loop(G);

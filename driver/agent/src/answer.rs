@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use erl_dist::term::Term;
 use flyhot_upgrade::{
     AbandonCause, Behaviour, Boots, CallbackMode, Census, DrainReport, Ended, EntryReport, Fault, Held,
-    HeldCode, HeldReport, Kind, KnockReport, Lingerer, LoadedModule, NodeApplication, NodeFacts,
-    NodeFunction, PersistReport, PhaseTimes, PrepareReport, ProcessRef, RehearsalReport, RemoveReport,
-    StillPaused, Straggler, Unrendered, WayBackReport, WindowEnd, WindowReport,
+    HeldCode, HeldReport, Kind, KnockReport, Lingerer, LoadedModule, LogCounts, NodeApplication, NodeFacts,
+    NodeFunction, PersistReport, PhaseTimes, PrepareReport, ProcessRef, Readings, RehearsalReport,
+    RemoveReport, StillPaused, Straggler, Unrendered, WayBackReport, WindowEnd, WindowReport,
 };
 
 use crate::term::{as_atom, as_bool, as_bytes, as_list, as_text, as_tuple, as_u64, get};
@@ -476,6 +476,43 @@ pub fn knock(term: &Term) -> Read<KnockReport> {
     Ok(KnockReport {
         answered: count(report, "answered")?,
         stragglers: stragglers(report, "stragglers")?,
+    })
+}
+
+/// Reads the answer to [`Command::Watch`](crate::Command::Watch).
+///
+/// # Errors
+/// The agent's refusal, or a shape unknown here.
+pub fn watched(term: &Term) -> Read<Readings> {
+    let report = ok(term)?;
+    // A tuple: a list of small numbers would come as a string.
+    let counts = get(report, "counts").and_then(as_tuple).or_malformed("counts")?;
+    let counts: Vec<u64> = counts
+        .iter()
+        .map(|one| as_u64(one).or_malformed("a count"))
+        .collect::<Read<_>>()?;
+    let &[errors, crashes, restarts, undef, badfun, function_clause] = &counts[..] else {
+        return Err(AnswerError::Malformed("six counts"));
+    };
+    let uncounted = get(report, "uncounted").or_malformed("uncounted")?;
+    let log = match as_text(uncounted) {
+        Some(why) => Err(why),
+        None => Ok(LogCounts {
+            errors,
+            crashes,
+            restarts,
+            undef,
+            badfun,
+            function_clause,
+        }),
+    };
+    Ok(Readings {
+        span_us: count(report, "us")?,
+        log,
+        run_queue: count(report, "run_queue")?,
+        schedulers: count(report, "schedulers")?,
+        memory_most: count(report, "memory_most")?,
+        memory_last: count(report, "memory_last")?,
     })
 }
 

@@ -155,6 +155,11 @@ pub enum Command<'a> {
         /// How long to look, milliseconds.
         timeout_ms: u64,
     },
+    /// Looks how the node is for a while. What is counted of its log is since the first of these, or since the last thaw.
+    Watch {
+        /// How long, milliseconds.
+        for_ms: u64,
+    },
     /// soft_purges what has old code.
     Drain {
         /// The changed modules.
@@ -294,6 +299,7 @@ impl Command<'_> {
                 number(*in_flight),
                 number(*timeout_ms),
             ]),
+            Command::Watch { for_ms } => tuple([atom("watch"), number(*for_ms)]),
             Command::Drain {
                 modules,
                 timeout_ms,

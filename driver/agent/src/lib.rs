@@ -14,7 +14,7 @@ pub use answer::Started;
 pub use answer::{
     AnswerError, DiskModule, Layout, LookedAt, agent_error, census, copies_loaded, disk, drain, entry,
     environment, facts, finished, held, knock, lacking, layout, modules, persist, prepare, private,
-    rehearsal, removed, started, way_back, window,
+    rehearsal, removed, started, watched, way_back, window,
 };
 pub use command::{
     Command, FACTS, FINISH, Piece, PrepareModule, RehearsalJob, StagedKey, StartApplication, StartCode,

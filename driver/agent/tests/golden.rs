@@ -192,6 +192,7 @@ fn commands_have_the_bytes_the_agent_knows() {
         }
         .term(),
     );
+    check("watch", &Command::Watch { for_ms: 6000 }.term());
     check("window", &Command::Window(&script()).term());
     check("entry", &Command::Entry.term());
     check("pause", &Command::Pause.term());
@@ -282,6 +283,16 @@ fn what_became_of_the_entry_is_read() {
     assert_eq!(report.not_paused[0].0, "ThousandIsland :island");
     let still = flyhot_agent::finished(&answer("finished")).unwrap();
     assert_eq!(still[0].command, ":ranch.resume_listener(:web)");
+}
+
+#[test]
+fn what_was_watched_is_read() {
+    let seen = flyhot_agent::watched(&answer("watched")).unwrap();
+    assert_eq!((seen.span_us, seen.run_queue, seen.schedulers), (6_012_345, 3, 2));
+    assert_eq!((seen.memory_most, seen.memory_last), (51_234_567, 50_234_567));
+    let log = seen.log.unwrap();
+    assert_eq!((log.errors, log.crashes, log.restarts), (57, 2, 1));
+    assert_eq!((log.undef, log.badfun, log.function_clause), (1, 0, 0));
 }
 
 #[test]

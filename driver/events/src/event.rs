@@ -47,6 +47,8 @@ pub enum Step {
     Drain,
     /// Preparing new and old code for loading.
     Prepare,
+    /// Looking how the node is, before its window.
+    Baseline,
     /// Calling the `before` hooks of the policy file.
     HooksBefore,
     /// Pausing the listeners, and waiting for requests in changed modules to leave.
@@ -63,6 +65,8 @@ pub enum Step {
     HooksAfter,
     /// Asking the gate of the policy file whether the node is well.
     Gate,
+    /// Looking how it is on the new code.
+    Watch,
     /// Removing the agent and everything staged.
     Cleanup,
     /// Packing a release.
@@ -101,6 +105,8 @@ pub enum Unit {
     Attempts,
     /// Calls of functions of the user's own.
     Calls,
+    /// Signals of a node.
+    Signals,
 }
 
 /// What the node said of itself.

@@ -100,6 +100,80 @@ pub struct Predicted {
     pub freeze_us: u64,
 }
 
+/// One thing that is looked at of a node that was upgraded, against how it was before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// Events of level error and above that reached the node's logger.
+    Errors,
+    /// Processes that crashed, as its log has it.
+    Crashes,
+    /// Children that a supervisor lost and starts again.
+    Restarts,
+    /// Of the crashes, those that called a function that is not there.
+    Undef,
+    /// Of the crashes, those that called a fun whose code is gone.
+    Badfun,
+    /// Of the crashes, those in a function that no clause fits.
+    FunctionClause,
+    /// Processes that wait for a scheduler, the median of the samples.
+    RunQueue,
+    /// `erlang:memory(total)`, bytes.
+    Memory,
+}
+
+impl Signal {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Errors,
+        Self::Crashes,
+        Self::Restarts,
+        Self::Undef,
+        Self::Badfun,
+        Self::FunctionClause,
+        Self::RunQueue,
+        Self::Memory,
+    ];
+
+    /// Its name in events and in the policy file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Errors => "errors",
+            Self::Crashes => "crashes",
+            Self::Restarts => "restarts",
+            Self::Undef => "undef",
+            Self::Badfun => "badfun",
+            Self::FunctionClause => "function_clause",
+            Self::RunQueue => "run_queue",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// What was seen of one signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The signal.
+    pub signal: Signal,
+    /// Before the window; absent where it could not be read.
+    pub before: Option<u64>,
+    /// After it; absent where it could not be read.
+    pub after: Option<u64>,
+    /// The most that is let pass after it; absent where nothing is known of before.
+    pub limit: Option<u64>,
+}
+
+/// How a node was watched before its window and after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// How long it was counted before, microseconds.
+    pub before_us: u64,
+    /// How long it was counted after, microseconds.
+    pub after_us: u64,
+    /// Each signal.
+    pub signals: Vec<Measured>,
+}
+
 /// What became of one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeOutcome {
@@ -125,6 +199,8 @@ pub struct NodeOutcome {
     pub phases_us: PhaseTimes,
     /// What was expected of the window before it began; absent where no plan was made.
     pub predicted: Option<Predicted>,
+    /// How it was before and after; absent where it was not watched.
+    pub watched: Option<Watched>,
     /// Why, and what else to know.
     pub reasons: Vec<Reason>,
 }
@@ -144,6 +220,7 @@ impl NodeOutcome {
             longest_freeze_us: 0,
             phases_us: PhaseTimes::default(),
             predicted: None,
+            watched: None,
             reasons: Vec::new(),
         }
     }

@@ -245,6 +245,8 @@ reason_codes! {
     AfterHookFailed = "after_hook_failed", Warning;
     /// The gate did not answer that the node is well on the new code.
     GateFailed = "gate_failed", Warning;
+    /// The errors that the node logs cannot be counted, so that nobody would see whether the new code has more of them.
+    GateBlind = "gate_blind", Cold;
     /// The node was to go back to what ran before, and did not.
     NotTakenBack = "not_taken_back", Warning;
     /// The code that a node runs could not be written to the labels of its machine.

@@ -17,6 +17,7 @@ mod rehearse;
 mod stages;
 mod steps;
 pub(crate) mod thaw;
+mod watch;
 
 use std::cell::Cell;
 
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::options::{Options, Peer};
 use agent::Agent;
 pub(crate) use base::base;
+pub(crate) use watch::bake;
 
 /// One node to be upgraded or planned for.
 #[derive(Debug)]

@@ -238,7 +238,13 @@ impl Watch {
 
 fn in_window(step: Step) -> bool {
     match step {
-        Step::Window | Step::Persist | Step::HooksAfter | Step::Gate | Step::Remove | Step::Cleanup => true,
+        Step::Window
+        | Step::Persist
+        | Step::HooksAfter
+        | Step::Gate
+        | Step::Watch
+        | Step::Remove
+        | Step::Cleanup => true,
         Step::Read
         | Step::Connect
         | Step::Census
@@ -247,6 +253,7 @@ fn in_window(step: Step) -> bool {
         | Step::Rehearse
         | Step::Drain
         | Step::Prepare
+        | Step::Baseline
         | Step::HooksBefore
         | Step::Entry
         | Step::Knock

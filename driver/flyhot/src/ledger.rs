@@ -10,7 +10,9 @@
 
 use std::time::Duration;
 
-use flyhot_events::{CodeIds, ErrorKind, ExitCode, NodeOutcome, Outcome, OutcomeKind, Reason, ReasonCode};
+use flyhot_events::{
+    CodeIds, ErrorKind, ExitCode, NodeOutcome, Outcome, OutcomeKind, Reason, ReasonCode, Watched,
+};
 use flyhot_rollout::{Happened, Machine, Settings, Stands, Verdict};
 use flyhot_upgrade::judge;
 
@@ -201,6 +203,18 @@ impl Ledger {
         entry.against.get_or_insert(ErrorKind::Degraded);
     }
 
+    /// How the node at this place was before and after, as far as it was watched.
+    pub fn watched(&self, at: usize) -> Option<&Watched> {
+        self.entries.get(at)?.outcome.watched.as_ref()
+    }
+
+    /// The node at this place was watched for longer.
+    pub fn baked(&mut self, at: usize, seen: Watched) {
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.outcome.watched = Some(seen);
+        }
+    }
+
     /// The node at this place runs what was committed before.
     pub fn taken_back(&mut self, at: usize, back: NodeOutcome) {
         let Some(entry) = self.entries.get_mut(at) else {
@@ -226,6 +240,8 @@ impl Ledger {
                 after: back.code_id.after,
             },
             reasons,
+            // What was seen of the release is why.
+            watched: forth.watched.clone(),
             ..back
         };
     }

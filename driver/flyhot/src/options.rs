@@ -41,7 +41,7 @@ pub(crate) use environment::OF_MIX;
 pub use environment::{Environment, Screen, Secret, Variable};
 pub use home::HomeError;
 pub(crate) use home::{Place, Project, StoreSaid, project, settings};
-use policy::{Gate, Hooks, PolicyError, PolicyFile};
+use policy::{Gate, Hooks, PolicyError, PolicyFile, Watch};
 pub(crate) use reach::plain_image;
 pub use reach::{DEFAULT_EPMD_PORT, Door, MachineOf, OnFly, Peer, Reach};
 pub(crate) use settings::{MAX_CONCURRENCY, Origin, Said, Settings};
@@ -93,6 +93,8 @@ pub struct Options {
     pub hooks: Hooks,
     /// The question whether a node is well on the new code.
     pub gate: Option<Gate>,
+    /// How a node is watched before its window and after it; `None`: it is not.
+    pub watch: Option<Watch>,
     /// Whether the new code_change is tried on live states first.
     pub rehearsal: Rehearsal,
     /// Whether the new code is written to the node's disk.
@@ -212,6 +214,7 @@ impl Options {
             hosts: policy.hosts,
             hooks: policy.hooks,
             gate: policy.gate,
+            watch: Some(policy.watch),
             rehearsal: if how.no_rehearsal {
                 Rehearsal::Off
             } else {

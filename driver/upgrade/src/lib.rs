@@ -7,6 +7,7 @@
 
 mod census;
 pub mod entry;
+pub mod gate;
 mod held;
 pub mod judge;
 mod plan;
@@ -18,6 +19,7 @@ pub use flyhot_events::{PhaseTimes, WayBack};
 
 pub use census::{Behaviour, Census, Kind, LoadedModule, NodeApplication, NodeFacts, ProcessRef};
 pub use entry::{EntryReport, StillPaused};
+pub use gate::{Allowed, LogCounts, Readings};
 pub use held::{Held, HeldCode, HeldReport, Removed};
 pub use plan::{Changes, KindPlan, Plan, PlanInput, accept, changes, elixir_name, plan, verdict};
 pub use report::{

@@ -23,7 +23,7 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 39] = [
+const SCENARIOS: [&str; 40] = [
     "fly",
     "hot",
     "deploy",
@@ -33,6 +33,7 @@ const SCENARIOS: [&str; 39] = [
     "boot",
     "rollout",
     "waves",
+    "gate",
     "artifact",
     "native",
     "upgrade",

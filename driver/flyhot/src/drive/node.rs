@@ -11,8 +11,8 @@ use flyhot_events::{
 };
 use flyhot_node::{ConnectError, ConnectOptions, NodeName, Session};
 use flyhot_upgrade::{
-    Calls, Census, Changes, Closer, HeldReport, NodeFacts, Plan, PlanInput, Policy, Target, WayBackReport,
-    changes, plan,
+    Calls, Census, Changes, Closer, HeldReport, NodeFacts, Plan, PlanInput, Policy, Readings, Target,
+    WayBackReport, changes, plan,
 };
 use flyhot_upgrade::{entry, judge};
 
@@ -194,6 +194,8 @@ pub(super) struct Seen {
     pub(super) closer: Closer,
     /// Modules whose rehearsal failed, which is accepted: the window decides about them.
     pub(super) untried: BTreeSet<String>,
+    /// How the node was before its window, where it is watched.
+    pub(super) readings: Option<Readings>,
 }
 
 impl Work<'_> {
@@ -304,6 +306,7 @@ impl Work<'_> {
         }
         if new_code {
             self.after_hooks_and_gate(&mut outcome, steps).await;
+            self.watched(seen, &mut outcome, steps).await;
         }
         self.remove(seen, &plan, &mut outcome, steps).await;
         Ok(outcome)
@@ -401,6 +404,7 @@ impl Work<'_> {
             held: HeldReport::default(),
             closer,
             untried: BTreeSet::new(),
+            readings: None,
         })
     }
 

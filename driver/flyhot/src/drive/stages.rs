@@ -78,6 +78,8 @@ impl Work<'_> {
         places: &Places,
         steps: &mut Steps<'_>,
     ) -> Result<Option<Ended>, AgentError> {
+        // What comes until the hooks is time to look how the node is.
+        let counting = self.count().await?;
         if let Err(reason) = self.stage(&plan.changes, steps).await? {
             return Ok(Some((OutcomeKind::Refused, vec![reason])));
         }
@@ -111,6 +113,14 @@ impl Work<'_> {
 
         if let ended @ Some(_) = self.prepare(plan, places, steps).await? {
             return Ok(ended);
+        }
+        if let Some(since) = counting {
+            let mut reasons = self.baseline(since, seen, steps).await?;
+            flyhot_upgrade::accept(&mut reasons, &self.policy.accept);
+            if judge::refuse(&reasons) {
+                return Ok(Some((OutcomeKind::Refused, reasons)));
+            }
+            plan.reasons.extend(reasons);
         }
         let failed = self.before_hooks(steps).await?;
         Ok(failed.map(|reason| (OutcomeKind::Refused, vec![reason])))

@@ -15,14 +15,14 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
-use flyhot_events::{ReasonCode, Severity};
-use flyhot_upgrade::{Hosts, NodeFunction};
+use flyhot_events::{ReasonCode, Severity, Signal};
+use flyhot_upgrade::{Allowed, Hosts, NodeFunction};
 use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::duration::{self, DurationError, parse_duration};
-use super::{acceptable_codes, nearest, nearest_code};
+use super::{DEFAULT_CALL_TIMEOUT, acceptable_codes, nearest, nearest_code};
 
 /// How long one hook may take: six times what a call waits by default, so that a hook may call a few servers one
 /// after the other, and short enough that a person still looks on.
@@ -33,6 +33,10 @@ pub const GATE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Between an answer and the next question of the gate: nothing beside [`GATE_WITHIN`], and no load for the node.
 pub const GATE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a node is watched, before its window and after it: a call to somebody who answers no more fails after
+/// [`DEFAULT_CALL_TIMEOUT`], and a second later that is in the log.
+pub const WATCH: Duration = DEFAULT_CALL_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 /// Of a value that is not what it should be, so many characters are shown: enough to find it again.
 const SHOWN: usize = 60;
@@ -46,8 +50,28 @@ pub struct PolicyFile {
     pub accept: BTreeMap<ReasonCode, String>,
     /// `[hooks]`.
     pub hooks: Hooks,
-    /// `[gate]`.
+    /// `[gate]`, where it asks a function.
     pub gate: Option<Gate>,
+    /// `[gate]`, what is looked at in any case.
+    pub watch: Watch,
+}
+
+/// How nodes of a fleet are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    /// How long, before the window and after it; above zero.
+    pub span: Duration,
+    /// What is let pass beyond twice what was before.
+    pub allowed: Allowed,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            span: WATCH,
+            allowed: Allowed::DEFAULT,
+        }
+    }
 }
 
 /// The user's own functions around the window.
@@ -110,6 +134,8 @@ pub enum Value {
     Function,
     /// A time.
     Time,
+    /// A whole number that is not negative.
+    Number,
 }
 
 impl fmt::Display for Value {
@@ -121,6 +147,7 @@ impl fmt::Display for Value {
             Self::Functions => "a list of functions",
             Self::Function => "a function",
             Self::Time => "a time",
+            Self::Number => "a whole number",
         })
     }
 }
@@ -135,6 +162,7 @@ impl Value {
             Self::Functions => r#"before = ["Shop.Upgrade.before"]"#,
             Self::Function => r#"call = "Shop.Health.ready?""#,
             Self::Time => r#""30s""#,
+            Self::Number => "errors = 50",
         }
     }
 }
@@ -147,17 +175,34 @@ pub fn keys() -> Vec<Key> {
         value,
         default: default.to_owned(),
     };
-    vec![
+    let mut keys = vec![
         key("hosts", "MODULE", Value::Modules, ""),
         key("accept", "CODE", Value::Why, ""),
         key("hooks", "before", Value::Functions, ""),
         key("hooks", "after", Value::Functions, ""),
         key("hooks", "timeout", Value::Time, &duration::show(HOOK_TIMEOUT)),
-        key("gate", "call", Value::Function, "must be given"),
+        key("gate", "call", Value::Function, ""),
         key("gate", "within", Value::Time, &duration::show(GATE_WITHIN)),
         key("gate", "every", Value::Time, &duration::show(GATE_EVERY)),
-    ]
+        key("gate", "watch", Value::Time, &duration::show(WATCH)),
+    ];
+    keys.extend(Signal::ALL.map(|signal| {
+        let allowed = Allowed::DEFAULT.of(signal) / unit(signal);
+        key("gate", signal.name(), Value::Number, &allowed.to_string())
+    }));
+    keys
 }
+
+/// What the number of a signal counts.
+fn unit(signal: Signal) -> u64 {
+    match signal {
+        Signal::Memory => MB,
+        _ => 1,
+    }
+}
+
+/// A megabyte, as flyhot counts them everywhere.
+const MB: u64 = 1_000_000;
 
 const TABLES: [&str; 4] = ["hosts", "accept", "hooks", "gate"];
 
@@ -416,7 +461,7 @@ fn policy(document: &DeTable<'_>) -> Read<PolicyFile> {
             "hosts" => hosts("", table, &mut policy.hosts)?,
             "accept" => policy.accept = accept(table)?,
             "hooks" => policy.hooks = hooks(table)?,
-            _ => policy.gate = Some(gate(span, table)?),
+            _ => (policy.gate, policy.watch) = gate(span, table)?,
         }
     }
     Ok(policy)
@@ -495,15 +540,26 @@ fn hooks(table: &DeTable<'_>) -> Read<Hooks> {
     Ok(hooks)
 }
 
-fn gate(header: Range<usize>, table: &DeTable<'_>) -> Read<Gate> {
+fn gate(header: Range<usize>, table: &DeTable<'_>) -> Read<(Option<Gate>, Watch)> {
     let (mut call, mut within, mut every) = (None, None, None);
+    let mut watch = Watch::default();
     for (key, span, value) in entries(table) {
         match key {
             "call" => call = Some(function(key, Value::Function, value)?),
             "within" => within = Some((value.span(), time(key, value)?)),
             "every" => every = Some((value.span(), time(key, value)?)),
-            _ => return Err(unknown("gate", key, span)),
+            "watch" => watch.span = time(key, value)?,
+            _ => match Signal::ALL.into_iter().find(|signal| signal.name() == key) {
+                Some(signal) => {
+                    let number = number(key, value)?;
+                    *watch.allowed.of_mut(signal) = number.saturating_mul(unit(signal));
+                }
+                None => return Err(unknown("gate", key, span)),
+            },
         }
+    }
+    if call.is_none() && within.is_none() && every.is_none() {
+        return Ok((None, watch));
     }
     let lacks = Fault::Lacks {
         table: "gate",
@@ -522,7 +578,15 @@ fn gate(header: Range<usize>, table: &DeTable<'_>) -> Read<Gate> {
         let (every, within) = (gate.every, gate.within);
         return Err((place, Fault::Rare { every, within }));
     }
-    Ok(gate)
+    Ok((Some(gate), watch))
+}
+
+fn number(key: &str, value: &Spanned<DeValue<'_>>) -> Read<u64> {
+    let wrong = || mistyped(key, Value::Number, value);
+    match value.get_ref() {
+        DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| wrong()),
+        _ => Err(wrong()),
+    }
 }
 
 fn unknown(table: &'static str, found: &str, span: Range<usize>) -> Misfit {

@@ -71,6 +71,7 @@ pub(super) fn count(of: u64, unit: Unit) -> String {
         Unit::Files => counted(of, "file", "files"),
         Unit::Attempts => counted(of, "attempt", "attempts"),
         Unit::Calls => counted(of, "call", "calls"),
+        Unit::Signals => counted(of, "signal", "signals"),
     }
 }
 
@@ -104,6 +105,8 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::Persist => "persist",
         Step::HooksAfter => "after hooks",
         Step::Gate => "gate",
+        Step::Baseline => "baseline",
+        Step::Watch => "watch",
         Step::Remove => "remove",
         Step::Cleanup => "clean up",
         Step::Pack => "pack",

@@ -42,6 +42,9 @@ fn everything_that_can_be_said_is_read() {
         call = "Shop.Health.ready?"
         within = "2m"
         every = "3s"
+        watch = "20s"
+        errors = 1_000
+        memory = 300
         "##,
     );
     let modules = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
@@ -78,6 +81,14 @@ fn everything_that_can_be_said_is_read() {
                 within: Duration::from_secs(120),
                 every: Duration::from_secs(3),
             }),
+            watch: Watch {
+                span: Duration::from_secs(20),
+                allowed: Allowed {
+                    errors: 1_000,
+                    memory: 300_000_000,
+                    ..Allowed::DEFAULT
+                },
+            },
         }
     );
 }
@@ -88,6 +99,8 @@ fn what_is_left_out_is_as_documented() {
     assert_eq!(parse("[hosts]\n[accept]\n[hooks]\n"), PolicyFile::default());
     let policy = parse("[hooks]\nbefore = []\n[gate]\ncall = \"shop:ready\"");
     assert_eq!(policy.hooks.timeout, HOOK_TIMEOUT);
+    assert_eq!(policy.watch, Watch::default());
+    assert_eq!(parse("[gate]\nwatch = \"6s\""), PolicyFile::default());
     let gate = policy.gate.unwrap();
     assert_eq!((gate.within, gate.every), (GATE_WITHIN, GATE_EVERY));
 }
@@ -270,6 +283,12 @@ const SINS: &[(&str, (usize, usize), &str, &str)] = &[
         "Write one line for it",
     ),
     (
+        "number_below_nothing",
+        (2, 10),
+        "errors must be a whole number, found the number -1",
+        "errors = 50",
+    ),
+    (
         "pause_longer_than_all",
         (4, 9),
         "every is 2s, longer than within, 1s",
@@ -311,7 +330,7 @@ const SINS: &[(&str, (usize, usize), &str, &str)] = &[
         "unknown_key",
         (3, 1),
         "url: [gate] has no such key",
-        "has these keys: call, within, every",
+        "has these keys: call, within, every, watch, errors",
     ),
     (
         "unknown_table",
