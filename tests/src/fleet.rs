@@ -98,7 +98,8 @@ impl Run {
     }
 }
 
-fn quick() -> PathBuf {
+/// A policy by which nodes are watched for a moment.
+pub(crate) fn quick() -> PathBuf {
     workspace().join("tests/fixtures/watch/quick.toml")
 }
 

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use cli::{FlyCli, Upload};
 pub use host::{Host, Local, Spot};
@@ -231,6 +231,13 @@ impl Fly {
     pub fn lease_back(&self, id: &str) {
         let mut world = self.shared.world();
         world.machine_mut(id).expect("the machine is there").lease = None;
+    }
+
+    /// What Fly says of the one check that a machine has.
+    pub fn check(&self, id: &str, status: &str, output: &str) {
+        let check = json!({"name": "alive", "status": status, "output": output});
+        let mut world = self.shared.world();
+        world.machine_mut(id).expect("it is there").checks = vec![check];
     }
 
     /// The host of a machine answers no more: its config is not known.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::fleet::quick;
 use crate::fly::{Fly, FlyIlls, Namespaces};
 use crate::flyhot::Flyhot;
 use crate::moto::Moto;
@@ -224,7 +225,7 @@ impl Machines {
             .env("RELEASE_ROOT", "app")
     }
 
-    /// `flyhot rollout --inventory fly`, with a store in that directory.
+    /// `flyhot rollout --inventory fly`, with a store in that directory, whose nodes are watched for a moment.
     ///
     /// # Panics
     /// If a path is no text.
@@ -232,5 +233,6 @@ impl Machines {
         let release = release.directory().to_str().expect("our own");
         self.flyhot(["rollout", "--inventory", "fly", "--release", release])
             .args(["--store", store.to_str().expect("our own"), "--output", "json"])
+            .args(["--policy", quick().to_str().expect("our own")])
     }
 }

@@ -229,6 +229,28 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
         "{run}"
     );
     assert!(held["until"].is_string(), "{run}");
+
+    // What Fly says of a machine counts.
+    machines.fly.check(&shops[2], "critical", "connection refused");
+    let ill = machines
+        .rollout(&release("v2"), store.path())
+        .args(["--base", &image])
+        .run();
+    ill.expect("reverted", 11);
+    let text = ill.to_string();
+    assert!(
+        text.contains("the check alive is critical: connection refused"),
+        "{ill}"
+    );
+    for id in &shops {
+        assert_eq!(machines.version(id), "v1");
+    }
+    machines.fly.check(&shops[2], "passing", "200 OK");
+    let well = machines
+        .rollout(&release("v2"), store.path())
+        .args(["--base", &image])
+        .run();
+    well.expect("upgraded", 0);
 }
 
 #[test]

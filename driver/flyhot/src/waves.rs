@@ -14,7 +14,7 @@ use flyhot_artifact::{CodeId, Release};
 use flyhot_events::{
     ErrorKind, Event, LeaseState, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Watched, WaveWay,
 };
-use flyhot_fleet::{Fly, FlyError};
+use flyhot_fleet::{Fly, FlyError, MachineId};
 use flyhot_node::NodeName;
 use flyhot_rollout::{Command, End, Happened, Settings, Stands, Way};
 use flyhot_upgrade::judge;
@@ -32,6 +32,7 @@ use crate::fleet::Fleet;
 use crate::interrupt::{Dropped, Watch};
 use crate::inventory::{self, Leases};
 use crate::ledger::Ledger;
+use crate::options::policy::{GATE_EVERY, GATE_WITHIN};
 use crate::options::{Options, Peer};
 
 /// Where nodes go.
@@ -157,7 +158,7 @@ pub(crate) async fn go(
                 let Some(node) = leg.options.reach.nodes.get(at) else {
                     return Halt::Over;
                 };
-                under_way.push(Box::pin(gate(course, at, &node.name, baking.take(), &say)));
+                under_way.push(Box::pin(gate(course, at, node, baking.take(), &say)));
             }
             Command::GiveUp { node: at } => {
                 if let Some(node) = leg.options.reach.nodes.get(at) {
@@ -402,13 +403,7 @@ async fn work(
 type Baking = oneshot::Receiver<Result<Watched, String>>;
 
 /// Asks whether a node is well, beside what the work on it asks: the gate of the policy file, and how the node is on the new code.
-async fn gate(
-    course: &Course,
-    at: usize,
-    node: &NodeName,
-    baking: Option<Baking>,
-    say: &impl Fn(Event),
-) -> Done {
+async fn gate(course: &Course, at: usize, peer: &Peer, baking: Option<Baking>, say: &impl Fn(Event)) -> Done {
     let mut against = Vec::new();
     let mut baked = None;
     if let Some(seen) = baking {
@@ -421,7 +416,10 @@ async fn gate(
         }
     }
     if let Some(check) = &course.check {
-        against.extend(checked(check, node, say).await.err());
+        against.extend(checked(check, &peer.name, say).await.err());
+    }
+    if let (Some(machines), Some(machine)) = (&course.machines, &peer.machine) {
+        against.extend(passing(&machines.fly, &machine.id).await.err());
     }
     Done::Gate { at, baked, against }
 }
@@ -448,6 +446,33 @@ async fn checked(check: &Check, node: &NodeName, say: &impl Fn(Event)) -> Result
         unit: Unit::Calls,
     });
     Ok(())
+}
+
+/// Waits until Fly says that all checks of a machine pass; one that has none passes.
+async fn passing(fly: &Fly, machine: &MachineId) -> Result<(), Reason> {
+    let end = tokio::time::Instant::now() + GATE_WITHIN;
+    loop {
+        let next = tokio::time::Instant::now() + GATE_EVERY;
+        let found = match fly.machine(machine).await {
+            Ok(seen) => match flyhot_fleet::failing(&seen.checks) {
+                None => return Ok(()),
+                Some(found) => found,
+            },
+            Err(error) => errors::chain(&error),
+        };
+        if next >= end {
+            return Err(Reason::new(
+                ReasonCode::GateFailed,
+                machine.to_string(),
+                format!(
+                    "the gate did not pass: the checks of the machine did not all pass within {} s: {found}",
+                    GATE_WITHIN.as_secs()
+                ),
+                "Look at it with `fly checks list`; the same command asks again.",
+            ));
+        }
+        tokio::time::sleep_until(next).await;
+    }
 }
 
 /// Tells ledger and machine of what is done.

@@ -43,6 +43,8 @@ pub(super) struct Machine {
     pub(super) destroyed: Option<Instant>,
     pub(super) host_status: &'static str,
     pub(super) cordoned: bool,
+    /// Its checks, as Fly shows them.
+    pub(super) checks: Vec<Value>,
     pub(super) lease: Option<Lease>,
     /// The process group that runs.
     pub(super) group: Option<u32>,
@@ -61,7 +63,7 @@ impl Machine {
             "instance_id": self.version, "version": self.version, "private_ip": self.address.to_string(),
             "created_at": clock::rfc3339(self.created_at), "updated_at": clock::rfc3339(self.updated_at),
             "config": self.config, "events": self.events.iter().take(20).collect::<Vec<_>>(),
-            "checks": [], "host_status": self.host_status, "cordoned": self.cordoned,
+            "checks": self.checks, "host_status": self.host_status, "cordoned": self.cordoned,
             "image_ref": image_ref(self.config["image"].as_str().unwrap_or_default()),
         });
         if self.host_status != "ok" {
@@ -523,6 +525,7 @@ impl World {
             starts: 0,
             stopping: false,
             restarts: 0,
+            checks: Vec::new(),
         };
         if !machine.config.is_object() || machine.config["metadata"].is_null() {
             machine.config["metadata"] = Value::Object(Map::new());
