@@ -480,7 +480,7 @@ fn a_mistake_ends_in_one_sentence_with_the_fix() {
     machines.fly.lease_away(&cookie, "bob@example.com", 300);
     let run = machines
         .rollout(&release("v2"), store.path())
-        .args(["--timeout", "4s"])
+        .args(["--timeout", "10s"])
         .env("RELEASE_COOKIE", "of_this_build")
         .run();
     told("a lease that is held", &run, 23);
