@@ -229,7 +229,7 @@ fn a_disk_that_takes_no_events_is_said_once_and_harms_nothing() {
     let (v1, v2) = releases();
     let shops = two(&v1);
     let here = Here::new();
-    // A file where the directory should be; and one that is always full.
+    // A file where the directory should be; and a disk that takes not one event.
     fs::write(here.at("said"), "").unwrap();
     let run = here.orchestrate(&shops, &v2, &[]).run();
     run.expect("upgraded", 0);

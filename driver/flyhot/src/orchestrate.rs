@@ -69,19 +69,14 @@ pub(crate) fn command(
         }
     };
     let mut code_id = None;
-    let mut said_so = false;
     let mut emit = |event: Event| {
         if let Event::Pointer { artifact, .. } = &event {
             code_id = Some(artifact.code_id.clone());
         }
-        if let Some(Err(error)) = journal.as_mut().map(|journal| journal.keep(&event)) {
-            unkept = Some(error);
-        }
+        let failed = journal.as_mut().and_then(|journal| journal.keep(&event));
         reporter.event(&event);
-        // Once: a disk that is full stays so.
-        if let Some(error) = unkept.take()
-            && !std::mem::replace(&mut said_so, true)
-        {
+        // A disk that is full stays so: it is said once.
+        if let Some(error) = unkept.take().or(failed) {
             reporter.event(&errors::unkept(directory, &error).event(None));
         }
     };

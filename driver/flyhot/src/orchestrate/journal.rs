@@ -26,6 +26,8 @@ pub(super) struct Journal {
     whole: u64,
     /// Part of a line stands at its end and could not be taken away: nothing can follow it.
     torn: bool,
+    /// Something could not be written.
+    failed: bool,
 }
 
 /// What came of opening one.
@@ -64,19 +66,30 @@ impl Journal {
             Err(TryLockError::WouldBlock) => return Opened::Busy,
             Err(TryLockError::Error(error)) => return Opened::Failed(error),
         }
-        let emptied = file.set_len(0).and_then(|()| super::told::forget(directory));
-        match emptied {
+        let emptied = match file.metadata() {
+            // What cannot be shortened may need no shortening.
+            Ok(about) if about.len() == 0 => Ok(()),
+            Ok(_) => file.set_len(0),
+            Err(error) => Err(error),
+        };
+        match emptied.and_then(|()| super::told::forget(directory)) {
             Ok(()) => Opened::Ours(Self {
                 file,
                 whole: 0,
                 torn: false,
+                failed: false,
             }),
             Err(error) => Opened::Failed(error),
         }
     }
 
-    /// Adds an event. One that could not be written is missing; others may follow.
-    pub(super) fn keep(&mut self, event: &Event) -> io::Result<()> {
+    /// Adds an event. One that could not be written is missing; others may follow. Why is the answer, the first time.
+    pub(super) fn keep(&mut self, event: &Event) -> Option<io::Error> {
+        let error = self.add(event).err()?;
+        (!std::mem::replace(&mut self.failed, true)).then_some(error)
+    }
+
+    fn add(&mut self, event: &Event) -> io::Result<()> {
         if self.torn {
             return Err(io::Error::other("a line before could not be written whole"));
         }
@@ -172,7 +185,7 @@ mod tests {
             .collect();
         let (mut read, mut pieces) = (Vec::new(), 0);
         for event in &all {
-            journal.keep(event).unwrap();
+            assert!(journal.keep(event).is_none());
             if pieces % 3 == 0 {
                 read.extend(since(&directory, read.len() as u64).unwrap());
             }
@@ -199,7 +212,7 @@ mod tests {
     fn what_is_not_whole_is_not_told() {
         let scratch = tempfile::tempdir().unwrap();
         let mut journal = opened(scratch.path());
-        journal.keep(&said(0, 10)).unwrap();
+        assert!(journal.keep(&said(0, 10)).is_none());
         let whole = fs::read(scratch.path().join(FILE)).unwrap();
         for length in 0..whole.len() {
             fs::write(scratch.path().join(FILE), &whole[..length]).unwrap();
@@ -211,7 +224,7 @@ mod tests {
     fn one_at_a_time_and_the_next_begins_anew() {
         let scratch = tempfile::tempdir().unwrap();
         let mut journal = opened(scratch.path());
-        journal.keep(&said(0, 10)).unwrap();
+        assert!(journal.keep(&said(0, 10)).is_none());
         assert!(matches!(Journal::open(scratch.path()), Opened::Busy));
         assert_eq!(since(scratch.path(), 0).unwrap().len(), 1);
         drop(journal);
@@ -219,6 +232,18 @@ mod tests {
         assert_eq!(since(scratch.path(), 0).unwrap(), []);
         let mode = fs::metadata(scratch.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/full", scratch.path().join(FILE)).unwrap();
+        let mut journal = opened(scratch.path());
+        let error = journal.keep(&said(0, 10)).unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        for number in 1..3 {
+            assert!(journal.keep(&said(number, 10)).is_none());
+        }
     }
 
     #[test]
