@@ -457,10 +457,10 @@ fn a_driver_that_dies_or_loses_its_lock_in_a_wave_leaves_what_the_next_one_finis
     );
     // Too long is the same to the node, and the others of its wave come to their end.
     shops[1].pause();
-    let late = fleet.rollback().args(["--timeout", "15s"]).run();
+    let late = fleet.rollback().args(["--timeout", "5s"]).run();
     shops[1].wake();
     late.expect("mixed", 12);
-    assert!(late.stdout.contains("not done within --timeout 15 s"), "{late}");
+    assert!(late.stdout.contains("not done within --timeout 5 s"), "{late}");
     assert_eq!(outcomes(&late)[1], "not_quiesced", "{late}");
     // What was begun there learns of its end once the node is awake.
     wait_until("the agent is gone", Duration::from_secs(60), || {
@@ -471,26 +471,24 @@ fn a_driver_that_dies_or_loses_its_lock_in_a_wave_leaves_what_the_next_one_finis
     clean(&shops);
 }
 
-/// Long beside a boot, and short beside what a test may take.
-const BAKE: &str = "12s";
-
 #[test]
 fn who_is_started_anew_or_gone_after_it_was_taken_over_is_no_success() {
     let (v1, v2) = (with_pool("v1", "first"), with_pool("v2", "second"));
     let scratch = Scratch::new("waves");
     let mut shops = some(&v1, 2);
     let before = looks(&shops);
-    let out = |shops: &[Shop], bake: &str| {
+    let release = v2.directory().to_str().unwrap();
+    // The second is watched for twelve seconds: long beside a boot.
+    let out = |shops: &[Shop]| {
         fleet(&scratch, shops)
-            .rollout(&v2)
-            .args(["--no-rehearsal", "--no-persist", "--canary", "--bake", bake])
+            .command(&["rollout", "--release", release])
+            .args(["--no-rehearsal", "--no-persist", "--sequential"])
             .spawn()
     };
-    let baking = |event: &Value| event["event"] == "bake";
 
-    // The canary boots what it was started with while it stands alone: it is taken over once more.
-    let mut running = out(&shops, BAKE);
-    running.wait_for("the canary stands alone", LIMIT, baking);
+    // The first boots what it was started with: it is taken over once more.
+    let mut running = out(&shops);
+    running.wait_for("the first is done", LIMIT, |event| is_done(event, &shops[0]));
     shops[0].probe().eval("persistent_term:put(before, here).");
     shops[0].script("restart");
     // Its probe's connection ends with what was there.
@@ -502,20 +500,19 @@ fn who_is_started_anew_or_gone_after_it_was_taken_over_is_no_success() {
             == Ok("{gone,{started,started}}")
     });
     let code = |probe: &Probe| probe.md5s()["pool_worker"].clone();
-    let (there, other) = (shops[0].another_probe(), shops[1].probe());
-    assert_eq!(code(&there), code(other));
+    let there = shops[0].another_probe();
     let anew = running.wait();
     anew.expect("upgraded", 0);
-    assert_eq!(code(&there), code(other), "{anew}");
+    assert_eq!(code(&there), code(shops[1].probe()), "{anew}");
     assert_eq!(words(&shops[1..]), ["second"], "{anew}");
     assert_eq!(waves(&anew), [("forth", 1); 3], "{anew}");
     let back = fleet(&scratch, &shops).rollback().run();
     back.expect("upgraded", 0);
     assert_eq!(look(&shops[1]), before[1]);
 
-    // It dies while it stands alone: the other one goes back, and nobody is said to run what is not known.
-    let mut running = out(&shops, "1s");
-    running.wait_for("the canary stands alone", LIMIT, baking);
+    // It dies: the other one goes back, and nobody is said to run what is not known.
+    let mut running = out(&shops);
+    running.wait_for("the first is done", LIMIT, |event| is_done(event, &shops[0]));
     shops[0].kill();
     let gone = running.wait();
     gone.expect("mixed", 12);

@@ -456,7 +456,8 @@ impl Work<'_> {
         let audit = fleet::audit(fleet, who, way, target, accepted);
         fleet.begin(audit, emit).await?;
         let course = Course {
-            settings: self.settings(fleet),
+            settings: self.settings(fleet, &options),
+            timeout: self.waves.timeout,
             began: Instant::now(),
             check,
             machines,
@@ -465,7 +466,7 @@ impl Work<'_> {
         Ok((course, Leg { options, release }))
     }
 
-    fn settings(&self, fleet: &Fleet<'_>) -> Settings {
+    fn settings(&self, fleet: &Fleet<'_>, options: &Options) -> Settings {
         let back = match self.what {
             // What was committed before is the release itself: there is nothing to go back to.
             What::Out(args) => !args.no_rollback && !fleet.is_unchanged(),
@@ -473,6 +474,7 @@ impl Work<'_> {
             What::Back(_) => false,
         };
         let waves = self.waves;
+        let watched = options.watch.map(|watch| watch.span).unwrap_or_default();
         Settings {
             canary: waves.canary.then_some(waves.bake),
             at_once: if waves.sequential {
@@ -481,7 +483,7 @@ impl Work<'_> {
                 waves.max_concurrency.unwrap_or(options::MAX_CONCURRENCY)
             },
             on_failure: if back { OnFailure::GoBack } else { OnFailure::Stay },
-            limit: waves.timeout,
+            limit: waves.timeout.map(|limit| limit.saturating_add(watched)),
             looks: LOOKS,
             from: if fleet.is_torn() {
                 Stands::Before

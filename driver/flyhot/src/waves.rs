@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flyhot_artifact::{CodeId, Release};
 use flyhot_events::{
@@ -48,6 +48,8 @@ pub(crate) struct Course {
     pub(crate) check: Option<Check>,
     /// Of the machines that the nodes run on, where those were asked for.
     pub(crate) machines: Option<Rc<Machines>>,
+    /// How long the work on one node may take, without the time that it is watched.
+    pub(crate) timeout: Option<Duration>,
     /// The code that was committed before.
     pub(crate) old: Option<CodeId>,
 }
@@ -380,7 +382,7 @@ async fn work(
             course.label(peer, &mut outcome).await;
             Ok(outcome)
         } => done,
-        why = watch.drop_of(&name) => match (why, course.settings.limit) {
+        why = watch.drop_of(&name) => match (why, course.timeout) {
             (Dropped::Overdue, Some(limit)) => Err(Ok(errors::overdue(&peer.name, limit))),
             (Dropped::Overdue | Dropped::Asked, _) => return Done::Dropped { at },
         }
