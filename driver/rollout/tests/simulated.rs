@@ -38,6 +38,9 @@ enum Ending {
     Barred,
 }
 
+/// How long a look takes, how many are there by then, who was started anew or is gone, and whether it comes to its end.
+type Found = (Duration, usize, Option<(usize, bool)>, bool);
+
 #[derive(Debug, Clone)]
 struct Story {
     settings: Settings,
@@ -48,8 +51,8 @@ struct Story {
     turn: (Duration, bool),
     /// How many of the nodes are there from the beginning.
     first: usize,
-    /// What each look finds: how long it takes, how many are there by then, who was started anew or is gone, and whether it comes to its end.
-    looks: Vec<(Duration, usize, Option<(usize, bool)>, bool)>,
+    /// What each look finds.
+    looks: Vec<Found>,
 }
 
 /// What was seen from outside.
@@ -549,7 +552,7 @@ fn any_script(from: Stands) -> impl Strategy<Value = Script> {
         })
 }
 
-fn any_look() -> impl Strategy<Value = (Duration, usize, Option<(usize, bool)>, bool)> {
+fn any_look() -> impl Strategy<Value = Found> {
     (
         any_time(30),
         0..4_usize,

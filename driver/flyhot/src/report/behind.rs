@@ -171,7 +171,7 @@ mod tests {
         let (mut out, mut err) = Behind::pair(to, both);
         let mut read = [0; 8];
         for _ in 0..100 {
-            write!(out, "a{}", "b").unwrap();
+            write!(out, "ab").unwrap();
             write!(err, "cd").unwrap();
             write!(out, "efgh").unwrap();
             out.flush().unwrap();
