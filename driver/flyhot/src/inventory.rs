@@ -57,13 +57,14 @@ const LABEL: &str = "flyhot_code_id";
 const COOKIE: &str = "printf %s \"${RELEASE_COOKIE:-$(cat \"$0/releases/COOKIE\")}\"";
 
 /// Whether Erlang runs on the machine, or flyhot before it boots, in its network: there may be containers with another one.
-/// Who may not see that takes it for the same.
+/// Who may not see that takes it for the same, unless it is gone by then.
 const ERLANG: &str = "own=$(readlink /proc/self/ns/net)
 for process in /proc/[0-9]*; do
     read -r name 2>/dev/null <\"$process/comm\" || continue
     case $name in
         beam* | flyhot*)
             its=$(readlink \"$process/ns/net\")
+            [ -n \"$its\" ] || [ -e \"$process\" ] || continue
             [ \"${its:-$own}\" = \"$own\" ] && echo yes && exit
             ;;
     esac
