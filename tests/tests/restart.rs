@@ -139,8 +139,8 @@ fn wherever_it_was_killed_the_next_start_is_whole() {
         }
         // What a kill left is no harm to the run after it, nor to what lay there first.
         let again = small(&disk);
-        Flyhot::upgrade(&again, &v2).run();
-        assert_eq!(fresh(&again.disk()), new, "the run after {nth}");
+        let after = Flyhot::upgrade(&again, &v2).run();
+        assert_eq!(fresh(&again.disk()), new, "the run after {nth}\n{after}");
         let beams = again
             .probe()
             .beam_md5s(&again.directory().join("lib/shop-1.0.0/ebin"));
