@@ -62,7 +62,7 @@ pub struct MachineOf {
     pub started_at: Option<Moment>,
     /// The code id that its label says.
     pub label: Option<String>,
-    /// What it was started from, as [`plain_image`].
+    /// What it was started from, by its tag alone where it has one.
     pub image: Option<String>,
 }
 
