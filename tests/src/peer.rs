@@ -112,8 +112,7 @@ fn carry(
     Ok(())
 }
 
-/// The next message behind a length in so many bytes.
-pub(crate) fn message(stream: &mut TcpStream, width: usize) -> io::Result<Vec<u8>> {
+fn message(stream: &mut TcpStream, width: usize) -> io::Result<Vec<u8>> {
     let mut header = [0; 4];
     stream.read_exact(&mut header[4 - width..])?;
     let mut bytes = vec![0; u32::from_be_bytes(header) as usize];

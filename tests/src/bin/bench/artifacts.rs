@@ -422,10 +422,10 @@ fn flyhot(args: &[&str]) -> (u64, u64) {
     let running = Flyhot::new(args.iter().copied())
         .args(["--output", "json"])
         .spawn();
-    let used = watched(running.pid());
+    let peak = watched(running.pid());
     let run: Run = running.wait();
     run.expect("done", 0);
-    (run.took.as_micros() as u64, used().kib)
+    (run.took.as_micros() as u64, peak())
 }
 
 /// The same of two programs with a pipe between them; their peaks together.
@@ -435,12 +435,12 @@ fn piped(mut from: Command, mut to: Command) -> (u64, u64) {
     let mut from = from.stdout(Stdio::piped()).spawn().expect("it runs");
     let pipe = from.stdout.take().expect("a pipe");
     let mut to = to.stdin(pipe).spawn().expect("it runs");
-    let used = [watched(from.id()), watched(to.id())];
+    let peaks = [watched(from.id()), watched(to.id())];
     for program in [&mut from, &mut to] {
         assert!(program.wait().expect("our own child").success());
     }
     let took = begun.elapsed().as_micros() as u64;
-    (took, used.map(|used| used().kib).into_iter().sum())
+    (took, peaks.map(|peak| peak()).into_iter().sum())
 }
 
 /// The same of a node that does nothing else, by its own clock, of the fun `Work` that `expressions` make.

@@ -2,7 +2,7 @@
 //!
 //! Figures go to docs/bench.json and the terminal; a target that is missed is written as missed. Sections by name
 //! (`window`, `again`, `rehearsal`, `revert`, `callers`, `client`, `census`, `command`, `plan`, `sessions`, `terms`, `status`,
-//! `crowd`, `pack`, `unpack`, `large`, `moved`, `native`) run those alone, and the others keep the figures they have.
+//! `pack`, `unpack`, `large`, `moved`, `native`) run those alone, and the others keep the figures they have.
 //! FLYHOT_ROUNDS multiplies the repetitions.
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,6 @@
 )]
 
 mod artifacts;
-mod crowd;
 mod operator;
 mod users;
 
@@ -67,7 +66,6 @@ fn main() {
         "sessions",
         "terms",
         "status",
-        "crowd",
         "pack",
         "unpack",
         "large",
@@ -89,7 +87,6 @@ fn main() {
                 "sessions" => operator::sessions(),
                 "terms" => operator::terms(),
                 "status" => operator::status(),
-                "crowd" => crowd::crowd(),
                 "pack" => artifacts::pack(),
                 "unpack" => artifacts::unpack(),
                 "large" => artifacts::large(),
@@ -257,10 +254,10 @@ fn command() -> Value {
     for repetition in 0..repetitions() {
         let to = if repetition % 2 == 0 { &b } else { &a };
         let running = Flyhot::upgrade(&shop, to).args(["--no-persist"]).spawn();
-        let used = watched(running.pid());
+        let peak = watched(running.pid());
         let run = running.wait();
         run.expect("upgraded", 0);
-        memory.push(used().kib);
+        memory.push(peak());
         added.push(above_the_node_us(&run));
     }
     let binary = Flyhot::binary();
@@ -324,43 +321,25 @@ fn above_the_node_us(run: &Run) -> u64 {
     (run.took.as_micros() as u64).saturating_sub(node)
 }
 
-/// What a process took.
-struct Used {
-    /// The most memory it had at a time.
-    kib: u64,
-    cpu_us: u64,
-}
-
-/// Watches a process until it is gone; asked then, says what it took.
-fn watched(pid: u32) -> impl FnOnce() -> Used {
+/// Watches the memory of a process until it is gone; asked then, gives its high-water mark in KiB.
+fn watched(pid: u32) -> impl FnOnce() -> u64 {
     let watch = std::thread::spawn(move || {
-        let mut used = Used { kib: 0, cpu_us: 0 };
+        let mut peak = 0;
         // A zombie has no memory left.
         while let Some(kib) = memory_mark_kib(pid) {
-            used.kib = kib;
-            used.cpu_us = cpu_us(pid).unwrap_or(used.cpu_us);
+            peak = kib;
             std::thread::sleep(Duration::from_millis(2));
         }
-        used
+        peak
     });
     move || watch.join().expect("the watch does not panic")
 }
 
-/// The high-water mark of its memory as it is now.
+/// That mark as it is now.
 fn memory_mark_kib(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     mark.split_whitespace().next()?.parse().ok()
-}
-
-/// Its processor time so far, of all threads, in the hundredths of a second that Linux counts (proc(5), `utime` and `stime`).
-fn cpu_us(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may have blanks and brackets; the state is what follows it.
-    let (_, fields) = text.rsplit_once(')')?;
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Some(ticks * 10_000)
 }
 
 fn repetitions() -> usize {

@@ -103,13 +103,13 @@ pub(super) fn status() -> Value {
                 .args(names)
                 .of(&nodes[0])
                 .spawn();
-            let used = watched(running.pid());
+            let peak = watched(running.pid());
             let run = running.wait();
             run.expect("done", 0);
             times.push(run.took.as_micros() as u64);
-            let used = used();
+            let peak = peak();
             if nodes.len() > 1 {
-                memory.push(used.kib);
+                memory.push(peak);
             }
         }
     }
