@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::mortal;
+use crate::process::{mortal, path_behind};
 use crate::scratch::workspace;
 
 /// One Erlang/OTP version with the Elixir that goes with it.
@@ -80,11 +80,8 @@ impl Otp {
     /// Gives a command this version first in PATH and `home` as home directory, so that neither the cookie nor the
     /// settings of whoever runs the tests are read or written.
     pub(crate) fn surround(self, command: &mut Command, home: &Path) {
-        let bin = self.bin();
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path)));
         command
-            .env("PATH", path.expect("no directory of PATH holds a colon"))
+            .env("PATH", path_behind([self.bin()]))
             .env("HOME", home)
             .env("LC_ALL", "C.UTF-8");
         for (name, _) in std::env::vars_os() {

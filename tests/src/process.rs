@@ -1,5 +1,6 @@
 //! A process of the test: started with a log, stopped by pid, never left behind.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -96,6 +97,13 @@ pub fn signal(name: &str, target: &str) {
         .args(["-c", "kill -s \"$0\" -- \"$1\" 2>/dev/null", name, target])
         .status()
         .expect("sh runs");
+}
+
+/// What `PATH` is with these directories first.
+pub(crate) fn path_behind(first: impl IntoIterator<Item = PathBuf>) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(first.into_iter().chain(std::env::split_paths(&path)));
+    path.expect("no directory of PATH holds a colon")
 }
 
 /// A command that the kernel kills when this test process ends, however it ends.

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::flyhot::Flyhot;
 use crate::otp::Otp;
+use crate::process::path_behind;
 use crate::scratch::{Scratch, workspace};
 use crate::variant::copy;
 
@@ -73,17 +74,10 @@ impl Project {
     /// The same in a directory of the kiosk.
     pub fn mix_in(&self, below: &str, flyhot: &Path) -> Flyhot {
         let bin = self.otp.bin();
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::join_paths(std::iter::once(bin.clone()).chain(std::env::split_paths(&path)));
         let text = |path: &Path| path.to_str().expect("our own directory").to_owned();
         Flyhot::by(&bin.join("mix"))
             .within(&self.directory().join(below))
-            .env(
-                "PATH",
-                path.expect("no directory of PATH holds a colon")
-                    .to_str()
-                    .expect("a text"),
-            )
+            .env("PATH", path_behind([bin]).to_str().expect("a text"))
             .env("LC_ALL", "C.UTF-8")
             .env("KIOSK_SHIM", &text(&self.package()))
             .env("FLYHOT_BIN", &text(flyhot))

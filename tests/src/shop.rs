@@ -97,6 +97,12 @@ impl Shop {
         }
     }
 
+    /// Takes the cookie of another one: one command has one for the nodes that it names.
+    pub fn shares_cookie_of(&self, other: &Self) {
+        self.probe()
+            .eval(&format!("erlang:set_cookie('{}').", other.cookie()));
+    }
+
     /// The port of its HTTP endpoint, on every address.
     pub fn port(&self) -> u16 {
         self.port

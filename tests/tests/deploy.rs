@@ -37,9 +37,7 @@ fn releases() -> (Release, Release) {
 fn two(release: &Release) -> [Shop; 2] {
     let start = || Shop::of(release).carts(20).pool(5).start();
     let (one, other) = (start(), start());
-    other
-        .probe()
-        .eval(&format!("erlang:set_cookie('{}').", one.cookie()));
+    other.shares_cookie_of(&one);
     [one, other]
 }
 
@@ -291,12 +289,10 @@ impl Fleet {
 
     /// `flyhot deploy` where the project is, by somebody who is logged in.
     fn deploy(&self, words: &[&str]) -> Flyhot {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::join_paths([self.cli.path()].into_iter().chain(std::env::split_paths(&path)));
         Flyhot::new(["deploy", "--output", "json"])
             .args(words.iter().copied())
             .within(&self.at("project"))
-            .env("PATH", path.unwrap().to_str().unwrap())
+            .env("PATH", &self.cli.search_path(&[]))
             .env("FLY_FLAPS_BASE_URL", &self.fly.url())
             .env("USER", "alice")
     }
@@ -766,15 +762,8 @@ fn a_deploy_reaches_the_machines_of_an_app_by_what_fly_says() {
     ];
     let scratch = Scratch::new("deploy");
     let at = |name: &str| scratch.path().join(name);
-    let built = at("image");
-    fs::create_dir_all(built.join("app")).unwrap();
-    v2.copied(&built.join("app"));
-    let script = format!(
-        "#!/bin/sh\nexport FLYHOT_ORCHESTRATE=\"$PWD/said\"\nexec '{}' \"$@\"\n",
-        text(Flyhot::binary())
-    );
-    fs::write(built.join("flyhot"), script).unwrap();
-    fs::set_permissions(built.join("flyhot"), fs::Permissions::from_mode(0o755)).unwrap();
+    let built = machines.unpushed("built", &v2, "cookie_of_every_build");
+    machines.fly.secret("FLYHOT_ORCHESTRATE", "said");
     let cli = FlyCli::new(&machines.fly, &built, Fly::TOKEN);
     fs::create_dir(at("project")).unwrap();
     // A machine of the tests has its root where it begins.
@@ -784,13 +773,11 @@ fn a_deploy_reaches_the_machines_of_an_app_by_what_fly_says() {
     for id in &shops {
         machines.serves(id);
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths([cli.path()].into_iter().chain(std::env::split_paths(&path))).unwrap();
     let deploy = || {
         machines
             .flyhot(["deploy", "--output", "json", "--store", text(&at("store"))])
             .within(&at("project"))
-            .env("PATH", path.to_str().unwrap())
+            .env("PATH", &cli.search_path(&[]))
             .run()
     };
     let run = deploy();

@@ -59,9 +59,7 @@ fn two(release: &Release) -> Vec<Shop> {
         shop.probe()
             .eval("{module, burner} = code:load_file(burner), ok.");
     }
-    shops[1]
-        .probe()
-        .eval(&format!("erlang:set_cookie('{}').", shops[0].cookie()));
+    shops[1].shares_cookie_of(&shops[0]);
     shops
 }
 

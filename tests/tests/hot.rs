@@ -64,14 +64,12 @@ impl App {
 
     /// `mix fly_deploy.hot` on the laptop, which has flyctl and nothing else of Fly.
     fn hot(&self, cli: &FlyCli, words: &[&str]) -> Flyhot {
-        let otp = Otp::under_test().bin();
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::join_paths([cli.path(), otp].into_iter().chain(std::env::split_paths(&path)));
+        let path = cli.search_path(&[Otp::under_test().bin()]);
         self.project
             .mix(Flyhot::binary())
             .args(["fly_deploy.hot", "--output", "json"])
             .args(words.iter().copied())
-            .env("PATH", path.unwrap().to_str().unwrap())
+            .env("PATH", &path)
             .env("FLY_FLAPS_BASE_URL", &self.machines.fly.url())
     }
 

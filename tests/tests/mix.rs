@@ -427,8 +427,7 @@ fn a_window_outlives_mix_and_no_other_is_begun() {
     let (v1, v2) = (Release::shop(otp, "v1"), Release::shop(otp, "v2"));
     let start = || Shop::of(&v1).carts(20).pool(5).start();
     let (one, two) = (start(), start());
-    two.probe()
-        .eval(&format!("erlang:set_cookie('{}').", one.cookie()));
+    two.shares_cookie_of(&one);
     let scratch = Scratch::new("store");
     let store = ["--app", "shop", "--store", text(scratch.path())];
     let nodes = ["--node", one.name(), two.name()];

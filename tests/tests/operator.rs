@@ -58,8 +58,7 @@ fn many_nodes_are_asked_and_compared() {
         Release::shop(Otp::under_test(), "v2"),
     );
     let (old, new) = (small(&v1), small(&v1));
-    new.probe()
-        .eval(&format!("erlang:set_cookie('{}').", old.cookie()));
+    new.shares_cookie_of(&old);
     let upgrade = Flyhot::upgrade(&new, &v2)
         .env("RELEASE_COOKIE", old.cookie())
         .run();

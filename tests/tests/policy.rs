@@ -474,9 +474,7 @@ fn an_after_hook_that_does_not_succeed_degrades_the_node_and_the_others_still_ru
 fn a_node_that_is_not_well_is_the_last_one_that_is_begun() {
     let (v1, v2) = (release("v1"), release("v2"));
     let shops = [start(&v1), start(&v1)];
-    shops[1]
-        .probe()
-        .eval(&format!("erlang:set_cookie('{}').", shops[0].cookie()));
+    shops[1].shares_cookie_of(&shops[0]);
     let both = |policy: &str| {
         by(Flyhot::upgrade(&shops[0], &v2), &shops[0], policy)
             .args(["--node", shops[1].name()])

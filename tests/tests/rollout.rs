@@ -33,8 +33,7 @@ fn small(release: &Release) -> Shop {
 /// Another one with the same cookie: one command has one.
 fn beside(release: &Release, other: &Shop) -> Shop {
     let shop = small(release);
-    shop.probe()
-        .eval(&format!("erlang:set_cookie('{}').", other.cookie()));
+    shop.shares_cookie_of(other);
     shop
 }
 

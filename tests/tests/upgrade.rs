@@ -343,8 +343,7 @@ fn several_nodes_one_after_another_until_one_is_not_upgraded() {
     let shops = [small(&v1), small(&v1), small(&v1)];
     // One command has one cookie.
     for shop in &shops {
-        shop.probe()
-            .eval(&format!("erlang:set_cookie('{}').", shops[0].cookie()));
+        shop.shares_cookie_of(&shops[0]);
     }
     let all = || {
         Flyhot::upgrade(&shops[0], &v2)

@@ -50,8 +50,7 @@ fn some(release: &Release, count: usize) -> Vec<Shop> {
         .map(|_| Shop::of(release).carts(20).pool(5).start())
         .collect();
     for shop in &shops[1..] {
-        shop.probe()
-            .eval(&format!("erlang:set_cookie('{}').", shops[0].cookie()));
+        shop.shares_cookie_of(&shops[0]);
     }
     shops
 }

@@ -73,26 +73,21 @@ impl Check {
     /// Asks until it is answered well. How often it was asked, or what came back last.
     pub(crate) async fn ask(&self, node: &NodeName) -> Result<u64, String> {
         let url = self.of(node);
-        let end = Instant::now() + GATE_WITHIN;
-        let mut asked = 0;
-        loop {
-            let next = Instant::now() + GATE_EVERY;
-            asked += 1;
-            let found = match tokio::time::timeout(ANSWER, self.get(&url)).await {
-                Ok(Ok(status)) if (200..400).contains(&status) => return Ok(asked),
-                Ok(Ok(status)) => format!("the answer was {status}"),
-                Ok(Err(why)) => why,
-                Err(_) => format!("no answer within {} s", ANSWER.as_secs()),
-            };
-            if next >= end {
-                return Err(format!(
-                    "{} did not answer well within {} s, asked {asked} times: {found}",
-                    shown(&url),
-                    GATE_WITHIN.as_secs()
-                ));
-            }
-            tokio::time::sleep_until(next).await;
-        }
+        let asking = until_well(
+            async || match tokio::time::timeout(ANSWER, self.get(&url)).await {
+                Ok(Ok(status)) if (200..400).contains(&status) => Ok(()),
+                Ok(Ok(status)) => Err(format!("the answer was {status}")),
+                Ok(Err(why)) => Err(why),
+                Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+            },
+        );
+        asking.await.map_err(|(asked, found)| {
+            format!(
+                "{} did not answer well within {} s, asked {asked} times: {found}",
+                shown(&url),
+                GATE_WITHIN.as_secs()
+            )
+        })
     }
 
     async fn get(&self, url: &str) -> Result<u16, String> {
@@ -101,6 +96,23 @@ impl Check {
         answer
             .map(|answer| answer.status().as_u16())
             .map_err(|error| errors::chain(&error))
+    }
+}
+
+/// Asks until it is well, for as long as a gate does. How often it was asked; where it never was, what came back last too.
+pub(crate) async fn until_well(
+    mut ask: impl AsyncFnMut() -> Result<(), String>,
+) -> Result<u64, (u64, String)> {
+    let end = Instant::now() + GATE_WITHIN;
+    let mut asked = 0;
+    loop {
+        let next = Instant::now() + GATE_EVERY;
+        asked += 1;
+        match ask().await {
+            Ok(()) => return Ok(asked),
+            Err(found) if next >= end => return Err((asked, found)),
+            Err(_) => tokio::time::sleep_until(next).await,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::drive::NodeError;
 use crate::errors;
 use crate::interrupt;
 use crate::local;
-use crate::options::{Environment, Secret};
+use crate::options::{Environment, IN_IMAGE, Secret};
 use crate::report::Reporter;
 use crate::roll::{self, Afar};
 use crate::run;
@@ -38,9 +38,6 @@ pub(crate) const OUTCOME: &str = "flyhot_outcome";
 /// How long its machine stays when all is done, which takes the events with it when it goes: whoever follows asks each second, and a
 /// request that fails is repeated for some.
 const STAYS: Duration = Duration::from_secs(15);
-
-/// Where a release lies in an image, if neither a variable nor the working directory says so: where `mix phx.gen.release` puts it.
-const IN_IMAGE: &str = "/app";
 
 /// What it is told by the environment.
 fn directory(environment: &Environment) -> &Path {

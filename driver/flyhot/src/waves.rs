@@ -23,7 +23,7 @@ use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 
-use crate::check::Check;
+use crate::check::{Check, until_well};
 use crate::clock::since_us;
 use crate::drive::look;
 use crate::drive::{self, Leave, NodeError, NodeRequest};
@@ -32,7 +32,7 @@ use crate::fleet::Fleet;
 use crate::interrupt::{Dropped, Watch};
 use crate::inventory::{self, Leases};
 use crate::ledger::Ledger;
-use crate::options::policy::{GATE_EVERY, GATE_WITHIN};
+use crate::options::policy::GATE_WITHIN;
 use crate::options::{Options, Peer};
 
 /// Where nodes go.
@@ -452,28 +452,21 @@ async fn checked(check: &Check, node: &NodeName, say: &impl Fn(Event)) -> Result
 
 /// Waits until Fly says that all checks of a machine pass; one that has none passes.
 async fn passing(fly: &Fly, machine: &MachineId) -> Result<(), Reason> {
-    let end = tokio::time::Instant::now() + GATE_WITHIN;
-    loop {
-        let next = tokio::time::Instant::now() + GATE_EVERY;
-        let found = match fly.machine(machine).await {
-            Ok(seen) => match flyhot_fleet::failing(&seen.checks) {
-                None => return Ok(()),
-                Some(found) => found,
-            },
-            Err(error) => errors::chain(&error),
-        };
-        if next >= end {
-            return Err(Reason::new(
-                ReasonCode::GateFailed,
-                machine.to_string(),
-                format!(
-                    "the gate did not pass: the checks of the machine did not all pass within {} s: {found}",
-                    GATE_WITHIN.as_secs()
-                ),
-                "Look at it with `fly checks list`; the same command asks again.",
-            ));
-        }
-        tokio::time::sleep_until(next).await;
+    let asking = until_well(async || match fly.machine(machine).await {
+        Ok(seen) => flyhot_fleet::failing(&seen.checks).map_or(Ok(()), Err),
+        Err(error) => Err(errors::chain(&error)),
+    });
+    match asking.await {
+        Ok(_) => Ok(()),
+        Err((_, found)) => Err(Reason::new(
+            ReasonCode::GateFailed,
+            machine.to_string(),
+            format!(
+                "the gate did not pass: the checks of the machine did not all pass within {} s: {found}",
+                GATE_WITHIN.as_secs()
+            ),
+            "Look at it with `fly checks list`; the same command asks again.",
+        )),
     }
 }
 

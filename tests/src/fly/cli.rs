@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Fly;
+use crate::process::path_behind;
 use crate::scratch::Scratch;
 
 /// What becomes of `fly deploy --build-only --push`.
@@ -52,9 +53,15 @@ impl FlyCli {
         cli
     }
 
-    /// What is put first in `PATH`.
+    /// Where the executable is.
     pub fn path(&self) -> PathBuf {
         self.directory().join("bin")
+    }
+
+    /// `PATH` of somebody who has it, and these before everything else.
+    pub fn search_path(&self, more: &[PathBuf]) -> String {
+        let first = [self.path()].into_iter().chain(more.iter().cloned());
+        path_behind(first).into_string().expect("a text")
     }
 
     /// What becomes of builds from now on.

@@ -15,8 +15,7 @@ use flyhot_store::Moved;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 
 use super::NodeError;
-use super::look::{LookError, Looker, silent};
-use super::node::session;
+use super::look::{LookError, Looker, over, silent};
 use crate::errors;
 use crate::options::Peer;
 
@@ -94,10 +93,7 @@ enum BaseError {
 /// [`NodeError`]: the node cannot be reached, was not started from a release, or a file of it cannot be read.
 pub(crate) async fn base(peer: &Peer, to: &Path, moved: &Moved) -> Result<(), NodeError> {
     let node = &peer.name;
-    let session = session(peer).await?;
-    let looker = Looker { session: &session };
-    let copied = copied(&looker, to, moved).await;
-    session.close().await;
+    let copied = over(peer, async |looker| copied(looker, to, moved).await).await?;
     copied.map_err(|error| match error {
         BaseError::Look(error) => silent(node, &error),
         error => errors::no_base(node, &errors::chain(&error)),

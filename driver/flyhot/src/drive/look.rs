@@ -81,9 +81,7 @@ pub(super) enum LookError {
 /// The node could not be reached, or ended before it had said everything.
 pub(crate) async fn look(peer: &Peer) -> Result<Looked, NodeError> {
     let node = &peer.name;
-    let session = session(peer).await?;
-    let looked = Looker { session: &session }.all(node).await;
-    session.close().await;
+    let looked = over(peer, async |looker| looker.all(node).await).await?;
     looked.map_err(|error| silent(node, &error))
 }
 
@@ -92,10 +90,19 @@ pub(crate) async fn look(peer: &Peer) -> Result<Looked, NodeError> {
 /// # Errors
 /// The node could not be reached, or ended before it had said so.
 pub(crate) async fn runs(peer: &Peer, release: &Release) -> Result<bool, NodeError> {
-    let session = session(peer).await?;
-    let runs = Looker { session: &session }.runs(release).await;
-    session.close().await;
+    let runs = over(peer, async |looker| looker.runs(release).await).await?;
     runs.map_err(|error| silent(&peer.name, &error))
+}
+
+/// Asks one node, over a session of its own.
+///
+/// # Errors
+/// It could not be reached.
+pub(super) async fn over<T>(peer: &Peer, ask: impl AsyncFnOnce(&Looker<'_>) -> T) -> Result<T, NodeError> {
+    let session = session(peer).await?;
+    let said = ask(&Looker { session: &session }).await;
+    session.close().await;
+    Ok(said)
 }
 
 /// What a node did not say, as its user meets it.

@@ -6,8 +6,7 @@ use flyhot_agent::term::number;
 use flyhot_events::StatusProcess;
 use flyhot_node::{NodeName, Session};
 
-use super::look::{Looker, silent};
-use super::node::session;
+use super::look::{Looker, over, silent};
 use super::{NodeError, with_agent};
 use crate::options::Peer;
 
@@ -28,10 +27,7 @@ pub(crate) struct Thawed {
 /// # Errors
 /// The node could not be asked.
 pub(crate) async fn suspended(peer: &Peer) -> Result<Thawed, NodeError> {
-    let session = session(peer).await?;
-    let found = found(&peer.name, &session, 0).await;
-    session.close().await;
-    found
+    over(peer, async |looker| found(&peer.name, looker.session, 0).await).await?
 }
 
 /// Resumes whoever sys suspended.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flyhot_fleet::{App, FlyError, MachineId, Moment, PUBLIC, Token};
+use flyhot_fleet::{App, FlyError, MachineId, Moment, Token};
 use flyhot_node::{Cookie, NodeName, Tls};
 
 use super::home::app;
@@ -14,7 +14,7 @@ use crate::cli::{HomeArgs, Inventory, ReachArgs};
 pub const DEFAULT_EPMD_PORT: u16 = 4369;
 
 /// Where an image has its release, where nobody says otherwise: the Dockerfiles of Phoenix and of Fly.io have it there.
-const ROOT: &str = "/app";
+pub(crate) const IN_IMAGE: &str = "/app";
 
 /// Which nodes, and how to reach them.
 #[derive(Debug, Clone)]
@@ -156,17 +156,14 @@ impl OnFly {
         let text = |value: &std::ffi::OsString| value.to_string_lossy().into_owned();
         let given = cookie::of_all(args.cookie_file.as_deref(), environment)?;
         Ok(Self {
-            address: environment
-                .fly_address
-                .as_ref()
-                .map_or_else(|| PUBLIC.to_owned(), text),
+            address: environment.machines_api(),
             app,
             token: token(environment)?,
             cookie: given.map(|found| (found.cookie, found.place)),
             root: environment
                 .release_root
                 .as_ref()
-                .map_or_else(|| ROOT.to_owned(), text),
+                .map_or_else(|| IN_IMAGE.to_owned(), text),
             epmd_port,
             tls,
         })
