@@ -300,7 +300,7 @@ fn a_canary_that_falls_ill_while_it_stands_alone_is_seen() {
     assert!(run.events_named("bake").next().is_some(), "{run}");
     assert_eq!(subjects(&run, 0), ["errors"], "{run}");
     assert!(
-        run.node(0)["watched"]["after_us"].as_u64().unwrap() >= 4_900_000,
+        run.node(0)["watched"]["after_us"].as_u64().unwrap() >= 5_000_000,
         "{run}"
     );
     assert_eq!(run.node(1)["outcome"], "not_begun", "{run}");
