@@ -11,8 +11,6 @@ defmodule FlyDeploy.Install do
           | {:write, Path.t(), String.t() | nil, String.t()}
           | {:by_hand, Path.t(), String.t(), [String.t()]}
 
-  @version Mix.Project.config()[:version]
-
   @binary "/usr/local/bin/flyhot"
 
   # It is in the release as every application's priv is, for the machine that the image is of.
@@ -176,21 +174,46 @@ defmodule FlyDeploy.Install do
   @doc "What is to be done besides, and never by this task."
   @spec told(keyword(), String.t() | nil, String.t() | nil) :: [String.t()]
   def told(project, dockerfile, fly_toml) do
-    Enum.concat([dependency(project), overlay(dockerfile), processes(fly_toml), cookie(project)])
+    package = Enum.find(project[:deps] || [], &(elem(&1, 0) == :fly_deploy))
+
+    Enum.concat([
+      dependency(package),
+      source(package, dockerfile),
+      overlay(dockerfile),
+      processes(fly_toml),
+      cookie(project)
+    ])
   end
 
-  defp dependency(project) do
-    case Enum.any?(project[:deps] || [], &(elem(&1, 0) == :fly_deploy)) do
-      true ->
-        []
+  # By its path: the name alone is that of another package.
+  defp dependency(nil) do
+    [
+      "mix.exs: among the dependencies of what is released, with flyhot's elixir_shim copied there:",
+      ~s(    {:fly_deploy, path: "vendor/fly_deploy"})
+    ]
+  end
 
-      false ->
-        [
-          "mix.exs: among the dependencies of what is released:",
-          ~s(    {:fly_deploy, "~> #{@version}"})
-        ]
+  defp dependency(_), do: []
+
+  # What is not in the image yet when dependencies are asked for is missing to them.
+  defp source({:fly_deploy, options}, dockerfile)
+       when is_list(options) and is_binary(dockerfile) do
+    with path when is_binary(path) <- options[:path],
+         [before, _] <- String.split(dockerfile, ~r/\bdeps\.get\b/, parts: 2),
+         [first | _] when first not in ["/", ".."] <- Path.split(path),
+         copied =
+           ~r/^\h*(COPY|ADD)\h+(\S+\h+)*(\.\/)?(#{Regex.escape(first)}(\/\S*)?|\.\/?)\h+\S/im,
+         false <- before =~ copied do
+      [
+        "Dockerfile: the package comes into the image only from there, before `mix deps.get`:",
+        "    COPY #{path} #{path}"
+      ]
+    else
+      _ -> []
     end
   end
+
+  defp source(_, _), do: []
 
   defp overlay(nil), do: []
 
