@@ -15,7 +15,7 @@ pub(super) fn lock(
     holder: Option<&LockHolder>,
     released: Option<&LockHolder>,
 ) -> String {
-    let mut text = format!("  the lock of {app} in {}\n", words::plain(store));
+    let mut text = format!("  the lock of {} in {}\n", words::plain(app), words::plain(store));
     if let Some(released) = released {
         let _ = writeln!(text, "  was held by {}, and is let go", who(released));
     }
@@ -59,7 +59,7 @@ pub(super) fn history(
     let image = base_image.map_or(String::new(), |image| {
         format!(", on the image {}", words::plain(image))
     });
-    let mut text = format!("  {app} in {}{image}\n", words::plain(store));
+    let mut text = format!("  {} in {}{image}\n", words::plain(app), words::plain(store));
     if artifacts.is_empty() {
         text.push_str("  nothing was deployed yet\n");
         return text;
@@ -70,7 +70,7 @@ pub(super) fn history(
             words::plain(&entry.version),
             words::short(Some(&entry.code_id)).to_owned(),
             words::short(Some(&entry.digest)).to_owned(),
-            packed(entry.created_at),
+            moment(entry.created_at),
         ]
     });
     let header = ["  state", "version", "code", "artifact", "packed"];
@@ -99,7 +99,7 @@ pub(super) fn pointer(
         "abandoned" => format!("{what} is taken back; machines boot what was committed before"),
         _ => format!("{what} was committed before"),
     };
-    let mut text = format!("  {app} in {}: {said}\n", words::plain(store));
+    let mut text = format!("  {} in {}: {said}\n", words::plain(app), words::plain(store));
     if let Some(displaced) = displaced {
         let _ = writeln!(text, "  the lock was taken from {}", words::plain(displaced));
     }
@@ -117,7 +117,7 @@ pub(super) fn gc(
     dry_run: bool,
 ) -> String {
     let done = if dry_run { "would be removed" } else { "removed" };
-    let mut text = format!("  {app} in {}\n", words::plain(store));
+    let mut text = format!("  {} in {}\n", words::plain(app), words::plain(store));
     for digest in removed {
         let _ = writeln!(text, "  {done}  {}", words::short(Some(digest)));
     }
@@ -130,7 +130,8 @@ pub(super) fn gc(
     text
 }
 
-fn packed(seconds: u64) -> String {
+/// A moment as people and machines both read it.
+pub(super) fn moment(seconds: u64) -> String {
     /// The year 10000, which the format has no room for.
     const END: u64 = 253_402_300_800;
     match SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)) {

@@ -187,9 +187,9 @@ pub(super) fn exit_sentence(kind: ErrorKind) -> &'static str {
 }
 
 /// A code id short enough to read aloud, long enough to tell builds apart.
-pub(super) fn short(code_id: Option<&str>) -> &str {
+pub(super) fn short(code_id: Option<&str>) -> String {
     const DIGITS: usize = 12;
-    code_id.map_or("unknown", |id| id.get(..DIGITS).unwrap_or(id))
+    plain(code_id.map_or("unknown", |id| id.get(..DIGITS).unwrap_or(id)))
 }
 
 /// Text from a node or a file with everything taken out that would steer a terminal.
