@@ -303,7 +303,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__deploy)
-            opts="-h --skip-build --image --build-arg --no-cache --buildkit --dry-run --mode --output --suspend-timeout --max-concurrency --sequential --canary --bake --check-url --timeout --no-rollback --key-file --app --store --bucket --endpoint --region --config --lock-timeout --lock-wait --force --help"
+            opts="-h --skip-build --image --build-arg --no-cache --buildkit --dry-run --mode --output --report --suspend-timeout --max-concurrency --sequential --canary --bake --check-url --timeout --no-rollback --key-file --app --store --bucket --endpoint --region --config --lock-timeout --lock-wait --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -323,6 +323,10 @@ _flyhot() {
                     ;;
                 --output)
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                --report)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --suspend-timeout)
@@ -1433,7 +1437,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__rollback)
-            opts="-h --node --inventory --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --to --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --max-concurrency --sequential --canary --bake --check-url --timeout --app --store --bucket --endpoint --region --config --lock-timeout --lock-wait --force --help"
+            opts="-h --node --inventory --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --report --to --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --max-concurrency --sequential --canary --bake --check-url --timeout --app --store --bucket --endpoint --region --config --lock-timeout --lock-wait --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1472,6 +1476,10 @@ _flyhot() {
                     return 0
                     ;;
                 --tls-key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --report)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1567,7 +1575,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__rollout)
-            opts="-h --node --inventory --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --release --down --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --base --new-base --max-concurrency --sequential --canary --bake --check-url --timeout --no-rollback --app --store --bucket --endpoint --region --config --lock-timeout --lock-wait --force --key-file --help"
+            opts="-h --node --inventory --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --release --down --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --report --base --new-base --max-concurrency --sequential --canary --bake --check-url --timeout --no-rollback --app --store --bucket --endpoint --region --config --lock-timeout --lock-wait --force --key-file --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1642,6 +1650,10 @@ _flyhot() {
                     return 0
                     ;;
                 --accept)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --report)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1887,7 +1899,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__upgrade)
-            opts="-h --node --inventory --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --release --down --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --app --config --dry-run --help"
+            opts="-h --node --inventory --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --release --down --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --report --app --config --dry-run --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1962,6 +1974,10 @@ _flyhot() {
                     return 0
                     ;;
                 --accept)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --report)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -68,6 +68,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l in-flight -d '
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l report -d 'Write a page of HTML there, however it ends: what became of each node, why, and when' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
@@ -211,6 +212,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l in-flight -d '
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l report -d 'Write a page of HTML there, however it ends: what became of each node, why, and when' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l base -d 'The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot what is rolled out' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l max-concurrency -d 'How many nodes are worked on at once; the next ones are begun when all of these are done and well [default: 20; of a deploy what `max_concurrency` of `config :fly_deploy` says]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l bake -d 'How long the canary stands alone before the others are begun; it is asked once more whether it is well then' -r
@@ -248,6 +250,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l epmd-port -d 
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l report -d 'Write a page of HTML there, however it ends: what became of each node, why, and when' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l to -d 'The latest of the history with this version or code id; a code id may be cut short [default: the latest other code]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r
@@ -285,6 +288,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l mode -d 'How ma
 blue_green\t'Others take their place: not there yet'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l report -d 'Write a page of HTML there, however it ends: what became of each node, why, and when' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l suspend-timeout -d 'Longest wait for processes that do not read their mailbox, before any freeze [default: `suspend_timeout` of `config :fly_deploy`, else 10s]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l max-concurrency -d 'How many nodes are worked on at once; the next ones are begun when all of these are done and well [default: 20; of a deploy what `max_concurrency` of `config :fly_deploy` says]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l bake -d 'How long the canary stands alone before the others are begun; it is asked once more whether it is well then' -r

@@ -14,8 +14,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use flyhot_tests::{
-    Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Otp, Random, Release, Run, Scratch, Shop, Upload, rounds,
-    wait_until,
+    Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Otp, Page, Random, Release, Run, Scratch, Shop, Upload,
+    rounds, wait_until,
 };
 use serde_json::Value;
 
@@ -355,6 +355,39 @@ fn labelled(machine: &Value) -> &str {
         .unwrap_or_default()
 }
 
+/// The page has what the outcome of the run has, and none of what nobody else is to know.
+fn tells_of(page: &Page, run: &Run) {
+    let nodes = run.outcome()["nodes"].as_array().unwrap();
+    assert_eq!(page.rows.len(), nodes.len(), "{}", page.source);
+    for (row, node) in page.rows.iter().zip(nodes) {
+        assert_eq!(row["node"], node["node"].as_str().unwrap());
+        let outcome = node["outcome"].as_str().unwrap();
+        assert_eq!(row["outcome"], outcome.replace('_', " "));
+        for side in ["before", "after"] {
+            let code = node["code_id"][side].as_str().unwrap();
+            assert_eq!(row[&format!("code {side}")], code[..12], "{row:?}");
+            assert!(page.text.contains(code), "{code}");
+        }
+        assert_eq!((&*row["way back"], &*row["gate"]), ("exact", "passed"));
+        assert!(
+            row["window"].ends_with(" ms") && row["longest freeze"].ends_with(" ms"),
+            "{row:?}"
+        );
+        assert!(row["processes"].contains("migrated"), "{row:?}");
+    }
+    for part in [
+        "Exit code 0",
+        "registry.fly.io/shop:",
+        "wave 1 begins",
+        "its window is over after",
+    ] {
+        assert!(page.text.contains(part), "{part}: {}", page.text);
+    }
+    for hidden in ["hidden", "fm2_", "POOL_SIZE", "<script", "src=", "href="] {
+        assert!(!page.source.contains(hidden), "{hidden}: {}", page.source);
+    }
+}
+
 #[test]
 fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
     let (v1, v2) = releases();
@@ -385,9 +418,12 @@ fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
             "--build-arg",
             "A=b",
             "--no-cache",
+            "--report",
+            text(&fleet.at("page.html")),
         ])
         .run();
     run.expect("upgraded", 0);
+    tells_of(&Page::read(&fleet.at("page.html")), &run);
     assert_eq!([&shops[0], &shops[1]].map(shapes), [["struct"], ["struct"]]);
     assert_eq!(run.outcome()["nodes"].as_array().unwrap().len(), 2, "{run}");
     let names: Vec<_> = ["deploy", "build", "orchestrator", "wave", "pointer"]

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flyhot_tests::{Fleet, Otp, Release, Run, Scratch, Shop, wait_until};
+use flyhot_tests::{Fleet, Otp, Page, Release, Run, Scratch, Shop, wait_until};
 use serde_json::Value;
 
 const NONE: [&str; 0] = [];
@@ -196,8 +196,25 @@ fn whoever_is_not_well_of_a_wave_is_named_and_what_passes_is_the_users_to_say() 
     let shops = two(&old);
     let fleet = fleet(&scratch, &shops);
     let watch = policy(&scratch, "policy.toml", "watch = \"2s\"");
-    let run = fleet.rollout_by(&new, &watch).args(["--no-rehearsal"]).run();
+    let file = scratch.path().join("page.html");
+    let report = ["--no-rehearsal", "--report", file.to_str().unwrap()];
+    let run = fleet.rollout_by(&new, &watch).args(report).run();
     run.expect("reverted", 11);
+    let page = Page::read(&file);
+    assert!(
+        page.text.contains("Exit code 11") && page.text.contains("the way back begins"),
+        "{}",
+        page.text
+    );
+    assert_eq!(page.rows.len(), 2, "{}", page.source);
+    for row in &page.rows {
+        assert_eq!(
+            (&*row["outcome"], &*row["gate"]),
+            ("taken back", "not passed: errors"),
+            "{row:?}"
+        );
+        assert_eq!(row["code before"], row["code after"], "{row:?}");
+    }
     for at in 0..2 {
         assert_eq!(run.node(at)["outcome"], "taken_back", "{run}");
         let failed = failed(&run, at);

@@ -220,7 +220,7 @@ fn open(artifact: &Path) -> Result<File, NodeError> {
 }
 
 /// A file that will be `out`; it goes with its handle until then.
-fn beside(out: &Path, mode: u32) -> Result<tempfile::NamedTempFile, NodeError> {
+pub(crate) fn beside(out: &Path, mode: u32) -> Result<tempfile::NamedTempFile, NodeError> {
     // A device or a link would be replaced by the file.
     if fs::symlink_metadata(out).is_ok_and(|about| !about.is_file()) {
         let error = io::Error::other("it is there, and is not a file");
@@ -241,7 +241,7 @@ fn parent(out: &Path) -> &Path {
     }
 }
 
-fn appear(file: tempfile::NamedTempFile, out: &Path) -> Result<(), NodeError> {
+pub(crate) fn appear(file: tempfile::NamedTempFile, out: &Path) -> Result<(), NodeError> {
     file.as_file()
         .sync_all()
         .map_err(|error| errors::unwritten(out, &error))?;

@@ -27,7 +27,7 @@ pub mod verify;
 pub mod waves;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::Styles;
@@ -175,6 +175,18 @@ impl Verb {
         }
         .output
     }
+
+    /// Where a page is to be written about it.
+    pub fn report(&self) -> Option<&Path> {
+        let page = match self {
+            Self::Upgrade(args) => &args.page,
+            Self::Rollout(args) => &args.page,
+            Self::Rollback(args) => &args.page,
+            Self::Deploy(args) => &args.page,
+            _ => return None,
+        };
+        page.report.as_deref()
+    }
 }
 
 /// How a command speaks.
@@ -193,6 +205,16 @@ pub struct FormArgs {
     /// How to speak
     #[arg(long, value_enum, default_value_t, value_name = "FORM", help_heading = "What")]
     pub output: Output,
+}
+
+/// What every command is told that upgrades nodes.
+#[derive(Debug, Clone, Args)]
+pub struct PageArgs {
+    /// Write a page of HTML there, however it ends: what became of each node, why, and when
+    ///
+    /// Whether that can be written is looked at first; the file is there once all is over, in place of one that was.
+    #[arg(long, value_name = "FILE", help_heading = "What")]
+    pub report: Option<PathBuf>,
 }
 
 /// What every command is told that has to do with a store.

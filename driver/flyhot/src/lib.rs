@@ -66,10 +66,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 verb => Reporter::new(verb.output(), environment.screen),
             };
             diagnostics(&environment);
-            if environment.port
-                && let Err(error) = interrupt::heed_port()
-            {
-                let error = errors::no_port(&error);
+            let begun = if environment.port {
+                interrupt::heed_port().map_err(|error| errors::no_port(&error))
+            } else {
+                Ok(())
+            };
+            let begun = begun.and_then(|()| cli.verb.report().map_or(Ok(()), |file| reporter.keep(file)));
+            if let Err(error) = begun {
                 let kind = error.kind;
                 reporter.event(&error.event(None));
                 let ExitCode(code) = run::over(Some(kind), &mut reporter);

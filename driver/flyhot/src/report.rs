@@ -8,10 +8,12 @@ mod behind;
 mod boot;
 mod config;
 mod deploy;
+mod file;
 mod human;
 mod inventory;
 mod json;
 mod outcome;
+mod page;
 mod patient;
 mod plan;
 mod status;
@@ -19,17 +21,21 @@ mod stored;
 mod words;
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use flyhot_events::Event;
 
 use crate::cli::Output;
+use crate::drive::NodeError;
 use crate::interrupt;
 use crate::options::Screen;
 use behind::{Behind, PATIENCE};
+use file::Kept;
 pub use human::Human;
 pub use json::Json;
 pub(crate) use json::line;
+pub use page::Page;
 
 /// Between two looks whether a reader has all of it.
 const LOOK: Duration = Duration::from_millis(20);
@@ -42,6 +48,8 @@ pub struct Reporter {
     err: Behind,
     /// Standard output is gone: the reader closed its end, or the disk behind it is full.
     deaf: bool,
+    /// What is written once it is over.
+    kept: Option<Kept>,
 }
 
 #[derive(Debug)]
@@ -74,7 +82,14 @@ impl Reporter {
             form,
             err,
             deaf: false,
+            kept: None,
         }
+    }
+
+    /// Has a page of all that is said in this file, once it is over.
+    pub(crate) fn keep(&mut self, file: &Path) -> Result<(), NodeError> {
+        self.kept = Some(Kept::new(file)?);
+        Ok(())
     }
 
     /// Says one event.
@@ -82,6 +97,12 @@ impl Reporter {
     /// An upgrade is not given up because nobody listens any more: after the first failed write, `flyhot … | head`
     /// say, the rest is not said, except errors to people: those go to standard error.
     pub fn event(&mut self, event: &Event) {
+        if let Some(kept) = &mut self.kept
+            && let Err(error) = kept.event(event)
+        {
+            // What became of the nodes is what the exit code tells, and the last line.
+            let _ = writeln!(self.err, "flyhot: {}\n  next: {}", error.message, error.hint);
+        }
         let elsewhere = matches!((&self.form, event), (Form::Human(_), Event::Error { .. }));
         if self.deaf && !elsewhere {
             return;

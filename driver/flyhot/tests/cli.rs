@@ -332,6 +332,105 @@ fn a_broken_file_of_the_release_is_named() {
     assert!(hint.contains("Build the release again"), "{hint}");
 }
 
+#[test]
+fn a_page_that_could_not_be_written_is_refused_first_and_the_file_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().to_str().unwrap();
+    let link = place.path().join("link");
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    let absent = place.path().join("absent/page.html");
+    for file in [
+        absent.to_str().unwrap(),
+        directory,
+        link.to_str().unwrap(),
+        "/dev/null",
+        "/sys/page.html",
+        "..",
+    ] {
+        for words in [
+            &["upgrade", "--node", "a@h", "--release", "/nonexistent"][..],
+            &[
+                "rollout",
+                "--node",
+                "a@h",
+                "--release",
+                "/nonexistent",
+                "--app",
+                "shop",
+            ],
+            &["rollback", "--node", "a@h", "--app", "shop"],
+            &["deploy", "--app", "shop"],
+        ] {
+            let (kind, message, hint) = refused(&[words, &["--report", file]].concat());
+            assert_eq!(kind, ErrorKind::Usage);
+            assert!(
+                message.starts_with(&format!("cannot write {file}: ")),
+                "{message}"
+            );
+            assert!(hint.contains("writable"), "{hint}");
+        }
+    }
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_page_tells_of_a_failure_too_and_takes_the_place_of_the_one_before() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("page.html");
+    fs::write(&file, "the one before").unwrap();
+    let words = ["upgrade", "--node", "a@h", "--release", "/nonexistent"];
+    let output = run(&[&words[..], &["--report", file.to_str().unwrap()]].concat());
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let page = fs::read_to_string(&file).unwrap();
+    for part in [
+        "flyhot upgrade: ",
+        "refused",
+        "Exit code <b>2</b>",
+        "/nonexistent",
+        "next: ",
+        "a@h",
+        "not begun",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_page_that_cannot_be_written_in_the_end_changes_nothing_else() {
+    let release = release();
+    let place = tempfile::tempdir().unwrap();
+    let pipe = release.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut child = flyhot(&["upgrade", "--node", "a@h", "--output", "json"])
+        .arg("--release")
+        .arg(release.path())
+        .arg("--cookie-file")
+        .arg(&pipe)
+        .arg("--report")
+        .arg(place.path().join("page.html"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let started = lines.next().unwrap().unwrap();
+    assert!(started.contains("\"started\""), "{started}");
+    until_waiting(&child);
+    place.close().unwrap();
+    let kill = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(kill.success());
+    let last = lines.last().unwrap().unwrap();
+    assert!(last.contains("\"outcome\"") && last.contains("130"), "{last}");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("cannot write") && said.contains("page.html"),
+        "{said}"
+    );
+}
+
 /// A node whose host has no epmd: the port was bound a moment ago, so nobody listens there.
 #[test]
 fn without_epmd_the_node_is_unreachable() {

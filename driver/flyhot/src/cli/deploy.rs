@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use flyhot_events::ExitCode;
 
 use super::waves::WaveArgs;
-use super::{FormArgs, HomeArgs, LockTermsArgs};
+use super::{FormArgs, HomeArgs, LockTermsArgs, PageArgs};
 use crate::deploy;
 use crate::options::{Environment, parse_milliseconds};
 use crate::report::Reporter;
@@ -78,6 +78,9 @@ pub struct DeployArgs {
 
     #[command(flatten)]
     pub(crate) form: FormArgs,
+
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
 
     /// Longest wait for processes that do not read their mailbox, before any freeze [default: `suspend_timeout` of
     /// `config :fly_deploy`, else 10s]

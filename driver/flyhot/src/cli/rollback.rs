@@ -4,7 +4,7 @@ use clap::Args;
 use flyhot_events::ExitCode;
 
 use super::waves::WaveArgs;
-use super::{FleetArgs, HowArgs, ReachArgs};
+use super::{FleetArgs, HowArgs, PageArgs, ReachArgs};
 use crate::options::Environment;
 use crate::report::Reporter;
 use crate::roll;
@@ -25,6 +25,9 @@ Examples:
 pub struct RollbackArgs {
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
 
     /// The latest of the history with this version or code id; a code id may be cut short [default: the latest other code]
     #[arg(long, value_name = "CODE_ID|VERSION", help_heading = "What")]

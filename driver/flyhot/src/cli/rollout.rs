@@ -6,7 +6,7 @@ use clap::Args;
 use flyhot_events::ExitCode;
 
 use super::waves::WaveArgs;
-use super::{FleetArgs, NodeArgs};
+use super::{FleetArgs, NodeArgs, PageArgs};
 use crate::options::Environment;
 use crate::report::Reporter;
 use crate::roll;
@@ -38,6 +38,9 @@ Examples:
 pub struct RolloutArgs {
     #[command(flatten)]
     pub(crate) shared: NodeArgs,
+
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
 
     #[command(flatten)]
     pub(crate) out: OutArgs,

@@ -3,7 +3,7 @@
 use clap::Args;
 use flyhot_events::ExitCode;
 
-use super::{AppArgs, NodeArgs};
+use super::{AppArgs, NodeArgs, PageArgs};
 use crate::ledger::Command;
 use crate::options::Environment;
 use crate::report::Reporter;
@@ -30,6 +30,9 @@ Examples:
 pub struct UpgradeArgs {
     #[command(flatten)]
     pub(crate) shared: NodeArgs,
+
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
 
     #[command(flatten)]
     pub(crate) app: AppArgs,

@@ -68,7 +68,7 @@ pub(super) fn text(
     text
 }
 
-fn row(node: &NodeOutcome) -> [String; 6] {
+pub(super) fn row(node: &NodeOutcome) -> [String; 6] {
     let ModuleCounts {
         changed,
         added,

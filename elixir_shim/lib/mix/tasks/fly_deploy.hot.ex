@@ -32,6 +32,7 @@ defmodule Mix.Tasks.FlyDeploy.Hot do
     * `--force` - take the lock from whoever holds it
     * `--key-file FILE` - sign with the private key in this file
     * `--output human|json` - how to speak
+    * `--report FILE` - write a page of HTML there, however it ends
 
   `max_concurrency`, `timeout` and `suspend_timeout` of `config :fly_deploy` count where the option is not given. For all options:
 
