@@ -5,16 +5,19 @@ OTP = $(abspath $(or $(FLYHOT_OTP_PREFIX),target/otp))
 export FLYHOT_OTP_BIN = $(OTP)/otp-25/bin
 export FLYHOT_OTP_BINS = $(OTP)/otp-25/bin:$(OTP)/otp-27/bin:$(OTP)/otp-29/bin
 
-.PHONY: help setup demo test matrix soak fuzz bench lint fmt docs native agent clean
+.PHONY: help setup demo demo-fleet test matrix soak fuzz bench lint fmt docs native agent clean
 
 help: ## Show these explanations
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 setup: ## Check Rust, put Erlang/OTP 25, 27 and 29 with Elixir into target/otp; done by the others by themselves
 	@tests/otp/setup.sh
 
 demo: setup ## Build flyhot and a shop, upgrade the shop under traffic, let two bad upgrades fail
 	cargo run --release -p flyhot-tests --bin demo
+
+demo-fleet: setup ## Upgrade six machines in three regions under traffic by one command, let an ill version fail on the canary; needs root
+	cargo run --release -p flyhot-tests --bin demo_fleet
 
 test: setup ## Everything: all tests on OTP 25, then the matrix
 	cargo test --workspace

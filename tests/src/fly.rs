@@ -29,8 +29,8 @@ use serde_json::{Value, json};
 pub use cli::{FlyCli, Upload};
 pub use host::{Host, Local, Spot};
 pub use ills::{CrossApp, FlyIlls, RetryAfter};
-pub(crate) use namespaces::within;
 pub use namespaces::{Duplex, Namespaces, join};
+pub(crate) use namespaces::{remove_ours, within};
 
 use crate::rounds::Random;
 use crate::scratch::Scratch;

@@ -32,6 +32,7 @@ mod faults;
 mod fleet;
 mod fly;
 mod flyhot;
+mod leave;
 mod machines;
 pub mod model;
 mod moto;
@@ -68,6 +69,7 @@ pub use fly::{
     join,
 };
 pub use flyhot::{Event, Flyhot, Run, Running};
+pub use leave::{leave_nothing, leave_nothing_on_signal};
 pub use machines::Machines;
 pub use moto::Moto;
 pub use mover::{Mover, Said};

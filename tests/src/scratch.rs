@@ -12,6 +12,25 @@ pub fn workspace() -> &'static Path {
         .expect("tests lies in the checkout")
 }
 
+fn root() -> PathBuf {
+    workspace().join("target/scratch")
+}
+
+/// How the paths of all directories of this process begin.
+pub(crate) fn ours() -> String {
+    let beginning = root().join(format!("{}-", std::process::id()));
+    beginning.into_os_string().into_string().expect("a text")
+}
+
+/// Removes them.
+pub(crate) fn remove_ours() {
+    for entry in fs::read_dir(root()).into_iter().flatten().flatten() {
+        if entry.path().to_string_lossy().starts_with(&ours()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A directory of its own, removed when dropped. Its name tells whose it is.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
@@ -21,7 +40,7 @@ impl Scratch {
     pub fn new(what: &str) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         static TIDY: Once = Once::new();
-        let root = workspace().join("target/scratch");
+        let root = root();
         TIDY.call_once(|| remove_what_the_dead_left(&root));
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = root.join(format!("{}-{number}-{what}", std::process::id()));

@@ -8,6 +8,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use flyhot_tests::{Node, Otp, Process, Release, Scratch, Shop, ShopBuild, TrafficBuilder, wait_until};
@@ -33,6 +34,28 @@ fn a_plain_node_is_judged_and_ends_with_its_value() {
     wait_until("the VM is gone", SOON, || {
         !std::path::Path::new(&format!("/proc/{pid}")).exists()
     });
+}
+
+#[test]
+fn the_demo_of_a_fleet_says_what_is_missing() {
+    let demo = env!("CARGO_BIN_EXE_demo_fleet");
+    let mut without_ip = Command::new(demo);
+    without_ip.env("PATH", "/nonexistent");
+    let mut without_root = Command::new("setpriv");
+    without_root.args(["--bounding-set=-all", "--inh-caps=-all", demo]);
+    for (mut command, missing) in [
+        (without_ip, "iproute2 is needed"),
+        (without_root, "root is needed"),
+    ] {
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!((said.lines().count(), output.stdout.len()), (1, 0), "{said}");
+        assert!(
+            said.starts_with("demo-fleet: ") && said.contains(missing),
+            "{said}"
+        );
+    }
 }
 
 #[test]

@@ -448,10 +448,28 @@ fn make_help_explains_every_target() {
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     assert_eq!(explained, targets.iter().copied().collect());
-    let is_target = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_target = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
     let declared = makefile.lines().filter_map(|line| line.split_once(':'));
     for (target, _) in declared.filter(|(word, _)| is_target(word)) {
         assert!(targets.contains(&target), "{target} is not declared .PHONY");
+    }
+}
+
+#[test]
+fn every_program_that_make_runs_is_there() {
+    let makefile = fs::read_to_string(workspace().join("Makefile")).unwrap();
+    let words: Vec<_> = makefile.split_whitespace().collect();
+    let mut run: Vec<_> = words
+        .windows(5)
+        .filter(|words| words[..3] == ["-p", "flyhot-tests", "--bin"])
+        .map(|words| words[3])
+        .collect();
+    run.sort_unstable();
+    assert_eq!(run, ["bench", "demo", "demo_fleet", "soak"]);
+    for program in run {
+        let places = [format!("{program}.rs"), format!("{program}/main.rs")];
+        let is_there = |place: &String| workspace().join("tests/src/bin").join(place).exists();
+        assert!(places.iter().any(is_there), "{program} is not there");
     }
 }
 

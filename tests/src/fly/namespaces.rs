@@ -31,6 +31,23 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
+    /// Whether networks can be made here; else what is missing, in a sentence.
+    ///
+    /// # Errors
+    /// That sentence.
+    pub fn possible() -> Result<(), String> {
+        let hub = format!("{OURS}{}-{}", std::process::id(), number());
+        let tried = tried(&["netns", "add", &hub])
+            .and_then(|()| tried(&["-n", &hub, "link", "add", "bridge", "type", "bridge"]))
+            .and_then(|()| {
+                tried(&[
+                    "-n", &hub, "link", "add", "one", "type", "veth", "peer", "name", "two",
+                ])
+            });
+        remove(&hub);
+        tried
+    }
+
     /// Where services of the network are, as Fly's own are.
     pub const SERVICES: Ipv6Addr = Ipv6Addr::new(0xFDAA, 0, 0, 0, 0, 0, 0, 3);
 
@@ -241,14 +258,29 @@ pub(crate) fn within(name: &str, program: &Path) -> Command {
 }
 
 fn ip(words: &[&str]) {
-    let output = Command::new("ip").args(words).output();
-    let output =
-        output.unwrap_or_else(|error| panic!("iproute2 is needed for machines with a network: {error}"));
-    assert!(
-        output.status.success(),
-        "ip {words:?}: {} (root is needed for machines with a network)",
+    tried(words).unwrap_or_else(|missing| panic!("{missing}"));
+}
+
+fn tried(words: &[&str]) -> Result<(), String> {
+    let output = Command::new("ip").args(words).output().map_err(|error| {
+        format!("iproute2 is needed for machines with a network (`apt-get install iproute2`): ip: {error}")
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "root is needed for machines with a network: ip {}: {}",
+        words.join(" "),
         String::from_utf8_lossy(&output.stderr)
-    );
+            .lines()
+            .next()
+            .unwrap_or_default()
+    ))
+}
+
+/// Removes the networks of this process.
+pub(crate) fn remove_ours() {
+    remove(&format!("{OURS}{}", std::process::id()));
 }
 
 /// Removes the namespaces whose names begin so.
