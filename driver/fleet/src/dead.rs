@@ -12,7 +12,8 @@ use crate::machine::{Machine, MachineId, State};
 use crate::metadata::label;
 use crate::pace::Action;
 
-/// A machine that runs is somebody's, who may have it wait for hours; it ends by itself, unless it hangs.
+/// A machine that runs is somebody's, who may have it wait for hours; it ends by itself, unless it hangs. So is one that is on the way
+/// to that or from it: told to stop, an orchestrator still lets a window come to its end.
 const HANGS: Duration = Duration::from_secs(48 * 3600);
 
 /// A machine that was to be removed.
@@ -42,7 +43,8 @@ impl Fly {
     }
 
     /// Destroys the machines that carry the label `key` with another value than `ours`, do not run, and are older than `age` by Fly's
-    /// own clock: a younger one may belong to somebody who is about to start it. One that runs is destroyed after two days.
+    /// own clock: a younger one may belong to somebody who is about to start it. One that runs, starts or stops is destroyed after two
+    /// days.
     ///
     /// # Errors
     /// Whatever befalls the list; what befalls one machine stands beside it.
@@ -65,6 +67,13 @@ impl Fly {
     }
 }
 
+fn does_not_run(state: &State) -> bool {
+    matches!(
+        state,
+        State::Created | State::Stopped | State::Suspended | State::Failed | State::LaunchFailed
+    )
+}
+
 fn is_dead(machine: &Machine, key: &str, ours: &str, age: Duration, now: SystemTime) -> bool {
     let label = machine
         .config
@@ -73,14 +82,7 @@ fn is_dead(machine: &Machine, key: &str, ours: &str, age: Duration, now: SystemT
     let old = machine
         .created_at
         .and_then(|created| now.duration_since(created).ok())
-        .is_some_and(|lived| {
-            lived
-                > if machine.state == State::Started {
-                    HANGS
-                } else {
-                    age
-                }
-        });
+        .is_some_and(|lived| lived > if does_not_run(&machine.state) { age } else { HANGS });
     old && !machine.state.is_gone() && label.is_some_and(|label| label != ours)
 }
 
@@ -103,9 +105,14 @@ mod tests {
         };
         let (ancient, old, young) = (json!(1_000_000), json!(190_000_000), json!(199_999_000));
         for (machine, dead) in [
-            (machine(json!("other"), "started", ancient), true),
+            (machine(json!("other"), "started", ancient.clone()), true),
             (machine(json!("other"), "started", old.clone()), false),
             (machine(json!("other"), "stopped", old.clone()), true),
+            // Somebody stops it, and it has minutes for that.
+            (machine(json!("other"), "stopping", old.clone()), false),
+            (machine(json!("other"), "starting", old.clone()), false),
+            (machine(json!("other"), "of tomorrow", old.clone()), false),
+            (machine(json!("other"), "stopping", ancient.clone()), true),
             (machine(json!("other"), "created", young), false),
             (machine(json!("ours"), "stopped", old.clone()), false),
             (machine(json!(null), "stopped", old.clone()), false),
