@@ -659,7 +659,13 @@ fn what_goes_wrong_later_ends_in_one_sentence_all_the_same() {
     };
     let no_store = "verb=$1; shift; [ $verb = orchestrate ] || exec $FLYHOT $verb \"$@\"; shift 2
         exec $FLYHOT orchestrate --node $NODES \"$@\"";
-    let table: [(&str, &str, i32, &[&str]); 5] = [
+    // The answer ends in the middle of a character of its second line.
+    let cut = "[ $1 = tell ] && exit 0
+        line() { printf '{\"v\":1,\"event\":\"build\",\"line\":\"%s' $1; }
+        [ $1 = events ] && [ $3 = 0 ] && { line first; printf '\"}\\n'; line $(printf '\\303'); exit; }
+        [ $1 = events ] && [ $3 = 1 ] && { line second; printf '\"}\\n'; exit; }
+        [ $1 = events ] && exit 0; sleep 3; exit 12";
+    let table: [(&str, &str, i32, &[&str]); 6] = [
         ("no bucket", no_store, 2, &["no store is named", "BUCKET_NAME"]),
         (
             "no flyhot",
@@ -674,6 +680,7 @@ fn what_goes_wrong_later_ends_in_one_sentence_all_the_same() {
             &["no flyhot that runs a rollout", "exit code 2"],
         ),
         ("ended unheard", &dies("exit 12"), 12, &[]),
+        ("cut short", cut, 12, &[]),
         (
             "killed",
             &dies("kill -9 $$"),
@@ -697,11 +704,48 @@ fn what_goes_wrong_later_ends_in_one_sentence_all_the_same() {
             "{what}: {parts:?}: {said}"
         );
         // What is not known here is passed over, and what came before is said.
-        if code == 12 {
-            assert!(run.events_named("step_started").next().is_some(), "{run}");
+        let told: Vec<_> = run
+            .events_named("build")
+            .filter_map(|event| event.json["line"].as_str().map(str::to_owned))
+            .collect();
+        match what {
+            "ended unheard" => assert!(run.events_named("step_started").next().is_some(), "{run}"),
+            "cut short" => assert!(
+                told.ends_with(&["first".to_owned(), "second".to_owned()]),
+                "{run}"
+            ),
+            _ => {}
         }
         fleet.hides(&run);
     }
+
+    // Whoever goes before it has heard that it is to stop is told so.
+    let deaf = format!("[ $1 = tell ] && exit 1; {}", dies("sleep 60"));
+    let deaf = Fleet::new(&v1, &shops, FlyIlls::default(), &deaf);
+    let mut running = deaf.deploy(&[]).spawn();
+    running.wait_for_step("read");
+    running.interrupt();
+    let told =
+        |record: &flyhot_tests::Record| record.body.contains("\"tell\"") && record.body.contains("stop");
+    wait_until("it is told", LIMIT, || {
+        deaf.fly.asked("POST", "/exec").iter().any(told)
+    });
+    running.interrupt();
+    let left = running.wait();
+    left.expect("failed", 130);
+    assert!(left.stdout.contains("has not heard that it is to stop"), "{left}");
+
+    // Fly forgets a machine before anybody asks how it ended: it does not go on.
+    let ills = FlyIlls {
+        remembers: Duration::ZERO,
+        ..FlyIlls::default()
+    };
+    let gone = Fleet::new(&v1, &shops, ills, &dies("exit 12")).deploy(&[]).run();
+    gone.expect("failed", 23);
+    assert!(
+        gone.stdout.contains("is gone") && !gone.stdout.contains("goes on"),
+        "{gone}"
+    );
 
     let fleet = Fleet::new(&v1, &shops, FlyIlls::default(), REAL);
     fs::remove_file(fleet.at("image/flyhot")).unwrap();

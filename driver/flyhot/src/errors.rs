@@ -409,13 +409,16 @@ fn look_after(app: &str, machine: &MachineId) -> String {
     )
 }
 
-/// An orchestrator that is left alone.
-pub(crate) fn goes_on(signal: &str, app: &str, machine: &MachineId) -> NodeError {
+/// An orchestrator that is left alone, whether or not it has heard that it is to stop.
+pub(crate) fn goes_on(signal: &str, app: &str, machine: &MachineId, knows: bool) -> NodeError {
+    let knows = if knows {
+        "was asked to stop"
+    } else {
+        "has not heard that it is to stop, goes on"
+    };
     node_error(
         ErrorKind::Interrupted,
-        format!(
-            "{signal} again: the orchestrator on the machine {machine} was asked to stop, and is not waited for"
-        ),
+        format!("{signal} again: the orchestrator on the machine {machine} {knows}, and is not waited for"),
         look_after(app, machine),
     )
 }

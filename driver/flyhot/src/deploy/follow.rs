@@ -25,7 +25,8 @@ const ANSWERED: Duration = Duration::from_secs(20);
 /// How long it is asked again and again before that is no answer: a restart of what fails at Fly.
 const ASKED: Duration = Duration::from_secs(60);
 
-/// How long the orchestrator may take from its start to its first event: reading what it is told.
+/// How long flyhot there may say nothing: before the first event the orchestrator reads what it is told, and later a machine that is short
+/// of memory may not start it.
 const BEGINS: Duration = Duration::from_secs(60);
 
 /// How long it is tried to follow it without any answer. It goes on meanwhile, and its outcome is known as long as its machine is.
@@ -43,6 +44,18 @@ enum Heard {
     Refused(FlyError),
     /// The machine does not run any more.
     Ended(Box<Machine>),
+    /// Fly knows no such machine any more.
+    Gone,
+}
+
+/// Since when flyhot there has said nothing, again and again.
+#[derive(Default)]
+struct Silence(Option<Instant>);
+
+impl Silence {
+    fn is_too_long(&mut self, now: Instant) -> bool {
+        now.duration_since(*self.0.get_or_insert(now)) >= BEGINS
+    }
 }
 
 /// An orchestrator.
@@ -76,8 +89,9 @@ impl<'a> Following<'a> {
         signals: &mut Signals,
         reporter: &mut Reporter,
     ) -> Result<Outcome, NodeError> {
-        let (begun, mut answered) = (Instant::now(), Instant::now());
+        let mut answered = Instant::now();
         let (mut place, mut asked) = (0_u64, false);
+        let mut silence = Silence::default();
         let (mut is_there, mut knows_token, mut knows_stop) = (false, false, false);
         let mut due = tokio::time::interval(EACH);
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -86,7 +100,7 @@ impl<'a> Following<'a> {
                 biased;
                 signal = signals.next() => {
                     if std::mem::replace(&mut asked, true) {
-                        return Err(errors::goes_on(signal, self.app, &self.machine));
+                        return Err(errors::goes_on(signal, self.app, &self.machine, knows_stop));
                     }
                     continue;
                 }
@@ -103,14 +117,16 @@ impl<'a> Following<'a> {
             };
             let lines = match heard {
                 Heard::Said(lines) => lines,
-                Heard::Nothing if begun.elapsed() < BEGINS => continue,
+                Heard::Nothing if !silence.is_too_long(Instant::now()) => continue,
                 Heard::Nothing => return Err(errors::says_nothing(self.app, &self.machine, BEGINS)),
                 Heard::Away(_) if answered.elapsed() < AWAY => continue,
                 Heard::Away(error) | Heard::Refused(error) => return Err(self.lost(&error)),
                 Heard::Ended(machine) => return self.ended(&machine, is_there),
+                Heard::Gone => return Err(errors::unheard(self.app, &self.machine)),
             };
-            (answered, is_there) = (Instant::now(), true);
-            for line in lines.lines() {
+            (answered, is_there, silence) = (Instant::now(), true, Silence::default());
+            // Of an answer that was cut short the last line is asked for again.
+            for line in lines.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
                 place += 1;
                 // What a newer flyhot says besides is for whoever knows it.
                 let Ok(Line { event, .. }) = serde_json::from_str(line) else {
@@ -137,6 +153,7 @@ impl<'a> Following<'a> {
         };
         match self.fly.machine(&self.machine).await {
             Ok(machine) if is_over(&machine.state) => Heard::Ended(Box::new(machine)),
+            Err(FlyError::Absent { .. }) => Heard::Gone,
             _ => match error {
                 FlyError::NotKnown { .. } | FlyError::NotAllowed { .. } => Heard::Refused(error),
                 error => Heard::Away(error),
@@ -215,4 +232,19 @@ fn outcome(code: i64) -> Option<Outcome> {
         exit_code,
         nodes: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_it_has_said_something_a_moment_without_a_word_is_no_end() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut silence = Silence::default();
+        assert!(!silence.is_too_long(at(600)));
+        assert!(!silence.is_too_long(at(659)));
+        assert!(silence.is_too_long(at(660)));
+    }
 }
