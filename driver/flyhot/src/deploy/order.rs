@@ -6,6 +6,7 @@ use std::time::Duration;
 use flyhot_events::Event;
 
 use crate::build::{self, Builder, Cache, Source};
+use crate::check::shown;
 use crate::cli::deploy::DeployArgs;
 use crate::drive::NodeError;
 use crate::errors;
@@ -16,6 +17,9 @@ const REGISTRY: &str = "registry.fly.io";
 
 /// flyhot in the image, where its `CMD` finds it too.
 pub(super) const PROGRAM: &str = "flyhot";
+
+/// What may hold a secret, of which nothing is told.
+const CHECK_URL: &str = "--check-url";
 
 /// A deploy.
 pub(super) struct Order {
@@ -111,12 +115,17 @@ impl Order {
 
     /// What will be done, or would be.
     pub(super) fn said(&self, dry_run: bool) -> Event {
+        let mut command = self.words.clone();
+        let url = command.iter().position(|word| word == CHECK_URL);
+        if let Some(url) = url.and_then(|at| command.get_mut(at + 1)) {
+            *url = shown(url);
+        }
         Event::Deploy {
             app: self.app.clone(),
             config: self.config.clone(),
             image: self.image.clone(),
             region: self.region.clone(),
-            command: self.words.clone(),
+            command,
             env: self.settings.env.keys().cloned().collect(),
             dry_run,
         }
@@ -168,7 +177,7 @@ fn words(args: &DeployArgs, settings: &Settings) -> Vec<String> {
         say("--bake", time(waves.bake));
     }
     if let Some(url) = &waves.check_url {
-        say("--check-url", Some(url.clone()));
+        say(CHECK_URL, Some(url.clone()));
     }
     if args.no_rollback {
         say("--no-rollback", None);
@@ -262,7 +271,7 @@ mod tests {
                 "5m",
                 "--sequential",
                 "--check-url",
-                "http://{host}/",
+                "http://u:pw_unsaid@{host}/?key=unsaid",
                 "--no-rollback",
                 "--force",
                 "--lock-timeout",
@@ -275,7 +284,7 @@ mod tests {
         for (name, expected) in [
             ("--bucket", "of-mix"),
             ("--bake", "300000ms"),
-            ("--check-url", "http://{host}/"),
+            ("--check-url", "http://u:pw_unsaid@{host}/?key=unsaid"),
             ("--lock-timeout", "60000ms"),
         ] {
             assert_eq!(value(&told, name).as_deref(), Some(expected), "{name}");
@@ -293,6 +302,11 @@ mod tests {
         assert_eq!(value(&told, "--max-concurrency"), None);
         let said = format!("{words:?} {:?}", told.said(true));
         assert!(!said.contains("hidden") && !said.contains("here\""), "{said}");
+        let said = format!("{:?}", told.said(true));
+        assert!(
+            said.contains("http://{host}/") && !said.contains("unsaid"),
+            "{said}"
+        );
         let environment = Environment {
             user: Some("alice".into()),
             ..Environment::default()
