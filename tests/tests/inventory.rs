@@ -376,6 +376,39 @@ fn who_starts_meanwhile_is_taken_over_before_the_end() {
     assert_eq!([&first, &second, &late].iter().filter(leased).count(), 0);
 }
 
+#[test]
+fn what_comes_behind_a_window_takes_its_time() {
+    let machines = Machines::start("longer");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let shop = machines.shop(&image, "app", "ams", &[]);
+    machines.serves(&shop);
+    let slow = "-module(slow).\n-export([ok/0]).\nok() -> timer:sleep(20000), ok.\n";
+    let slow = release("v2").variant().erlang("slow", slow).build();
+    let policy = store.path().join("policy.toml");
+    fs::write(
+        &policy,
+        "[hooks]\nafter = [\"slow:ok\"]\n[gate]\nwatch = \"1s\"\n",
+    )
+    .unwrap();
+    let run = machines
+        .flyhot([
+            "rollout",
+            "--inventory",
+            "fly",
+            "--output",
+            "json",
+            "--timeout",
+            "15s",
+        ])
+        .args(["--release", slow.directory().to_str().unwrap()])
+        .args(["--store", store.path().to_str().unwrap()])
+        .args(["--policy", policy.to_str().unwrap()])
+        .run();
+    run.expect("upgraded", 0);
+    assert_eq!(machines.version(&shop), "v2");
+}
+
 /// A row of docs/troubleshooting.md: what is seen, and what it says to do.
 struct Row {
     symptom: String,

@@ -378,9 +378,7 @@ async fn work(
         done = async {
             course.lease(peer, way, say).await.map_err(Ok)?;
             leave.given().await.map_err(Err)?;
-            let mut outcome = Box::pin(drive::node(&request, &mut emit)).await.map_err(Ok)?;
-            course.label(peer, &mut outcome).await;
-            Ok(outcome)
+            Box::pin(drive::node(&request, &mut emit)).await.map_err(Ok)
         } => done,
         why = watch.drop_of(&name) => match (why, course.timeout) {
             (Dropped::Overdue, Some(limit)) => Err(Ok(errors::overdue(&peer.name, limit))),
@@ -388,7 +386,11 @@ async fn work(
         }
     };
     let result = match done {
-        Ok(outcome) => Ok(Box::new(outcome)),
+        Ok(mut outcome) => {
+            // What became of the node is known, and its time has no part in how long Fly takes.
+            course.label(peer, &mut outcome).await;
+            Ok(Box::new(outcome))
+        }
         Err(Ok(error)) => Err(error),
         Err(Err(error)) => return Done::Left { at, error },
     };
