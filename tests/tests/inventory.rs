@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use flyhot_tests::{Fly, FlyIlls, Grant, Machines, Otp, Release, Run, Scratch, workspace};
+use flyhot_tests::{Fly, FlyIlls, Grant, Machines, Otp, Release, Run, Scratch, wait_until, workspace};
 use serde_json::Value;
 
 const COOKIE: &str = "cookie_of_every_build";
@@ -377,6 +377,67 @@ fn who_starts_meanwhile_is_taken_over_before_the_end() {
 }
 
 #[test]
+fn who_is_stopped_after_it_was_taken_over_boots_what_is_committed() {
+    let machines = Machines::start("stopped");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let shop = |region| machines.shop(&image, "app", region, &[]);
+    let (first, second) = (shop("ams"), shop("fra"));
+    // The first is taken over, and what happens to it then happens before the second is.
+    let rollout = |happens: &dyn Fn()| {
+        machines.serves(&second);
+        machines.fly.lease_away(&second, "bob@example.com", 300);
+        let mut running = machines
+            .rollout(&release("v2"), store.path())
+            .args(["--sequential"])
+            .env("RELEASE_COOKIE", COOKIE)
+            .spawn();
+        running.wait_for("a lease that is waited for", LIMIT, |event| {
+            event["event"] == "lease"
+        });
+        assert_eq!(machines.version(&first), "v2");
+        happens();
+        machines.fly.lease_back(&second);
+        running.wait()
+    };
+    machines.serves(&first);
+    // As Fly Proxy does, for want of traffic.
+    let run = rollout(&|| machines.fly.stop(&first));
+    run.expect("upgraded", 0);
+    assert_eq!(machines.version(&second), "v2");
+    assert_eq!(run.pointer(), ["trial", "committed"]);
+    let last = run.events_named("inventory").last().unwrap();
+    let seen = last.json["machines"].as_array().unwrap().iter();
+    let left: Vec<_> = seen.filter(|machine| machine["role"] == "left_to_boot").collect();
+    assert_eq!(
+        (left.len(), &left[0]["machine"]),
+        (1, &first.as_str().into()),
+        "{run}"
+    );
+
+    // By itself: nobody says that its code is not why.
+    machines.fly.start_again(&first);
+    machines.serves(&first);
+    let back = machines
+        .flyhot(["rollback", "--inventory", "fly", "--output", "json"])
+        .args(["--store", store.path().to_str().unwrap()])
+        .run();
+    back.expect("upgraded", 0);
+    let run = rollout(&|| {
+        machines
+            .fly
+            .run(&first, &["app/bin/shop", "rpc", ":erlang.halt(3)"]);
+        let stopped = || {
+            let all = machines.fly.machines();
+            all.iter()
+                .any(|machine| machine["id"] == *first && machine["state"] == "stopped")
+        };
+        wait_until("it has ended", LIMIT, stopped);
+    });
+    run.expect("mixed", 12);
+}
+
+#[test]
 fn what_comes_behind_a_window_takes_its_time() {
     let machines = Machines::start("longer");
     let store = Scratch::new("store");
@@ -407,6 +468,32 @@ fn what_comes_behind_a_window_takes_its_time() {
         .run();
     run.expect("upgraded", 0);
     assert_eq!(machines.version(&shop), "v2");
+}
+
+#[test]
+fn a_machine_of_another_image_that_comes_meanwhile_is_no_success() {
+    let machines = Machines::start("another image");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let other = machines.image("01H3B", &release("v1"), COOKIE);
+    let first = machines.shop(&image, "app", "ams", &[]);
+    machines.serves(&first);
+    machines.fly.lease_away(&first, "bob@example.com", 300);
+    let mut running = machines
+        .rollout(&release("v2"), store.path())
+        .env("RELEASE_COOKIE", COOKIE)
+        .spawn();
+    running.wait_for("a lease that is waited for", LIMIT, |event| {
+        event["event"] == "lease"
+    });
+    let late = machines.shop(&other, "app", "ams", &[]);
+    machines.serves(&late);
+    machines.fly.lease_back(&first);
+    let run = running.wait();
+    run.expect("mixed", 12);
+    assert!(run.stdout.contains("name by --base"), "{run}");
+    assert_eq!(run.pointer(), ["trial", "trial"]);
+    assert_eq!(machines.version(&late), "v1");
 }
 
 /// A row of docs/troubleshooting.md: what is seen, and what it says to do.

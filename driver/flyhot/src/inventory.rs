@@ -305,6 +305,19 @@ async fn settled<'a>(fly: &Fly, machine: &'a Machine) -> Result<Option<Cow<'a, M
     }
 }
 
+/// Whether a machine that had a node was stopped, suspended or removed by somebody since, or by Fly for want of traffic: it boots what is
+/// committed by then, or goes on with what it has. One that ended by itself is no such machine: its code may be why.
+pub(crate) async fn is_left_to_boot(fly: &Fly, machine: &MachineId) -> bool {
+    match fly.machine(machine).await {
+        Ok(seen) => match seen.state {
+            State::Stopping | State::Suspending | State::Suspended => true,
+            State::Stopped => seen.exit.is_none_or(|exit| exit.requested_stop),
+            state => state.is_gone(),
+        },
+        Err(error) => matches!(error, FlyError::Absent { .. }),
+    }
+}
+
 /// The node of a machine that is started; `None` where it runs no Erlang.
 async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Result<Option<Peer>, NodeError> {
     let id = &machine.id;

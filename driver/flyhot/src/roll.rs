@@ -281,8 +281,13 @@ impl Work<'_> {
                             // Nobody may run a command on a machine that is leased, by us as well.
                             machines.leases.end().await;
                             inventory::again(&machines.fly, &mut leg, ledger, emit).await?;
+                            if let What::Out(OutArgs { base: None, .. }) = self.what {
+                                // A `fly deploy` may have come between.
+                                inventory::base_image(&leg.options.reach.nodes)?;
+                            }
                         }
-                        waves::once_more(&leg, course.settings.at_once, ledger, emit).await;
+                        let fly = machines.as_ref().map(|machines| &*machines.fly);
+                        waves::once_more(&leg, fly, course.settings.at_once, ledger, emit).await;
                         Ok::<(), NodeError>(())
                     };
                     match fleet.beside(looking).await {

@@ -220,9 +220,10 @@ pub(crate) async fn go(
 }
 
 /// Asks everybody who was taken over whether they run the release still: whoever was started anew since runs what it was started with,
-/// and whoever is gone is not well.
+/// and whoever is gone is not well, unless its machine was stopped on purpose.
 pub(crate) async fn once_more(
     leg: &Leg,
+    fly: Option<&Fly>,
     at_once: NonZeroUsize,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
@@ -231,17 +232,23 @@ pub(crate) async fn once_more(
     let taken: Vec<_> = nodes
         .filter(|(at, _)| ledger.stands(*at) == Stands::Target)
         .collect();
-    let asking = taken
-        .into_iter()
-        .map(async |(at, peer)| (at, peer, look::runs(peer, &leg.release).await));
+    let asking = taken.into_iter().map(async |(at, peer)| {
+        let answer = look::runs(peer, &leg.release).await;
+        let left = match (&answer, fly, &peer.machine) {
+            (Err(_), Some(fly), Some(machine)) => inventory::is_left_to_boot(fly, &machine.id).await,
+            _ => false,
+        };
+        (at, peer, answer, left)
+    });
     let answers: Vec<_> = futures::stream::iter(asking)
         .buffered(at_once.get())
         .collect()
         .await;
-    for (at, peer, answer) in answers {
+    for (at, peer, answer, left) in answers {
         match answer {
             Ok(true) => {}
             Ok(false) => ledger.restarted(at, inventory::not_begun(peer)),
+            Err(_) if left => {}
             Err(error) => {
                 ledger.lost(at, error.kind);
                 emit(error.event(Some(peer.name.to_string())));
