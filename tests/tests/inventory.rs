@@ -438,7 +438,7 @@ fn who_is_stopped_after_it_was_taken_over_boots_what_is_committed() {
 }
 
 #[test]
-fn what_comes_behind_a_window_takes_its_time() {
+fn what_comes_behind_a_window_takes_its_time_and_behind_a_cold_deploy_nobody_goes_back() {
     let machines = Machines::start("longer");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);
@@ -468,6 +468,19 @@ fn what_comes_behind_a_window_takes_its_time() {
         .run();
     run.expect("upgraded", 0);
     assert_eq!(machines.version(&shop), "v2");
+
+    // From behind a cold deploy nobody goes back to what ran before it.
+    let other = machines.image("01H3B", &release("v2"), COOKIE);
+    let anew = machines.shop(&other, "app", "ams", &[]);
+    machines.serves(&anew);
+    machines.fly.stop(&shop);
+    let back = machines
+        .flyhot(["rollback", "--inventory", "fly", "--output", "json"])
+        .args(["--store", store.path().to_str().unwrap()])
+        .run();
+    back.expect("refused", 2);
+    assert!(back.stdout.contains("by a cold deploy since"), "{back}");
+    assert_eq!(machines.version(&anew), "v2");
 }
 
 #[test]

@@ -921,6 +921,17 @@ pub(crate) fn several_images(one: (&str, &MachineId), other: (&str, &MachineId))
     )
 }
 
+/// A history that ended with a cold deploy.
+pub(crate) fn cold_since(base: &str, other: &str) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!(
+            "the history of the store is of machines that were started from {base}, and these were started from {other} by a cold deploy since"
+        ),
+        "Go back by `fly deploy --image` with the image of before; the next rollout begins a new history.",
+    )
+}
+
 /// What nodes go back to is in no store.
 pub(crate) fn nothing_before() -> NodeError {
     node_error(

@@ -194,6 +194,21 @@ pub(crate) fn base_image(nodes: &[Peer]) -> Result<Option<String>, NodeError> {
     }
 }
 
+/// Whether what the store says is of machines that were started from this image.
+///
+/// # Errors
+/// None of them was: what ran before a cold deploy is nothing to go back to from behind it.
+pub(crate) fn are_of(nodes: &[Peer], base: Option<&str>) -> Result<(), NodeError> {
+    let machines = nodes.iter().filter_map(|peer| peer.machine.as_ref());
+    let mut images = machines.filter_map(|machine| machine.image.as_deref()).peekable();
+    match (base, images.peek().copied()) {
+        (Some(base), Some(other)) if images.all(|image| image != base) => {
+            Err(errors::cold_since(base, other))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A node before anything was done with it.
 pub(crate) fn not_begun(peer: &Peer) -> NodeOutcome {
     let machine = peer.machine.as_ref();

@@ -444,9 +444,9 @@ impl Work<'_> {
                     What::Back(to) => to,
                     What::Out(_) => None,
                 };
-                let target = fleet
-                    .rollout
-                    .pointer()
+                let pointer = fleet.rollout.pointer();
+                inventory::are_of(&options.reach.nodes, pointer.base_image.as_deref())?;
+                let target = pointer
                     .back_to(to)
                     .map_err(|error| errors::rollout(&error.into()))?
                     .clone();
