@@ -31,6 +31,7 @@ pub struct Flyhot {
     environment: Vec<(String, String)>,
     memory: Option<u64>,
     network: Option<String>,
+    patience: Duration,
 }
 
 /// A flyhot command that runs; killed when dropped.
@@ -39,6 +40,7 @@ pub struct Running {
     command: String,
     child: Child,
     begun: Instant,
+    patience: Duration,
     lines: Receiver<(Instant, String)>,
     seen: Vec<(Instant, String)>,
     stderr: Arc<Mutex<Vec<u8>>>,
@@ -89,6 +91,7 @@ impl Flyhot {
             environment: Vec::new(),
             memory: None,
             network: None,
+            patience: RUN_LIMIT,
         }
     }
 
@@ -101,6 +104,12 @@ impl Flyhot {
     /// It runs there, and not in its empty home.
     pub fn within(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// It may take so long.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -214,6 +223,7 @@ impl Flyhot {
             command: self.shown_line(),
             child,
             begun,
+            patience: self.patience,
             lines,
             seen: Vec::new(),
             stderr,
@@ -279,7 +289,7 @@ impl Flyhot {
     /// Runs it to its end.
     ///
     /// # Panics
-    /// If it does not end within three minutes.
+    /// If it does not end within three minutes, or what [`Flyhot::patience`] gave it.
     pub fn run(self) -> Run {
         self.spawn().wait()
     }
@@ -359,12 +369,12 @@ impl Running {
     /// Waits for its end.
     ///
     /// # Panics
-    /// If it does not end within three minutes.
+    /// If it does not end within three minutes, or what [`Flyhot::patience`] gave it.
     pub fn wait(mut self) -> Run {
         loop {
             match self
                 .lines
-                .recv_timeout(RUN_LIMIT.saturating_sub(self.begun.elapsed()))
+                .recv_timeout(self.patience.saturating_sub(self.begun.elapsed()))
             {
                 Ok(line) => self.seen.push(line),
                 Err(RecvTimeoutError::Disconnected) => break,

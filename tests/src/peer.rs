@@ -112,7 +112,8 @@ fn carry(
     Ok(())
 }
 
-fn message(stream: &mut TcpStream, width: usize) -> io::Result<Vec<u8>> {
+/// The next message behind a length in so many bytes.
+pub(crate) fn message(stream: &mut TcpStream, width: usize) -> io::Result<Vec<u8>> {
     let mut header = [0; 4];
     stream.read_exact(&mut header[4 - width..])?;
     let mut bytes = vec![0; u32::from_be_bytes(header) as usize];

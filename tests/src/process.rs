@@ -13,6 +13,9 @@ use crate::wait::holds_within;
 /// a second, and whoever needs longer holds up the suite.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Between two looks at what a process takes: its last one is missing from that, and looking takes a hundredth of a core.
+const WATCHED: Duration = Duration::from_millis(2);
+
 /// How much of a log is shown when a test fails: enough for a crash report, little enough to find it.
 const LOG_LINES: usize = 80;
 
@@ -88,6 +91,56 @@ impl Drop for Process {
         }
         self.stop();
     }
+}
+
+/// What a process took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Used {
+    /// The most memory it had at a time.
+    pub kib: u64,
+    /// Its processor time, of all threads.
+    pub cpu_us: u64,
+    /// The most files, sockets and the like that it was seen to have open at a time.
+    pub descriptors: usize,
+}
+
+/// Watches a process until it is gone; asked then, says what it took.
+///
+/// # Panics
+/// Not by itself: asked, if the watch did.
+pub fn watched(pid: u32) -> impl FnOnce() -> Used {
+    let watch = std::thread::spawn(move || {
+        let mut used = Used::default();
+        // A zombie has no memory left.
+        while let Some(kib) = memory_mark_kib(pid) {
+            let open = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+            used = Used {
+                kib,
+                cpu_us: cpu_us(pid).unwrap_or(used.cpu_us),
+                descriptors: used.descriptors.max(open),
+            };
+            std::thread::sleep(WATCHED);
+        }
+        used
+    });
+    move || watch.join().expect("the watch does not panic")
+}
+
+/// The high-water mark of the memory of a process as it is now, in KiB.
+pub fn memory_mark_kib(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    mark.split_whitespace().next()?.parse().ok()
+}
+
+/// Its processor time so far, of all threads, in the hundredths of a second that Linux counts (proc(5), `utime` and `stime`).
+fn cpu_us(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may have blanks and brackets; the state is what follows it.
+    let (_, fields) = text.rsplit_once(')')?;
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Some(ticks * 10_000)
 }
 
 /// Sends the signal `name` (`TERM`, `KILL`, `STOP`, ...) to `target`: a pid, or `-pid` for a process group.

@@ -68,7 +68,7 @@ const SCENARIOS: [&str; 40] = [
 
 /// Tests of the repository, of the harness and of the fixtures: more rounds show nothing more.
 #[cfg(test)]
-const NO_SCENARIOS: [&str; 3] = ["fixture", "harness", "tidy"];
+const NO_SCENARIOS: [&str; 4] = ["crowd", "fixture", "harness", "tidy"];
 
 /// Marks a commit that the tree differs from.
 const CHANGED: &str = ", changed";

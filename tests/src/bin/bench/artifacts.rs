@@ -10,10 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use flyhot_tests::{Flyhot, Native, Node, Otp, Release, Run, Scratch, Shop, publish, rounds, workspace};
+use flyhot_tests::{
+    Flyhot, Native, Node, Otp, Release, Run, Scratch, Shop, memory_mark_kib, publish, rounds, watched,
+    workspace,
+};
 use serde_json::{Value, json};
 
-use super::{median, memory_mark_kib, number, pair, repetitions, spread, told, watched};
+use super::{median, number, pair, repetitions, spread, told};
 
 /// Bytes of the release that is packed: a shop with some dozen applications.
 const USUAL: u64 = 40 << 20;
@@ -422,10 +425,10 @@ fn flyhot(args: &[&str]) -> (u64, u64) {
     let running = Flyhot::new(args.iter().copied())
         .args(["--output", "json"])
         .spawn();
-    let peak = watched(running.pid());
+    let used = watched(running.pid());
     let run: Run = running.wait();
     run.expect("done", 0);
-    (run.took.as_micros() as u64, peak())
+    (run.took.as_micros() as u64, used().kib)
 }
 
 /// The same of two programs with a pipe between them; their peaks together.
@@ -435,12 +438,12 @@ fn piped(mut from: Command, mut to: Command) -> (u64, u64) {
     let mut from = from.stdout(Stdio::piped()).spawn().expect("it runs");
     let pipe = from.stdout.take().expect("a pipe");
     let mut to = to.stdin(pipe).spawn().expect("it runs");
-    let peaks = [watched(from.id()), watched(to.id())];
+    let used = [watched(from.id()), watched(to.id())];
     for program in [&mut from, &mut to] {
         assert!(program.wait().expect("our own child").success());
     }
     let took = begun.elapsed().as_micros() as u64;
-    (took, peaks.map(|peak| peak()).into_iter().sum())
+    (took, used.map(|used| used().kib).into_iter().sum())
 }
 
 /// The same of a node that does nothing else, by its own clock, of the fun `Work` that `expressions` make.

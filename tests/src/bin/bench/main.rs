@@ -2,7 +2,7 @@
 //!
 //! Figures go to docs/bench.json and the terminal; a target that is missed is written as missed. Sections by name
 //! (`window`, `again`, `rehearsal`, `revert`, `callers`, `client`, `census`, `command`, `plan`, `sessions`, `terms`, `status`,
-//! `pack`, `unpack`, `large`, `moved`, `native`) run those alone, and the others keep the figures they have.
+//! `crowd`, `pack`, `unpack`, `large`, `moved`, `native`) run those alone, and the others keep the figures they have.
 //! FLYHOT_ROUNDS multiplies the repetitions.
 #![allow(
     clippy::unwrap_used,
@@ -13,14 +13,15 @@
 )]
 
 mod artifacts;
+mod crowd;
 mod operator;
 mod users;
 
 use std::fs;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use flyhot_tests::{Flyhot, Otp, Release, Run, Shop, ShopBuild, rounds, workspace};
+use flyhot_tests::{Flyhot, Otp, Release, Run, Shop, ShopBuild, rounds, watched, workspace};
 use serde_json::{Value, json};
 
 /// Processes by changed modules.
@@ -66,6 +67,7 @@ fn main() {
         "sessions",
         "terms",
         "status",
+        "crowd",
         "pack",
         "unpack",
         "large",
@@ -87,6 +89,7 @@ fn main() {
                 "sessions" => operator::sessions(),
                 "terms" => operator::terms(),
                 "status" => operator::status(),
+                "crowd" => crowd::crowd(),
                 "pack" => artifacts::pack(),
                 "unpack" => artifacts::unpack(),
                 "large" => artifacts::large(),
@@ -254,10 +257,10 @@ fn command() -> Value {
     for repetition in 0..repetitions() {
         let to = if repetition % 2 == 0 { &b } else { &a };
         let running = Flyhot::upgrade(&shop, to).args(["--no-persist"]).spawn();
-        let peak = watched(running.pid());
+        let used = watched(running.pid());
         let run = running.wait();
         run.expect("upgraded", 0);
-        memory.push(peak());
+        memory.push(used().kib);
         added.push(above_the_node_us(&run));
     }
     let binary = Flyhot::binary();
@@ -319,27 +322,6 @@ fn step_us(run: &Run, step: &str) -> u64 {
 fn above_the_node_us(run: &Run) -> u64 {
     let node: u64 = STEPS_OF_THE_NODE.iter().map(|step| step_us(run, step)).sum();
     (run.took.as_micros() as u64).saturating_sub(node)
-}
-
-/// Watches the memory of a process until it is gone; asked then, gives its high-water mark in KiB.
-fn watched(pid: u32) -> impl FnOnce() -> u64 {
-    let watch = std::thread::spawn(move || {
-        let mut peak = 0;
-        // A zombie has no memory left.
-        while let Some(kib) = memory_mark_kib(pid) {
-            peak = kib;
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        peak
-    });
-    move || watch.join().expect("the watch does not panic")
-}
-
-/// That mark as it is now.
-fn memory_mark_kib(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    mark.split_whitespace().next()?.parse().ok()
 }
 
 fn repetitions() -> usize {

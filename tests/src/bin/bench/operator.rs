@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use flyhot_tests::{Flyhot, Node, Otp, Release, Scratch, Shop, rounds, workspace};
+use flyhot_tests::{Flyhot, Node, Otp, Release, Scratch, Shop, rounds, watched, workspace};
 use serde_json::{Value, json};
 
-use super::{carts, median, pair, repetitions, spread, told, watched};
+use super::{carts, median, pair, repetitions, spread, told};
 
 /// Nodes that are asked at once.
 const NODES: usize = 20;
@@ -103,13 +103,13 @@ pub(super) fn status() -> Value {
                 .args(names)
                 .of(&nodes[0])
                 .spawn();
-            let peak = watched(running.pid());
+            let used = watched(running.pid());
             let run = running.wait();
             run.expect("done", 0);
             times.push(run.took.as_micros() as u64);
-            let peak = peak();
+            let used = used();
             if nodes.len() > 1 {
-                memory.push(peak);
+                memory.push(used.kib);
             }
         }
     }
