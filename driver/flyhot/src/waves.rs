@@ -137,6 +137,8 @@ pub(crate) async fn go(
     let mut under_way: FuturesUnordered<LocalBoxFuture<'_, Done>> = FuturesUnordered::new();
     let (mut wave, mut told, mut barred) = (None, false, false);
     let mut baking = None;
+    // The wave whose machines are leased; whoever asks who else is there has let all of them go.
+    let mut leased: Vec<usize> = Vec::new();
     loop {
         match ledger.next(course.began.elapsed()) {
             Command::Begin { node: at, way } => {
@@ -146,9 +148,9 @@ pub(crate) async fn go(
                 let (number, places) = ledger.wave();
                 if wave.replace((number, way)) != Some((number, way)) {
                     if way == Way::Forth {
-                        let peers = leg.options.reach.nodes.iter().enumerate();
-                        let before = peers.filter(|(at, _)| !places.contains(at));
-                        before.for_each(|(_, peer)| course.let_go(peer));
+                        let before = std::mem::replace(&mut leased, places.to_vec());
+                        let peers = before.iter().filter_map(|at| leg.options.reach.nodes.get(*at));
+                        peers.for_each(|peer| course.let_go(peer));
                     }
                     say(begun(course, &leg.options, way, ledger));
                 }

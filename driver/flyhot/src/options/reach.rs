@@ -1,5 +1,6 @@
 //! Which nodes, and how each is reached.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use flyhot_fleet::{App, FlyError, MachineId, Moment, Token};
@@ -186,6 +187,7 @@ fn epmd_port(args: &ReachArgs, environment: &Environment) -> Result<u16, Options
 
 fn node_names(given: &[String]) -> Result<Vec<NodeName>, OptionsError> {
     let mut nodes: Vec<NodeName> = Vec::with_capacity(given.len());
+    let mut known = HashSet::with_capacity(given.len());
     for text in given {
         let name = text
             .parse::<NodeName>()
@@ -193,7 +195,7 @@ fn node_names(given: &[String]) -> Result<Vec<NodeName>, OptionsError> {
                 name: text.clone(),
                 source,
             })?;
-        if nodes.contains(&name) {
+        if !known.insert(name.clone()) {
             return Err(OptionsError::NodeTwice(text.clone()));
         }
         nodes.push(name);
