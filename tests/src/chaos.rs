@@ -56,6 +56,8 @@ pub struct Ills {
     pub clock_ahead_s: i64,
     /// Every request is refused for the time it was signed at.
     pub refuses_time: bool,
+    /// Nothing is answered, and nothing done, as long as it is so.
+    pub swallows: bool,
 }
 
 /// The proxy; it stops listening when dropped.
@@ -87,6 +89,9 @@ struct Shared {
 /// How long a put is held back that arrives late: the client has found out by then that it was not done, and goes on; the longest
 /// is longer than a lease of the tests, so that another one has taken over.
 const LATE: std::ops::Range<u64> = 1..9;
+
+/// Between two looks whether what is swallowed still is.
+const LOOK: Duration = Duration::from_millis(20);
 
 impl fmt::Debug for Chaos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,6 +142,11 @@ impl Chaos {
             }
         });
         Self { address, shared }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Its address as an endpoint.
@@ -230,6 +240,12 @@ impl Shared {
             return answer(&mut client, "403 Forbidden", "RequestTimeTooSkewed");
         }
         if self.befalls(ills.resets) {
+            return self.reset(client);
+        }
+        if ills.swallows {
+            while held(&self.ills).swallows && !*held(&self.stopped) {
+                std::thread::sleep(LOOK);
+            }
             return self.reset(client);
         }
         if self.befalls(ills.server_errors) {

@@ -32,6 +32,7 @@ pub use ills::{CrossApp, FlyIlls, RetryAfter};
 pub use namespaces::{Duplex, Namespaces, join};
 pub(crate) use namespaces::{remove_ours, within};
 
+use crate::process::signal;
 use crate::rounds::Random;
 use crate::scratch::Scratch;
 use world::World;
@@ -268,6 +269,23 @@ impl Fly {
     /// Starts a machine as somebody else does.
     pub fn start_again(&self, id: &str) {
         self.shared.launch(id, "stopped", true);
+    }
+
+    /// Destroys a machine as `fly machine destroy --force` does.
+    pub fn destroy(&self, id: &str) {
+        self.shared.destroy(id);
+    }
+
+    /// Kills everything that runs on a machine with SIGKILL, as its kernel does that is out of memory.
+    pub fn kill(&self, id: &str) {
+        let group = self
+            .shared
+            .world()
+            .machine_mut(id)
+            .and_then(|machine| machine.group);
+        if let Some(group) = group {
+            signal("KILL", &format!("-{group}"));
+        }
     }
 
     /// What a machine's label says.

@@ -22,6 +22,7 @@
     reason = "a harness: whatever it cannot do ends the test, loudly"
 )]
 
+mod app;
 mod asker;
 mod certificates;
 mod chaos;
@@ -43,6 +44,7 @@ mod node;
 mod otp;
 mod page;
 pub mod peer;
+mod pool;
 mod probe;
 mod process;
 mod project;
@@ -57,6 +59,7 @@ mod traffic;
 mod variant;
 mod wait;
 
+pub use app::{App, Orchestrator};
 pub use asker::Asker;
 pub use certificates::{Authority, Identity};
 pub use chaos::{Chaos, Ills};
@@ -79,6 +82,7 @@ pub use native::Native;
 pub use node::{Node, NodeBuilder};
 pub use otp::Otp;
 pub use page::Page;
+pub use pool::with_pool;
 pub use probe::{Counts, Probe};
 pub use process::{Process, Used, memory_mark_kib, signal, watched};
 pub use project::Project;

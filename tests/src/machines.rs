@@ -2,6 +2,7 @@
 //! the lines that Fly.io's guide has for rel/env.sh.eex.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use crate::fleet::quick;
 use crate::fly::{Fly, FlyIlls, Namespaces};
 use crate::flyhot::Flyhot;
 use crate::moto::Moto;
+use crate::otp::Otp;
+use crate::probe::Probe;
 use crate::release::Release;
 use crate::rounds::Random;
 use crate::scratch::Scratch;
@@ -113,8 +116,8 @@ impl Machines {
     }
 
     /// There is a bucket in the network, and every machine that is made from now on knows it, boots by it, and knows the Machines API.
-    pub fn offer_bucket(&self, bucket: &Moto) {
-        self.network.offer(S3, bucket.address());
+    pub fn offer_bucket(&self, bucket: SocketAddr) {
+        self.network.offer(S3, bucket);
         let at = |port| format!("http://[{}]:{port}", Namespaces::SERVICES);
         for (name, value) in [
             ("BUCKET_NAME", Moto::BUCKET),
@@ -175,6 +178,37 @@ impl Machines {
             || self.log(id).contains("listening") && self.asked(id).is_some(),
             || self.log(id),
         );
+    }
+
+    /// The judge of a machine's node, in the network of that machine alone: what happens to the one of all machines is nothing to it.
+    ///
+    /// # Panics
+    /// If the machine is not there.
+    pub fn probe(
+        &self,
+        otp: Otp,
+        id: &str,
+        name: &str,
+        cookie: &str,
+        flags: impl IntoIterator<Item = String>,
+    ) -> Probe {
+        let machines = self.fly.machines();
+        let machine = machines.iter().find(|machine| machine["id"] == id);
+        let address = machine.expect("it is there")["private_ip"]
+            .as_str()
+            .expect("a text");
+        let (network, node) = (self.network.of(id), format!("{name}@{address}"));
+        Probe::within(&network, otp, &node, cookie, flags)
+    }
+
+    /// Nothing reaches a machine over the network any more, and nothing comes from it.
+    pub fn cut(&self, id: &str) {
+        self.network.cut(id);
+    }
+
+    /// Ends [`Machines::cut`].
+    pub fn mend(&self, id: &str) {
+        self.network.mend(id);
     }
 
     /// What a machine wrote since it was started.

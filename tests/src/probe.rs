@@ -5,14 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::fly::within;
 use crate::otp::Otp;
 use crate::process::Process;
 use crate::release::build_erlang;
@@ -28,11 +30,14 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 /// An Erlang node starts within a second; a loaded machine may need ten.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// Where epmd listens, if nobody says otherwise.
+const EPMD: u16 = 4369;
+
 /// A connection of its own to one node.
 #[derive(Debug)]
 pub struct Probe {
     node: String,
-    stream: Mutex<TcpStream>,
+    stream: Mutex<UnixStream>,
     _process: Process,
     _scratch: Scratch,
 }
@@ -60,11 +65,39 @@ impl Probe {
         epmd_port: u16,
         flags: impl IntoIterator<Item = String>,
     ) -> Self {
+        let scratch = Scratch::new("probe");
+        let command = otp.command("erl", scratch.path());
+        Self::by(command, scratch, otp, node, cookie, epmd_port, flags)
+    }
+
+    /// Connects to `node` in the namespace `network`, where its epmd listens at the usual port.
+    pub(crate) fn within(
+        network: &str,
+        otp: Otp,
+        node: &str,
+        cookie: &str,
+        flags: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let scratch = Scratch::new("probe");
+        let mut command = within(network, &otp.bin().join("erl"));
+        otp.surround(&mut command, scratch.path());
+        Self::by(command, scratch, otp, node, cookie, EPMD, flags)
+    }
+
+    fn by(
+        mut command: Command,
+        scratch: Scratch,
+        otp: Otp,
+        node: &str,
+        cookie: &str,
+        epmd_port: u16,
+        flags: impl IntoIterator<Item = String>,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let beams = build_erlang(otp, "probe");
-        let scratch = Scratch::new("probe");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-        let port = listener.local_addr().expect("it is bound").port().to_string();
+        // A socket in the file system is the same one in every network.
+        let socket = scratch.path().join("socket");
+        let listener = UnixListener::bind(&socket).expect("the scratch directory can be written");
         let host = node.split_once('@').expect("a node name has a host").1;
         let own = format!(
             "probe_{}_{}@{host}",
@@ -76,7 +109,6 @@ impl Probe {
         } else {
             "-sname"
         };
-        let mut command = otp.command("erl", scratch.path());
         command
             .args([
                 "-noinput",
@@ -91,7 +123,9 @@ impl Probe {
             .args(["-kernel", "logger_level", "error", "-pa"])
             .arg(&beams)
             .args(flags)
-            .args(["-run", "probe", "main", &port, node])
+            .args(["-run", "probe", "main"])
+            .arg(&socket)
+            .arg(node)
             .env("ERL_EPMD_PORT", epmd_port.to_string());
         if host.contains(':') {
             command.args(["-proto_dist", "inet6_tcp"]);
@@ -105,7 +139,6 @@ impl Probe {
         });
         let (stream, _) = accepted.unwrap_or_else(|| panic!("{own} did not start"));
         stream.set_nonblocking(false).expect("a socket can be told so");
-        stream.set_nodelay(true).expect("a socket can be told so");
         Self {
             node: node.to_owned(),
             stream: Mutex::new(stream),
@@ -296,13 +329,13 @@ fn strings(value: &Value) -> Vec<String> {
         .collect()
 }
 
-fn write_packet(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+fn write_packet(stream: &mut UnixStream, bytes: &[u8]) -> std::io::Result<()> {
     let mut packet = (bytes.len() as u32).to_be_bytes().to_vec();
     packet.extend(bytes);
     stream.write_all(&packet)
 }
 
-fn read_packet(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+fn read_packet(stream: &mut UnixStream) -> std::io::Result<Vec<u8>> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let mut bytes = vec![0; u32::from_be_bytes(length) as usize];

@@ -8,10 +8,7 @@
 
 use std::fs;
 
-use flyhot_tests::{Fly, FlyCli, Flyhot, Machines, Moto, Otp, Project, Release, Run, Traffic};
-use serde_json::Value;
-
-const COOKIE: &str = "cookie_of_every_build";
+use flyhot_tests::{App, FlyCli, Flyhot, Otp, Project, Release, Run, Traffic};
 
 /// Machines in three regions.
 const REGIONS: [&str; 6] = ["ams", "fra", "ams", "fra", "iad", "iad"];
@@ -23,82 +20,26 @@ fn release(code: &str) -> Release {
     Release::shop(Otp::under_test(), code)
 }
 
-/// An app on Fly, and a laptop with its project.
-struct App {
-    machines: Machines,
-    bucket: Moto,
-    project: Project,
-    ids: Vec<String>,
+/// `mix fly_deploy.hot` on the laptop, which has flyctl and nothing else of Fly.
+fn hot(app: &App, project: &Project, cli: &FlyCli, words: &[&str]) -> Flyhot {
+    let path = cli.search_path(&[Otp::under_test().bin()]);
+    project
+        .mix(Flyhot::binary())
+        .args(["fly_deploy.hot", "--output", "json"])
+        .args(words.iter().copied())
+        .env("PATH", &path)
+        .env("FLY_FLAPS_BASE_URL", &app.machines.fly.url())
 }
 
-impl App {
-    fn start() -> Self {
-        // Built before anybody waits for it.
-        Flyhot::binary();
-        let (machines, bucket) = (Machines::start("hot"), Moto::start());
-        machines.offer_bucket(&bucket);
-        let image = machines.image("01H3A", &release("v1"), COOKIE);
-        let project = Project::kiosk(Otp::under_test());
-        let toml = "app = \"shop\"\nprimary_region = \"ams\"\n[env]\nPOOL_SIZE = 10\n";
-        fs::write(project.directory().join("fly.toml"), toml).unwrap();
-        let ids: Vec<_> = REGIONS
-            .iter()
-            .map(|region| machines.shop(&image, "app", region, &[]))
-            .collect();
-        for id in &ids {
-            machines.serves(id);
-        }
-        Self {
-            machines,
-            bucket,
-            project,
-            ids,
-        }
-    }
-
-    /// What is built next.
-    fn builds(&self, tag: &str, code: &str) -> FlyCli {
-        let root = self.machines.unpushed(tag, &release(code), COOKIE);
-        FlyCli::new(&self.machines.fly, &root, Fly::TOKEN)
-    }
-
-    /// `mix fly_deploy.hot` on the laptop, which has flyctl and nothing else of Fly.
-    fn hot(&self, cli: &FlyCli, words: &[&str]) -> Flyhot {
-        let path = cli.search_path(&[Otp::under_test().bin()]);
-        self.project
-            .mix(Flyhot::binary())
-            .args(["fly_deploy.hot", "--output", "json"])
-            .args(words.iter().copied())
-            .env("PATH", &path)
-            .env("FLY_FLAPS_BASE_URL", &self.machines.fly.url())
-    }
-
-    fn versions(&self) -> Vec<String> {
-        self.ids.iter().map(|id| self.machines.version(id)).collect()
-    }
-
-    fn traffic(&self) -> Vec<Traffic> {
-        let on = |id| {
-            self.machines
-                .traffic(id)
-                .per_second(PER_SECOND)
-                .connections(8)
-                .start()
-        };
-        self.ids.iter().map(|id| on(id)).collect()
-    }
-
-    /// What is of the fleet, in the network of the machines.
-    fn inside(&self, words: &[&str]) -> Flyhot {
-        let endpoint = self.machines.bucket();
-        self.machines
-            .flyhot(words.iter().copied())
-            .args(["--inventory", "fly", "--output", "json"])
-            .env("BUCKET_NAME", Moto::BUCKET)
-            .env("AWS_ENDPOINT_URL_S3", &endpoint)
-            .env("AWS_ACCESS_KEY_ID", "tid_hidden")
-            .env("AWS_SECRET_ACCESS_KEY", "tsec_hidden")
-    }
+fn on_all(app: &App) -> Vec<Traffic> {
+    let on = |id| {
+        app.machines
+            .traffic(id)
+            .per_second(PER_SECOND)
+            .connections(8)
+            .start()
+    };
+    app.ids.iter().map(|id| on(id)).collect()
 }
 
 /// How often a cart of each machine was visited.
@@ -117,11 +58,13 @@ fn well(traffic: Vec<Traffic>, run: &Run) {
 
 #[test]
 fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
-    let app = App::start();
+    let app = App::start("hot", &release("v1"), &REGIONS, None);
+    let project = Project::kiosk(Otp::under_test());
+    fs::write(project.directory().join("fly.toml"), App::FLY_TOML).unwrap();
     assert_eq!(app.versions(), ["v1"; 6]);
-    let cli = app.builds("built", "v2");
-    let traffic = app.traffic();
-    let run = app.hot(&cli, &["--canary", "--max-concurrency", "3"]).run();
+    let cli = app.builds("built", &release("v2"));
+    let traffic = on_all(&app);
+    let run = hot(&app, &project, &cli, &["--canary", "--max-concurrency", "3"]).run();
     well(traffic, &run);
     run.expect("upgraded", 0);
     assert_eq!(app.versions(), ["v2"; 6], "{run}");
@@ -133,16 +76,12 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
             (&region.into(), &"upgraded".into())
         );
     }
-    for hidden in ["hidden", "fm2_", COOKIE] {
+    for hidden in ["hidden", "fm2_", App::COOKIE] {
         assert!(!run.to_string().contains(hidden), "{run}");
     }
-    let pointer: Value =
-        serde_json::from_str(&app.bucket.object("releases/shop/pointer.json").unwrap()).unwrap();
-    assert_eq!(pointer["record"]["state"], "committed");
-    assert_eq!(
-        pointer["record"]["base_image"],
-        "registry.fly.io/shop:deployment-01H3A"
-    );
+    let pointer = app.pointer();
+    assert_eq!(pointer["state"], "committed");
+    assert_eq!(pointer["base_image"], App::image());
 
     // A machine that starts anew boots what the others run.
     app.machines.fly.stop(&app.ids[5]);
@@ -151,12 +90,12 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
     assert_eq!(app.versions(), ["v2"; 6]);
 
     // Rebuilt, it is the same code.
-    let again = app.hot(&app.builds("again", "v2"), &[]).run();
+    let again = hot(&app, &project, &app.builds("again", &release("v2")), &[]).run();
     again.expect("nothing_to_do", 0);
 
     // And back, with what the states have become.
     let before = visits(&app);
-    let traffic = app.traffic();
+    let traffic = on_all(&app);
     let back = app.inside(&["rollback"]).run();
     well(traffic, &back);
     back.expect("upgraded", 0);

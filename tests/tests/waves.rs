@@ -11,34 +11,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use flyhot_tests::{Cart, Fleet, Flyhot, Otp, Probe, Release, Run, Scratch, Shop, pairs, wait_until};
+use flyhot_tests::{Cart, Fleet, Flyhot, Probe, Release, Run, Scratch, Shop, pairs, wait_until, with_pool};
 use serde_json::Value;
 
 const NONE: [&str; 0] = [];
 
 /// Long beside what any of it takes.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// A shop whose pool keeps its numbers under this word; on a node that is unlucky its code_change fails.
-fn with_pool(code: &str, word: &str) -> Release {
-    let source = format!(
-        "-module(pool_worker).
-         -behaviour(gen_server).
-         -export([start_link/1, init/1, handle_call/3, handle_cast/2, handle_info/2, code_change/3]).
-         start_link(N) -> gen_server:start_link({{local, list_to_atom(\"pool_\" ++ integer_to_list(N))}}, ?MODULE, N, []).
-         init(N) -> {{ok, {{{word}, N, 0}}}}.
-         handle_call(version, _From, State) -> {{reply, {word}, State}}.
-         handle_cast(bump, {{Tag, N, Casts}}) -> {{noreply, {{Tag, N, Casts + 1}}}}.
-         handle_info(_, State) -> {{noreply, State}}.
-         code_change(_, {{_, N, Casts}}, _) ->
-             {word} = application:get_env(shop, takes_only, {word}),
-             {{ok, {{{word}, N, Casts}}}}.\n"
-    );
-    Release::shop(Otp::under_test(), code)
-        .variant()
-        .erlang("pool_worker", &source)
-        .build()
-}
 
 /// Six nodes with one cookie.
 fn six(release: &Release) -> Vec<Shop> {

@@ -23,9 +23,10 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 40] = [
+const SCENARIOS: [&str; 41] = [
     "fly",
     "hot",
+    "fleet_faults",
     "deploy",
     "inventory",
     "mix",

@@ -90,6 +90,21 @@ impl Namespaces {
         })
     }
 
+    /// The namespace of a machine.
+    pub(crate) fn of(&self, id: &str) -> String {
+        format!("{}-{id}", self.hub)
+    }
+
+    /// Nothing comes to a machine over the network any more, and nothing from it. What is told there itself still arrives.
+    pub(crate) fn cut(&self, id: &str) {
+        ip(&["-n", &self.hub, "link", "set", &link(id), "down"]);
+    }
+
+    /// Ends [`Namespaces::cut`].
+    pub(crate) fn mend(&self, id: &str) {
+        ip(&["-n", &self.hub, "link", "set", &link(id), "up"]);
+    }
+
     /// What listens at `to` on the machine that the tests run on is in this network too, at [`Namespaces::SERVICES`] and `port`.
     pub fn offer(&self, port: u16, to: SocketAddr) {
         let socket = self.scratch.path().join(port.to_string());
@@ -106,7 +121,7 @@ impl Namespaces {
     /// What listens at `port` on a machine of this network is where the tests run, too: at the port of the answer.
     pub fn reach(&self, id: &str, port: u16) -> u16 {
         let socket = self.scratch.path().join(format!("{id}-{}", number()));
-        let within = within(&format!("{}-{id}", self.hub), relay());
+        let within = within(&self.of(id), relay());
         self.relay(within, [text(&socket), &format!("127.0.0.1:{port}")]);
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let here = listener.local_addr().expect("it is bound").port();
@@ -130,6 +145,11 @@ impl Namespaces {
         let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
         relays.push(process);
     }
+}
+
+/// The end of a machine's link at the bridge; fifteen letters are what one may have.
+fn link(id: &str) -> String {
+    format!("v{}", &id[..id.len().min(14)])
 }
 
 /// No two are the same.
@@ -215,8 +235,7 @@ impl Places {
         if Path::new("/run/netns").join(&name).exists() {
             return name;
         }
-        // Fifteen letters are what a link may have.
-        let link = format!("v{}", &spot.id[..spot.id.len().min(14)]);
+        let link = link(&spot.id);
         ip(&["netns", "add", &name]);
         ip(&[
             "-n", &self.hub, "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &name,
