@@ -91,6 +91,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l tls-ca-file -d 'C
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l release -d 'Release to upgrade to: a directory made by `mix release` or relx' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l image -d 'Instead of a release that is here, that of an image: a machine of it is made for the time of the plan' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
@@ -322,6 +323,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l epmd-port 
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l asked-by -d 'The flyhot that asks for this: another version than this one is refused before anything is done' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l release -d 'Release to roll out [default: RELEASE_ROOT, else the working directory, else /app]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r

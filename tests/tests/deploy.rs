@@ -254,22 +254,35 @@ const FLY_TOML: &str = "app = \"shop\"\nprimary_region = \"fra\"\n[env]\nPOOL_SI
 impl Fleet {
     /// `flyhot` of the image is this script, with what it may need in variables.
     fn new(release: &Release, shops: &[Shop; 2], ills: FlyIlls, script: &str) -> Self {
+        let fleet = Self::with(
+            ills,
+            &[
+                ("NODES", &format!("{} {}", shops[0].name(), shops[1].name())),
+                ("RELEASE_COOKIE", shops[0].cookie()),
+                ("ERL_EPMD_PORT", &shops[0].epmd_port().to_string()),
+            ],
+            script,
+        );
+        release.copied(&fleet.at("image"));
+        fleet
+    }
+
+    /// One whose image has no release.
+    fn with(ills: FlyIlls, variables: &[(&str, &str)], script: &str) -> Self {
         let fly = Fly::start(ills, Random::new("deploy"));
         let scratch = Scratch::new("deploy");
         let image = scratch.path().join("image");
         fs::create_dir(&image).unwrap();
-        release.copied(&image);
         let cli = FlyCli::new(&fly, &image, Fly::TOKEN);
         let fleet = Self { fly, cli, scratch };
         let mut lines = String::from("#!/bin/sh\nexport FLYHOT_ORCHESTRATE=\"$PWD/said\"\n");
-        for (name, value) in [
-            ("FLYHOT", text(Flyhot::binary()).to_owned()),
-            ("STORE", text(&fleet.at("store")).to_owned()),
-            ("NODES", format!("{} {}", shops[0].name(), shops[1].name())),
-            ("FLY_FLAPS_BASE_URL", fleet.fly.url()),
-            ("RELEASE_COOKIE", shops[0].cookie().to_owned()),
-            ("ERL_EPMD_PORT", shops[0].epmd_port().to_string()),
-        ] {
+        let (store, url) = (fleet.at("store"), fleet.fly.url());
+        let own = [
+            ("FLYHOT", text(Flyhot::binary())),
+            ("STORE", text(&store)),
+            ("FLY_FLAPS_BASE_URL", &url),
+        ];
+        for (name, value) in own.iter().chain(variables) {
             lines.push_str(&format!("export {name}='{value}'\n"));
         }
         fs::write(image.join("flyhot"), format!("{lines}{script}\n")).unwrap();
@@ -277,6 +290,35 @@ impl Fleet {
         fs::create_dir(fleet.at("project")).unwrap();
         fleet.project(FLY_TOML);
         fleet
+    }
+
+    /// A machine of the app, of that image.
+    fn machine(&self) -> String {
+        let image = "registry.fly.io/shop:deployment-01H3A";
+        self.fly.push(image, &self.at("image"));
+        let id = self.fly.make(&serde_json::json!({"region": "ams", "config": {
+            "image": image, "init": {"exec": ["sleep", "infinity"]},
+            "metadata": {"fly_platform_version": "v2", "fly_process_group": "app"},
+        }}));
+        wait_until("the machine is started", LIMIT, || {
+            let mut machines = self.fly.machines().into_iter();
+            machines.any(|machine| machine["id"] == *id && machine["state"] == "started")
+        });
+        id
+    }
+
+    /// A verb where the project is, by somebody who is logged in and has nothing else.
+    fn laptop(&self, words: &[&str]) -> Flyhot {
+        self.typed(words).args(["--output", "json"])
+    }
+
+    /// The same, which speaks to people.
+    fn typed(&self, words: &[&str]) -> Flyhot {
+        Flyhot::new(words.iter().copied())
+            .within(&self.at("project"))
+            .env("PATH", &self.cli.search_path(&[]))
+            .env("FLY_FLAPS_BASE_URL", &self.fly.url())
+            .env("USER", "alice")
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -289,12 +331,7 @@ impl Fleet {
 
     /// `flyhot deploy` where the project is, by somebody who is logged in.
     fn deploy(&self, words: &[&str]) -> Flyhot {
-        Flyhot::new(["deploy", "--output", "json"])
-            .args(words.iter().copied())
-            .within(&self.at("project"))
-            .env("PATH", &self.cli.search_path(&[]))
-            .env("FLY_FLAPS_BASE_URL", &self.fly.url())
-            .env("USER", "alice")
+        self.laptop(&[&["deploy"], words].concat())
     }
 
     /// The machines of orchestrators.
@@ -826,6 +863,172 @@ fn what_is_signed_here_needs_no_key_there() {
             .all(|record| !record.body.contains(secret))
     );
     fleet.hides(&run);
+}
+
+// ---- verbs that need what a laptop has not
+
+/// An orchestrator that goes back; the nodes are named here, where Fly.io would be asked for them.
+const BACK: &str = "verb=$1; shift
+[ $verb = orchestrate ] || exec $FLYHOT $verb \"$@\"
+if [ \"$8\" = rollback ]; then
+    exec $FLYHOT orchestrate --inventory fly -- rollback --sequential --node $NODES --store $STORE --app shop
+fi
+shift 2
+exec $FLYHOT orchestrate --node $NODES --store $STORE \"$@\"";
+
+#[test]
+fn a_rollback_from_a_laptop_hears_it_and_does_without_it() {
+    let (v1, v2) = releases();
+    let shops = two(&v1);
+    let fleet = Fleet::new(&v2, &shops, FlyIlls::default(), BACK);
+    fleet.machine();
+    fleet.deploy(&[]).run().expect("upgraded", 0);
+    let back = || fleet.laptop(&["rollback", "--inventory", "fly"]);
+
+    // The first ^C: nothing more is begun.
+    shops[0].hold();
+    let mut running = back().spawn();
+    running.wait_for_step("knock");
+    running.interrupt();
+    let run = running.wait();
+    run.expect("failed", 130);
+    assert!(run.stdout.contains("`flyhot tell` while at work on"), "{run}");
+    assert_eq!(run.node(1)["outcome"], "not_begun", "{run}");
+    fleet.hides(&run);
+
+    // The laptop is closed.
+    let mut running = back().spawn();
+    running.wait_for_step("knock");
+    let killed = running.kill();
+    let made = killed.events_named("orchestrator").next().unwrap().json["machine"].clone();
+    shops[0].let_go();
+    wait_until("the orchestrator is done", LIMIT, || {
+        let machines = fleet.orchestrators();
+        machines
+            .iter()
+            .any(|machine| machine["id"] == made && labelled(machine).starts_with("0 "))
+    });
+    assert_eq!([&shops[0], &shops[1]].map(shapes), [["tuple"], ["tuple"]]);
+}
+
+/// What an image does with the verbs that it is asked for; its store is known by a variable of its machines alone.
+const ASKED: &str = "case $1 in
+    --version) [ -n \"$OLD\" ] && echo flyhot 0.0.1 && exit ;;
+    orchestrate) [ -n \"$OLD\" ] && set -- $(echo \"$@\" | sed 's/--asked-by [^ ]*/--asked-by 0.0.1/') ;;
+esac
+case $1 in
+    events | tell | --version) exec $FLYHOT \"$@\" ;;
+esac
+exec $FLYHOT \"$@\" ${PLACE:+--store $PLACE}";
+
+#[test]
+fn a_verb_runs_where_what_it_needs_is() {
+    let fleet = |ills, variables: &[(&str, &str)]| {
+        let fleet = Fleet::with(ills, variables, ASKED);
+        fleet.fly.secret("PLACE", text(&fleet.at("store")));
+        fs::create_dir(fleet.at("store")).unwrap();
+        fleet
+    };
+    let of_run = |run: &Run, name: &str| {
+        run.events_named(name)
+            .map(|event| event.json.clone())
+            .collect::<Vec<_>>()
+    };
+
+    // By exec on a machine; where somebody else holds that, on the next.
+    let well = fleet(FlyIlls::default(), &[]);
+    let machines = [well.machine(), well.machine()];
+    for (words, event) in [
+        (&["history"][..], "history"),
+        (&["lock", "status"], "lock"),
+        (&["lock", "release"], "lock"),
+    ] {
+        let run = well.laptop(words).run();
+        run.expect("done", 0);
+        let [told] = &of_run(&run, event)[..] else {
+            panic!("{run}")
+        };
+        assert_eq!(told["app"], "shop", "{run}");
+        assert_eq!(of_run(&run, "elsewhere")[0]["machine"], machines[0], "{run}");
+        well.hides(&run);
+    }
+    let people = well.typed(&["history"]).run();
+    let place = format!("This runs on the machine {} in ams", machines[0]);
+    assert!(people.stdout.contains(&place), "{people}");
+    well.fly.lease_away(&machines[0], "bob@example.com", 600);
+    let held = well.laptop(&["history"]).run();
+    held.expect("done", 0);
+    let asked: Vec<_> = of_run(&held, "elsewhere")
+        .iter()
+        .map(|event| event["machine"].clone())
+        .collect();
+    assert_eq!(asked, machines, "{held}");
+    assert!(well.orchestrators().is_empty());
+    // What is here is asked from here.
+    let store = well.at("store");
+    let here = well.laptop(&["history", "--store", text(&store)]).run();
+    here.expect("done", 0);
+    assert!(of_run(&here, "elsewhere").is_empty(), "{here}");
+    let file = well
+        .laptop(&["rollback", "--inventory", "fly", "--policy", "here"])
+        .run();
+    file.expect("refused", 2);
+    assert!(
+        file.stdout.contains("--policy names a file of this machine"),
+        "{file}"
+    );
+
+    // Where commands of exec see no environment: on a machine of its own, which does.
+    let bare = fleet(
+        FlyIlls {
+            exec_has_env: false,
+            ..FlyIlls::default()
+        },
+        &[],
+    );
+    bare.machine();
+    let run = bare.laptop(&["history"]).run();
+    run.expect("done", 0);
+    assert_eq!(of_run(&run, "history").len(), 1, "{run}");
+    let image = "registry.fly.io/shop:deployment-01H3A";
+    assert_eq!(of_run(&run, "orchestrator")[0]["image"], image, "{run}");
+    bare.hides(&run);
+
+    // Another flyhot is refused, whoever asks it for what.
+    let old = fleet(FlyIlls::default(), &[("OLD", "yes")]);
+    old.machine();
+    let deploy = ["deploy", "--skip-build", "--image", image];
+    for words in [&["history"][..], &["lock", "release", "--force"], &deploy] {
+        let run = old.laptop(words).run();
+        run.expect("refused", 2);
+        let errors = of_run(&run, "error");
+        assert_eq!(errors.len(), 1, "{run}");
+        let said = format!("{} {}", errors[0]["message"], errors[0]["hint"]);
+        assert!(
+            said.contains("flyhot 0.0.1 asks for this")
+                && said.contains("nothing was touched")
+                && said.contains("FLYHOT_BIN"),
+            "{said}"
+        );
+        assert!(fs::read_dir(old.at("store")).unwrap().next().is_none(), "{run}");
+    }
+
+    // Without any, and without any machine.
+    let none = fleet(FlyIlls::default(), &[]);
+    let nobody = none.laptop(&["history"]).run();
+    nobody.expect("failed", 23);
+    assert!(
+        nobody.stdout.contains("has no machine whose image is known"),
+        "{nobody}"
+    );
+    fs::remove_file(none.at("image/flyhot")).unwrap();
+    none.machine();
+    let absent = none.laptop(&["history"]).run();
+    absent.expect("refused", 2);
+    assert!(
+        absent.stdout.contains("has no flyhot that runs a rollout"),
+        "{absent}"
+    );
 }
 
 // ---- as on Fly.io: machines with a network, found by the Machines API

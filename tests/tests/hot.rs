@@ -20,15 +20,19 @@ fn release(code: &str) -> Release {
     Release::shop(Otp::under_test(), code)
 }
 
-/// `mix fly_deploy.hot` on the laptop, which has flyctl and nothing else of Fly.
-fn hot(app: &App, project: &Project, cli: &FlyCli, words: &[&str]) -> Flyhot {
+/// A task of mix on the laptop, which has flyctl and nothing else of Fly: neither the keys of the bucket nor the private network.
+fn mix(app: &App, project: &Project, cli: &FlyCli, words: &[&str]) -> Flyhot {
     let path = cli.search_path(&[Otp::under_test().bin()]);
     project
         .mix(Flyhot::binary())
-        .args(["fly_deploy.hot", "--output", "json"])
         .args(words.iter().copied())
+        .args(["--output", "json"])
         .env("PATH", &path)
         .env("FLY_FLAPS_BASE_URL", &app.machines.fly.url())
+}
+
+fn hot(app: &App, project: &Project, cli: &FlyCli, words: &[&str]) -> Flyhot {
+    mix(app, project, cli, &[&["fly_deploy.hot"], words].concat())
 }
 
 fn on_all(app: &App) -> Vec<Traffic> {
@@ -96,14 +100,42 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
     // And back, with what the states have become.
     let before = visits(&app);
     let traffic = on_all(&app);
-    let back = app.inside(&["rollback"]).run();
+    let back = mix(
+        &app,
+        &project,
+        &cli,
+        &["fly_deploy.rollback", "--inventory", "fly"],
+    )
+    .run();
     well(traffic, &back);
     back.expect("upgraded", 0);
+    // It goes on without the laptop, on a machine of the image that the machines have.
+    let made = &back.events_named("orchestrator").next().unwrap().json;
+    assert_eq!(made["image"], "registry.fly.io/shop:deployment-01H3A", "{back}");
     assert_eq!(app.versions(), ["v1"; 6], "{back}");
     for (now, before) in visits(&app).into_iter().zip(before) {
         assert!(now > before, "{now} {before}");
     }
-    let shown = app.inside(&["status"]).run();
-    shown.expect("done", 0);
-    assert_eq!(shown.events_named("status").count(), 6);
+
+    // What else needs keys or network is asked of one of the machines.
+    let asked = |words: &[&str]| {
+        let run = mix(&app, &project, &cli, words).run();
+        run.expect("done", 0);
+        let elsewhere = run.events_named("elsewhere").next().unwrap();
+        assert!(
+            app.ids.iter().any(|id| elsewhere.json["machine"] == **id),
+            "{run}"
+        );
+        assert!(!run.to_string().contains("fm2_"), "{run}");
+        run
+    };
+    let shown = asked(&["fly_deploy.status", "--inventory", "fly"]);
+    assert_eq!(shown.events_named("status").count(), 6, "{shown}");
+    let history = asked(&["fly_deploy.history"]);
+    let history = &history.events_named("history").next().unwrap().json;
+    let code = &back.events_named("pointer").last().unwrap().json["artifact"]["code_id"];
+    assert_eq!(history["artifacts"][0]["code_id"], *code, "{history}");
+    let lock = asked(&["fly_deploy.lock", "status"]);
+    let lock = &lock.events_named("lock").next().unwrap().json;
+    assert!(lock["holder"].is_null() && lock["fencing"] == 3, "{lock}");
 }

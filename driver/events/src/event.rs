@@ -561,8 +561,17 @@ pub enum Event {
         name: String,
         /// Where it is.
         region: String,
-        /// The image that it is of, and that the app is upgraded to.
+        /// The image that it is of; of a deploy the one that the app is upgraded to.
         image: String,
+    },
+    /// The command runs on a machine of the app, which has what is lacking here; what follows was said there.
+    Elsewhere {
+        /// The app.
+        app: String,
+        /// The machine's id.
+        machine: String,
+        /// Where it is.
+        region: String,
     },
     /// An artifact goes into the store once somebody who has the key has signed it.
     ToSign {

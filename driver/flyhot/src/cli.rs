@@ -151,7 +151,7 @@ impl Verb {
     pub fn output(&self) -> Output {
         match self {
             Self::Upgrade(args) => &args.shared.reach.form,
-            Self::Plan(args) => &args.shared.reach.form,
+            Self::Plan(args) => &args.reach.form,
             Self::Status(args) => &args.reach.form,
             Self::Thaw(args) => &args.reach.form,
             Self::Doctor(args) => &args.reach.form,

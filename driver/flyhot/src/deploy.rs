@@ -7,10 +7,12 @@
 mod follow;
 mod order;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use flyhot_artifact::PrivateKey;
 use flyhot_events::{Event, ExitCode, Outcome};
-use flyhot_fleet::{Created, Ephemeral, Fly, FlyError, Reach, State};
+use flyhot_fleet::{Created, Ephemeral, Fly, FlyError, Reach, State, Token};
 
 use crate::build;
 use crate::cli::deploy::{DeployArgs, Mode};
@@ -24,6 +26,7 @@ use crate::run::{self, apart};
 
 use follow::Following;
 use order::Order;
+pub(crate) use order::{PROGRAM, env, orchestrate, store_words};
 
 /// What machines of orchestrators are labelled with, beside the id of their deploy.
 const LABEL: &str = "flyhot_orchestrator";
@@ -43,7 +46,7 @@ const READY: Duration = Duration::from_secs(120);
 const STARTED: Duration = Duration::from_secs(60);
 
 /// What an orchestrator needs: the code of a release once, in memory, and flyhot. fly_deploy's takes as much.
-const MEMORY_MB: u32 = 1024;
+pub(crate) const MEMORY_MB: u32 = 1024;
 
 /// Performs it.
 pub(crate) fn command(args: &DeployArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
@@ -103,40 +106,73 @@ async fn perform(
             local::perform(work, signals, reporter).await?
         }
     };
+    let errand = Errand {
+        region: order.region.clone(),
+        image,
+        command: order.command(),
+        env: order.env(environment),
+        memory_mb: MEMORY_MB,
+        app: order.app,
+    };
+    send(&client, errand, key.as_ref(), &token, signals, reporter)
+        .await
+        .map(Some)
+}
+
+/// What an orchestrator is made for.
+pub(crate) struct Errand {
+    pub(crate) app: String,
+    /// Where; elsewhere Fly decides.
+    pub(crate) region: Option<String>,
+    pub(crate) image: String,
+    /// What it runs.
+    pub(crate) command: Vec<String>,
+    /// Its environment, beside the secrets of the app.
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) memory_mb: u32,
+}
+
+/// Makes an orchestrator, starts it once, and follows it to its outcome.
+pub(crate) async fn send(
+    client: &Fly,
+    errand: Errand,
+    key: Option<&PrivateKey>,
+    token: &Token,
+    signals: &mut Signals,
+    reporter: &mut Reporter,
+) -> Result<Outcome, NodeError> {
     let id = build::unique()
         .map_err(|error| errors::build(&error))?
         .to_string();
+    let Errand { app, image, .. } = errand;
     let what = Ephemeral {
         name: format!("flyhot-{}", id.to_lowercase()),
-        region: order.region.clone(),
+        region: errand.region,
         image: image.clone(),
-        command: order.command(),
-        env: order.env(environment),
+        command: errand.command,
+        env: errand.env,
         label: (LABEL.to_owned(), id.clone()),
-        memory_mb: MEMORY_MB,
+        memory_mb: errand.memory_mb,
         lease: LEASE,
     };
-    heeding(signals, tidy(&client, &id)).await?;
-    let created = heeding(signals, create(&client, what)).await?;
+    heeding(signals, tidy(client, &id)).await?;
+    let created = heeding(signals, create(client, what)).await?;
     let machine = created.machine.id.clone();
     reporter.event(&Event::Orchestrator {
-        app: order.app.clone(),
+        app: app.clone(),
         machine: machine.to_string(),
         name: created.machine.name.clone(),
         region: created.machine.region.clone(),
         image: image.clone(),
     });
-    let following = Following::new(&client, &order.app, machine, image);
+    let following = Following::new(client, &app, machine, image);
     // From here on it may run, and a signal asks it and not this.
-    start(&client, created, &following, signals).await?;
-    following
-        .to_the_end(key.as_ref(), &token, signals, reporter)
-        .await
-        .map(Some)
+    start(client, created, &following, signals).await?;
+    following.to_the_end(key, token, signals, reporter).await
 }
 
 /// Does something that begins nothing, until a signal.
-async fn heeding<T>(
+pub(crate) async fn heeding<T>(
     signals: &mut Signals,
     work: impl Future<Output = Result<T, NodeError>>,
 ) -> Result<T, NodeError> {

@@ -435,6 +435,19 @@ pub(crate) fn not_followed(error: &FlyError, app: &str, machine: &MachineId) -> 
     )
 }
 
+/// An orchestrator of which nothing was heard for long.
+pub(crate) fn away(error: &FlyError, app: &str, machine: &MachineId, waited: Duration) -> NodeError {
+    node_error(
+        ErrorKind::FlyApi,
+        format!(
+            "the orchestrator on the machine {machine} has not answered for {} s, and goes on: {}",
+            waited.as_secs(),
+            chain(error)
+        ),
+        look_after(app, machine),
+    )
+}
+
 /// An orchestrator that says nothing.
 pub(crate) fn says_nothing(app: &str, machine: &MachineId, waited: Duration) -> NodeError {
     node_error(
@@ -472,6 +485,88 @@ pub(crate) fn no_flyhot(image: &str, code: i64) -> NodeError {
             "the image {image} has no flyhot that runs a rollout: its machine ended with exit code {code} and said nothing"
         ),
         "`mix fly_deploy.install` shows the lines of the Dockerfile that put it there; use the same version here and there.",
+    )
+}
+
+/// An orchestrator that another flyhot asked for.
+pub(crate) fn another_flyhot(theirs: &str, image: Option<&OsStr>) -> NodeError {
+    let image = image.map(|image| format!(" of the image {}", image.display()));
+    node_error(
+        ErrorKind::Usage,
+        format!(
+            "flyhot {theirs} asks for this, and the flyhot{} is {}: nothing was touched",
+            image.unwrap_or_default(),
+            crate::VERSION
+        ),
+        "Use one version in both places: deploy an image that is built with the package `fly_deploy` of this project, or name that \
+         image's flyhot by FLYHOT_BIN.",
+    )
+}
+
+/// Words that no orchestrator performs.
+pub(crate) fn no_verb(why: &str) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!(
+            "what stands behind `--` is no verb for an orchestrator: {}",
+            why.trim()
+        ),
+        "Give rollback, plan, status, doctor, history or lock, with options of its own.",
+    )
+}
+
+/// A file of this machine for what is done elsewhere.
+pub(crate) fn file_is_here(option: &str, verb: &str) -> NodeError {
+    let hint = match option {
+        "--release" => {
+            "Name the image that has the release by --image, or run it where the private network is (`fly wireguard create`)."
+        }
+        _ => "Leave it away, or run it where the private network and the keys of the bucket are.",
+    };
+    node_error(
+        ErrorKind::Usage,
+        format!("{option} names a file of this machine, and {verb} has to run on one of Fly.io from here"),
+        hint,
+    )
+}
+
+/// Words that cannot be said to a machine.
+pub(crate) fn not_text(verb: &str) -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        format!("what was typed to {verb} is not UTF-8, and cannot be said to a machine of Fly.io"),
+        "Write it in UTF-8, or run it where the private network and the keys of the bucket are.",
+    )
+}
+
+/// An app without any machine that says what its image is.
+pub(crate) fn no_image(app: &str, verb: &str) -> NodeError {
+    node_error(
+        ErrorKind::FlyApi,
+        format!("{verb} cannot run on Fly.io: the app {app} has no machine whose image is known"),
+        "Look at the machines with `fly machine list`, or run it where the private network and the keys of the bucket are.",
+    )
+}
+
+/// A signal while a command ran on a machine.
+pub(crate) fn unheard_of(signal: &str, verb: &str) -> NodeError {
+    node_error(
+        ErrorKind::Interrupted,
+        format!(
+            "{signal} while {verb} ran on a machine of the app: it comes to its end there within a minute, unheard"
+        ),
+        "Run the same command again.",
+    )
+}
+
+/// A command that ended on a machine without a word about its outcome.
+pub(crate) fn no_answer(machine: &MachineId, code: i64) -> NodeError {
+    node_error(
+        ErrorKind::FlyApi,
+        format!(
+            "the command on the machine {machine} ended with exit code {code}, and what it did was not heard"
+        ),
+        "Look at it with `mix fly_deploy.lock status`.",
     )
 }
 

@@ -33,6 +33,9 @@ const FROM_PORT: &str = "/dev/fd/3";
 /// The port, of which a process has one as it has one set of signals.
 static PORT: OnceLock<File> = OnceLock::new();
 
+/// The file by which somebody elsewhere asks this process to end: it has one, as it has one port.
+static TOLD_BY: OnceLock<PathBuf> = OnceLock::new();
+
 /// What is said of the end of mix, where a signal is named otherwise.
 const END_OF_MIX: &str = "the end of mix";
 
@@ -62,6 +65,12 @@ pub(crate) fn heed_port() -> io::Result<()> {
     Ok(())
 }
 
+/// A file that comes to be there is a signal as well, from now on.
+pub(crate) fn heed_file(file: PathBuf) {
+    // Nobody works for two orchestrators.
+    let _ = TOLD_BY.set(file);
+}
+
 /// The signals that ask a command to end.
 pub(crate) struct Signals {
     interrupt: Signal,
@@ -81,13 +90,13 @@ impl Signals {
                 .get()
                 .map(|port| pipe::Receiver::from_file(port.try_clone()?))
                 .transpose()?,
-            told: None,
+            told: TOLD_BY.get().cloned(),
         })
     }
 
-    /// A file that comes to be there is a signal as well.
-    pub(crate) fn hear(&mut self, file: PathBuf) {
-        self.told = Some(file);
+    /// The same for what comes after the work: whoever asked that to end has been heard.
+    pub(crate) fn afterwards(self) -> Self {
+        Self { told: None, ..self }
     }
 
     pub(crate) async fn next(&mut self) -> &'static str {
@@ -114,6 +123,18 @@ pub(crate) fn runtime() -> io::Result<(Runtime, Signals)> {
         Signals::listen()?
     };
     Ok((runtime, signals))
+}
+
+/// A runtime, and signals that nobody sends: other tests of the same process send those that commands hear.
+#[cfg(test)]
+pub(crate) fn undisturbed() -> (Runtime, Signals) {
+    let (runtime, mut signals) = runtime().unwrap();
+    {
+        let _within = runtime.enter();
+        signals.interrupt = signal(SignalKind::user_defined1()).unwrap();
+        signals.terminate = signal(SignalKind::user_defined2()).unwrap();
+    }
+    (runtime, signals)
 }
 
 /// Waits for the end of a port.

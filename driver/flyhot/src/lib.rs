@@ -34,6 +34,7 @@ pub mod ledger;
 mod local;
 pub mod options;
 mod orchestrate;
+mod remote;
 pub mod report;
 mod restore_base;
 mod roll;
@@ -53,6 +54,9 @@ use flyhot_events::{ErrorKind, Event, ExitCode, Outcome};
 use cli::{Cli, Output, Verb};
 use options::{Environment, Screen};
 use report::Reporter;
+
+/// Of this flyhot.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The command, from its arguments to its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
@@ -79,36 +83,42 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 reporter.end();
                 return process::ExitCode::from(code);
             }
-            let code = match &cli.verb {
-                Verb::Upgrade(args) => args.run(&environment, &mut reporter),
-                Verb::Plan(args) => args.run(&environment, &mut reporter),
-                Verb::Status(args) => args.run(&environment, &mut reporter),
-                Verb::Thaw(args) => args.run(&environment, &mut reporter),
-                Verb::Doctor(args) => args.run(&environment, &mut reporter),
-                Verb::RestoreBase(args) => args.run(&environment, &mut reporter),
-                Verb::Pack(args) => args.run(&mut reporter),
-                Verb::Verify(args) => args.run(&environment, &mut reporter),
-                Verb::Unpack(args) => args.run(&environment, &mut reporter),
-                Verb::Keygen(args) => args.run(&mut reporter),
-                Verb::Sign(args) => args.run(&mut reporter),
-                Verb::Rollout(args) => args.run(&environment, &mut reporter),
-                Verb::Rollback(args) => args.run(&environment, &mut reporter),
-                Verb::Deploy(args) => args.run(&environment, &mut reporter),
-                Verb::Orchestrate(args) => args.run(&environment, &mut reporter),
-                Verb::Events(args) => args.run(&environment, &mut reporter),
-                Verb::Tell(args) => args.run(&environment, &mut reporter),
-                Verb::Gc(args) => args.run(&environment, &mut reporter),
-                Verb::Lock(args) => args.run(&environment, &mut reporter),
-                Verb::History(args) => args.run(&environment, &mut reporter),
-                Verb::Config(args) => args.run(&environment, &mut reporter),
-                Verb::Boot(args) => args.run(&environment, &mut reporter),
-            };
+            let code = remote::elsewhere(&cli.verb, &args, &environment, &mut reporter)
+                .unwrap_or_else(|| perform(&cli.verb, &environment, &mut reporter));
             reporter.end();
             code
         }
         Err(error) => unparsed(&error, cli::output_of(&args)),
     };
     process::ExitCode::from(code)
+}
+
+/// Performs a verb here.
+fn perform(verb: &Verb, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
+    match verb {
+        Verb::Upgrade(args) => args.run(environment, reporter),
+        Verb::Plan(args) => args.run(environment, reporter),
+        Verb::Status(args) => args.run(environment, reporter),
+        Verb::Thaw(args) => args.run(environment, reporter),
+        Verb::Doctor(args) => args.run(environment, reporter),
+        Verb::RestoreBase(args) => args.run(environment, reporter),
+        Verb::Pack(args) => args.run(reporter),
+        Verb::Verify(args) => args.run(environment, reporter),
+        Verb::Unpack(args) => args.run(environment, reporter),
+        Verb::Keygen(args) => args.run(reporter),
+        Verb::Sign(args) => args.run(reporter),
+        Verb::Rollout(args) => args.run(environment, reporter),
+        Verb::Rollback(args) => args.run(environment, reporter),
+        Verb::Deploy(args) => args.run(environment, reporter),
+        Verb::Orchestrate(args) => args.run(environment, reporter),
+        Verb::Events(args) => args.run(environment, reporter),
+        Verb::Tell(args) => args.run(environment, reporter),
+        Verb::Gc(args) => args.run(environment, reporter),
+        Verb::Lock(args) => args.run(environment, reporter),
+        Verb::History(args) => args.run(environment, reporter),
+        Verb::Config(args) => args.run(environment, reporter),
+        Verb::Boot(args) => args.run(environment, reporter),
+    }
 }
 
 /// Help and version are answers; everything else is a usage error, told in both tongues when JSON was asked for.

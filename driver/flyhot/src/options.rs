@@ -40,7 +40,7 @@ pub use duration::{DurationError, parse_duration, parse_milliseconds, parse_seco
 pub(crate) use environment::OF_MIX;
 pub use environment::{Environment, Screen, Secret, Variable};
 pub use home::HomeError;
-pub(crate) use home::{Place, Project, StoreSaid, project, settings};
+pub(crate) use home::{Need, Place, Project, StoreSaid, at_hand, project, settings};
 use policy::{Gate, Hooks, PolicyError, PolicyFile, Watch};
 pub use reach::{DEFAULT_EPMD_PORT, Door, MachineOf, OnFly, Peer, Reach};
 pub(crate) use reach::{IN_IMAGE, plain_image};

@@ -1,21 +1,25 @@
-//! `flyhot orchestrate`: a rollout of the release in this machine's image, for somebody who is elsewhere and may go away.
+//! `flyhot orchestrate`: a rollout of the release in this machine's image, or another verb, for somebody who is elsewhere and may go away.
 //!
-//! Nothing is decided here about nodes, [`crate::roll`] does. Every event is kept in a file ([`Journal`]), which `flyhot events` reads,
+//! Nothing is decided here about nodes, [`crate::roll`] or that verb does. Every event is kept in a file ([`Journal`]), which `flyhot events` reads,
 //! and what `flyhot tell` brings lies beside it ([`Inbox`]). Nobody has to read or tell anything: the rollout comes to its end without.
 
 mod journal;
 mod told;
 
+use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
+use clap::Parser as _;
 use flyhot_events::{Event, ExitCode};
 use flyhot_fleet::{Fly, MachineId, Token};
 
-use crate::cli::NodeArgs;
+use crate::VERSION;
 use crate::cli::events::EventsArgs;
 use crate::cli::orchestrate::OrchestrateArgs;
+use crate::cli::{Cli, NodeArgs, Verb};
 use crate::drive::NodeError;
 use crate::errors;
 use crate::interrupt;
@@ -54,65 +58,93 @@ pub(crate) fn command(
     let mut unkept = None;
     let mut journal = match Journal::open(directory) {
         Opened::Ours(journal) => Some(journal),
-        Opened::Busy => {
-            let error = errors::orchestrated(directory);
-            let kind = error.kind;
-            reporter.event(&error.event(None));
-            return run::over(Some(kind), reporter);
-        }
+        Opened::Busy => return refused(errors::orchestrated(directory), reporter),
         Opened::Failed(error) => {
             unkept = Some(error);
             None
         }
     };
-    let mut code_id = None;
-    let mut emit = |event: Event| {
-        if let Event::Pointer { artifact, .. } = &event {
-            code_id = Some(artifact.code_id.clone());
+    let code_id = Rc::new(RefCell::new(None));
+    let (seen, kept_in) = (Rc::clone(&code_id), directory.to_owned());
+    reporter.kept_by(move |event| {
+        if let Event::Pointer { artifact, .. } = event {
+            *seen.borrow_mut() = Some(artifact.code_id.clone());
         }
-        let failed = journal.as_mut().and_then(|journal| journal.keep(&event));
-        reporter.event(&event);
+        let failed = journal.as_mut().and_then(|journal| journal.keep(event));
         // A disk that is full stays so: it is said once.
-        if let Some(error) = unkept.take().or(failed) {
-            reporter.event(&errors::unkept(directory, &error).event(None));
-        }
-    };
+        let error = unkept.take().or(failed)?;
+        Some(errors::unkept(&kept_in, &error).event(None))
+    });
     let told = Inbox::of(directory);
-    let exit_code = match release(args.release.as_deref(), environment) {
-        Ok(release) => {
-            let nodes = NodeArgs {
-                reach: args.reach.clone(),
-                release,
-                down: false,
-                how: args.how.clone(),
-            };
-            let afar = Afar {
-                told: &told,
-                signs: args.await_signature,
-                image: environment
-                    .image
-                    .as_ref()
-                    .map(|image| image.to_string_lossy().into_owned()),
-            };
-            let mut environment = environment.clone();
+    interrupt::heed_file(told.stop());
+    let mut environment = environment.clone();
+    let exit_code = match task(args, &environment) {
+        Ok(task) => {
             // Without one the machines of the app cannot be asked for, which is said there.
             if args.reach.inventory.is_some() && environment.fly_token.is_none() {
                 let awaited = told.awaited_token();
                 environment.fly_token = awaited.map(|token| ("`flyhot tell`", Secret(token.expose().into())));
             }
-            roll::afar(nodes, &args.out, &afar, &environment, &mut emit)
+            match task {
+                Task::Rollout(nodes) => {
+                    let image = environment.image.as_ref();
+                    let afar = Afar {
+                        told: &told,
+                        signs: args.await_signature,
+                        image: image.map(|image| image.to_string_lossy().into_owned()),
+                    };
+                    roll::afar(*nodes, &args.out, &afar, &environment, reporter)
+                }
+                Task::Another(verb) => crate::perform(&verb, &environment, reporter),
+            }
         }
-        Err(error) => {
-            let kind = error.kind;
-            emit(error.event(None));
-            let outcome = run::outcome(Some(kind));
-            let exit_code = outcome.exit_code;
-            emit(Event::Outcome(outcome));
-            exit_code
-        }
+        Err(error) => refused(error, reporter),
     };
-    farewell(environment, &told, exit_code, code_id.as_deref());
+    let code_id = code_id.borrow().clone();
+    farewell(&environment, &told, exit_code, code_id.as_deref());
     exit_code
+}
+
+fn refused(error: NodeError, reporter: &mut Reporter) -> ExitCode {
+    let kind = error.kind;
+    reporter.event(&error.event(None));
+    run::over(Some(kind), reporter)
+}
+
+/// What is to be done.
+enum Task {
+    Rollout(Box<NodeArgs>),
+    Another(Box<Verb>),
+}
+
+fn task(args: &OrchestrateArgs, environment: &Environment) -> Result<Task, NodeError> {
+    if let Some(theirs) = &args.asked_by
+        && theirs != VERSION
+    {
+        return Err(errors::another_flyhot(theirs, environment.image.as_deref()));
+    }
+    let release = || release(args.release.as_deref(), environment);
+    if args.verb.is_empty() {
+        return Ok(Task::Rollout(Box::new(NodeArgs {
+            reach: args.reach.clone(),
+            release: release()?,
+            down: false,
+            how: args.how.clone(),
+        })));
+    }
+    let words = std::iter::once("flyhot").chain(args.verb.iter().map(String::as_str));
+    let mut cli = Cli::try_parse_from(words).map_err(|error| errors::no_verb(&error.to_string()))?;
+    match &mut cli.verb {
+        Verb::Plan(plan) => plan.release = Some(release()?),
+        Verb::Rollback(_) | Verb::Status(_) | Verb::Doctor(_) | Verb::History(_) | Verb::Lock(_) => {}
+        _ => {
+            let verb = args.verb.first().map_or("", String::as_str);
+            return Err(errors::no_verb(&format!(
+                "{verb} is none that an orchestrator performs"
+            )));
+        }
+    }
+    Ok(Task::Another(Box::new(cli.verb)))
 }
 
 /// The release of this image.
@@ -135,9 +167,10 @@ fn farewell(environment: &Environment, told: &Inbox, exit_code: ExitCode, code_i
     let Some(machine) = &environment.machine else {
         return;
     };
-    let Ok((runtime, mut signals)) = interrupt::runtime() else {
+    let Ok((runtime, signals)) = interrupt::runtime() else {
         return;
     };
+    let mut signals = signals.afterwards();
     let outcome = format!("{} {}", exit_code.0, code_id.unwrap_or("-"));
     let machine: Option<MachineId> = machine.to_str().and_then(|machine| machine.parse().ok());
     runtime.block_on(async {

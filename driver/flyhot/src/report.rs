@@ -20,6 +20,7 @@ mod status;
 mod stored;
 mod words;
 
+use std::fmt;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
@@ -50,6 +51,17 @@ pub struct Reporter {
     deaf: bool,
     /// What is written once it is over.
     kept: Option<Kept>,
+    /// Whoever keeps every event, whoever reads.
+    keeper: Option<Keeper>,
+}
+
+/// Keeps an event; what it answers with is said as well.
+struct Keeper(Box<dyn FnMut(&Event) -> Option<Event>>);
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keeper(..)")
+    }
 }
 
 #[derive(Debug)]
@@ -83,6 +95,7 @@ impl Reporter {
             err,
             deaf: false,
             kept: None,
+            keeper: None,
         }
     }
 
@@ -92,11 +105,25 @@ impl Reporter {
         Ok(())
     }
 
+    /// Has every event kept from now on, before it is said; what `keep` answers with is said behind it.
+    pub(crate) fn kept_by(&mut self, keep: impl FnMut(&Event) -> Option<Event> + 'static) {
+        self.keeper = Some(Keeper(Box::new(keep)));
+    }
+
     /// Says one event.
+    pub fn event(&mut self, event: &Event) {
+        let more = self.keeper.as_mut().and_then(|Keeper(keep)| keep(event));
+        self.say(event);
+        if let Some(more) = more {
+            self.say(&more);
+        }
+    }
+
+    /// Says it.
     ///
     /// An upgrade is not given up because nobody listens any more: after the first failed write, `flyhot … | head`
     /// say, the rest is not said, except errors to people: those go to standard error.
-    pub fn event(&mut self, event: &Event) {
+    fn say(&mut self, event: &Event) {
         if let Some(kept) = &mut self.kept
             && let Err(error) = kept.event(event)
         {

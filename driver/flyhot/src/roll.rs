@@ -83,7 +83,7 @@ pub(crate) fn afar(
     args: &OutArgs,
     afar: &Afar<'_>,
     environment: &Environment,
-    emit: &mut dyn FnMut(Event),
+    reporter: &mut Reporter,
 ) -> ExitCode {
     let work = Work {
         what: What::Out(args),
@@ -94,7 +94,7 @@ pub(crate) fn afar(
         fleet: &args.fleet,
         environment,
     };
-    command("orchestrate", work, emit)
+    command("orchestrate", work, &mut |event| reporter.event(&event))
 }
 
 /// Performs a rollback.
@@ -134,9 +134,6 @@ fn command(name: &str, work: Work<'_>, emit: &mut dyn FnMut(Event)) -> ExitCode 
     });
     run::to_the_end(&mut ledger, emit, |ledger, emit| {
         run::in_runtime(begun, ledger, emit, async |signals, ledger, emit| {
-            if let Some(afar) = work.afar {
-                signals.hear(afar.told.stop());
-            }
             if let Err(error) = work.perform(signals, ledger, emit).await {
                 run::abort(ledger, emit, error);
             }

@@ -109,6 +109,7 @@ fn samples() -> Vec<Event> {
         | Event::Build { .. }
         | Event::Deploy { .. }
         | Event::Orchestrator { .. }
+        | Event::Elsewhere { .. }
         | Event::ToSign { .. }
         | Event::Pointer { .. }
         | Event::Wave { .. }
@@ -294,6 +295,11 @@ fn samples() -> Vec<Event> {
             name: String::new(),
             region: String::new(),
             image: String::new(),
+        },
+        Event::Elsewhere {
+            app: String::new(),
+            machine: String::new(),
+            region: String::new(),
         },
         Event::ToSign {
             manifest_digest: String::new(),

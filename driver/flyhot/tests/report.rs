@@ -482,6 +482,11 @@ fn deploy() -> Vec<Event> {
             region: "fra".into(),
             image: "registry.fly.io/shop:flyhot-01J".into(),
         },
+        Event::Elsewhere {
+            app: "shop".into(),
+            machine: "3d8d413b29d089".into(),
+            region: "fra".into(),
+        },
         Event::ToSign {
             manifest_digest: "5a".repeat(32),
         },

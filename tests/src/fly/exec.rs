@@ -65,7 +65,7 @@ impl Shared {
         command
             .args(words)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", spot.search_path())
             .current_dir(&spot.root)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

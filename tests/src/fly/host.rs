@@ -1,5 +1,6 @@
 //! Where machines run: here, or wherever a test puts them.
 
+use std::ffi::OsString;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,6 +44,14 @@ impl Spot {
     pub(super) fn program(&self, name: &str) -> PathBuf {
         let own = self.root.join(name.trim_start_matches('/'));
         if own.is_file() { own } else { PathBuf::from(name) }
+    }
+
+    /// What a shell on the machine looks through for programs: the same.
+    pub(super) fn search_path(&self) -> OsString {
+        let mut path = OsString::from(&self.root);
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        path
     }
 
     /// Whether that program is anywhere.

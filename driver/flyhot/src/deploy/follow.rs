@@ -32,6 +32,22 @@ const BEGINS: Duration = Duration::from_secs(60);
 /// How long it is tried to follow it without any answer. It goes on meanwhile, and its outcome is known as long as its machine is.
 const AWAY: Duration = Duration::from_secs(300);
 
+/// All of them; tests have less.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    each: Duration,
+    asked: Duration,
+    begins: Duration,
+    away: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    each: EACH,
+    asked: ASKED,
+    begins: BEGINS,
+    away: AWAY,
+};
+
 /// What an answer says.
 enum Heard {
     /// Lines.
@@ -53,8 +69,8 @@ enum Heard {
 struct Silence(Option<Instant>);
 
 impl Silence {
-    fn is_too_long(&mut self, now: Instant) -> bool {
-        now.duration_since(*self.0.get_or_insert(now)) >= BEGINS
+    fn is_too_long(&mut self, now: Instant, begins: Duration) -> bool {
+        now.duration_since(*self.0.get_or_insert(now)) >= begins
     }
 }
 
@@ -64,6 +80,7 @@ pub(super) struct Following<'a> {
     app: &'a str,
     machine: MachineId,
     image: String,
+    patience: Patience,
 }
 
 impl<'a> Following<'a> {
@@ -73,6 +90,7 @@ impl<'a> Following<'a> {
             app,
             machine,
             image,
+            patience: PATIENCE,
         }
     }
 
@@ -93,7 +111,10 @@ impl<'a> Following<'a> {
         let (mut place, mut asked) = (0_u64, false);
         let mut silence = Silence::default();
         let (mut is_there, mut knows_token, mut knows_stop) = (false, false, false);
-        let mut due = tokio::time::interval(EACH);
+        let Patience {
+            each, begins, away, ..
+        } = self.patience;
+        let mut due = tokio::time::interval(each);
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let heard = tokio::select! {
@@ -117,10 +138,13 @@ impl<'a> Following<'a> {
             };
             let lines = match heard {
                 Heard::Said(lines) => lines,
-                Heard::Nothing if !silence.is_too_long(Instant::now()) => continue,
-                Heard::Nothing => return Err(errors::says_nothing(self.app, &self.machine, BEGINS)),
-                Heard::Away(_) if answered.elapsed() < AWAY => continue,
-                Heard::Away(error) | Heard::Refused(error) => return Err(self.lost(&error)),
+                Heard::Nothing if !silence.is_too_long(Instant::now(), begins) => continue,
+                Heard::Nothing => return Err(errors::says_nothing(self.app, &self.machine, begins)),
+                Heard::Away(_) if answered.elapsed() < away => continue,
+                Heard::Away(error) => {
+                    return Err(errors::away(&error, self.app, &self.machine, answered.elapsed()));
+                }
+                Heard::Refused(error) => return Err(self.lost(&error)),
                 Heard::Ended(machine) => return self.ended(&machine, is_there),
                 Heard::Gone => return Err(errors::unheard(self.app, &self.machine)),
             };
@@ -170,7 +194,7 @@ impl<'a> Following<'a> {
             // Asked or told twice is as once.
             repeat: Repeat::Harmless,
         };
-        self.fly.exec(&self.machine, &exec, ASKED).await
+        self.fly.exec(&self.machine, &exec, self.patience.asked).await
     }
 
     /// Tells it something; whether it was left for it.
@@ -236,15 +260,125 @@ fn outcome(code: i64) -> Option<Outcome> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
     use super::*;
+    use crate::cli::Output;
+    use crate::interrupt;
+    use crate::options::Screen;
+
+    /// Short beside what is patience, long beside what a loopback takes.
+    const SHORT: Duration = Duration::from_millis(1);
+
+    /// Follows an orchestrator whose machine answers to its nth question with this status and body; how long it was followed.
+    fn followed(
+        patience: Patience,
+        answers: impl Fn(usize) -> (u16, &'static str) + Send + 'static,
+    ) -> (Result<Outcome, NodeError>, Duration) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut execs = 0;
+            for mut client in listener.incoming().map_while(Result::ok) {
+                let mut request = [0; 16 * 1024];
+                let read = client.read(&mut request).unwrap_or_default();
+                let (status, body) = if request[..read].starts_with(b"POST") {
+                    execs += 1;
+                    answers(execs)
+                } else {
+                    (200, r#"{"id": "1", "state": "started"}"#)
+                };
+                let head = format!(
+                    "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close",
+                    body.len()
+                );
+                // Whoever does not wait for it goes on.
+                let _ = client.write_all(format!("{head}\r\n\r\n{body}").as_bytes());
+            }
+        });
+        let token = Token::new("fm2_hidden").unwrap();
+        let fly = Fly::new(&address, "shop".parse().unwrap(), token.clone()).unwrap();
+        let fly = fly.patient(SHORT);
+        let following = Following {
+            patience,
+            ..Following::new(&fly, "shop", "1".parse().unwrap(), "image".to_owned())
+        };
+        let (runtime, mut signals) = interrupt::undisturbed();
+        let mut reporter = Reporter::new(Output::Json, Screen::default());
+        let begun = Instant::now();
+        let ended = runtime.block_on(following.to_the_end(None, &token, &mut signals, &mut reporter));
+        (ended, begun.elapsed())
+    }
+
+    const IMPATIENT: Patience = Patience {
+        each: SHORT,
+        asked: SHORT,
+        begins: Duration::from_secs(1),
+        away: Duration::from_secs(1),
+    };
+
+    #[test]
+    fn without_an_answer_it_is_given_up_after_a_while_and_goes_on_by_itself() {
+        let (ended, took) = followed(IMPATIENT, |_| (503, "unavailable"));
+        let error = ended.unwrap_err();
+        assert!(took >= IMPATIENT.away, "{took:?}");
+        assert_eq!(error.kind, ErrorKind::FlyApi);
+        assert!(
+            error
+                .message
+                .starts_with("the orchestrator on the machine 1 has not answered for 1 s, and goes on: "),
+            "{}",
+            error.message
+        );
+        assert!(
+            error
+                .hint
+                .contains("fly machine exec 1 \"flyhot events\" -a shop"),
+            "{}",
+            error.hint
+        );
+    }
+
+    #[test]
+    fn one_that_runs_and_says_nothing_is_given_up_too() {
+        let (ended, took) = followed(IMPATIENT, |_| (200, r#"{"exit_code": 2}"#));
+        let error = ended.unwrap_err();
+        assert!(took >= IMPATIENT.begins, "{took:?}");
+        assert_eq!(error.kind, ErrorKind::FlyApi);
+        assert!(
+            error.message.ends_with("runs and has said nothing in 1 s"),
+            "{}",
+            error.message
+        );
+    }
+
+    #[test]
+    fn one_answer_in_between_is_enough() {
+        let away = Patience {
+            away: Duration::from_secs(6),
+            ..IMPATIENT
+        };
+        // One question a second, which is Fly's rate: an answer after three and four seconds.
+        let (ended, took) = followed(away, |asked| match asked {
+            1 | 5 => (200, r#"{"exit_code": 0, "stdout": ""}"#),
+            ..9 => (503, "unavailable"),
+            _ => (
+                200,
+                r#"{"exit_code": 0, "stdout": "{\"v\":1,\"event\":\"outcome\",\"outcome\":\"done\",\"exit_code\":0,\"nodes\":[]}\n"}"#,
+            ),
+        });
+        assert_eq!(ended.unwrap().exit_code, ExitCode::SUCCESS);
+        assert!(took > away.away, "{took:?}");
+    }
 
     #[test]
     fn once_it_has_said_something_a_moment_without_a_word_is_no_end() {
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
         let mut silence = Silence::default();
-        assert!(!silence.is_too_long(at(600)));
-        assert!(!silence.is_too_long(at(659)));
-        assert!(silence.is_too_long(at(660)));
+        assert!(!silence.is_too_long(at(600), PATIENCE.begins));
+        assert!(!silence.is_too_long(at(659), PATIENCE.begins));
+        assert!(silence.is_too_long(at(660), PATIENCE.begins));
     }
 }

@@ -16,7 +16,7 @@ use crate::options::{self, Environment, Origin, Project, Said, Settings};
 const REGISTRY: &str = "registry.fly.io";
 
 /// flyhot in the image, where its `CMD` finds it too.
-pub(super) const PROGRAM: &str = "flyhot";
+pub(crate) const PROGRAM: &str = "flyhot";
 
 /// What may hold a secret, of which nothing is told.
 const CHECK_URL: &str = "--check-url";
@@ -86,31 +86,9 @@ impl Order {
         self.words.clone()
     }
 
-    /// Its environment: what all machines of the app have, and what is known here alone.
+    /// Its environment.
     pub(super) fn env(&self, environment: &Environment) -> BTreeMap<String, String> {
-        let variables = self.settings.env.iter();
-        let mut env: BTreeMap<String, String> = variables
-            .map(|(name, said)| (name.clone(), said.value.text()))
-            .collect();
-        let keys = [
-            ("AWS_ACCESS_KEY_ID", &self.settings.access_key_id),
-            ("AWS_SECRET_ACCESS_KEY", &self.settings.secret_access_key),
-        ];
-        for (name, said) in keys {
-            // Those of this environment are this machine's; the app has its own as secrets.
-            if let Some(Said {
-                value,
-                origin: Origin::Mix(_),
-            }) = said
-            {
-                env.insert(name.to_owned(), value.text());
-            }
-        }
-        // Whoever is kept out by the lock is told who holds it.
-        if let Some(user) = &environment.user {
-            env.insert("USER".to_owned(), user.to_string_lossy().into_owned());
-        }
-        env
+        env(&self.settings, environment)
     }
 
     /// What will be done, or would be.
@@ -132,19 +110,44 @@ impl Order {
     }
 }
 
-/// The words of the orchestrator: everything that was said here and is not known there. No secret is among them.
-fn words(args: &DeployArgs, settings: &Settings) -> Vec<String> {
-    let mut words: Vec<String> = [PROGRAM, "orchestrate", "--inventory", "fly", "--output", "json"]
-        .map(str::to_owned)
-        .into();
-    let mut say = |name: &str, value: Option<String>| {
-        words.push(name.to_owned());
-        words.extend(value);
-    };
-    let time = |time: Duration| Some(format!("{}ms", time.as_millis()));
-    if let Some(store) = &settings.store {
-        say("--store", Some(store.value.display().to_string()));
+/// The environment of an orchestrator: what all machines of the app have, and what is known here alone.
+pub(crate) fn env(settings: &Settings, environment: &Environment) -> BTreeMap<String, String> {
+    let variables = settings.env.iter();
+    let mut env: BTreeMap<String, String> = variables
+        .map(|(name, said)| (name.clone(), said.value.text()))
+        .collect();
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", &settings.access_key_id),
+        ("AWS_SECRET_ACCESS_KEY", &settings.secret_access_key),
+    ];
+    for (name, said) in keys {
+        // Those of this environment are this machine's; the app has its own as secrets.
+        if let Some(Said {
+            value,
+            origin: Origin::Mix(_),
+        }) = said
+        {
+            env.insert(name.to_owned(), value.text());
+        }
     }
+    // Whoever is kept out by the lock is told who holds it.
+    if let Some(user) = &environment.user {
+        env.insert("USER".to_owned(), user.to_string_lossy().into_owned());
+    }
+    env
+}
+
+/// How an orchestrator is called, whatever it is to do.
+pub(crate) fn orchestrate() -> Vec<String> {
+    let words = [PROGRAM, "orchestrate", "--inventory", "fly", "--output", "json"];
+    // What is asked of it, and what it says, may be of another version than is understood.
+    let version = ["--asked-by", crate::VERSION];
+    words.into_iter().chain(version).map(str::to_owned).collect()
+}
+
+/// Where the store is, as far as it was said here.
+pub(crate) fn store_words(settings: &Settings) -> Vec<String> {
+    let mut words = Vec::new();
     let texts = [
         ("--bucket", settings.bucket.as_ref()),
         ("--endpoint", Some(&settings.endpoint)),
@@ -157,8 +160,23 @@ fn words(args: &DeployArgs, settings: &Settings) -> Vec<String> {
             origin: Origin::Argument(_) | Origin::Mix(_),
         }) = said
         {
-            say(name, Some(value.clone()));
+            words.extend([name.to_owned(), value.clone()]);
         }
+    }
+    words
+}
+
+/// The words of the orchestrator: everything that was said here and is not known there. No secret is among them.
+fn words(args: &DeployArgs, settings: &Settings) -> Vec<String> {
+    let mut words = orchestrate();
+    words.extend(store_words(settings));
+    let mut say = |name: &str, value: Option<String>| {
+        words.push(name.to_owned());
+        words.extend(value);
+    };
+    let time = |time: Duration| Some(format!("{}ms", time.as_millis()));
+    if let Some(store) = &settings.store {
+        say("--store", Some(store.value.display().to_string()));
     }
     let waves = &args.waves;
     if waves.sequential {

@@ -145,9 +145,19 @@ pub(super) fn app(args: &HomeArgs, environment: &Environment) -> Result<Said<Str
     Ok(settings.app.ok_or(HomeError::NoApp)?)
 }
 
+/// What is said, and whether there is a fly.toml, which is looked for only where it is needed.
+pub(crate) fn at_hand(
+    args: &HomeArgs,
+    environment: &Environment,
+    need: Need,
+) -> Result<(Settings, bool), OptionsError> {
+    let (settings, fly) = gathered(args, environment, need)?;
+    Ok((settings, fly.is_some()))
+}
+
 /// How much is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Need {
+pub(crate) enum Need {
     /// Every value.
     All,
     /// The app: where an argument or the environment names it, no fly.toml is looked for.

@@ -27,7 +27,7 @@ fn with(release: &Path, words: &str, environment: &Environment) -> Result<Option
     let crate::cli::Verb::Plan(args) = &cli.verb else {
         panic!("{cli:?}")
     };
-    Options::new(&args.shared, &args.app.home(), environment)
+    Options::new(&args.nodes(), &args.app.home(), environment)
 }
 
 /// By which ports the first node is reached.

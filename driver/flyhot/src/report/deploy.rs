@@ -45,3 +45,9 @@ pub(super) fn orchestrator(machine: &str, name: &str, region: &str, image: &str)
     let [machine, name, region, image] = [machine, name, region, image].map(words::plain);
     format!("  orchestrator {name}, machine {machine} in {region}, of {image}\n")
 }
+
+/// Where a command runs.
+pub(super) fn elsewhere(machine: &str, region: &str) -> String {
+    let [machine, region] = [machine, region].map(words::plain);
+    format!("  This runs on the machine {machine} in {region}, which has what is lacking here.\n")
+}

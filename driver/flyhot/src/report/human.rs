@@ -383,6 +383,14 @@ impl<O: Write, E: Write> Human<O, E> {
                 let text = deploy::orchestrator(machine, name, region, image);
                 self.out.write_all(text.as_bytes())?;
             }
+            Event::Elsewhere {
+                app: _,
+                machine,
+                region,
+            } => {
+                let text = deploy::elsewhere(machine, region);
+                self.out.write_all(text.as_bytes())?;
+            }
             Event::ToSign { manifest_digest } => {
                 writeln!(self.out, "  to sign      {}", words::short(Some(manifest_digest)))?;
             }

@@ -209,6 +209,7 @@ impl Page {
             Event::StepStarted { .. }
             | Event::Progress { .. }
             | Event::Build { .. }
+            | Event::Elsewhere { .. }
             | Event::ToSign { .. }
             | Event::Inventory { .. }
             | Event::Lease { .. }
