@@ -419,8 +419,9 @@ fn image(machines: &[Machine]) -> Option<String> {
 
 /// The verb as it was typed, but for what is said here alone and there by other words.
 fn words(typed: &[OsString], app: &str, settings: &Settings, keys: bool) -> Option<Vec<String>> {
-    const HERE: [&str; 6] = [
+    const HERE: [&str; 7] = [
         "--output",
+        "--report",
         "--config",
         "--app",
         "--bucket",
