@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::{Method, Url};
 use serde_json::Value;
@@ -137,6 +137,17 @@ impl Fly {
         let doing = format!("looking for the app {}", self.app);
         let ask = Ask::app(doing, Action::App, Method::GET, "");
         self.ask(&ask, self.soon()).await.or_error(&ask.doing).map(|_| ())
+    }
+
+    /// Fly's clock, cut to a whole second, as an answer of it says; `None` where it does not.
+    ///
+    /// # Errors
+    /// Whatever befalls a request.
+    pub async fn time(&self) -> Result<Option<SystemTime>, FlyError> {
+        let doing = "asking Fly for the time".to_owned();
+        let ask = Ask::app(doing, Action::App, Method::GET, "");
+        let answer = self.ask(&ask, self.soon()).await.or_error(&ask.doing)?;
+        Ok(answer.date)
     }
 
     /// Whom the token speaks for; several, where it is several.

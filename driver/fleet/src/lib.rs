@@ -21,6 +21,7 @@ mod metadata;
 mod pace;
 mod pause;
 mod said;
+mod secrets;
 mod token;
 mod wait;
 
@@ -46,6 +47,7 @@ pub mod fuzzing {
         lease,
         machine::Machine,
         said::{Said, currently},
+        secrets,
     };
 
     /// Everything that is read of the body of an answer.
@@ -56,7 +58,12 @@ pub mod fuzzing {
         let Ok(json) = serde_json::from_slice::<Value>(bytes) else {
             return;
         };
-        let _ = (identities(&json), lease::nonce(&json), Ran::read(&json));
+        let _ = (
+            identities(&json),
+            lease::nonce(&json),
+            Ran::read(&json),
+            secrets::names(&json),
+        );
         let alone = std::slice::from_ref(&json);
         for json in json.as_array().map_or(alone, Vec::as_slice) {
             if let Some(machine) = Machine::read(json) {

@@ -3,7 +3,7 @@
 //! This file is pure. It is read liberally: what is absent, `null` or of another type than documented is as if it were not said,
 //! and only what has no id is no machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -157,6 +157,8 @@ pub struct Config {
     pub image: String,
     /// Labels that are changed without another version of the machine.
     pub metadata: BTreeMap<String, String>,
+    /// The names of its variables, secrets of the app not among them. What they say is not read.
+    pub env: BTreeSet<String>,
     /// What happens without traffic, of all of its services the one that goes furthest.
     pub autostop: Autostop,
 }
@@ -258,9 +260,11 @@ impl Config {
                 Some(Value::String(word)) if word == "suspend" => Autostop::Suspend,
                 _ => Autostop::Off,
             });
+        let env = json.get("env").and_then(Value::as_object);
         Self {
             image: text(json, "image"),
             metadata: labels.collect(),
+            env: env.into_iter().flatten().map(|(name, _)| name.clone()).collect(),
             autostop: services.max().unwrap_or(Autostop::Off),
         }
     }
@@ -356,6 +360,7 @@ mod tests {
             "host_status": "ok",
             "config": {
                 "image": "registry.fly.io/shop:deployment-01H3", "metadata": {"fly_process_group": "app"},
+                "env": {"PORT": "8080", "KEY": "secret"},
                 "services": [{"autostop": false}, {"autostop": "suspend"}],
             },
             "checks": [{"name": "alive", "status": "critical", "output": "connection refused"}],
@@ -375,7 +380,10 @@ mod tests {
             Some(UNIX_EPOCH + Duration::from_secs(1_795_770_000))
         );
         assert_eq!(machine.group(), Some("app"));
-        assert_eq!(machine.config.as_ref().unwrap().autostop, Autostop::Suspend);
+        let config = machine.config.as_ref().unwrap();
+        assert_eq!(config.autostop, Autostop::Suspend);
+        assert!(config.env.iter().eq(["KEY", "PORT"]), "{config:?}");
+        assert!(!format!("{machine:?}").contains("secret"), "{machine:?}");
         assert_eq!(machine.checks[0].status, "critical");
         assert_eq!(machine.exit, None);
     }

@@ -22,6 +22,7 @@ pub(crate) enum Action {
     LetGo,
     Metadata,
     SetMetadata,
+    Secrets,
 }
 
 /// How often one action may be done to one thing: Fly documents 1/s with bursts of 3 and, for reading one machine, 5/s with

@@ -1,6 +1,10 @@
 //! Either home, for whoever is told only at run time which.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use flyhot_artifact::FileDigest;
 
@@ -26,6 +30,14 @@ impl Home {
         match self {
             Self::Directory(store) => Self::Directory(store),
             Self::S3(store) => Self::S3(store.patient(give_up)),
+        }
+    }
+
+    /// A bucket's own clock, cut to a whole second; `None` where it does not say, and of a directory, which has none.
+    pub async fn time(&self, app: &App) -> Option<SystemTime> {
+        match self {
+            Self::Directory(_) => None,
+            Self::S3(store) => store.time(app).await,
         }
     }
 }

@@ -13,7 +13,7 @@ mod read;
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aws_config::{BehaviorVersion, Region};
@@ -37,7 +37,7 @@ use flyhot_artifact::chain;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::{
-    key::Key,
+    key::{App, Key},
     keys::Keys,
     sealed,
     store::{Age, If, MAX_OBJECT, Object, Put, Store, StoreError, Version},
@@ -166,6 +166,19 @@ impl S3 {
     /// The same, whose verbs are tried for so long.
     pub fn patient(self, give_up: Duration) -> Self {
         Self { give_up, ..self }
+    }
+
+    /// The store's own clock, cut to a whole second; `None` where it does not answer, or does not say. It is asked once.
+    pub async fn time(&self, app: &App) -> Option<SystemTime> {
+        let clock = Clock::default();
+        let asked = async {
+            let head = self.client.head_object().bucket(&self.bucket);
+            let head = head.key(Key::trial(app).as_str()).customize();
+            head.interceptor(clock.clone()).send().await.map_err(fault)
+        };
+        // Whatever it answers, it says when.
+        let _ = Box::pin(within(TRY, asked)).await;
+        clock.now().and_then(|now| SystemTime::try_from(now).ok())
     }
 
     async fn get_once(&self, key: &Key, age: Age) -> Result<Object, Fault> {
@@ -460,9 +473,13 @@ impl Intercept for Clock {
 }
 
 impl Clock {
+    fn now(&self) -> Option<DateTime> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How long ago an object was written. Both times are cut to whole seconds: one is taken off.
     fn age(&self, written: Option<&DateTime>) -> Option<Duration> {
-        let now = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let now = self.now()?;
         let seconds = now.secs().saturating_sub(written?.secs()).saturating_sub(1);
         Some(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()))
     }
