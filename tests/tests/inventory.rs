@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use flyhot_tests::{Fly, FlyIlls, Grant, Machines, Otp, Release, Run, Scratch, wait_until, workspace};
+use flyhot_tests::{Fly, FlyIlls, Grant, Machines, Otp, Release, Row, Run, Scratch, wait_until};
 use serde_json::Value;
 
 const COOKIE: &str = "cookie_of_every_build";
@@ -509,37 +509,12 @@ fn a_machine_of_another_image_that_comes_meanwhile_is_no_success() {
     assert_eq!(machines.version(&late), "v1");
 }
 
-/// A row of docs/troubleshooting.md: what is seen, and what it says to do.
-struct Row {
-    symptom: String,
-    fix: String,
-}
-
-fn rows() -> BTreeMap<String, Row> {
-    let page = fs::read_to_string(workspace().join("docs/troubleshooting.md")).unwrap();
-    let rows = page.lines().filter(|line| line.starts_with("| ")).skip(1);
-    rows.map(|line| {
-        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [symptom, cause, fix, test] = cells[..] else {
-            panic!("{line}")
-        };
-        assert!(!cause.is_empty());
-        let bare = |cell: &str| cell.replace('`', "");
-        let row = Row {
-            symptom: bare(symptom),
-            fix: bare(fix),
-        };
-        (bare(test), row)
-    })
-    .collect()
-}
-
 #[test]
 fn a_mistake_ends_in_one_sentence_with_the_fix() {
     let machines = Machines::start("mistakes");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);
-    let rows = rows();
+    let rows = Row::all();
     // What is said of a mistake stands on the page, beside its name.
     let told = |name: &str, run: &Run, exit_code: i32| {
         let row = rows
@@ -550,13 +525,10 @@ fn a_mistake_ends_in_one_sentence_with_the_fix() {
         let [error] = errors[..] else {
             panic!("{name}\n{run}")
         };
-        let said = |key: &str| error[key].as_str().unwrap().replace('`', "");
-        assert!(
-            said("message").contains(&row.symptom),
-            "{name}: {}\n{run}",
-            row.symptom
+        row.is_said(
+            error["message"].as_str().unwrap(),
+            error["hint"].as_str().unwrap(),
         );
-        assert!(said("hint").contains(&row.fix), "{name}: {}\n{run}", row.fix);
     };
     let status = || machines.flyhot(["status", "--inventory", "fly", "--output", "json"]);
 

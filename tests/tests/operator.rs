@@ -346,6 +346,7 @@ fn a_node_is_examined_check_by_check() {
             "sasl",
             "disk",
             "memory",
+            "clock",
             "nobody else"
         ],
         "{run}"

@@ -51,7 +51,7 @@ where
     )
 }
 
-/// The same with something that is of no node, and is said first.
+/// The same with something that is of no node, and is said first; where nobody says which nodes there are, too.
 #[expect(
     clippy::too_many_arguments,
     reason = "what a command was told and does, each once"
@@ -117,9 +117,21 @@ where
 {
     let (args, home, environment) = (args.clone(), home.clone(), environment.clone());
     let asking = async {
-        let reach = move || Reach::new(&args, &home, None, &environment);
-        let mut reach = apart(move || reach().map_err(|error| errors::options(&error))).await?;
-        let found = inventory::find(&mut reach, None).await?;
+        let reached = async {
+            let reach = move || Reach::new(&args, &home, None, &environment);
+            let mut reach = apart(move || reach().map_err(|error| errors::options(&error))).await?;
+            let found = inventory::find(&mut reach, None).await?;
+            Ok::<_, NodeError>((reach, found))
+        };
+        let (reach, found) = match reached.await {
+            Ok(reached) => reached,
+            Err(error) => {
+                let (mut events, _) = first(None).await;
+                let kind = error.kind;
+                events.push(error.event(None));
+                return Ok(((events, Some(kind)), Vec::new()));
+            }
+        };
         let asked = reach.nodes.iter().map(|peer| {
             let said = work(peer.clone());
             async move {

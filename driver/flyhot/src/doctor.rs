@@ -1,14 +1,19 @@
 //! `flyhot doctor`: whether nodes can be reached and upgraded, check by check, each with what to do where it is not well.
 //!
-//! Nothing is touched on a node. The checks are made by pure functions of what [`crate::drive::examine`] found.
+//! Nothing is touched on a node, and nothing stays where something has to be tried. The checks of a node are made by pure functions of
+//! what [`crate::drive::examine`] found.
+
+mod fly;
+mod flyctl;
+mod time;
 
 use flyhot_events::{ErrorKind, Event, ExitCode};
-use flyhot_fleet::Fly;
 use flyhot_node::NodeName;
 use flyhot_store::{Store as _, keeps_conditions};
 
 use crate::asked::{self, Answer, Told};
-use crate::cli::{HomeArgs, ReachArgs};
+use crate::cli::{HomeArgs, Inventory, ReachArgs};
+use crate::clock::{self, Beside};
 use crate::drive::NodeError;
 use crate::drive::examine::{Examined, Found, Stage, examine};
 use crate::errors;
@@ -37,15 +42,18 @@ pub(crate) fn command(
     let here = async |found: Option<&inventory::Found>| {
         let (keys, unusable) = keys(environment);
         let (store, unwell) = store(home, environment).await;
-        let token = match found {
-            Some(found) => Some(token(&found.fly).await),
-            None => None,
-        };
-        let checks = std::iter::once(keys).chain(store).chain(token);
-        (
-            checks.map(|check| check.event(HERE)).collect(),
-            unusable.or(unwell),
-        )
+        let mut checks = vec![keys];
+        checks.extend(store);
+        // On a machine of Fly nobody deploys by hand.
+        if args.inventory == Some(Inventory::Fly) && environment.machine.is_none() {
+            checks.extend(flyctl::checks(environment, found.is_some()).await);
+        }
+        if let Some(found) = found {
+            let settings = options::settings(home, environment).ok();
+            checks.extend(fly::checks(found, settings.as_ref()).await);
+        }
+        let events = checks.into_iter().map(|check| check.event(HERE));
+        (events.collect(), unusable.or(unwell))
     };
     asked::with(
         "doctor",
@@ -60,45 +68,32 @@ pub(crate) fn command(
 }
 
 /// Whether the store that is named, if one is, can be relied on.
-async fn store(home: &HomeArgs, environment: &Environment) -> (Option<Check>, Option<ErrorKind>) {
+async fn store(home: &HomeArgs, environment: &Environment) -> (Vec<Check>, Option<ErrorKind>) {
     let ill = |error: NodeError| {
         let kind = error.kind;
-        (Some(not_well("store", error.message, error.hint)), Some(kind))
+        (vec![not_well("store", error.message, error.hint)], Some(kind))
     };
     let place = match Place::new(home, environment) {
         Ok(place) => place,
-        Err(OptionsError::Home(HomeError::None)) => return (None, None),
+        Err(OptionsError::Home(HomeError::None)) => return (Vec::new(), None),
         Err(error) => return ill(errors::options(&error)),
     };
     let store = place.open().await;
-    match keeps_conditions(&store, &place.app).await {
-        Ok(()) => {
-            let found = format!("{} can be read and written, and keeps conditions", store.name());
-            (Some(well("store", found)), None)
-        }
-        Err(error) => ill(errors::store(&error)),
+    if let Err(error) = keeps_conditions(&store, &place.app).await {
+        return ill(errors::store(&error));
     }
-}
-
-/// Whom the token of Fly speaks for. It lists the machines of the app: what else it may is seen where it is done.
-async fn token(fly: &Fly) -> Check {
-    match fly.identity().await {
-        Ok(identities) => {
-            let said = identities.iter().map(|identity| {
-                let user = identity.user.as_deref().unwrap_or("nobody in person");
-                let apps = match &identity.apps[..] {
-                    [] => "all its apps".to_owned(),
-                    apps => format!("its apps {}", apps.join(", ")),
-                };
-                format!(
-                    "{user}, in the organization {}, for {apps}",
-                    identity.organization
-                )
-            });
-            well("token", format!("of {}", said.collect::<Vec<_>>().join("; ")))
-        }
-        Err(error) => not_well("token", error.to_string(), error.hint()),
+    let found = format!("{} can be read and written, and keeps conditions", store.name());
+    let mut checks = vec![well("store", found)];
+    let asked = clock::now();
+    if let Some(theirs) = store.time(&place.app).await {
+        let beside = Beside {
+            asked,
+            theirs: clock::since_1970(theirs),
+            answered: clock::now(),
+        };
+        checks.push(time::of_service(&format!("that of {}", store.name()), &beside));
     }
+    (checks, None)
 }
 
 /// What a check is of that is of no node.
@@ -324,6 +319,7 @@ fn inside(node: &NodeName, found: &Found) -> Vec<Check> {
         ),
         None => well("memory", "not known: the node's machine has no /proc/meminfo"),
     };
+    let clock = time::of_node(found.clock.as_ref());
     let holder = match &found.holder {
         Some(holder) => not_well(
             "nobody else",
@@ -332,11 +328,13 @@ fn inside(node: &NodeName, found: &Found) -> Vec<Check> {
         ),
         None => well("nobody else", "is at work on the node"),
     };
-    vec![name, listener, toolchain, sasl, disk, memory, holder]
+    vec![name, listener, toolchain, sasl, disk, memory, clock, holder]
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn node(name: &str) -> NodeName {
@@ -382,9 +380,17 @@ mod tests {
             free_bytes: Some(0),
             holder: Some("flyhot".into()),
             closed: vec!["/srv/shop/releases".into()],
+            clock: Some(Beside {
+                asked: Duration::from_secs(1_000),
+                theirs: Duration::ZERO,
+                answered: Duration::from_secs(1_000),
+            }),
             ..sound()
         };
-        assert_eq!(ill(&far, &all), ["listener", "disk", "memory", "nobody else"]);
+        assert_eq!(
+            ill(&far, &all),
+            ["listener", "disk", "memory", "clock", "nobody else"]
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flyhot_events::{Event, InventoryMachine, MachineRole, NodeOutcome, OutcomeKind};
-use flyhot_fleet::{Exec, Fly, FlyError, Host, Machine, MachineId, Repeat, State};
+use flyhot_fleet::{Exec, Fly, FlyError, Host, Machine, MachineId, Ran, Repeat, State};
 use flyhot_node::{NamesError, NodeName, Registered, names};
 use futures::StreamExt as _;
 
@@ -78,6 +78,8 @@ pub(crate) struct Found {
     pub(crate) fly: Arc<Fly>,
     app: String,
     machines: Vec<InventoryMachine>,
+    /// The same machines in the same order, as Fly told of them.
+    seen: Vec<Machine>,
     /// Machines that should have a node that can be reached, and have none; and why.
     pub(crate) lacking: Vec<(String, NodeError)>,
 }
@@ -89,6 +91,12 @@ impl Found {
             app: self.app.clone(),
             machines: self.machines.clone(),
         }
+    }
+
+    /// Each machine, as Fly told of it, and what it is to the command.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&Machine, MachineRole)> {
+        let roles = self.machines.iter().map(|machine| machine.role);
+        self.seen.iter().zip(roles)
     }
 }
 
@@ -280,6 +288,7 @@ async fn look(
         fly: Arc::clone(fly),
         app,
         machines,
+        seen,
         lacking,
     };
     Ok((nodes, found))
@@ -423,17 +432,19 @@ pub(crate) async fn label(fly: &Fly, machine: &MachineOf, code_id: &str) -> Resu
     fly.set_metadata(&machine.id, LABEL, code_id).await
 }
 
-fn shell(script: &str, word: &str) -> Exec {
-    Exec {
-        command: ["sh", "-c", script, word].map(str::to_owned).into(),
+/// Runs a command on a machine that only reads, and takes no longer than to read a file or look at processes.
+pub(crate) async fn look_at(fly: &Fly, machine: &MachineId, words: &[&str]) -> Result<Ran, FlyError> {
+    let exec = Exec {
+        command: words.iter().map(|word| (*word).to_owned()).collect(),
         stdin: None,
         timeout: COMMAND,
         repeat: Repeat::Harmless,
-    }
+    };
+    fly.exec(machine, &exec, TRIED).await
 }
 
 async fn runs_erlang(fly: &Fly, machine: &Machine) -> Result<bool, String> {
-    let ran = fly.exec(&machine.id, &shell(ERLANG, "sh"), TRIED).await;
+    let ran = look_at(fly, &machine.id, &["sh", "-c", ERLANG]).await;
     let ran = ran.map_err(|error| error.to_string())?;
     match (ran.exit_code, ran.stdout.trim()) {
         (0, "yes") => Ok(true),
@@ -443,7 +454,7 @@ async fn runs_erlang(fly: &Fly, machine: &Machine) -> Result<bool, String> {
 }
 
 async fn cookie(fly: &Fly, on: &OnFly, machine: &Machine) -> Result<flyhot_node::Cookie, NodeError> {
-    let ran = fly.exec(&machine.id, &shell(COOKIE, &on.root), TRIED).await;
+    let ran = look_at(fly, &machine.id, &["sh", "-c", COOKIE, &on.root]).await;
     let ran = ran.map_err(|error| errors::fly(&error))?;
     // What it wrote is shown to nobody.
     let cookie = cookie_of_machine(&ran.stdout).filter(|_| ran.exit_code == 0);

@@ -47,7 +47,7 @@ pub(crate) use reach::{IN_IMAGE, plain_image};
 pub(crate) use settings::{MAX_CONCURRENCY, Origin, Said, Settings};
 pub use tls::TlsFileError;
 pub use token::TokenError;
-pub(crate) use token::{PROGRAMS as FLYCTL, program as flyctl, token};
+pub(crate) use token::{PROGRAMS as FLYCTL, flyctl_version, program as flyctl, token};
 pub use tree::{Format, SyntaxError};
 pub use trust::{KeyFileError, PUBLIC_KEYS_FILE};
 pub(crate) use trust::{private_key, trust};

@@ -29,6 +29,7 @@ const SCENARIOS: [&str; 41] = [
     "fleet_faults",
     "deploy",
     "inventory",
+    "doctor",
     "mix",
     "store",
     "boot",

@@ -161,13 +161,13 @@ impl Reply {
         self
     }
 
-    /// As it goes over the wire.
-    pub(super) fn bytes(&self, request_id: &str) -> Vec<u8> {
+    /// As it goes over the wire at `now`.
+    pub(super) fn bytes(&self, request_id: &str, now: SystemTime) -> Vec<u8> {
         let mut head = format!(
             "HTTP/1.1 {} As Fly Says\r\ncontent-length: {}\r\ndate: {}\r\nserver: Fly/test\r\nfly-request-id: {request_id}\r\n",
             self.status,
             self.body.len(),
-            clock::http(SystemTime::now()),
+            clock::http(now),
         );
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -183,9 +183,10 @@ impl Reply {
         &self,
         stream: &mut TcpStream,
         request_id: &str,
+        now: SystemTime,
         cut: Option<u64>,
     ) -> std::io::Result<()> {
-        let bytes = self.bytes(request_id);
+        let bytes = self.bytes(request_id, now);
         let kept = cut.map_or(bytes.len(), |cut| {
             bytes.len() - (cut as usize).min(self.body.len())
         });

@@ -51,6 +51,10 @@ pub struct FlyIlls {
     pub echoes_token: bool,
     /// Labels of machines are not to be written: 403.
     pub refuses_labels: bool,
+    /// Nobody may ask for what ends so: 403. Not verified: which tokens may ask for the names of secrets.
+    pub refused: &'static [&'static str],
+    /// Its clock is so far ahead, by the date of its answers.
+    pub ahead: Duration,
     /// How long a machine that was made is not in lists.
     pub list_delay: Duration,
     /// How long it is not known by its id.
@@ -102,6 +106,8 @@ impl Default for FlyIlls {
             text_refusals: false,
             echoes_token: false,
             refuses_labels: false,
+            refused: &[],
+            ahead: Duration::ZERO,
             list_delay: Duration::ZERO,
             get_delay: Duration::ZERO,
             prepare: Duration::from_millis(50),

@@ -38,14 +38,15 @@ impl Shared {
             let id = format!("{}-yyz", self.world().ulid());
             let at = self.record(&request);
             let (reply, fate) = self.answer(&request);
+            let now = SystemTime::now() + self.world().ills.ahead;
             match (reply, fate) {
                 (Some(reply), Fate::Arrives) => {
                     self.world().records[at].status = Some(reply.status);
-                    reply.send(&mut client, &id, None)?;
+                    reply.send(&mut client, &id, now, None)?;
                 }
                 (Some(reply), Fate::Cut) => {
                     let cut = self.world().random.below(reply.body.len().max(1) as u64) + 1;
-                    reply.send(&mut client, &id, Some(cut))?;
+                    reply.send(&mut client, &id, now, Some(cut))?;
                     return client.shutdown(Shutdown::Both);
                 }
                 _ => {
@@ -148,6 +149,10 @@ impl Shared {
         if request.body.len() > LARGEST_BODY {
             return Err(Reply::refused(400, "http: request body too large"));
         }
+        let refused = self.world().ills.refused;
+        if refused.iter().any(|ending| request.path.ends_with(ending)) {
+            return Err(Reply::refused(403, "permission_denied: not for this token"));
+        }
         let method = &*request.method;
         match (method, segments) {
             ("GET", ["v1", "tokens", "current"]) => {
@@ -172,6 +177,14 @@ impl Shared {
                         let made = self.create(app, &request.json()?, &caller.grant.user);
                         made.map(|json| Reply::json(200, &json))
                             .map_err(|(status, error)| Reply::refused(status, &error))
+                    }
+                    ("GET", ["secrets"]) => {
+                        let mut world = self.world();
+                        world.turn("list secrets", app)?;
+                        // What they say only who sets them knows.
+                        let secret = |name: &String| json!({"name": name, "digest": "c0ffee"});
+                        let secrets: Vec<Value> = world.secrets.keys().map(secret).collect();
+                        Ok(Reply::json(200, &json!({"secrets": secrets})))
                     }
                     (_, ["machines", id, rest @ ..]) => self.machine(app, id, rest, request, &caller),
                     _ => Err(Reply::refused(404, "page not found")),

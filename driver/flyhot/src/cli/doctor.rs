@@ -11,12 +11,15 @@ use crate::report::Reporter;
 /// What `flyhot doctor` is told.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Example:
+Examples:
   Whether a node can be upgraded from here:
     flyhot doctor --node shop@10.0.0.1
 
   And whether a store keeps what it promises, by puts to an object of its own there:
     flyhot doctor --node shop@10.0.0.1 --app shop --bucket shop-releases
+
+  Whether an app on Fly.io has what a deploy needs, and each of its nodes:
+    flyhot doctor --inventory fly --app shop
 
 Exit codes: 0 the nodes can be upgraded, also where something could be better; 10 one cannot; 24 one cannot be reached; \
 2 or 22 the keys of this machine or the store cannot be used.")]

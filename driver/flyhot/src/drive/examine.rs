@@ -1,5 +1,7 @@
 //! Whether a node can be reached, and what it says about being upgraded. Nothing is touched there, and nothing judged here.
 
+use std::time::Duration;
+
 use flyhot_agent::term::{as_atom, as_bytes, as_charlist, as_list, as_tuple, as_u64, atom, charlist, list};
 use flyhot_node::ConnectError;
 use flyhot_node::term::Term;
@@ -7,6 +9,7 @@ use flyhot_node::term::Term;
 use super::NodeError;
 use super::look::{LookError, Looker, silent};
 use super::node::connect;
+use crate::clock::{self, Beside};
 use crate::errors;
 use crate::options::Peer;
 
@@ -48,6 +51,8 @@ pub(crate) struct Found {
     pub(crate) closed: Vec<String>,
     pub(crate) memory_bytes: u64,
     pub(crate) free_bytes: Option<u64>,
+    /// The clock of its machine.
+    pub(crate) clock: Option<Beside>,
     /// Whoever is at work there.
     pub(crate) holder: Option<String>,
 }
@@ -115,6 +120,9 @@ async fn ask(looker: &Looker<'_>) -> Result<Found, LookError> {
     let meminfo = looker
         .ask("file", "read_file", vec![charlist("/proc/meminfo")])
         .await?;
+    let asked = clock::now();
+    let time = looker.ask("os", "system_time", vec![atom("second")]).await?;
+    let answered = clock::now();
     Ok(Found {
         otp: as_charlist(&otp).unwrap_or_default(),
         elixir: apps
@@ -127,6 +135,11 @@ async fn ask(looker: &Looker<'_>) -> Result<Found, LookError> {
         root,
         memory_bytes: as_u64(&memory).unwrap_or_default(),
         free_bytes: ok(&meminfo).and_then(as_bytes).and_then(available),
+        clock: as_u64(&time).map(|seconds| Beside {
+            asked,
+            theirs: Duration::from_secs(seconds),
+            answered,
+        }),
         holder: looker.under_way().await?.map(|under_way| under_way.holder),
     })
 }

@@ -68,19 +68,38 @@ pub(crate) fn token(environment: &Environment) -> Result<Token, TokenError> {
     Token::new(&text).map_err(|source| TokenError::Malformed { place, source })
 }
 
-/// What flyctl says, and how it was asked; or the rest of a sentence about why not.
+/// The token that flyctl gives, and how it was asked; or the rest of a sentence about why not.
 fn of_flyctl(path: Option<&OsStr>) -> Result<(String, String), String> {
+    let (place, text) = said(path, &["auth", "token"], &["-q"])?;
+    match text.trim() {
+        "" => Err(format!("{place} gives none: nobody is logged in")),
+        text => Ok((place, text.to_owned())),
+    }
+}
+
+/// What flyctl says of itself, its first line, or why it does not.
+pub(crate) fn flyctl_version(path: Option<&OsStr>) -> Result<String, String> {
+    let (place, text) = said(path, &["version"], &[])?;
+    match text.lines().next().map(str::trim) {
+        None | Some("") => Err(format!("{place} says nothing")),
+        Some(line) => Ok(line.to_owned()),
+    }
+}
+
+/// What flyctl says to these words, and how it was asked; or the rest of a sentence about why not. How it is to say it is not told.
+fn said(path: Option<&OsStr>, words: &[&str], how: &[&str]) -> Result<(String, String), String> {
     let found = program(path).ok_or_else(|| format!("{} is not in PATH", PROGRAMS.join(" or ")))?;
     let name = found
         .file_name()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    let place = format!("`{name} auth token`");
+    let place = format!("`{name} {}`", words.join(" "));
     let ran = |error: io::Error| format!("{place} cannot be run: {error}");
     let mut command = child::command(&found);
     command
-        .args(["auth", "token", "-q"])
+        .args(words)
+        .args(how)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // What it complains of may hold what is not to be shown.
@@ -95,14 +114,10 @@ fn of_flyctl(path: Option<&OsStr>) -> Result<(String, String), String> {
         // Nobody may wait for it any more.
         let _ = send.send(read.map(|_| text));
     });
-    let text = match said.recv_timeout(PATIENCE) {
-        Ok(Ok(text)) => text,
-        Ok(Err(error)) => return Err(ran(error)),
-        Err(_) => return Err(format!("{place} did not answer within {} s", PATIENCE.as_secs())),
-    };
-    match text.trim() {
-        "" => Err(format!("{place} gives none: nobody is logged in")),
-        text => Ok((place, text.to_owned())),
+    match said.recv_timeout(PATIENCE) {
+        Ok(Ok(text)) => Ok((place, text)),
+        Ok(Err(error)) => Err(ran(error)),
+        Err(_) => Err(format!("{place} did not answer within {} s", PATIENCE.as_secs())),
     }
 }
 
@@ -150,6 +165,18 @@ mod tests {
         assert_eq!(error.to_string(), "the token by FLY_API_TOKEN cannot be used");
         assert!(error.source().is_some());
         assert!(!format!("{error:?} {environment:?}").contains("fm2"), "{error:?}");
+    }
+
+    #[test]
+    fn the_version_is_the_first_line_that_flyctl_says() {
+        let (_directory, there) =
+            with("[ \"$*\" = version ] && echo 'fly v0.3.200 linux/amd64' && echo more");
+        let (_other, silent) = with("exit 1");
+        let version = |environment: &Environment| flyctl_version(environment.path.as_deref());
+        assert_eq!(version(&there).as_deref(), Ok("fly v0.3.200 linux/amd64"));
+        assert_eq!(version(&silent).unwrap_err(), "`flyctl version` says nothing");
+        let nowhere = version(&Environment::default()).unwrap_err();
+        assert_eq!(nowhere, "fly or flyctl is not in PATH");
     }
 
     #[test]
