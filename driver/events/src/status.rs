@@ -29,7 +29,7 @@ pub struct NodeStatus {
     pub applications: Vec<StatusApplication>,
     /// Modules whose running code is not that of their file, by name.
     pub drift: Vec<Drift>,
-    /// Modules of which this node runs other code than the first node named, by name.
+    /// Modules of which this node runs other code than most others that were asked, by name.
     pub differing: Vec<String>,
     /// Modules that have old code, by name.
     pub old_code: Vec<String>,

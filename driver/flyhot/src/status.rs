@@ -28,20 +28,33 @@ pub(crate) fn command(
 
 /// What to say of the answers, in the order of the command line, and what speaks against the command: the first error.
 fn told(answers: Vec<Answer<(Option<MachineOf>, Looked)>>) -> (Vec<Event>, Option<ErrorKind>) {
-    let first = answers
-        .iter()
-        .find_map(|answer| answer.said.as_ref().ok())
-        .map(|(_, looked)| loaded(&looked.modules));
+    let said = answers.iter().filter_map(|answer| answer.said.as_ref().ok());
+    let usual = usual(said.map(|(_, looked)| loaded(&looked.modules)));
     asked::each(answers, |node, (machine, looked)| {
         let event = Event::Status {
             node,
-            status: Box::new(status(machine, looked, first.as_ref())),
+            status: Box::new(status(machine, looked, usual.as_ref())),
         };
         (vec![event], None)
     })
 }
 
 type Digests = BTreeMap<String, [u8; 16]>;
+
+/// What most of them run; of what is run by as many, what is named first.
+fn usual(all: impl Iterator<Item = Digests>) -> Option<Digests> {
+    let mut counted: Vec<(Digests, usize)> = Vec::new();
+    // A fleet has one code or two.
+    for one in all {
+        match counted.iter_mut().find(|(same, _)| *same == one) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((one, 1)),
+        }
+    }
+    // Of several greatest the last one is taken.
+    let most = counted.into_iter().rev().max_by_key(|(_, count)| *count);
+    most.map(|(usual, _)| usual)
+}
 
 /// What a start would load counts where it is not loaded yet.
 fn loaded(modules: &BTreeMap<String, LookedModule>) -> Digests {
@@ -51,12 +64,12 @@ fn loaded(modules: &BTreeMap<String, LookedModule>) -> Digests {
         .collect()
 }
 
-fn status(machine: Option<MachineOf>, looked: Looked, first: Option<&Digests>) -> NodeStatus {
+fn status(machine: Option<MachineOf>, looked: Looked, usual: Option<&Digests>) -> NodeStatus {
     let own = loaded(&looked.modules);
-    let differing: BTreeSet<String> = first.map_or_else(BTreeSet::new, |first| {
+    let differing: BTreeSet<String> = usual.map_or_else(BTreeSet::new, |usual| {
         own.keys()
-            .chain(first.keys())
-            .filter(|name| own.get(*name) != first.get(*name))
+            .chain(usual.keys())
+            .filter(|name| own.get(*name) != usual.get(*name))
             .map(|name| elixir_name(name))
             .collect()
     });
@@ -181,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_compared_with_the_first_that_answered() {
+    fn a_node_is_compared_with_what_most_run_or_the_first_of_as_many() {
         let dead = Answer {
             node: "dead@h".into(),
             said: Err(NodeError {
@@ -193,6 +206,19 @@ mod tests {
         };
         let same = [("m", module(1, 1)), ("n", module(2, 2))];
         let other = [("m", module(3, 3)), ("o", module(4, 4))];
+        let differ = |modules: &[&[(&str, LookedModule)]]| -> Vec<bool> {
+            let answers = modules.iter().map(|modules| node("a@h", modules));
+            let all = statuses(answers.collect());
+            all.iter().map(|status| !status.differing.is_empty()).collect()
+        };
+        for (modules, expected) in [
+            (&[&other[..], &same, &same][..], &[true, false, false][..]),
+            (&[&same, &other], &[false, true]),
+            (&[&other, &same], &[false, true]),
+            (&[&other, &same, &same, &other], &[false, true, true, false]),
+        ] {
+            assert_eq!(differ(modules), expected);
+        }
         let (events, against) = told(vec![
             dead,
             node("a@h", &same),

@@ -1,16 +1,16 @@
 //! What people read, scenario by scenario: the files under `tests/golden` are the text as it stands on a
 //! screen without colours.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
 use flyhot::options::Screen;
 use flyhot::report::Human;
 use flyhot_events::{
-    ArtifactTrust, BootWhat, BootWhy, CodeIds, Drift, ErrorKind, Event, ExitCode, LastOutcome, ModuleCounts,
-    NodeCensus, NodeOutcome, NodeStatus, Outcome, OutcomeKind, PhaseTimes, PlannedCalls, PlannedKind,
-    PlannedModules, Predicted, ProcessCounts, Reason, ReasonCode, StatusApplication, StatusProcess, Step,
-    UnderWay, Unit, Verdict, WaveWay, WayBack,
+    ArtifactTrust, BootWhat, BootWhy, CodeIds, Drift, ErrorKind, Event, ExitCode, InventoryMachine,
+    LastOutcome, MachineRole, ModuleCounts, NodeCensus, NodeOutcome, NodeStatus, Outcome, OutcomeKind,
+    PhaseTimes, PlannedCalls, PlannedKind, PlannedModules, Predicted, ProcessCounts, Reason, ReasonCode,
+    StatusApplication, StatusProcess, Step, UnderWay, Unit, Verdict, WaveWay, WayBack,
 };
 use support::golden;
 
@@ -531,10 +531,71 @@ fn people_read_what_the_golden_files_say() {
         ("error.txt", error()),
         ("waves.txt", waves()),
         ("asked.txt", asked()),
+        ("fleet.txt", fleet()),
         ("deploy.txt", deploy()),
     ] {
         golden(name, &said(&events, Screen::default()));
     }
+}
+
+/// What `status` says of the machines of an app.
+fn fleet() -> Vec<Event> {
+    let machine = |id: &str, state: &str, role, image: Option<&str>| InventoryMachine {
+        machine: id.into(),
+        region: "ams".into(),
+        group: Some("app".into()),
+        state: state.into(),
+        image: image.map(|tag| format!("registry.fly.io/shop:deployment-{tag}")),
+        role,
+        node: (role == MachineRole::Node).then(|| format!("shop@fdaa::{}", &id[..1])),
+    };
+    let [_, well, ill, ..] = &asked()[..] else {
+        panic!("the first two that are told of")
+    };
+    let of = |event: &Event, id: &str| {
+        let Event::Status { status, .. } = event else {
+            panic!("{event:?}")
+        };
+        Event::Status {
+            node: format!("shop@fdaa::{}", &id[..1]),
+            status: Box::new(NodeStatus {
+                machine: Some(id.into()),
+                region: Some("ams".into()),
+                suspended: Vec::new(),
+                suspended_count: 0,
+                under_way: None,
+                ..(**status).clone()
+            }),
+        }
+    };
+    vec![
+        Event::Started {
+            command: "status".into(),
+            nodes: Vec::new(),
+            release: None,
+            policy: None,
+            flyhot: "0.1.0".into(),
+        },
+        Event::Inventory {
+            app: "shop".into(),
+            machines: vec![
+                machine("1781", "started", MachineRole::Node, Some("01H3A")),
+                machine("2781", "started", MachineRole::Node, Some("01H3B")),
+                machine("3781", "started", MachineRole::Node, Some("01H3B")),
+                machine("4781", "stopped", MachineRole::LeftToBoot, Some("01H3B")),
+                machine("5781", "suspended", MachineRole::LeftToBoot, Some("01H3B")),
+                machine("6781", "started", MachineRole::Other, Some("01H3B")),
+                machine("7781", "started", MachineRole::Lacking, None),
+            ],
+        },
+        of(well, "1781"),
+        of(ill, "2781"),
+        Event::Outcome(Outcome {
+            outcome: OutcomeKind::Done,
+            exit_code: ExitCode::SUCCESS,
+            nodes: Vec::new(),
+        }),
+    ]
 }
 
 /// What the commands say that ask many nodes at once.
@@ -678,6 +739,7 @@ fn colours_add_no_text() {
         degraded(),
         error(),
         asked(),
+        fleet(),
     ] {
         let painted = said(&events, coloured);
         assert!(painted.contains('\u{1b}'));
@@ -699,6 +761,7 @@ fn bars_take_no_line_away() {
         degraded(),
         error(),
         asked(),
+        fleet(),
     ] {
         let text = said(&events, bars);
         for line in said(&events, Screen::default()).lines() {

@@ -5,7 +5,9 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use flyhot_events::{Event, NodeCensus, NodeStatus, Reason, ReasonCode, Step, Unit, WaveWay};
+use flyhot_events::{
+    Event, InventoryMachine, NodeCensus, NodeStatus, Reason, ReasonCode, Step, Unit, WaveWay,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::artifact;
@@ -36,6 +38,10 @@ pub struct Human<O, E> {
     shown: HashSet<(String, ReasonCode, String)>,
     /// Nodes that told how they are, for the table of all of them.
     statuses: Vec<(String, NodeStatus)>,
+    /// Whether nodes are asked how they are: then their machines stand in that table.
+    asks: bool,
+    /// Those machines.
+    machines: Vec<InventoryMachine>,
     /// The node whose work is shown as it goes.
     front: Option<String>,
     /// What was said meanwhile of others that are worked on: theirs is shown when it is done, or the one in front is.
@@ -67,6 +73,8 @@ impl<O: Write, E: Write> Human<O, E> {
             bar: None,
             shown: HashSet::new(),
             statuses: Vec::new(),
+            asks: false,
+            machines: Vec::new(),
             front: None,
             behind: Vec::new(),
         }
@@ -180,6 +188,7 @@ impl<O: Write, E: Write> Human<O, E> {
                 policy,
                 flyhot,
             } => {
+                self.asks = command == "status";
                 let nodes: Vec<_> = nodes.iter().map(|node| words::plain(node)).collect();
                 let policy = policy.as_ref().map_or(String::new(), |file| {
                     format!(" by the policy {}", words::plain(file))
@@ -194,6 +203,10 @@ impl<O: Write, E: Write> Human<O, E> {
                 };
                 let line = format!("flyhot {flyhot}: {command}{nodes}{release}{policy}");
                 writeln!(self.out, "{line}")?;
+            }
+            Event::Inventory { app, machines } if self.asks => {
+                self.out.write_all(inventory::title(app, machines).as_bytes())?;
+                self.machines.clone_from(machines);
             }
             Event::Inventory { app, machines } => {
                 let text = inventory::text(self.screen, app, machines);
@@ -507,8 +520,11 @@ impl<O: Write, E: Write> Human<O, E> {
                 return self.err.flush();
             }
             Event::Outcome(outcome) => {
-                if !self.statuses.is_empty() {
-                    let mut text = status::table(self.screen, &self.statuses);
+                if !self.machines.is_empty() || !self.statuses.is_empty() {
+                    let mut text = match &self.machines[..] {
+                        [] => status::table(self.screen, &self.statuses),
+                        machines => status::fleet(self.screen, machines, &self.statuses),
+                    };
                     for (node, status) in &self.statuses {
                         text.push_str(&status::details(self.screen, node, status));
                     }

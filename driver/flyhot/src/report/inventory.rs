@@ -7,28 +7,26 @@ use flyhot_events::{InventoryMachine, LeaseState, MachineRole};
 use super::words::{self, counted};
 use crate::options::Screen;
 
-pub(super) fn text(screen: Screen, app: &str, machines: &[InventoryMachine]) -> String {
-    let mut text = String::new();
+/// How many there are.
+pub(super) fn title(app: &str, machines: &[InventoryMachine]) -> String {
     let of = counted(machines.len() as u64, "machine", "machines");
-    let _ = writeln!(text, "  {of} of {}", words::plain(app));
+    format!("  {of} of {}\n", words::plain(app))
+}
+
+pub(super) fn text(screen: Screen, app: &str, machines: &[InventoryMachine]) -> String {
+    let mut text = title(app, machines);
     if machines.is_empty() {
         return text;
     }
     let header = ["machine", "region", "group", "state", "image", "node"];
     let rows = machines.iter().map(|machine| {
-        let node = match (machine.role, &machine.node) {
-            (MachineRole::Node, Some(node)) => node,
-            (MachineRole::Node | MachineRole::Lacking, _) => "cannot be reached",
-            (MachineRole::LeftToBoot, _) => "left to boot",
-            (MachineRole::Other, _) => "no Erlang",
-        };
-        let unless = |text: &Option<String>| text.as_deref().map_or("not known".to_owned(), words::plain);
+        let node = machine.node.as_deref().unwrap_or_else(|| role(machine));
         [
             words::plain(&machine.machine),
             words::plain(&machine.region),
             words::of_machine(&machine.group),
             words::plain(&machine.state),
-            unless(&machine.image),
+            image(machine),
             words::plain(node),
         ]
     });
@@ -37,6 +35,23 @@ pub(super) fn text(screen: Screen, app: &str, machines: &[InventoryMachine]) -> 
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
+}
+
+/// What a machine is to a command that has no node of it, or no answer of its node.
+pub(super) fn role(machine: &InventoryMachine) -> &'static str {
+    match machine.role {
+        MachineRole::Node | MachineRole::Lacking => "cannot be reached",
+        MachineRole::LeftToBoot if machine.state == "suspended" => "keeps its code",
+        MachineRole::LeftToBoot => "left to boot",
+        MachineRole::Other => "no Erlang",
+    }
+}
+
+pub(super) fn image(machine: &InventoryMachine) -> String {
+    machine
+        .image
+        .as_deref()
+        .map_or("not known".to_owned(), words::plain)
 }
 
 /// What there is to say of a lease.
@@ -83,6 +98,7 @@ mod tests {
         let machines = [
             machine("1", "started", MachineRole::Node, Some("shop@fdaa::1")),
             machine("2", "stopped", MachineRole::LeftToBoot, None),
+            machine("4", "suspended", MachineRole::LeftToBoot, None),
             machine("3", "started", MachineRole::Other, None),
             machine("lost", "started\x1b[2J", MachineRole::Lacking, None),
         ];
@@ -91,12 +107,13 @@ mod tests {
             .lines()
             .map(|line| line.split_whitespace().collect())
             .collect();
-        assert_eq!(lines[0].join(" "), "4 machines of shop");
+        assert_eq!(lines[0].join(" "), "5 machines of shop");
         assert_eq!(lines[3].join(" "), "1 ams app started shop:1 shop@fdaa::1");
         assert_eq!(lines[4].join(" "), "2 ams app stopped shop:1 left to boot");
-        assert!(lines[5].join(" ").ends_with("no Erlang"));
+        assert!(lines[5].join(" ").ends_with("suspended shop:1 keeps its code"));
+        assert!(lines[6].join(" ").ends_with("no Erlang"));
         assert!(
-            lines[6].join(" ").contains("not known cannot be reached"),
+            lines[7].join(" ").contains("not known cannot be reached"),
             "{text}"
         );
         assert!(!text.contains('\x1b'));

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use flyhot_events::{Drift, LastOutcome, NodeStatus, StatusProcess, UnderWay};
+use flyhot_events::{Drift, InventoryMachine, LastOutcome, NodeStatus, StatusProcess, UnderWay};
 
+use super::inventory;
 use super::words::{self, BAD, DOUBTFUL, FAINT, SHOWN, TITLE, bytes, counted, number, paint};
 use crate::options::Screen;
 
@@ -13,7 +14,8 @@ const YEAR_10000: u64 = 253_402_300_800;
 
 /// The table, a row a node.
 pub(super) fn table(screen: Screen, nodes: &[(String, NodeStatus)]) -> String {
-    let [code, toolchain, apps, processes, memory, state] = [
+    let header = [
+        "node",
         "code",
         "toolchain",
         "applications",
@@ -21,23 +23,49 @@ pub(super) fn table(screen: Screen, nodes: &[(String, NodeStatus)]) -> String {
         "memory",
         "state",
     ];
-    let table = if nodes.iter().any(|(_, status)| status.machine.is_some()) {
-        let header = [
-            "machine", "region", "node", code, toolchain, apps, processes, memory, state,
-        ];
-        let rows = nodes.iter().map(|(node, status)| {
-            let [machine, region] = [&status.machine, &status.region].map(words::of_machine);
-            let [node, code, toolchain, apps, processes, memory, state] = row(node, status);
-            [
-                machine, region, node, code, toolchain, apps, processes, memory, state,
-            ]
-        });
-        words::table(screen, header, &[6, 7], rows)
-    } else {
-        let header = ["node", code, toolchain, apps, processes, memory, state];
-        let rows = nodes.iter().map(|(node, status)| row(node, status));
-        words::table(screen, header, &[4, 5], rows)
-    };
+    let rows = nodes.iter().map(|(node, status)| row(node, status));
+    lines(&words::table(screen, header, &[4, 5], rows))
+}
+
+/// The table, a row a machine: those without a node are there too.
+pub(super) fn fleet(screen: Screen, machines: &[InventoryMachine], nodes: &[(String, NodeStatus)]) -> String {
+    let header = [
+        "machine",
+        "region",
+        "state",
+        "image",
+        "code",
+        "drift",
+        "last upgrade",
+    ];
+    let rows = machines.iter().map(|machine| {
+        let of = |status: &&NodeStatus| status.machine.as_ref() == Some(&machine.machine);
+        let status = nodes.iter().map(|(_, status)| status).find(of);
+        let [code, drift, last] = match status {
+            Some(status) => [
+                words::short(Some(status.code_id.as_str())).to_owned(),
+                drift(status),
+                status.last.as_ref().map_or("-".to_owned(), |last| {
+                    format!("{}, {}", words::outcome(last.outcome).0, at(last.at))
+                }),
+            ],
+            None => [inventory::role(machine), "-", "-"].map(str::to_owned),
+        };
+        [
+            words::plain(&machine.machine),
+            words::plain(&machine.region),
+            words::plain(&machine.state),
+            inventory::image(machine),
+            code,
+            drift,
+            last,
+        ]
+    });
+    lines(&words::table(screen, header, &[], rows))
+}
+
+/// A table as it is written: nothing behind the last column of a row.
+fn lines(table: &str) -> String {
     let mut text = String::from("\n");
     for line in table.lines() {
         let _ = writeln!(text, "{}", line.trim_end());
@@ -70,6 +98,14 @@ fn row(node: &str, status: &NodeStatus) -> [String; 7] {
 
 /// In a word or two, what is not as usual.
 fn state(status: &NodeStatus) -> String {
+    unusual(status).unwrap_or_else(|| "well".to_owned())
+}
+
+fn drift(status: &NodeStatus) -> String {
+    unusual(status).unwrap_or_else(|| "none".to_owned())
+}
+
+fn unusual(status: &NodeStatus) -> Option<String> {
     let counts = [
         (status.suspended_count, "suspended"),
         (status.drift.len() as u64, "drifted"),
@@ -87,10 +123,15 @@ fn state(status: &NodeStatus) -> String {
             .filter(|(of, _)| *of > 0)
             .map(|(of, word)| format!("{} {word}", number(*of))),
     );
-    if parts.is_empty() {
-        "well".to_owned()
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// A moment, as the clock of the machine had it that flyhot ran on.
+fn at(seconds: u64) -> String {
+    if seconds < YEAR_10000 {
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
     } else {
-        parts.join(", ")
+        "at no time".to_owned()
     }
 }
 
@@ -129,7 +170,7 @@ pub(super) fn details(screen: Screen, node: &str, status: &NodeStatus) -> String
         let of = counted(status.differing.len() as u64, "module", "modules");
         let _ = write!(
             text,
-            "  {}  {of} from the first node: ",
+            "  {}  {of} from most others: ",
             paint(screen, DOUBTFUL, "differs")
         );
         words::names(
@@ -157,32 +198,32 @@ pub(super) fn details(screen: Screen, node: &str, status: &NodeStatus) -> String
     }
     if let Some(last) = &status.last {
         let LastOutcome {
-            at,
+            at: ended,
             release,
             outcome,
             code_id,
             reasons: _,
         } = last;
-        let at = if *at < YEAR_10000 {
-            humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(*at)).to_string()
-        } else {
-            "at no time".to_owned()
-        };
         let since = match &code_id.after {
             Some(after) if *after == status.code_id => "",
             _ => ", and other code runs now",
         };
         let _ = writeln!(
             text,
-            "  last      {} to {}, {at}{since}",
+            "  last      {} to {}, {}{since}",
             words::outcome(*outcome).0,
-            words::plain(release)
+            words::plain(release),
+            at(*ended)
         );
     }
     if text.is_empty() {
         return text;
     }
-    format!("\n{}\n{text}", paint(screen, TITLE, &words::plain(node)))
+    let title = match &status.machine {
+        Some(machine) => format!("{machine} {node}"),
+        None => node.to_owned(),
+    };
+    format!("\n{}\n{text}", paint(screen, TITLE, &words::plain(&title)))
 }
 
 /// Who is suspended, and what was done about it.
