@@ -288,6 +288,35 @@ impl Fly {
         }
     }
 
+    /// Suspends a machine as somebody else does, an autostop for example.
+    ///
+    /// # Panics
+    /// If it is not started.
+    pub fn suspend(&self, id: &str) {
+        assert!(self.shared.suspend(id), "{id} is not started");
+    }
+
+    /// Has a machine that is suspended go on.
+    pub fn resume(&self, id: &str) {
+        self.shared.resume(id);
+    }
+
+    /// Replaces a machine as `fly deploy` does: the same one, with another image.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub fn replace(&self, id: &str, image: &str) {
+        let config = self
+            .shared
+            .world()
+            .machine(id)
+            .map(|machine| machine.config.clone());
+        let mut config = config.unwrap_or_else(|_| panic!("{id} is not there"));
+        config["image"] = json!(image);
+        // Labels that flyctl does not know are its config's too, and it sends all of that.
+        self.shared.update(id, config, true);
+    }
+
     /// What a machine's label says.
     pub fn label(&self, id: &str, key: &str) -> Option<String> {
         let machines = self.machines();

@@ -23,12 +23,13 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 41] = [
+const SCENARIOS: [&str; 42] = [
     "fly",
     "hot",
     "fleet_faults",
     "deploy",
     "inventory",
+    "afterwards",
     "doctor",
     "mix",
     "store",

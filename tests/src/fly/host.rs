@@ -23,6 +23,9 @@ pub trait Host: Send + Sync {
     /// A program on a machine, without words, environment and directory, which are set afterwards.
     fn command(&self, spot: &Spot, program: &Path) -> Command;
 
+    /// The processes on a machine, as far as its place says; the group of its main one is known besides.
+    fn processes(&self, spot: &Spot) -> Vec<u32>;
+
     /// The machine is gone.
     fn gone(&self, spot: &Spot);
 }
@@ -34,6 +37,10 @@ pub struct Local;
 impl Host for Local {
     fn command(&self, _: &Spot, program: &Path) -> Command {
         mortal(program)
+    }
+
+    fn processes(&self, _: &Spot) -> Vec<u32> {
+        Vec::new()
     }
 
     fn gone(&self, _: &Spot) {}

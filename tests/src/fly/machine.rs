@@ -1,6 +1,6 @@
 //! A machine: what it is, and what becomes of its process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -369,7 +369,7 @@ impl Shared {
         self.changed.notify_all();
         let Some(group) = group else { return };
         // One that is suspended hears nothing.
-        signal("CONT", &format!("-{group}"));
+        self.all(id, "CONT");
         signal(&name, &format!("-{group}"));
         let gone = || {
             self.world()
@@ -380,6 +380,56 @@ impl Shared {
             signal("KILL", &format!("-{group}"));
             holds_within(KILL_TIMEOUT, gone);
         }
+    }
+
+    /// Every process of a machine gets a signal, until none has come in between that has not.
+    fn all(&self, id: &str, name: &str) {
+        let (spot, group) = {
+            let world = self.world();
+            let Ok(machine) = world.machine(id) else { return };
+            (self.spot(machine), machine.group)
+        };
+        if let Some(group) = group {
+            signal(name, &format!("-{group}"));
+        }
+        let mut reached = BTreeSet::new();
+        loop {
+            let mut pids = self.host.processes(&spot);
+            pids.retain(|pid| reached.insert(*pid));
+            if pids.is_empty() {
+                return;
+            }
+            for pid in pids {
+                signal(name, &pid.to_string());
+            }
+        }
+    }
+
+    /// Suspends a machine that is started: whatever runs there stands still, with all that it has in memory.
+    pub(super) fn suspend(&self, id: &str) -> bool {
+        if !self.become_(id, "started", "suspending") {
+            return false;
+        }
+        self.all(id, "STOP");
+        self.goes_on(id, "suspend", "suspended");
+        true
+    }
+
+    /// Has a machine that is suspended go on where it was: nothing boots.
+    pub(super) fn resume(&self, id: &str) {
+        self.all(id, "CONT");
+        self.goes_on(id, "start", "started");
+    }
+
+    fn goes_on(&self, id: &str, kind: &str, state: &'static str) {
+        let mut world = self.world();
+        let event = world.event_id();
+        if let Some(machine) = world.machine_mut(id) {
+            machine.state = state;
+            machine.event(kind, state, "flyd", Value::Null, event);
+        }
+        drop(world);
+        self.changed.notify_all();
     }
 
     /// Ends a machine, whatever it does.

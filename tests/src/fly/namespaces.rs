@@ -254,6 +254,15 @@ impl Host for Places {
         within(&self.place(spot), program)
     }
 
+    fn processes(&self, spot: &Spot) -> Vec<u32> {
+        let output = Command::new("ip")
+            .args(["netns", "pids", &self.of(spot)])
+            .output()
+            .expect("iproute2 is there");
+        let pids = String::from_utf8_lossy(&output.stdout).into_owned();
+        pids.lines().filter_map(|pid| pid.trim().parse().ok()).collect()
+    }
+
     fn gone(&self, spot: &Spot) {
         let name = self.of(spot);
         if Path::new("/run/netns").join(&name).exists() {

@@ -384,19 +384,7 @@ impl Shared {
                 std::thread::spawn(move || shared.launch(&starting, "stopped", true));
                 self.until(Duration::from_secs(1), id, |machine| machine.state != "stopped");
             }
-            "suspended" => {
-                let mut world = self.world();
-                let event = world.event_id();
-                if let Some(machine) = world.machine_mut(id)
-                    && let Some(group) = machine.group
-                {
-                    crate::process::signal("CONT", &format!("-{group}"));
-                    machine.state = "started";
-                    machine.event("start", "started", "flyd", Value::Null, event);
-                }
-                drop(world);
-                self.changed.notify_all();
-            }
+            "suspended" => self.resume(id),
             "started" | "starting" if self.world().ills.active_refuses => {
                 return refused("machine still active, refusing to start".to_owned());
             }
@@ -411,18 +399,9 @@ impl Shared {
     }
 
     fn freeze(&self, id: &str) -> Result<Reply, Reply> {
-        let mut world = self.world();
-        let event = world.event_id();
-        let Some(machine) = world.machine_mut(id).filter(|machine| machine.state == "started") else {
+        if !self.suspend(id) {
             return Err(Reply::refused(412, "failed_precondition: machine is not started"));
-        };
-        if let Some(group) = machine.group {
-            crate::process::signal("STOP", &format!("-{group}"));
         }
-        machine.state = "suspended";
-        machine.event("suspend", "suspended", "flyd", Value::Null, event);
-        drop(world);
-        self.changed.notify_all();
         Ok(Reply::ok())
     }
 
