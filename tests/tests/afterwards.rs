@@ -44,7 +44,7 @@ fn machine<'a>(run: &'a Run, id: &str) -> &'a Value {
 #[test]
 fn a_fly_deploy_and_machines_that_are_added_boot_what_their_image_should_run() {
     let (machines, bucket) = (Machines::start("afterwards"), Moto::start());
-    machines.offer_bucket(&bucket);
+    machines.offer_bucket(bucket.address());
     let image = machines.image("01H3A", &release("v1"), COOKIE);
     let [one, other] = ["ams", "fra"].map(|region| machines.shop(&image, "app", region, &[]));
     for id in [&one, &other] {

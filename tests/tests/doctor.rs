@@ -66,7 +66,7 @@ fn what_a_deploy_needs_is_checked_and_each_lack_is_told_with_the_fix() {
     let run = doctor().run();
     run.expect("done", 0);
     only_ill(&run, "secrets", "no bucket");
-    machines.offer_bucket(&bucket);
+    machines.offer_bucket(bucket.address());
 
     let from = machines.fly.records().len();
     let well = doctor()

@@ -56,7 +56,9 @@ pub struct Reporter {
 }
 
 /// Keeps an event; what it answers with is said as well.
-struct Keeper(Box<dyn FnMut(&Event) -> Option<Event>>);
+type Keep = dyn FnMut(&Event) -> Option<Event>;
+
+struct Keeper(Box<Keep>);
 
 impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

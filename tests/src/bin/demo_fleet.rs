@@ -130,7 +130,7 @@ impl Seen {
 impl Fleet {
     fn start(project: Project, release: &Release) -> Self {
         let (machines, bucket) = (Machines::start("demo"), Moto::start());
-        machines.offer_bucket(&bucket);
+        machines.offer_bucket(bucket.address());
         let image = machines.image("01H3A", release, COOKIE);
         let ids = REGIONS.map(|region| machines.shop(&image, "app", region, &[]));
         for (id, region) in ids.iter().zip(REGIONS) {

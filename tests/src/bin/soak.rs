@@ -23,7 +23,7 @@ use flyhot_tests::workspace;
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-const SCENARIOS: [&str; 42] = [
+const SCENARIOS: [&str; 43] = [
     "fly",
     "hot",
     "fleet_faults",
