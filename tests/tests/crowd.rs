@@ -64,7 +64,6 @@ fn a_hundred_nodes_are_rolled_out_to_in_waves_and_none_is_kept_open_behind_its_o
     let most = crowd.most_at_once();
     assert!((2..=AT_ONCE).contains(&most), "{most} at once");
     let used = used();
-    println!("{used:?}, {} questions", crowd.questions());
     assert!(used.kib <= PEAK_KIB, "{used:?}");
     assert!(used.descriptors <= DESCRIPTORS, "{used:?}");
 }

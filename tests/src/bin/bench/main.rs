@@ -2,7 +2,7 @@
 //!
 //! Figures go to docs/bench.json and the terminal; a target that is missed is written as missed. Sections by name
 //! (`window`, `again`, `rehearsal`, `revert`, `callers`, `client`, `census`, `command`, `plan`, `sessions`, `terms`, `status`,
-//! `crowd`, `pack`, `unpack`, `large`, `moved`, `native`) run those alone, and the others keep the figures they have.
+//! `crowd`, `machines`, `pack`, `unpack`, `large`, `moved`, `native`) run those alone, and the others keep the figures they have.
 //! FLYHOT_ROUNDS multiplies the repetitions.
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@
 
 mod artifacts;
 mod crowd;
+mod machines;
 mod operator;
 mod users;
 
@@ -68,6 +69,7 @@ fn main() {
         "terms",
         "status",
         "crowd",
+        "machines",
         "pack",
         "unpack",
         "large",
@@ -90,6 +92,7 @@ fn main() {
                 "terms" => operator::terms(),
                 "status" => operator::status(),
                 "crowd" => crowd::crowd(),
+                "machines" => machines::machines(),
                 "pack" => artifacts::pack(),
                 "unpack" => artifacts::unpack(),
                 "large" => artifacts::large(),

@@ -1,0 +1,95 @@
+//! Six machines of an app, each with a network of its own: one orchestrator for all of them, beside one upgrade after the other.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use flyhot_tests::{Flyhot, Machines, Otp, Release, Scratch, ShopBuild, rounds, workspace};
+use serde_json::{Value, json};
+
+use super::{median, pair, spread, told};
+
+const MACHINES: usize = 6;
+
+const COOKIE: &str = "cookie_of_every_build";
+
+/// Modules that an upgrade changes.
+const MODULES: u32 = 10;
+
+/// From the start of an orchestrator to the commit, with nodes that are watched as long as nothing else is said, and for a moment;
+/// and the six upgrades by name, without a store, that somebody would do instead, who watches nothing.
+pub(super) fn machines() -> Value {
+    Flyhot::binary();
+    let (first, one) = pair(MODULES);
+    let other = ShopBuild::new(Otp::v25(), "v1").stamp("c", MODULES - 1).build();
+    let machines = Machines::start("bench");
+    let image = machines.image("01H3A", &first, COOKIE);
+    let images =
+        [("01H3B", &one), ("01H3C", &other)].map(|(tag, release)| machines.unpushed(tag, release, COOKIE));
+    let ids: Vec<String> = (0..MACHINES)
+        .map(|_| machines.shop(&image, "app", "ams", &[]))
+        .collect();
+    for id in &ids {
+        machines.serves(id);
+    }
+    let here = Scratch::new("orchestrator");
+    let moment = workspace().join("tests/fixtures/watch/quick.toml");
+    let watched = ["--policy", text(&moment)];
+    let (mut whole, mut briefly, mut named) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds(3, 9) {
+        for (image, more, times) in [
+            (&images[0], &[][..], &mut whole),
+            (&images[1], &watched[..], &mut briefly),
+        ] {
+            let (took, names) = orchestrated(&machines, image, here.path(), more);
+            times.push(us(took));
+            named.push(us(upgraded(&machines, &names, &first)));
+        }
+    }
+    let ratio = |times: &[u64]| median(times) / median(&named);
+    told(json!({
+        "machines": MACHINES, "modules": MODULES, "orchestrated_us": spread(&whole),
+        "orchestrated_watched_briefly_us": spread(&briefly), "one_after_the_other_us": spread(&named),
+        "ratio": ratio(&whole), "ratio_watched_briefly": ratio(&briefly),
+    }))
+}
+
+/// Up to where the store says that the release is what machines run; and the names of the nodes.
+fn orchestrated(machines: &Machines, image: &Path, here: &Path, more: &[&str]) -> (Duration, Vec<String>) {
+    let run = machines
+        .flyhot(["orchestrate", "--inventory", "fly", "--output", "json"])
+        .args(["--store", text(&here.join("store"))])
+        .args(more.iter().copied())
+        .env("FLYHOT_ORCHESTRATE", text(&here.join("said")))
+        .within(image)
+        .run();
+    run.expect("upgraded", 0);
+    let mut pointer = run.events_named("pointer");
+    let committed = pointer.find(|event| event.json["state"] == "committed");
+    let nodes = run.outcome()["nodes"].as_array().expect("an array").iter();
+    let names: Vec<String> = nodes
+        .filter_map(|node| Some(node["node"].as_str()?.to_owned()))
+        .collect();
+    assert_eq!(names.len(), MACHINES, "{run}");
+    (committed.expect("it was committed").at - run.begun, names)
+}
+
+fn upgraded(machines: &Machines, names: &[String], release: &Release) -> Duration {
+    let begun = Instant::now();
+    for name in names {
+        let run = machines
+            .flyhot(["upgrade", "--node", name, "--release", text(release.directory())])
+            .args(["--output", "json"])
+            .env("RELEASE_COOKIE", COOKIE)
+            .run();
+        run.expect("upgraded", 0);
+    }
+    begun.elapsed()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("our own")
+}
+
+fn us(duration: Duration) -> u64 {
+    duration.as_micros() as u64
+}
