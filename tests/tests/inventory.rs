@@ -444,12 +444,12 @@ fn what_comes_behind_a_window_takes_its_time_and_behind_a_cold_deploy_nobody_goe
     let image = machines.image("01H3A", &release("v1"), COOKIE);
     let shop = machines.shop(&image, "app", "ams", &[]);
     machines.serves(&shop);
-    let slow = "-module(slow).\n-export([ok/0]).\nok() -> timer:sleep(20000), ok.\n";
+    let slow = "-module(slow).\n-export([ok/0]).\nok() -> timer:sleep(30000), ok.\n";
     let slow = release("v2").variant().erlang("slow", slow).build();
     let policy = store.path().join("policy.toml");
     fs::write(
         &policy,
-        "[hooks]\nafter = [\"slow:ok\"]\n[gate]\nwatch = \"1s\"\n",
+        "[hooks]\nafter = [\"slow:ok\"]\ntimeout = \"2m\"\n[gate]\nwatch = \"1s\"\n",
     )
     .unwrap();
     let run = machines
@@ -460,7 +460,7 @@ fn what_comes_behind_a_window_takes_its_time_and_behind_a_cold_deploy_nobody_goe
             "--output",
             "json",
             "--timeout",
-            "15s",
+            "25s",
         ])
         .args(["--release", slow.directory().to_str().unwrap()])
         .args(["--store", store.path().to_str().unwrap()])
