@@ -5,11 +5,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::fly::remove_ours;
-use crate::process::signal;
 use crate::scratch::{self, ours};
 use crate::wait::holds_within;
 
@@ -33,6 +33,8 @@ pub fn leave_nothing_on_signal() {
     std::thread::spawn(move || {
         let code = runtime.block_on(heard.expect("signals can be heard").first());
         ENDS.store(true, Ordering::SeqCst);
+        // Nor is what it comes to.
+        let _said = std::io::stdout().lock();
         leave_nothing();
         std::process::exit(code);
     });
@@ -69,8 +71,12 @@ pub fn leave_nothing() {
     let ours = ours();
     let gone = holds_within(GONE, || {
         let found = processes(&ours);
-        for pid in &found {
-            signal("KILL", pid);
+        if !found.is_empty() {
+            // Some may have gone meanwhile.
+            let mut kill = Command::new("sh");
+            kill.args(["-c", "kill -s KILL -- \"$@\" 2>/dev/null", "kill"])
+                .args(&found);
+            kill.status().expect("sh runs");
         }
         found.is_empty()
     });
