@@ -265,6 +265,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l max-concurren
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l bake -d 'How long the canary stands alone before the others are begun; it is asked once more whether it is well then' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l check-url -d 'A node is well when this URL answers with 2xx or 3xx within 30 s; {host} stands for the node\'s host' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l timeout -d 'Longest time for the work on one node before its window; then it is left as it is, and has failed. Without it every step has a limit of its own; of a deploy it is what `timeout` of `config :fly_deploy` says, else 60s' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l memory -d 'Memory of the machine that is made for the work, where one is, MB [default: 1024, or more where the release in _build/prod/rel is so large that all its code for all machines at once would not go in]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
@@ -295,6 +296,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l max-concurrency
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l bake -d 'How long the canary stands alone before the others are begun; it is asked once more whether it is well then' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l check-url -d 'A node is well when this URL answers with 2xx or 3xx within 30 s; {host} stands for the node\'s host' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l timeout -d 'Longest time for the work on one node before its window; then it is left as it is, and has failed. Without it every step has a limit of its own; of a deploy it is what `timeout` of `config :fly_deploy` says, else 60s' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l memory -d 'Memory of the machine that is made for the work, where one is, MB [default: 1024, or more where the release in _build/prod/rel is so large that all its code for all machines at once would not go in]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l key-file -d 'Sign what is put into the store with the private key in this file, which stays here' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l store -d 'A directory that is the store' -r -F

@@ -702,7 +702,7 @@ fn what_goes_wrong_later_ends_in_one_sentence_all_the_same() {
         [ $1 = events ] && [ $3 = 0 ] && { line first; printf '\"}\\n'; line $(printf '\\303'); exit; }
         [ $1 = events ] && [ $3 = 1 ] && { line second; printf '\"}\\n'; exit; }
         [ $1 = events ] && exit 0; sleep 3; exit 12";
-    let table: [(&str, &str, i32, &[&str]); 6] = [
+    let table: [(&str, &str, i32, &[&str]); 7] = [
         ("no bucket", no_store, 2, &["no store is named", "BUCKET_NAME"]),
         (
             "no flyhot",
@@ -724,10 +724,25 @@ fn what_goes_wrong_later_ends_in_one_sentence_all_the_same() {
             23,
             &["is gone", "mix fly_deploy.status", "fly logs"],
         ),
+        (
+            "no memory",
+            &dies("kill -9 $$"),
+            23,
+            &["had no memory left of 1536 MB", "--memory 3072"],
+        ),
     ];
     for (what, script, code, parts) in table {
-        let fleet = Fleet::new(&v1, &shops, FlyIlls::default(), script);
-        let run = fleet.deploy(&[]).run();
+        let no_memory = what == "no memory";
+        let ills = FlyIlls {
+            no_memory,
+            ..FlyIlls::default()
+        };
+        let fleet = Fleet::new(&v1, &shops, ills, script);
+        let more = if no_memory { &["--memory", "1536"][..] } else { &[] };
+        let run = fleet.deploy(more).run();
+        let made = fleet.orchestrators();
+        let memory = &made[0]["config"]["guest"]["memory_mb"];
+        assert_eq!(memory, if no_memory { 1_536 } else { 1_024 }, "{what}: {run}");
         assert_eq!(run.exit_code, Some(code), "{what}: {run}");
         assert_eq!(run.outcome()["exit_code"], code, "{what}: {run}");
         let errors: Vec<_> = run.events_named("error").collect();

@@ -5,6 +5,7 @@
 //! one deploy: it is made under a name of its own without being started, and started once.
 
 mod follow;
+mod memory;
 mod order;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::report::Reporter;
 use crate::run::{self, apart};
 
 use follow::Following;
+pub(crate) use memory::memory_mb;
 use order::Order;
 pub(crate) use order::{PROGRAM, env, orchestrate, store_words};
 
@@ -44,9 +46,6 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// How long it may take to be ready, and then to run.
 const READY: Duration = Duration::from_secs(120);
 const STARTED: Duration = Duration::from_secs(60);
-
-/// What an orchestrator needs: the code of a release once, in memory, and flyhot. fly_deploy's takes as much.
-pub(crate) const MEMORY_MB: u32 = 1024;
 
 /// Performs it.
 pub(crate) fn command(args: &DeployArgs, environment: &Environment, reporter: &mut Reporter) -> ExitCode {
@@ -111,7 +110,7 @@ async fn perform(
         image,
         command: order.command(),
         env: order.env(environment),
-        memory_mb: MEMORY_MB,
+        memory_mb: order.memory_mb,
         app: order.app,
     };
     send(&client, errand, key.as_ref(), &token, signals, reporter)
@@ -165,7 +164,7 @@ pub(crate) async fn send(
         region: created.machine.region.clone(),
         image: image.clone(),
     });
-    let following = Following::new(client, &app, machine, image);
+    let following = Following::new(client, &app, machine, image, errand.memory_mb);
     // From here on it may run, and a signal asks it and not this.
     start(client, created, &following, signals).await?;
     following.to_the_end(key, token, signals, reporter).await

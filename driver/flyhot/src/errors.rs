@@ -477,6 +477,21 @@ pub(crate) fn unheard(app: &str, machine: &MachineId) -> NodeError {
     )
 }
 
+/// An orchestrator whose machine had too little memory.
+pub(crate) fn no_memory(app: &str, machine: &MachineId, memory_mb: u32) -> NodeError {
+    node_error(
+        ErrorKind::FlyApi,
+        format!(
+            "the orchestrator was killed because its machine {machine} had no memory left of {memory_mb} MB"
+        ),
+        format!(
+            "Run the same command with --memory {}, or with a smaller --max-concurrency: it finishes what was begun. `mix \
+             fly_deploy.status --inventory fly --app {app}` shows what machines run.",
+            memory_mb.saturating_mul(2)
+        ),
+    )
+}
+
 /// An image that cannot be rolled out.
 pub(crate) fn no_flyhot(image: &str, code: i64) -> NodeError {
     node_error(

@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv6Addr, UdpSocket};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use flyhot_events::{ErrorKind, Event, ExitCode, Line, Outcome};
@@ -110,7 +111,12 @@ struct Asked<'a> {
     file: Option<&'static str>,
     /// Whether it may be done twice.
     repeat: Repeat,
+    /// The memory of an orchestrator, where somebody says it, and how many nodes it works on at once.
+    memory: (Option<u32>, NonZeroUsize),
 }
+
+/// As much as is needed for one node after the other.
+const ONE: (Option<u32>, NonZeroUsize) = (None, NonZeroUsize::MIN);
 
 impl<'a> Asked<'a> {
     fn of(verb: &'a Verb) -> Option<Self> {
@@ -128,6 +134,7 @@ impl<'a> Asked<'a> {
             image: None,
             file: None,
             repeat,
+            memory: ONE,
         };
         let of_nodes = |name, needs, home: HomeArgs, reach: &ReachArgs| Self {
             name,
@@ -137,6 +144,7 @@ impl<'a> Asked<'a> {
             image: None,
             file: file_of(reach),
             repeat: Repeat::Harmless,
+            memory: ONE,
         };
         Some(match verb {
             Verb::History(args) => of_store("history", &args.home, Repeat::Harmless),
@@ -155,7 +163,10 @@ impl<'a> Asked<'a> {
             Verb::Rollback(args) => {
                 let needs = needs(true, true, true);
                 let asked = of_nodes("rollback", needs, args.fleet.home.clone(), &args.reach);
-                asked.and_file(policy_of(&args.how))
+                Self {
+                    memory: (args.memory.mb, args.waves.at_once(options::MAX_CONCURRENCY)),
+                    ..asked.and_file(policy_of(&args.how))
+                }
             }
             Verb::Plan(args) => {
                 let needs = Needs {
@@ -308,6 +319,7 @@ impl Away<'_> {
             Some(image) => image.to_owned(),
             None => image(&machines).ok_or_else(|| errors::no_image(&app, self.asked.name))?,
         };
+        let (said, at_once) = self.asked.memory;
         let mut command = deploy::orchestrate();
         command.push("--".to_owned());
         command.extend(words);
@@ -320,7 +332,7 @@ impl Away<'_> {
             image,
             command,
             env: deploy::env(&self.settings, self.environment),
-            memory_mb: deploy::MEMORY_MB,
+            memory_mb: deploy::memory_mb(said, at_once),
             app,
         };
         deploy::send(&client, errand, None, &token, signals, reporter).await
@@ -419,9 +431,10 @@ fn image(machines: &[Machine]) -> Option<String> {
 
 /// The verb as it was typed, but for what is said here alone and there by other words.
 fn words(typed: &[OsString], app: &str, settings: &Settings, keys: bool) -> Option<Vec<String>> {
-    const HERE: [&str; 7] = [
+    const HERE: [&str; 8] = [
         "--output",
         "--report",
+        "--memory",
         "--config",
         "--app",
         "--bucket",

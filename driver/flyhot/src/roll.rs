@@ -4,7 +4,6 @@
 //! written to pointer or lock by one who lost the lock, and no node is begun.
 
 use std::fs;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -479,11 +478,7 @@ impl Work<'_> {
         let watched = options.watch.map(|watch| watch.span).unwrap_or_default();
         Settings {
             canary: waves.canary.then_some(waves.bake),
-            at_once: if waves.sequential {
-                NonZeroUsize::MIN
-            } else {
-                waves.max_concurrency.unwrap_or(options::MAX_CONCURRENCY)
-            },
+            at_once: waves.at_once(options::MAX_CONCURRENCY),
             on_failure: if back { OnFailure::GoBack } else { OnFailure::Stay },
             limit: waves.timeout.map(|limit| limit.saturating_add(watched)),
             looks: LOOKS,

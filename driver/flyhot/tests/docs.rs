@@ -683,7 +683,7 @@ fn every_value_and_every_key_of_mix_is_documented_and_no_other() {
 }
 
 /// What `mix fly_deploy.hot` takes: first what fly_deploy 0.4.2 takes as well, then what it does not know.
-const OF_HOT: [&str; 20] = [
+const OF_HOT: [&str; 21] = [
     "--config",
     "--skip-build",
     "--image",
@@ -701,6 +701,7 @@ const OF_HOT: [&str; 20] = [
     "--canary",
     "--bake",
     "--check-url",
+    "--memory",
     "--no-rollback",
     "--output",
     "--report",

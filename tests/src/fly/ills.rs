@@ -55,6 +55,8 @@ pub struct FlyIlls {
     pub refused: &'static [&'static str],
     /// Its clock is so far ahead, by the date of its answers.
     pub ahead: Duration,
+    /// What a signal kills that nobody sent was killed because the machine had no memory left.
+    pub no_memory: bool,
     /// How long a machine that was made is not in lists.
     pub list_delay: Duration,
     /// How long it is not known by its id.
@@ -108,6 +110,7 @@ impl Default for FlyIlls {
             refuses_labels: false,
             refused: &[],
             ahead: Duration::ZERO,
+            no_memory: false,
             list_delay: Duration::ZERO,
             get_delay: Duration::ZERO,
             prepare: Duration::from_millis(50),

@@ -298,6 +298,7 @@ impl Shared {
 
         let mut world = self.world();
         let event = world.event_id();
+        let no_memory = world.ills.no_memory;
         let Some(machine) = world.machine_mut(id).filter(|machine| machine.starts == starts) else {
             return;
         };
@@ -305,6 +306,7 @@ impl Shared {
             signal("KILL", &format!("-{group}"));
         }
         let asked = machine.stopping;
+        let oom = no_memory && !asked && status.signal().is_some();
         let code = status
             .code()
             .unwrap_or_else(|| 128 + status.signal().unwrap_or(9));
@@ -318,7 +320,7 @@ impl Shared {
             && (policy == "always" || policy == "on-failure" && code != 0);
         let exit = json!({
             "exit_code": code, "guest_exit_code": status.code().unwrap_or(0), "guest_signal": status.signal().unwrap_or(-1),
-            "oom_killed": false, "requested_stop": asked, "restarting": again, "signal": -1, "error": "", "guest_error": "",
+            "oom_killed": oom, "requested_stop": asked, "restarting": again, "signal": -1, "error": "", "guest_error": "",
             "exited_at": clock::rfc3339(SystemTime::now()),
         });
         let request = json!({"exit_event": exit, "restart_count": machine.restarts});

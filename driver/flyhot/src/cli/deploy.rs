@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use flyhot_events::ExitCode;
 
-use super::waves::WaveArgs;
+use super::waves::{MemoryArgs, WaveArgs};
 use super::{FormArgs, HomeArgs, LockTermsArgs, PageArgs};
 use crate::deploy;
 use crate::options::{Environment, parse_milliseconds};
@@ -89,6 +89,9 @@ pub struct DeployArgs {
 
     #[command(flatten)]
     pub(crate) waves: WaveArgs,
+
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
 
     /// Leave upgraded machines on the new code when one fails or is not well, instead of taking all of them back
     #[arg(long, help_heading = "Waves")]

@@ -3,7 +3,7 @@
 use clap::Args;
 use flyhot_events::ExitCode;
 
-use super::waves::WaveArgs;
+use super::waves::{MemoryArgs, WaveArgs};
 use super::{FleetArgs, HowArgs, PageArgs, ReachArgs};
 use crate::options::Environment;
 use crate::report::Reporter;
@@ -19,6 +19,9 @@ the same command goes on.
 Examples:
   To what ran before:
     flyhot rollback --node shop@10.0.0.1 shop@10.0.0.2 --app shop --store /srv/artifacts
+
+  From a laptop that has neither the network of the machines nor the keys of the bucket, but a token of Fly.io:
+    flyhot rollback --inventory fly
 
   To a version of the history, or to a code id that begins so:
     flyhot rollback --node shop@10.0.0.1 --app shop --store /srv/artifacts --to 1.4.1")]
@@ -38,6 +41,9 @@ pub struct RollbackArgs {
 
     #[command(flatten)]
     pub(crate) waves: WaveArgs,
+
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
 
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, value_parser};
 
 use crate::options::{parse_duration, parse_milliseconds};
 
@@ -35,4 +35,24 @@ pub struct WaveArgs {
     /// limit of its own; of a deploy it is what `timeout` of `config :fly_deploy` says, else 60s
     #[arg(long, value_name = "TIME", value_parser = parse_milliseconds, help_heading = "Waves")]
     pub timeout: Option<Duration>,
+}
+
+impl WaveArgs {
+    /// How many at once, where this many are if nobody says otherwise.
+    pub(crate) fn at_once(&self, default: NonZeroUsize) -> NonZeroUsize {
+        if self.sequential {
+            NonZeroUsize::MIN
+        } else {
+            self.max_concurrency.unwrap_or(default)
+        }
+    }
+}
+
+/// What the machine of an orchestrator has.
+#[derive(Debug, Clone, Args)]
+pub struct MemoryArgs {
+    /// Memory of the machine that is made for the work, where one is, MB [default: 1024, or more where the release in _build/prod/rel is so
+    /// large that all its code for all machines at once would not go in]
+    #[arg(long = "memory", value_name = "MB", value_parser = value_parser!(u32).range(512..=16_384), help_heading = "What")]
+    pub mb: Option<u32>,
 }

@@ -80,16 +80,18 @@ pub(super) struct Following<'a> {
     app: &'a str,
     machine: MachineId,
     image: String,
+    memory_mb: u32,
     patience: Patience,
 }
 
 impl<'a> Following<'a> {
-    pub(super) fn new(fly: &'a Fly, app: &'a str, machine: MachineId, image: String) -> Self {
+    pub(super) fn new(fly: &'a Fly, app: &'a str, machine: MachineId, image: String, memory_mb: u32) -> Self {
         Self {
             fly,
             app,
             machine,
             image,
+            memory_mb,
             patience: PATIENCE,
         }
     }
@@ -218,6 +220,9 @@ impl<'a> Following<'a> {
         let labels = machine.config.as_ref().map(|config| &config.metadata);
         let label = labels.and_then(|labels| labels.get(OUTCOME));
         let labelled = label.and_then(|label| label.split(' ').next()?.parse().ok());
+        if labelled.is_none() && machine.exit.is_some_and(|exit| exit.oom_killed) {
+            return Err(errors::no_memory(self.app, &self.machine, self.memory_mb));
+        }
         let of_process = match machine.exit {
             Some(Exit {
                 code,
@@ -302,7 +307,7 @@ mod tests {
         let fly = fly.patient(SHORT);
         let following = Following {
             patience,
-            ..Following::new(&fly, "shop", "1".parse().unwrap(), "image".to_owned())
+            ..Following::new(&fly, "shop", "1".parse().unwrap(), "image".to_owned(), 1_024)
         };
         let (runtime, mut signals) = interrupt::undisturbed();
         let mut reporter = Reporter::new(Output::Json, Screen::default());

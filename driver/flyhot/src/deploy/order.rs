@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flyhot_events::Event;
 
+use super::memory::memory_mb;
 use crate::build::{self, Builder, Cache, Source};
 use crate::check::shown;
 use crate::cli::deploy::DeployArgs;
@@ -30,6 +31,8 @@ pub(super) struct Order {
     pub(super) image: Option<String>,
     /// How one is built.
     pub(super) build: Option<build::Order>,
+    /// What the machine of the orchestrator has.
+    pub(super) memory_mb: u32,
     config: String,
     words: Vec<String>,
     settings: Settings,
@@ -75,6 +78,7 @@ impl Order {
                 .map(|region| region.value.clone()),
             image,
             build,
+            memory_mb: memory_mb(args.memory.mb, args.waves.at_once(settings.max_concurrency.value)),
             config: path.display().to_string(),
             words: words(args, &settings),
             settings,
@@ -182,7 +186,7 @@ fn words(args: &DeployArgs, settings: &Settings) -> Vec<String> {
     if waves.sequential {
         say("--sequential", None);
     } else {
-        let at_once = waves.max_concurrency.unwrap_or(settings.max_concurrency.value);
+        let at_once = waves.at_once(settings.max_concurrency.value);
         say("--max-concurrency", Some(at_once.to_string()));
     }
     say("--timeout", time(waves.timeout.unwrap_or(settings.timeout.value)));

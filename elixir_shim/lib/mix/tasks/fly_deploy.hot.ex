@@ -28,6 +28,7 @@ defmodule Mix.Tasks.FlyDeploy.Hot do
     * `--timeout MS` - the work on one machine, 60000
     * `--suspend-timeout MS` - how long a busy process is waited for, 10000
     * `--no-rollback` - leave upgraded machines as they are when one fails
+    * `--memory MB` - of the orchestrator's machine, 1024, or more for a large project
     * `--lock-timeout SECONDS` - how long the lock outlives an orchestrator that dies, 300
     * `--force` - take the lock from whoever holds it
     * `--key-file FILE` - sign with the private key in this file
