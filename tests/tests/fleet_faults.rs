@@ -136,8 +136,15 @@ impl Fleet {
     fn uniform(&self, code: &Code, what: &str) {
         let expected = (code.version.to_owned(), code.word.to_owned());
         assert_eq!(self.runs(), vec![expected; self.probes.len()], "{what}");
-        let mut wanted = self.probes[0].beam_md5s(code.release.directory());
-        wanted.retain(|module, _| module.starts_with("Elixir.Shop") || module == "pool_worker");
+        let mut wanted = self.probes[0].beam_md5s(&code.release.ebin("shop"));
+        let version = code
+            .release
+            .directory()
+            .join("releases")
+            .join(code.release.version());
+        let mut consolidated = self.probes[0].beam_md5s(&version.join("consolidated"));
+        consolidated.retain(|module, _| wanted.contains_key(module));
+        wanted.extend(consolidated);
         for (at, probe) in self.probes.iter().enumerate() {
             let loaded = probe.md5s();
             let other = wanted
@@ -169,7 +176,10 @@ impl Fleet {
         let runs = self.runs();
         let all = |code: &Code| (0..runs.len()).all(|at| self.is(at, code));
         match run.exit_code {
-            Some(0) => assert!(all(to), "{runs:?}: {run}"),
+            Some(0) => {
+                assert!(all(to), "{runs:?}: {run}");
+                assert_eq!(self.app.pointer()["state"], "committed", "{run}");
+            }
             Some(11) => assert!(all(from), "{runs:?}: {run}"),
             Some(_) => {}
             None => panic!("{run}"),
@@ -506,13 +516,13 @@ fn bucket(fleet: &Fleet, [from, to]: [&Code; 2], random: &mut Random) {
     let mut one = fleet.app.orchestrator(before);
     one.comes_to(step, |said| said.iter().any(|event| is_begun(event, step)));
     let what = format!("{how}, from {step} on");
-    eprintln!("{what}");
     fleet.app.s3.ail(ills);
     let begun = Instant::now();
     fleet.thaws(&what);
     std::thread::sleep(AWAY.saturating_sub(begun.elapsed()));
     fleet.app.s3.ail(Ills::default());
     let first = first.wait();
+    eprintln!("{what}: exit code {:?}", first.exit_code);
     fleet.honest(&first, from, to);
     fleet.again(to, &format!("{what}: {first}"));
 }
@@ -536,6 +546,7 @@ fn api(fleet: &Fleet, [from, to]: [&Code; 2]) {
     let first = fleet.deploy(to, &["--max-concurrency", "2"]).run();
     fleet.app.machines.fly.ail(well);
     fleet.thaws("an API that ails");
+    eprintln!("an API that ails: exit code {:?}", first.exit_code);
     fleet.honest(&first, from, to);
     fleet.again(to, &first.to_string());
 }
