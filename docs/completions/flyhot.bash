@@ -303,7 +303,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__deploy)
-            opts="-h --skip-build --image --build-arg --no-cache --buildkit --dry-run --mode --output --report --suspend-timeout --max-concurrency --sequential --canary --bake --check-url --timeout --no-rollback --key-file --app --store --bucket --endpoint --region --config --lock-timeout --lock-wait --force --help"
+            opts="-h --skip-build --image --build-arg --no-cache --buildkit --dry-run --mode --output --report --suspend-timeout --max-concurrency --sequential --canary --bake --check-url --timeout --memory --no-rollback --key-file --app --store --bucket --endpoint --region --config --lock-timeout --lock-wait --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1449,7 +1449,7 @@ _flyhot() {
             return 0
             ;;
         flyhot__subcmd__rollback)
-            opts="-h --node --inventory --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --report --to --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --max-concurrency --sequential --canary --bake --check-url --timeout --app --store --bucket --endpoint --region --config --lock-timeout --lock-wait --force --help"
+            opts="-h --node --inventory --output --cookie-file --dist-port --epmd-port --dist-tls --tls-ca-file --tls-cert-file --tls-key-file --report --to --window-budget --revert-budget --quiesce-timeout --freeze-attempts --in-flight --drain-timeout --kill-lingerers --policy --require-way-back --drain-entry --accept --no-rehearsal --no-persist --max-concurrency --sequential --canary --bake --check-url --timeout --memory --app --store --bucket --endpoint --region --config --lock-timeout --lock-wait --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

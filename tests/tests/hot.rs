@@ -131,6 +131,13 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
     };
     let shown = asked(&["fly_deploy.status", "--inventory", "fly"]);
     assert_eq!(shown.events_named("status").count(), 6, "{shown}");
+    // But for what is of the laptop, that is looked at there.
+    let doctor = asked(&["fly_deploy.doctor", "--inventory", "fly"]);
+    let checks: Vec<_> = doctor.events_named("check").collect();
+    for word in ["flyctl", "login", "secrets", "clock"] {
+        let check = checks.iter().find(|check| check.json["check"] == word);
+        assert_eq!(check.unwrap().json["well"], true, "{word}: {doctor}");
+    }
     let history = asked(&["fly_deploy.history"]);
     let history = &history.events_named("history").next().unwrap().json;
     let code = &back.events_named("pointer").last().unwrap().json["artifact"]["code_id"];

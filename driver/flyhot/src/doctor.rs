@@ -67,6 +67,12 @@ pub(crate) fn command(
     )
 }
 
+/// What is looked at here where all else is looked at on a machine of the app.
+pub(crate) async fn before_it_goes(environment: &Environment) -> impl Iterator<Item = Event> {
+    let checks = flyctl::checks(environment, false).await;
+    checks.into_iter().map(|check| check.event(HERE))
+}
+
 /// Whether the store that is named, if one is, can be relied on.
 async fn store(home: &HomeArgs, environment: &Environment) -> (Vec<Check>, Option<ErrorKind>) {
     let ill = |error: NodeError| {

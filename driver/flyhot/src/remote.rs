@@ -15,6 +15,7 @@ use flyhot_fleet::{Exec, Fly, FlyError, Host, LONGEST_EXEC, Machine, Repeat, Sta
 use crate::cli::lock::LockVerb;
 use crate::cli::{HomeArgs, HowArgs, Inventory, ReachArgs, Verb};
 use crate::deploy::{self, Errand, PROGRAM, heeding};
+use crate::doctor;
 use crate::drive::NodeError;
 use crate::errors;
 use crate::interrupt::Signals;
@@ -113,6 +114,8 @@ struct Asked<'a> {
     repeat: Repeat,
     /// The memory of an orchestrator, where somebody says it, and how many nodes it works on at once.
     memory: (Option<u32>, NonZeroUsize),
+    /// Whether a part of it is about this machine.
+    here_first: bool,
 }
 
 /// As much as is needed for one node after the other.
@@ -135,6 +138,7 @@ impl<'a> Asked<'a> {
             file: None,
             repeat,
             memory: ONE,
+            here_first: false,
         };
         let of_nodes = |name, needs, home: HomeArgs, reach: &ReachArgs| Self {
             name,
@@ -145,6 +149,7 @@ impl<'a> Asked<'a> {
             file: file_of(reach),
             repeat: Repeat::Harmless,
             memory: ONE,
+            here_first: false,
         };
         Some(match verb {
             Verb::History(args) => of_store("history", &args.home, Repeat::Harmless),
@@ -154,12 +159,15 @@ impl<'a> Asked<'a> {
                 LockVerb::Release(args) => of_store("lock", &args.home, Repeat::Never),
             },
             Verb::Status(args) => of_nodes("status", needs(false, true, false), args.app.home(), &args.reach),
-            Verb::Doctor(args) => of_nodes(
-                "doctor",
-                needs(false, true, false),
-                args.home.clone(),
-                &args.reach,
-            ),
+            Verb::Doctor(args) => Self {
+                here_first: true,
+                ..of_nodes(
+                    "doctor",
+                    needs(false, true, false),
+                    args.home.clone(),
+                    &args.reach,
+                )
+            },
             Verb::Rollback(args) => {
                 let needs = needs(true, true, true);
                 let asked = of_nodes("rollback", needs, args.fleet.home.clone(), &args.reach);
@@ -291,6 +299,15 @@ impl Away<'_> {
         let fly = |error: FlyError| errors::fly(&error);
         if let Some(file) = self.asked.file {
             return Err(errors::file_is_here(file, self.asked.name));
+        }
+        if self.asked.here_first {
+            for event in heeding(signals, async {
+                Ok(doctor::before_it_goes(self.environment).await)
+            })
+            .await?
+            {
+                reporter.event(&event);
+            }
         }
         let app = self.settings.app.as_ref().map(|app| app.value.clone());
         let app = app.ok_or_else(|| errors::options(&HomeError::NoApp.into()))?;

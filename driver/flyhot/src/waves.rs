@@ -14,7 +14,7 @@ use flyhot_artifact::{CodeId, Release};
 use flyhot_events::{
     ErrorKind, Event, LeaseState, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Watched, WaveWay,
 };
-use flyhot_fleet::{Fly, FlyError, MachineId};
+use flyhot_fleet::{Fly, FlyError, Host, MachineId};
 use flyhot_node::NodeName;
 use flyhot_rollout::{Command, End, Happened, Settings, Stands, Way};
 use flyhot_upgrade::judge;
@@ -464,6 +464,8 @@ async fn checked(check: &Check, node: &NodeName, say: &impl Fn(Event)) -> Result
 /// Waits until Fly says that all checks of a machine pass; one that has none passes.
 async fn passing(fly: &Fly, machine: &MachineId) -> Result<(), Reason> {
     let asking = until_well(async || match fly.machine(machine).await {
+        // What Fly said last of a machine that it does not hear is no data.
+        Ok(seen) if seen.host != Host::Ok => Err("its host does not answer".to_owned()),
         Ok(seen) => flyhot_fleet::failing(&seen.checks).map_or(Ok(()), Err),
         Err(error) => Err(errors::chain(&error)),
     });

@@ -63,7 +63,9 @@ impl Leases {
         limit: Option<Duration>,
         say: &impl Fn(Event),
     ) -> Result<(), FlyError> {
-        if self.said.get() || self.held.borrow().contains_key(machine) {
+        // One that was lost is not held any more, and nobody listens there.
+        let holds = |told: &oneshot::Sender<_>| !told.is_closed();
+        if self.said.get() || self.held.borrow().get(machine).is_some_and(holds) {
             return Ok(());
         }
         // What is waited here is not there for the work.
