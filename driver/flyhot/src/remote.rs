@@ -603,7 +603,7 @@ mod tests {
     #[test]
     fn what_was_typed_is_said_there_but_for_what_is_of_here() {
         let typed = "flyhot rollback --inventory fly --config=here/fly.toml --to 1.4 --output human --app typed \
-                     --bucket b --accept on_load_changed --canary";
+                     --bucket b --report page.html --memory 2048 --accept on_load_changed --canary";
         let typed: Vec<OsString> = typed.split_whitespace().map(OsString::from).collect();
         let args = HomeArgs {
             bucket: Some("b".into()),
