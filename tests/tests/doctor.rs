@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use flyhot_tests::{Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Moto, Otp, Release, Row, Run};
+use flyhot_tests::{Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Moto, Otp, Record, Release, Row, Run};
 use serde_json::Value;
 
 const COOKIE: &str = "cookie_of_every_build";
@@ -102,6 +102,9 @@ fn what_a_deploy_needs_is_checked_and_each_lack_is_told_with_the_fix() {
         changes.iter().all(|action| ["lease", "exec"].contains(action)),
         "{changes:?}"
     );
+    // A lease of some seconds is over by itself before anybody looks here.
+    let let_go = |record: &&Record| record.method == "DELETE" && record.path.ends_with("/lease");
+    assert_eq!(records[from..].iter().filter(let_go).count(), 1);
     assert!(!machines.fly.is_leased(&id));
 
     // Whoever reads it sees marks.
