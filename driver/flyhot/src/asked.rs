@@ -76,7 +76,7 @@ where
         nodes: args.node.clone(),
         release: None,
         policy: None,
-        flyhot: env!("CARGO_PKG_VERSION").to_owned(),
+        flyhot: crate::VERSION.to_owned(),
     });
     let made = catch_unwind(AssertUnwindSafe(|| {
         let (runtime, signals) = begun.map_err(|error| errors::runtime(&error))?;

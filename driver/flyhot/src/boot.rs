@@ -125,10 +125,7 @@ pub(crate) fn command(args: &BootArgs, environment: &Environment, reporter: &mut
     reporter.hand_over();
     // The environment is handed on as it is but for what is of mix; descriptors of flyhot's own end here.
     let error = child::command(program).args(words).exec();
-    let error = errors::not_run(program, &error);
-    let kind = error.kind;
-    reporter.event(&error.event(None));
-    run::over(Some(kind), reporter)
+    run::refused(errors::not_run(program, &error), reporter)
 }
 
 fn order(args: &BootArgs, environment: &Environment) -> Result<Order, NodeError> {

@@ -77,9 +77,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
             };
             let begun = begun.and_then(|()| cli.verb.report().map_or(Ok(()), |file| reporter.keep(file)));
             if let Err(error) = begun {
-                let kind = error.kind;
-                reporter.event(&error.event(None));
-                let ExitCode(code) = run::over(Some(kind), &mut reporter);
+                let ExitCode(code) = run::refused(error, &mut reporter);
                 reporter.end();
                 return process::ExitCode::from(code);
             }

@@ -137,7 +137,7 @@ pub(crate) fn whole<T>(
         nodes: Vec::new(),
         release: release.map(|path| path.display().to_string()),
         policy: None,
-        flyhot: env!("CARGO_PKG_VERSION").to_owned(),
+        flyhot: crate::VERSION.to_owned(),
     });
     let done = catch_unwind(AssertUnwindSafe(|| {
         let (runtime, signals) = begun.map_err(|error| errors::runtime(&error))?;

@@ -58,7 +58,7 @@ pub(crate) fn command(
     let mut unkept = None;
     let mut journal = match Journal::open(directory) {
         Opened::Ours(journal) => Some(journal),
-        Opened::Busy => return refused(errors::orchestrated(directory), reporter),
+        Opened::Busy => return run::refused(errors::orchestrated(directory), reporter),
         Opened::Failed(error) => {
             unkept = Some(error);
             None
@@ -98,17 +98,11 @@ pub(crate) fn command(
                 Task::Another(verb) => crate::perform(&verb, &environment, reporter),
             }
         }
-        Err(error) => refused(error, reporter),
+        Err(error) => run::refused(error, reporter),
     };
     let code_id = code_id.borrow().clone();
     farewell(&environment, &told, exit_code, code_id.as_deref());
     exit_code
-}
-
-fn refused(error: NodeError, reporter: &mut Reporter) -> ExitCode {
-    let kind = error.kind;
-    reporter.event(&error.event(None));
-    run::over(Some(kind), reporter)
 }
 
 /// What is to be done.
@@ -212,12 +206,7 @@ pub(crate) fn events(args: &EventsArgs, environment: &Environment, reporter: &mu
             }
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            let error = errors::no_journal(directory, &error);
-            let kind = error.kind;
-            reporter.event(&error.event(None));
-            run::over(Some(kind), reporter)
-        }
+        Err(error) => run::refused(errors::no_journal(directory, &error), reporter),
     }
 }
 

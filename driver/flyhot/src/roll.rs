@@ -129,7 +129,7 @@ fn command(name: &str, work: Work<'_>, emit: &mut dyn FnMut(Event)) -> ExitCode 
             What::Back(_) => None,
         },
         policy: nodes.how.policy.as_ref().map(|path| path.display().to_string()),
-        flyhot: env!("CARGO_PKG_VERSION").to_owned(),
+        flyhot: crate::VERSION.to_owned(),
     });
     run::to_the_end(&mut ledger, emit, |ledger, emit| {
         run::in_runtime(begun, ledger, emit, async |signals, ledger, emit| {

@@ -40,7 +40,7 @@ pub(crate) fn command(
         nodes: args.reach.node.clone(),
         release: Some(args.release.display().to_string()),
         policy: args.how.policy.as_ref().map(|path| path.display().to_string()),
-        flyhot: env!("CARGO_PKG_VERSION").to_owned(),
+        flyhot: crate::VERSION.to_owned(),
     });
     to_the_end(&mut ledger, &mut emit, |ledger, emit| {
         perform(command, args, home, environment, begun, ledger, emit)
@@ -245,6 +245,13 @@ pub(crate) async fn joined<T>(thread: JoinHandle<Result<T, NodeError>>) -> Resul
 pub(crate) fn abort(ledger: &mut Ledger, emit: &mut dyn FnMut(Event), error: NodeError) {
     ledger.abort(error.kind);
     emit(error.event(None));
+}
+
+/// The end of a command that did nothing, and why.
+pub(crate) fn refused(error: NodeError, reporter: &mut Reporter) -> ExitCode {
+    let kind = error.kind;
+    reporter.event(&error.event(None));
+    over(Some(kind), reporter)
 }
 
 /// The last line of a command that upgrades nothing.

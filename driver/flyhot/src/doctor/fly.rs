@@ -10,6 +10,7 @@ use flyhot_fleet::{Fly, FlyError, Machine, MachineId, SHORTEST_TTL, State};
 use futures::future::join_all;
 
 use super::{Check, not_well, time, well};
+use crate::VERSION;
 use crate::clock::{self, Beside};
 use crate::deploy::PROGRAM;
 use crate::inventory::{Found, look_at};
@@ -227,15 +228,14 @@ async fn in_image(fly: &Fly, image: &str, machine: &MachineId) -> Check {
         Err(error @ FlyError::Refused { .. }) => return lacks(error.to_string()),
         Err(error) => return failed("flyhot", &error),
     };
-    let own = env!("CARGO_PKG_VERSION");
     match ran.stdout.trim().strip_prefix("flyhot ") {
-        Some(version) if ran.exit_code == 0 && version == own => {
+        Some(version) if ran.exit_code == 0 && version == VERSION => {
             well("flyhot", format!("{version} in {image}, as here"))
         }
         Some(version) if ran.exit_code == 0 => not_well(
             "flyhot",
-            format!("{version} in {image}, and {own} here"),
-            "Have the same in both: `mix deps.update fly_deploy` and `fly deploy` once, or run the other one here.",
+            format!("{version} in {image}, and {VERSION} here"),
+            "Have the same in both: the package copied anew and `fly deploy` once, or run the other one here.",
         ),
         _ => lacks(format!(
             "`{PROGRAM} --version` ends there with exit code {}",

@@ -84,7 +84,7 @@ impl<'a> Agent<'a> {
         let agent = Self { session };
         let holder = format!(
             "flyhot {} as {}, process {}",
-            env!("CARGO_PKG_VERSION"),
+            crate::VERSION,
             session.own_name(),
             std::process::id()
         );
