@@ -16,6 +16,7 @@ use crate::machines::Machines;
 use crate::moto::Moto;
 use crate::otp::Otp;
 use crate::probe::Probe;
+use crate::project::Project;
 use crate::release::Release;
 use crate::rounds::Random;
 use crate::scratch::Scratch;
@@ -121,16 +122,22 @@ impl App {
             .env("USER", "alice")
     }
 
+    /// A task of mix on the laptop.
+    pub fn mix(&self, otp: Otp, project: &Project, cli: &FlyCli, words: &[&str]) -> Flyhot {
+        project
+            .mix(Flyhot::binary())
+            .args(words.iter().copied())
+            .env("PATH", &cli.search_path(&[otp.bin()]))
+            .env("FLY_FLAPS_BASE_URL", &self.machines.fly.url())
+    }
+
     /// What is of the fleet, in the network of the machines.
     pub fn inside(&self, words: &[&str]) -> Flyhot {
-        let endpoint = self.machines.bucket();
-        self.machines
-            .flyhot(words.iter().copied())
-            .args(["--inventory", "fly", "--output", "json"])
-            .env("BUCKET_NAME", Moto::BUCKET)
-            .env("AWS_ENDPOINT_URL_S3", &endpoint)
-            .env("AWS_ACCESS_KEY_ID", "tid_hidden")
-            .env("AWS_SECRET_ACCESS_KEY", "tsec_hidden")
+        let flyhot =
+            self.machines
+                .flyhot(words.iter().copied())
+                .args(["--inventory", "fly", "--output", "json"]);
+        self.machines.knows_bucket(flyhot)
     }
 
     /// The version that each machine's shop says it is.

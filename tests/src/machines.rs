@@ -118,15 +118,14 @@ impl Machines {
     /// There is a bucket in the network, and every machine that is made from now on knows it, boots by it, and knows the Machines API.
     pub fn offer_bucket(&self, bucket: SocketAddr) {
         self.network.offer(S3, bucket);
-        let at = |port| format!("http://[{}]:{port}", Namespaces::SERVICES);
+        let of_bucket = self.of_bucket();
+        for (name, value) in &of_bucket {
+            self.fly.secret(name, value);
+        }
         for (name, value) in [
-            ("BUCKET_NAME", Moto::BUCKET),
-            ("AWS_ENDPOINT_URL_S3", &at(S3)),
             ("AWS_REGION", "auto"),
-            ("AWS_ACCESS_KEY_ID", "tid_hidden"),
-            ("AWS_SECRET_ACCESS_KEY", "tsec_hidden"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
-            ("FLY_FLAPS_BASE_URL", &at(API)),
+            ("FLY_FLAPS_BASE_URL", &Self::at(API)),
             // A machine of the tests has no file system of its own, but begins in its root.
             ("RELEASE_ROOT", "app"),
             ("FLYHOT_ORCHESTRATE", "said"),
@@ -136,9 +135,25 @@ impl Machines {
         }
     }
 
-    /// Where the bucket is that [`Machines::offer_bucket`] offers.
-    pub fn bucket(&self) -> String {
-        format!("http://[{}]:{S3}", Namespaces::SERVICES)
+    /// A command of the network that knows the bucket as machines do.
+    pub fn knows_bucket(&self, flyhot: Flyhot) -> Flyhot {
+        let of_bucket = self.of_bucket();
+        of_bucket
+            .iter()
+            .fold(flyhot, |flyhot, (name, value)| flyhot.env(name, value))
+    }
+
+    fn of_bucket(&self) -> [(&'static str, String); 4] {
+        [
+            ("BUCKET_NAME", Moto::BUCKET.to_owned()),
+            ("AWS_ENDPOINT_URL_S3", Self::at(S3)),
+            ("AWS_ACCESS_KEY_ID", "tid_hidden".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "tsec_hidden".to_owned()),
+        ]
+    }
+
+    fn at(port: u16) -> String {
+        format!("http://[{}]:{port}", Namespaces::SERVICES)
     }
 
     /// Traffic on a machine: visits of its carts in turn.

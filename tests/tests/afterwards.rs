@@ -9,10 +9,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use flyhot_tests::{Flyhot, Machines, Moto, Otp, Release, Run, Scratch, workspace};
+use flyhot_tests::{App, Flyhot, Machines, Otp, Release, Run, Scratch, workspace};
 use serde_json::Value;
-
-const COOKIE: &str = "cookie_of_every_build";
 
 fn release(code: &str) -> Release {
     Release::shop(Otp::under_test(), code)
@@ -43,30 +41,15 @@ fn machine<'a>(run: &'a Run, id: &str) -> &'a Value {
 
 #[test]
 fn a_fly_deploy_and_machines_that_are_added_boot_what_their_image_should_run() {
-    let (machines, bucket) = (Machines::start("afterwards"), Moto::start());
-    machines.offer_bucket(bucket.address());
-    let image = machines.image("01H3A", &release("v1"), COOKIE);
-    let [one, other] = ["ams", "fra"].map(|region| machines.shop(&image, "app", region, &[]));
-    for id in [&one, &other] {
-        machines.serves(id);
-    }
-    let store = |flyhot: Flyhot| {
-        flyhot
-            .env("BUCKET_NAME", Moto::BUCKET)
-            .env("AWS_ENDPOINT_URL_S3", &machines.bucket())
-            .env("AWS_ACCESS_KEY_ID", "tid_hidden")
-            .env("AWS_SECRET_ACCESS_KEY", "tsec_hidden")
-    };
+    let app = App::start("afterwards", &release("v1"), &["ams", "fra"], None);
+    let (machines, image) = (&app.machines, App::image());
+    let [one, other] = [0, 1].map(|at| app.ids[at].clone());
     let rollout = |code: &str| {
         let release = release(code);
         let words = ["rollout", "--release", release.directory().to_str().unwrap()];
-        store(in_fleet(&machines, &words)).run()
+        app.inside(&words).run()
     };
-    let status = || in_fleet(&machines, &["status"]).run();
-    let pointer = || -> Value {
-        let text = bucket.object("releases/shop/pointer.json").unwrap();
-        serde_json::from_str::<Value>(&text).unwrap()["record"].clone()
-    };
+    let status = || in_fleet(machines, &["status"]).run();
     let versions = |ids: &[&String]| -> Vec<String> { ids.iter().map(|id| machines.version(id)).collect() };
     rollout("v2").expect("upgraded", 0);
 
@@ -76,7 +59,7 @@ fn a_fly_deploy_and_machines_that_are_added_boot_what_their_image_should_run() {
     assert_eq!(versions(&[&one, &other, &added]), ["v2"; 3]);
     let run = status();
     let told = statuses(&run);
-    let committed = pointer()["target"]["code_id"].clone();
+    let committed = app.pointer()["target"]["code_id"].clone();
     for (id, status) in &told {
         assert_eq!(status["code_id"], committed, "{id}\n{run}");
         assert_eq!(status["differing"].as_array().unwrap().len(), 0, "{id}\n{run}");
@@ -86,7 +69,7 @@ fn a_fly_deploy_and_machines_that_are_added_boot_what_their_image_should_run() {
     assert_eq!(told.len(), 3, "{run}");
 
     // A `fly deploy`, machine by machine: each boots what its image brings, whatever the pointer says of the image before.
-    let next = machines.image("01H3B", &release("v1"), COOKIE);
+    let next = machines.image("01H3B", &release("v1"), App::COOKIE);
     machines.fly.replace(&one, &next);
     machines.serves(&one);
     assert_eq!(versions(&[&one, &other, &added]), ["v1", "v2", "v2"]);
@@ -113,12 +96,12 @@ fn a_fly_deploy_and_machines_that_are_added_boot_what_their_image_should_run() {
     let late = machines.shop(&next, "app", "iad", &[]);
     machines.serves(&late);
     assert_eq!(versions(&[&one, &other, &added, &late]), ["v1"; 4]);
-    assert_eq!(pointer()["base_image"], image);
+    assert_eq!(app.pointer()["base_image"], image);
 
     // The next hot deploy is the first of a new image: what was before is forgotten, and the way back is the image's own code.
     rollout("v2").expect("upgraded", 0);
     assert_eq!(versions(&[&one, &other, &added, &late]), ["v2"; 4]);
-    let now = pointer();
+    let now = app.pointer();
     assert_eq!(
         (&now["base_image"], &now["state"], &now["target"]["code_id"]),
         (&next.as_str().into(), &"committed".into(), &committed)
@@ -135,7 +118,7 @@ fn a_fly_deploy_and_machines_that_are_added_boot_what_their_image_should_run() {
 fn a_machine_that_was_suspended_goes_on_with_the_code_that_it_had() {
     let machines = Machines::start("suspended");
     let store = Scratch::new("store");
-    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let image = machines.image("01H3A", &release("v1"), App::COOKIE);
     let [one, asleep, third] = ["ams", "fra", "iad"].map(|region| machines.shop(&image, "app", region, &[]));
     for id in [&one, &asleep, &third] {
         machines.serves(id);

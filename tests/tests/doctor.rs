@@ -69,13 +69,7 @@ fn what_a_deploy_needs_is_checked_and_each_lack_is_told_with_the_fix() {
     machines.offer_bucket(bucket.address());
 
     let from = machines.fly.records().len();
-    let well = doctor()
-        .env("FLY_API_TOKEN", "")
-        .env("BUCKET_NAME", Moto::BUCKET)
-        .env("AWS_ENDPOINT_URL_S3", &machines.bucket())
-        .env("AWS_ACCESS_KEY_ID", "tid_hidden")
-        .env("AWS_SECRET_ACCESS_KEY", "tsec_hidden")
-        .run();
+    let well = machines.knows_bucket(doctor().env("FLY_API_TOKEN", "")).run();
     well.expect("done", 0);
     let expected = [
         "keys", "store", "clock", "flyctl", "login", "token", "lease", "secrets", "flyhot", "clock",

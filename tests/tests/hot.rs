@@ -22,13 +22,8 @@ fn release(code: &str) -> Release {
 
 /// A task of mix on the laptop, which has flyctl and nothing else of Fly: neither the keys of the bucket nor the private network.
 fn mix(app: &App, project: &Project, cli: &FlyCli, words: &[&str]) -> Flyhot {
-    let path = cli.search_path(&[Otp::under_test().bin()]);
-    project
-        .mix(Flyhot::binary())
-        .args(words.iter().copied())
+    app.mix(Otp::under_test(), project, cli, words)
         .args(["--output", "json"])
-        .env("PATH", &path)
-        .env("FLY_FLAPS_BASE_URL", &app.machines.fly.url())
 }
 
 fn hot(app: &App, project: &Project, cli: &FlyCli, words: &[&str]) -> Flyhot {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use flyhot_tests::{Fly, FlyIlls, Grant, Machines, Otp, Release, Row, Run, Scratch, wait_until};
+use flyhot_tests::{Fly, FlyIlls, Grant, Machines, Otp, Release, Row, Run, Running, Scratch, wait_until};
 use serde_json::Value;
 
 const COOKIE: &str = "cookie_of_every_build";
@@ -301,6 +301,20 @@ fn what_a_token_may_not_do_is_done_without_and_said() {
     );
 }
 
+/// A rollout of v2, one machine after the other, that waits for this one: somebody else holds it until they let it go.
+fn held_at(machines: &Machines, store: &Scratch, id: &str) -> Running {
+    machines.fly.lease_away(id, "bob@example.com", 300);
+    let mut running = machines
+        .rollout(&release("v2"), store.path())
+        .args(["--sequential"])
+        .env("RELEASE_COOKIE", COOKIE)
+        .spawn();
+    running.wait_for("a lease that is waited for", LIMIT, |event| {
+        event["event"] == "lease"
+    });
+    running
+}
+
 #[test]
 fn who_starts_meanwhile_is_taken_over_before_the_end() {
     let machines = Machines::start("meanwhile");
@@ -313,15 +327,7 @@ fn who_starts_meanwhile_is_taken_over_before_the_end() {
     }
     machines.fly.stop(&late);
     // The second one is held for as long as the test needs to start one anew that was taken over, and one that was stopped.
-    machines.fly.lease_away(&second, "bob@example.com", 300);
-    let mut running = machines
-        .rollout(&release("v2"), store.path())
-        .args(["--sequential"])
-        .env("RELEASE_COOKIE", COOKIE)
-        .spawn();
-    running.wait_for("a lease that is waited for", LIMIT, |event| {
-        event["event"] == "lease"
-    });
+    let running = held_at(&machines, &store, &second);
     assert_eq!(machines.version(&first), "v2");
     machines.fly.stop(&first);
     for id in [&first, &late] {
@@ -386,15 +392,7 @@ fn who_is_stopped_after_it_was_taken_over_boots_what_is_committed() {
     // The first is taken over, and what happens to it then happens before the second is.
     let rollout = |happens: &dyn Fn()| {
         machines.serves(&second);
-        machines.fly.lease_away(&second, "bob@example.com", 300);
-        let mut running = machines
-            .rollout(&release("v2"), store.path())
-            .args(["--sequential"])
-            .env("RELEASE_COOKIE", COOKIE)
-            .spawn();
-        running.wait_for("a lease that is waited for", LIMIT, |event| {
-            event["event"] == "lease"
-        });
+        let running = held_at(&machines, &store, &second);
         assert_eq!(machines.version(&first), "v2");
         happens();
         machines.fly.lease_back(&second);
@@ -491,14 +489,7 @@ fn a_machine_of_another_image_that_comes_meanwhile_is_no_success() {
     let other = machines.image("01H3B", &release("v1"), COOKIE);
     let first = machines.shop(&image, "app", "ams", &[]);
     machines.serves(&first);
-    machines.fly.lease_away(&first, "bob@example.com", 300);
-    let mut running = machines
-        .rollout(&release("v2"), store.path())
-        .env("RELEASE_COOKIE", COOKIE)
-        .spawn();
-    running.wait_for("a lease that is waited for", LIMIT, |event| {
-        event["event"] == "lease"
-    });
+    let running = held_at(&machines, &store, &first);
     let late = machines.shop(&other, "app", "ams", &[]);
     machines.serves(&late);
     machines.fly.lease_back(&first);

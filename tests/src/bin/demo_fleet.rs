@@ -18,15 +18,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flyhot_tests::{
-    Fly, FlyCli, Flyhot, Machines, Moto, Namespaces, Otp, Project, Release, Tally, Traffic, leave_nothing,
-    leave_nothing_on_signal, wait_until, workspace,
+    App, Flyhot, Namespaces, Otp, Project, Release, Tally, Traffic, leave_nothing, leave_nothing_on_signal,
+    wait_until, workspace,
 };
 
 const REGIONS: [&str; 6] = ["ams", "ams", "fra", "fra", "iad", "iad"];
-
-const COOKIE: &str = "cookie_of_every_build";
-
-const FLY_TOML: &str = "app = \"shop\"\nprimary_region = \"ams\"\n";
 
 /// On each machine: six share the processors of one here, and a person should see no difference to one that is idle.
 const PER_SECOND: u32 = 20;
@@ -69,7 +65,7 @@ fn show() {
     let [v1, v2, v3] = ["v1", "v2", "v3"].map(|code| Release::shop(otp, code));
     let v3 = v3.variant().elixir("tax", ILL).build();
     let project = Project::kiosk(otp);
-    fs::write(project.directory().join("fly.toml"), FLY_TOML).expect("our own directory");
+    fs::write(project.directory().join("fly.toml"), App::FLY_TOML).expect("our own directory");
     took(begun);
 
     let begun = Instant::now();
@@ -86,7 +82,7 @@ fn show() {
     for one in &seen {
         assert!(one.by("v1") > 0 && one.by("v2") > 0, "{:?}", one.answered);
     }
-    assert_eq!(fleet.versions(), ["v2"; 6]);
+    assert_eq!(fleet.app.versions(), ["v2"; 6]);
     println!("  the judge: all six answer with v2, and no request failed");
     took(begun);
 
@@ -98,7 +94,7 @@ fn show() {
     fleet.tell(&seen);
     let canaries = seen.iter().filter(|one| one.by("v3") > 0).count();
     assert_eq!(canaries, 1, "v3 is to run on the canary alone");
-    assert_eq!(fleet.versions(), ["v2"; 6]);
+    assert_eq!(fleet.app.versions(), ["v2"; 6]);
     println!(
         "  the judge: v3 answered on the canary alone, all six answer with v2 again, and no request failed"
     );
@@ -108,10 +104,8 @@ fn show() {
 
 /// The app, and the laptop that deploys it.
 struct Fleet {
-    machines: Machines,
-    ids: Vec<String>,
+    app: App,
     project: Project,
-    _bucket: Moto,
 }
 
 /// What the traffic of one machine saw.
@@ -129,47 +123,28 @@ impl Seen {
 
 impl Fleet {
     fn start(project: Project, release: &Release) -> Self {
-        let (machines, bucket) = (Machines::start("demo"), Moto::start());
-        machines.offer_bucket(bucket.address());
-        let image = machines.image("01H3A", release, COOKIE);
-        let ids = REGIONS.map(|region| machines.shop(&image, "app", region, &[]));
-        for (id, region) in ids.iter().zip(REGIONS) {
-            machines.serves(id);
-            println!("  {id} in {region} serves {}", machines.version(id));
+        let app = App::start("demo", release, &REGIONS, None);
+        for ((id, region), version) in app.ids.iter().zip(REGIONS).zip(app.versions()) {
+            println!("  {id} in {region} serves {version}");
         }
-        Self {
-            machines,
-            ids: ids.into(),
-            project,
-            _bucket: bucket,
-        }
+        Self { app, project }
     }
 
     /// `mix fly_deploy.hot` with its own words on this terminal; the exit code.
     fn deploy(&self, otp: Otp, tag: &str, release: &Release) -> i32 {
-        let root = self.machines.unpushed(tag, release, COOKIE);
-        let cli = FlyCli::new(&self.machines.fly, &root, Fly::TOKEN);
+        let cli = self.app.builds(tag, release);
         let page = workspace().join(format!("target/demo-fleet-{tag}.html"));
         let page = page.to_str().expect("a text");
         println!("\n  $ mix fly_deploy.hot --canary --report {page}\n");
-        let code = self
-            .project
-            .mix(Flyhot::binary())
-            .args(["fly_deploy.hot", "--canary", "--report", page])
-            .env("PATH", &cli.search_path(&[otp.bin()]))
-            .env("FLY_FLAPS_BASE_URL", &self.machines.fly.url())
-            .shown();
+        let words = ["fly_deploy.hot", "--canary", "--report", page];
+        let code = self.app.mix(otp, &self.project, &cli, &words).shown();
         println!("  exit code {code}\n");
         code
     }
 
-    fn versions(&self) -> Vec<String> {
-        self.ids.iter().map(|id| self.machines.version(id)).collect()
-    }
-
     fn under_traffic(&self, act: impl FnOnce()) -> Vec<Seen> {
-        let flowing: Vec<_> = self.ids.iter().map(|id| self.traffic(id)).collect();
-        let total = PER_SECOND as usize * self.ids.len();
+        let flowing: Vec<_> = self.app.ids.iter().map(|id| self.traffic(id)).collect();
+        let total = PER_SECOND as usize * self.app.ids.len();
         println!("  {total} requests a second flow, {PER_SECOND} to each machine");
         let begun = Instant::now();
         wait_until("the traffic flows", LOOK * 10, || begun.elapsed() >= LOOK);
@@ -197,14 +172,19 @@ impl Fleet {
                 .or_insert(0) += 1;
             body.starts_with("{\"version\":\"v")
         };
-        let traffic = self.machines.traffic(id).per_second(PER_SECOND).connections(8);
+        let traffic = self
+            .app
+            .machines
+            .traffic(id)
+            .per_second(PER_SECOND)
+            .connections(8);
         (traffic.check(check).start(), answered)
     }
 
     /// A line for each machine and one for all of them.
     fn tell(&self, seen: &[Seen]) {
         println!("  machine         region  served  failed     slowest  answered by");
-        for ((id, region), Seen { tally, answered }) in self.ids.iter().zip(REGIONS).zip(seen) {
+        for ((id, region), Seen { tally, answered }) in self.app.ids.iter().zip(REGIONS).zip(seen) {
             let by: Vec<_> = answered
                 .iter()
                 .map(|(version, of)| format!("{version} {of} times"))
