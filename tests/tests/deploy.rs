@@ -197,7 +197,7 @@ fn one_that_is_told_to_stop_begins_nothing_more_and_one_that_dies_leaves_whole_l
     );
     assert_eq!(here.tell(" {\"stop\": true}\n").0, Some(0));
     let run = running.wait();
-    run.expect("failed", 130);
+    run.expect("mixed", 12);
     assert!(run.stdout.contains("`flyhot tell` while at work on"), "{run}");
     assert_eq!(run.node(1)["outcome"], "not_begun", "{run}");
     assert_eq!(here.events(0), jsons(&run));
@@ -294,11 +294,15 @@ impl Fleet {
 
     /// A machine of the app, of that image.
     fn machine(&self) -> String {
+        self.labelled("fly_process_group", "app")
+    }
+
+    fn labelled(&self, name: &str, value: &str) -> String {
         let image = "registry.fly.io/shop:deployment-01H3A";
         self.fly.push(image, &self.at("image"));
         let id = self.fly.make(&serde_json::json!({"region": "ams", "config": {
             "image": image, "init": {"exec": ["sleep", "infinity"]},
-            "metadata": {"fly_platform_version": "v2", "fly_process_group": "app"},
+            "metadata": {"fly_platform_version": "v2", name: value},
         }}));
         wait_until("the machine is started", LIMIT, || {
             let mut machines = self.fly.machines().into_iter();
@@ -444,6 +448,10 @@ fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
         "{dry}"
     );
 
+    // A deploy that died an hour ago left a machine that never ran.
+    let left = fleet.labelled("flyhot_orchestrator", "01JDEAD");
+    fleet.fly.stop(&left);
+    fleet.fly.age(&left, 3_600);
     let run = fleet
         .deploy(&[
             "--max-concurrency",
@@ -463,6 +471,9 @@ fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
     tells_of(&Page::read(&fleet.at("page.html")), &run);
     assert_eq!([&shops[0], &shops[1]].map(shapes), [["struct"], ["struct"]]);
     assert_eq!(run.outcome()["nodes"].as_array().unwrap().len(), 2, "{run}");
+    let machines = fleet.fly.machines();
+    let left = machines.iter().find(|machine| machine["id"] == *left);
+    assert!(left.is_none_or(|left| left["state"] == "destroyed"), "{left:?}");
     let names: Vec<_> = ["deploy", "build", "orchestrator", "wave", "pointer"]
         .into_iter()
         .filter(|name| run.events_named(name).next().is_none())
@@ -576,7 +587,14 @@ fn whoever_is_second_or_goes_away_leaves_the_first_alone() {
     running.wait_for_step("knock");
     running.interrupt();
     let run = running.wait();
-    run.expect("failed", 130);
+    run.expect("mixed", 12);
+    let stopping = &run.events_named("stopping").next().unwrap().json;
+    assert_eq!(stopping["signal"], "SIGINT", "{run}");
+    let hint = stopping["hint"].as_str().unwrap();
+    assert!(
+        hint.contains("flyhot events") && hint.contains("fly machine stop"),
+        "{run}"
+    );
     assert_eq!(run.node(1)["outcome"], "not_begun", "{run}");
     shops[0].let_go();
     assert_eq!([&shops[0], &shops[1]].map(shapes), [["struct"], ["struct"]]);
@@ -906,7 +924,7 @@ fn a_rollback_from_a_laptop_hears_it_and_does_without_it() {
     running.wait_for_step("knock");
     running.interrupt();
     let run = running.wait();
-    run.expect("failed", 130);
+    run.expect("mixed", 12);
     assert!(run.stdout.contains("`flyhot tell` while at work on"), "{run}");
     assert_eq!(run.node(1)["outcome"], "not_begun", "{run}");
     fleet.hides(&run);

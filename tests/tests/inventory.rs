@@ -378,7 +378,7 @@ fn who_starts_meanwhile_is_taken_over_before_the_end() {
         bake.json
     );
     running.interrupt();
-    assert_eq!(running.wait().exit_code, Some(130));
+    assert_eq!(running.wait().exit_code, Some(12));
     assert_eq!([&first, &second, &late].iter().filter(leased).count(), 0);
 }
 

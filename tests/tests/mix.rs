@@ -210,6 +210,27 @@ fn mix_ends_as_flyhot_does() {
 }
 
 #[test]
+fn what_mix_says_is_explained_by_a_task() {
+    let witness = Witness::new();
+    let mix = witness.mix("config :fly_deploy, max_concurrency: 3, bucket: \"shop-releases\"");
+    let mix = mix.env("FLYHOT_BIN", text(Flyhot::binary()));
+    let run = mix
+        .args(["fly_deploy.config", "--explain", "--output", "json"])
+        .run();
+    run.expect("done", 0);
+    let said = run.events_named("config").next().unwrap().json["settings"].clone();
+    for (name, value) in [("max_concurrency", "3"), ("bucket", "shop-releases")] {
+        let mut settings = said.as_array().unwrap().iter();
+        let setting = settings.find(|setting| setting["name"] == name).unwrap();
+        assert_eq!(
+            (&setting["value"], &setting["origin"]),
+            (&value.into(), &"mix".into()),
+            "{run}"
+        );
+    }
+}
+
+#[test]
 fn flyhot_is_found_where_it_should_be_and_no_wrong_one_is_run() {
     let scratch = Scratch::new("places");
     fs::copy(fixture("flyhot"), scratch.path().join("right")).unwrap();
@@ -467,13 +488,13 @@ fn a_window_outlives_mix_and_no_other_is_begun() {
             assert_eq!(shop.probe().traces(), NONE, "{told}");
         }
     };
-    let ended_in = |step: &str, way: &str, mix: Flyhot| {
+    let ended_in = |step: &str, way: &str, mix: Flyhot, exit_code: i32| {
         let mut running = mix.spawn();
         running.wait_for_step(step);
         ends(&running, way);
         // Until the last that has its standard output ended: flyhot.
         let run = running.wait();
-        assert_eq!(run.outcome()["exit_code"], 130, "{run}");
+        assert_eq!(run.outcome()["exit_code"], exit_code, "{run}");
         let error = run.events_named("error").last().unwrap().json.clone();
         let text = |key: &str| error[key].as_str().unwrap().to_owned();
         assert!(text("message").starts_with("the end of mix"), "{run}");
@@ -484,7 +505,7 @@ fn a_window_outlives_mix_and_no_other_is_begun() {
     for round in 0..rounds(1, 6) {
         rollout();
         delay("migrating");
-        let became = ended_in("window", ["KILL", "TERM"][round % 2], rollback());
+        let became = ended_in("window", ["KILL", "TERM"][round % 2], rollback(), 12);
         assert_eq!(became, ["upgraded", "not_begun"]);
         half_back("killed");
     }
@@ -528,7 +549,7 @@ fn a_window_outlives_mix_and_no_other_is_begun() {
 
     // Before the window it ends at once.
     delay("census");
-    let became = ended_in("census", "KILL", plan(Flyhot::faulty_binary()));
+    let became = ended_in("census", "KILL", plan(Flyhot::faulty_binary()), 130);
     assert_eq!(became, ["failed", "not_begun"]);
 }
 

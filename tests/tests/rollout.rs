@@ -229,12 +229,12 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
     running.interrupt();
     let interrupted = running.wait();
     two.wake();
-    interrupted.expect("failed", 130);
+    interrupted.expect("mixed", 12);
     assert_eq!(interrupted.pointer(), ["trial", "trial"], "{interrupted}");
     let end = fleet.records().last().unwrap()["end"].clone();
     assert_eq!(
         (&end["exit_code"], &end["pointer"]),
-        (&130.into(), &"trial".into())
+        (&12.into(), &"trial".into())
     );
     fleet.rollback().run().expect("upgraded", 0);
     assert_eq!(fleet.history()[0], (old.clone(), "committed".to_owned()));

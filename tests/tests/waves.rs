@@ -420,7 +420,7 @@ fn a_driver_that_dies_or_loses_its_lock_in_a_wave_leaves_what_the_next_one_finis
     running.interrupt();
     let interrupted = running.wait();
     shops[1].wake();
-    interrupted.expect("failed", 130);
+    interrupted.expect("mixed", 12);
     assert_eq!(
         outcomes(&interrupted),
         [

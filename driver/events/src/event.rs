@@ -573,6 +573,15 @@ pub enum Event {
         /// Where it is.
         region: String,
     },
+    /// Whoever follows an orchestrator was asked to end, and asks it to begin nothing more.
+    Stopping {
+        /// By what: a signal, or the end of mix.
+        signal: String,
+        /// The orchestrator's machine.
+        machine: String,
+        /// How to follow it and how to stop it from elsewhere.
+        hint: String,
+    },
     /// An artifact goes into the store once somebody who has the key has signed it.
     ToSign {
         /// sha256 of its manifest, 64 hex digits: what is to be signed.

@@ -370,9 +370,20 @@ pub struct NodeArgs {
     pub(crate) how: HowArgs,
 }
 
-/// How a node is taken over.
+/// How a node is taken over, and how long its processes are waited for.
 #[derive(Debug, Clone, Args)]
 pub struct HowArgs {
+    #[command(flatten)]
+    pub(crate) work: WorkArgs,
+
+    /// Longest wait, before any freeze, for processes that do not read their mailbox
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration, help_heading = "Window")]
+    pub quiesce_timeout: Duration,
+}
+
+/// How a node is taken over.
+#[derive(Debug, Clone, Args)]
+pub struct WorkArgs {
     /// Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration, help_heading = "Window")]
     pub window_budget: Duration,
@@ -380,10 +391,6 @@ pub struct HowArgs {
     /// Longest time for bringing the old code back after a failure; a plan warns when it would need longer
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration, help_heading = "Window")]
     pub revert_budget: Duration,
-
-    /// Longest wait, before any freeze, for processes that do not read their mailbox
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration, help_heading = "Window")]
-    pub quiesce_timeout: Duration,
 
     /// How many times a freeze is tried before giving up with exit code 14
     #[arg(long, value_name = "COUNT", default_value = "3", value_parser = value_parser!(u32).range(1..=100), help_heading = "Window")]

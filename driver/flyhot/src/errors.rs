@@ -402,7 +402,7 @@ pub(crate) fn not_deployed(signal: &str) -> NodeError {
 }
 
 /// How to look after an orchestrator from elsewhere.
-fn look_after(app: &str, machine: &MachineId) -> String {
+pub(crate) fn look_after(app: &str, machine: &MachineId) -> String {
     format!(
         "Follow it with `fly machine exec {machine} \"flyhot events\" -a {app}`, stop it with `fly machine stop {machine} \
          --signal SIGINT --timeout 300 -a {app}`, and see what machines run with `mix fly_deploy.status`."

@@ -342,8 +342,15 @@ impl Ledger {
         {
             return Some(ErrorKind::MaybeSuspended);
         }
-        if self.aborted.is_some() {
-            return self.aborted;
+        if let Some(kind) = self.aborted {
+            let runs = |entry: &Entry| runs_the_release(entry.outcome.outcome);
+            let mixed = self.entries.iter().any(runs) && !self.entries.iter().all(runs);
+            // Whoever stopped it may think that nothing was done.
+            return Some(if mixed && kind == ErrorKind::Interrupted {
+                ErrorKind::Mixed
+            } else {
+                kind
+            });
         }
         match self.command {
             Command::Plan => self
@@ -364,10 +371,7 @@ impl Ledger {
         let at = self.entries.iter().position(|entry| entry.against.is_some())?;
         let (before, rest) = self.entries.split_at(at);
         let kind = rest.first()?.against?;
-        let own = matches!(
-            kind,
-            ErrorKind::Bug | ErrorKind::Interrupted | ErrorKind::Degraded
-        );
+        let own = matches!(kind, ErrorKind::Bug | ErrorKind::Degraded);
         let mixed = !own && before.iter().any(|entry| runs_the_release(entry.outcome.outcome));
         Some(if mixed { ErrorKind::Mixed } else { kind })
     }
@@ -576,7 +580,7 @@ mod tests {
         assert!(!ledger.has_next());
         assert_eq!(ledger.begin_next(), None);
         let outcome = ledger.outcome();
-        assert_eq!((outcome.outcome, outcome.exit_code.0), (OutcomeKind::Failed, 130));
+        assert_eq!((outcome.outcome, outcome.exit_code.0), (OutcomeKind::Mixed, 12));
         let kinds: Vec<_> = outcome.nodes.iter().map(|node| node.outcome).collect();
         assert_eq!(
             kinds,

@@ -32,7 +32,7 @@ use flyhot_node::NodeNameError;
 use flyhot_upgrade::Hosts;
 use thiserror::Error;
 
-use crate::cli::{HomeArgs, NodeArgs};
+use crate::cli::{HomeArgs, NodeArgs, WorkArgs};
 
 pub use cookie::CookieError;
 pub(crate) use cookie::of_machine as cookie_of_machine;
@@ -164,15 +164,8 @@ impl Options {
     /// # Errors
     /// [`OptionsError`]: each is the user's to mend, exit code 2.
     pub fn new(args: &NodeArgs, home: &HomeArgs, environment: &Environment) -> Result<Self, OptionsError> {
-        let how = &args.how;
-        if how.window_budget.is_zero() || how.window_budget >= DEFAULT_CALL_TIMEOUT {
-            return Err(OptionsError::WindowBudget(how.window_budget));
-        }
-        let mut accept = how
-            .accept
-            .iter()
-            .map(|code| Ok((acceptable(code)?, "by --accept".to_owned())))
-            .collect::<Result<BTreeMap<_, _>, OptionsError>>()?;
+        let how = &args.how.work;
+        let mut accept = accepted(how)?;
         if !args.release.is_dir() {
             return Err(OptionsError::Release(args.release.clone()));
         }
@@ -191,7 +184,7 @@ impl Options {
             release: args.release.clone(),
             window_budget: how.window_budget,
             revert_budget: how.revert_budget,
-            quiesce_timeout: how.quiesce_timeout,
+            quiesce_timeout: args.how.quiesce_timeout,
             freeze_attempts: how.freeze_attempts,
             drain_timeout: how.drain_timeout,
             lingerers: if how.kill_lingerers {
@@ -224,6 +217,17 @@ impl Options {
             direction: if args.down { Direction::Down } else { Direction::Up },
         })
     }
+}
+
+/// The reasons that arguments accept, each with who says so; and whether the budget can be kept at all.
+pub(crate) fn accepted(how: &WorkArgs) -> Result<BTreeMap<ReasonCode, String>, OptionsError> {
+    if how.window_budget.is_zero() || how.window_budget >= DEFAULT_CALL_TIMEOUT {
+        return Err(OptionsError::WindowBudget(how.window_budget));
+    }
+    let codes = how.accept.iter();
+    codes
+        .map(|code| Ok((acceptable(code)?, "by --accept".to_owned())))
+        .collect()
 }
 
 fn acceptable(name: &str) -> Result<ReasonCode, OptionsError> {

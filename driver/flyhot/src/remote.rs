@@ -213,7 +213,7 @@ fn file_of(reach: &ReachArgs) -> Option<&'static str> {
 }
 
 fn policy_of(how: &HowArgs) -> Option<&'static str> {
-    how.policy.as_ref().map(|_| "--policy")
+    how.work.policy.as_ref().map(|_| "--policy")
 }
 
 /// Performs a verb elsewhere, as it was typed; `None`: it is to be performed here.

@@ -128,7 +128,12 @@ fn command(name: &str, work: Work<'_>, emit: &mut dyn FnMut(Event)) -> ExitCode 
             What::Out(_) => Some(nodes.release.display().to_string()),
             What::Back(_) => None,
         },
-        policy: nodes.how.policy.as_ref().map(|path| path.display().to_string()),
+        policy: nodes
+            .how
+            .work
+            .policy
+            .as_ref()
+            .map(|path| path.display().to_string()),
         flyhot: crate::VERSION.to_owned(),
     });
     run::to_the_end(&mut ledger, emit, |ledger, emit| {

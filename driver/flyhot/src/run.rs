@@ -39,7 +39,12 @@ pub(crate) fn command(
         command: command.name().to_owned(),
         nodes: args.reach.node.clone(),
         release: Some(args.release.display().to_string()),
-        policy: args.how.policy.as_ref().map(|path| path.display().to_string()),
+        policy: args
+            .how
+            .work
+            .policy
+            .as_ref()
+            .map(|path| path.display().to_string()),
         flyhot: crate::VERSION.to_owned(),
     });
     to_the_end(&mut ledger, &mut emit, |ledger, emit| {

@@ -110,6 +110,7 @@ fn samples() -> Vec<Event> {
         | Event::Deploy { .. }
         | Event::Orchestrator { .. }
         | Event::Elsewhere { .. }
+        | Event::Stopping { .. }
         | Event::ToSign { .. }
         | Event::Pointer { .. }
         | Event::Wave { .. }
@@ -300,6 +301,11 @@ fn samples() -> Vec<Event> {
             app: String::new(),
             machine: String::new(),
             region: String::new(),
+        },
+        Event::Stopping {
+            signal: String::new(),
+            machine: String::new(),
+            hint: String::new(),
         },
         Event::ToSign {
             manifest_digest: String::new(),

@@ -487,6 +487,11 @@ fn deploy() -> Vec<Event> {
             machine: "3d8d413b29d089".into(),
             region: "fra".into(),
         },
+        Event::Stopping {
+            signal: "SIGINT".into(),
+            machine: "3d8d413b29d089".into(),
+            hint: "Follow it elsewhere.".into(),
+        },
         Event::ToSign {
             manifest_digest: "5a".repeat(32),
         },

@@ -121,8 +121,10 @@ pub(crate) fn verdict(fates: impl Iterator<Item = Fate> + Clone, first: Option<E
     let against = match (fleet, first) {
         // Somebody has to look after it at once, whatever else there is.
         _ if met(ErrorKind::MaybeSuspended) => Some(ErrorKind::MaybeSuspended),
-        // These say more than what the nodes run.
-        (_, Some(kind @ (ErrorKind::Bug | ErrorKind::Interrupted))) => Some(kind),
+        // This says more than what the nodes run.
+        (_, Some(kind @ ErrorKind::Bug)) => Some(kind),
+        // Whoever stopped it may think that nothing was done.
+        (fleet, Some(kind @ ErrorKind::Interrupted)) if fleet != Fleet::Mixed => Some(kind),
         (Fleet::Target, kind) => kind.map(|kind| if says_old(kind) { ErrorKind::Degraded } else { kind }),
         (Fleet::Old, _) if taken_back || met(ErrorKind::Reverted) => Some(ErrorKind::Reverted),
         // None of them runs it any more.

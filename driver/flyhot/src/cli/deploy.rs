@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use flyhot_events::ExitCode;
 
 use super::waves::{MemoryArgs, WaveArgs};
-use super::{FormArgs, HomeArgs, LockTermsArgs, PageArgs};
+use super::{FormArgs, HomeArgs, LockTermsArgs, PageArgs, WorkArgs};
 use crate::deploy;
 use crate::options::{Environment, parse_milliseconds};
 use crate::report::Reporter;
@@ -41,6 +41,8 @@ Examples:
 
   An image that is there, one machine alone for five minutes, then five at a time:
     flyhot deploy --skip-build --image registry.fly.io/shop:deployment-01J --canary --bake 5m --max-concurrency 5
+
+The policy file of --policy is one of the image, by its path there.
 
 TIME is a whole number and a unit: 500ms, 2s, 1m or 1h. A number alone is milliseconds for --timeout and --suspend-timeout, seconds \
 for --lock-timeout.
@@ -86,6 +88,9 @@ pub struct DeployArgs {
     /// `config :fly_deploy`, else 10s]
     #[arg(long, value_name = "TIME", value_parser = parse_milliseconds, help_heading = "Window")]
     pub suspend_timeout: Option<Duration>,
+
+    #[command(flatten)]
+    pub(crate) work: WorkArgs,
 
     #[command(flatten)]
     pub(crate) waves: WaveArgs,

@@ -125,6 +125,11 @@ impl<'a> Following<'a> {
                     if std::mem::replace(&mut asked, true) {
                         return Err(errors::goes_on(signal, self.app, &self.machine, knows_stop));
                     }
+                    reporter.event(&Event::Stopping {
+                        signal: signal.to_owned(),
+                        machine: self.machine.to_string(),
+                        hint: errors::look_after(self.app, &self.machine),
+                    });
                     continue;
                 }
                 heard = async {

@@ -8,10 +8,12 @@ use flyhot_events::Event;
 use super::memory::memory_mb;
 use crate::build::{self, Builder, Cache, Source};
 use crate::check::shown;
+use crate::cli::WorkArgs;
 use crate::cli::deploy::DeployArgs;
 use crate::drive::NodeError;
 use crate::errors;
-use crate::options::{self, Environment, Origin, Project, Said, Settings};
+use crate::options::fly::FlyFile;
+use crate::options::{self, Environment, Origin, Project, Said, Secret, Settings};
 
 /// Who keeps the images of Fly.io.
 const REGISTRY: &str = "registry.fly.io";
@@ -42,6 +44,7 @@ impl Order {
     pub(super) fn new(args: &DeployArgs, environment: &Environment) -> Result<Self, NodeError> {
         let usage = |error| errors::options(&error);
         crate::roll::terms(&args.lock)?;
+        options::accepted(&args.work).map_err(usage)?;
         let Project { settings, path, file } = options::project(&args.home, environment).map_err(usage)?;
         let Some(app) = settings.app.as_ref().map(|app| app.value.clone()) else {
             return Err(usage(options::HomeError::NoApp.into()));
@@ -66,7 +69,7 @@ impl Order {
                     } else {
                         Builder::Default
                     },
-                    secrets: settings.secrets(),
+                    secrets: secrets(args, &settings, &file),
                 }),
             ),
         };
@@ -112,6 +115,19 @@ impl Order {
             dry_run,
         }
     }
+}
+
+/// What lines of the build must not tell.
+fn secrets(args: &DeployArgs, settings: &Settings, file: &FlyFile) -> Vec<Secret> {
+    let values = args.build_arg.iter().filter_map(|arg| arg.split_once('='));
+    let typed = values.map(|(_, value)| Secret(value.into()));
+    let of_file = file.build.args.values().cloned();
+    settings
+        .secrets()
+        .into_iter()
+        .chain(typed)
+        .chain(of_file)
+        .collect()
 }
 
 /// The environment of an orchestrator: what all machines of the app have, and what is known here alone.
@@ -194,6 +210,42 @@ fn words(args: &DeployArgs, settings: &Settings) -> Vec<String> {
         "--quiesce-timeout",
         time(args.suspend_timeout.unwrap_or(settings.suspend_timeout.value)),
     );
+    let WorkArgs {
+        window_budget,
+        revert_budget,
+        freeze_attempts,
+        in_flight,
+        drain_timeout,
+        kill_lingerers,
+        policy,
+        require_way_back,
+        drain_entry,
+        accept,
+        no_rehearsal,
+        no_persist,
+    } = &args.work;
+    say("--window-budget", time(*window_budget));
+    say("--revert-budget", time(*revert_budget));
+    say("--freeze-attempts", Some(freeze_attempts.to_string()));
+    say("--in-flight", Some(in_flight.to_string()));
+    say("--drain-timeout", time(*drain_timeout));
+    if let Some(policy) = policy {
+        say("--policy", Some(policy.display().to_string()));
+    }
+    for code in accept {
+        say("--accept", Some(code.clone()));
+    }
+    for (name, is_said) in [
+        ("--kill-lingerers", kill_lingerers),
+        ("--require-way-back", require_way_back),
+        ("--drain-entry", drain_entry),
+        ("--no-rehearsal", no_rehearsal),
+        ("--no-persist", no_persist),
+    ] {
+        if *is_said {
+            say(name, None);
+        }
+    }
     if waves.canary {
         say("--canary", None);
         say("--bake", time(waves.bake));
@@ -229,6 +281,10 @@ mod tests {
         "app = 'shop'\nprimary_region = 'fra'\n[env]\nPORT = 8080\nBUCKET_NAME = 'of-file'\nKEY = 'hidden'\n";
 
     fn order(words: &[&str], mix: &str) -> Order {
+        tried(words, mix).unwrap()
+    }
+
+    fn tried(words: &[&str], mix: &str) -> Result<Order, NodeError> {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("fly.toml"), FILE).unwrap();
         let config = directory.path().to_str().unwrap();
@@ -244,7 +300,7 @@ mod tests {
             user: Some("alice".into()),
             ..Environment::default()
         };
-        Order::new(args, &environment).unwrap()
+        Order::new(args, &environment)
     }
 
     /// What stands behind an option.
@@ -274,6 +330,53 @@ mod tests {
             let names = ["--max-concurrency", "--timeout", "--quiesce-timeout"];
             assert_eq!(names.map(|name| value(&order, name).unwrap()), expected);
         }
+    }
+
+    #[test]
+    fn how_machines_are_worked_on_is_said_and_what_is_wrong_with_it_refused_here() {
+        let told = order(
+            &[
+                "--accept",
+                "memory",
+                "--accept",
+                "cover_compiled",
+                "--kill-lingerers",
+                "--drain-timeout",
+                "7s",
+                "--policy",
+                "/app/flyhot.toml",
+                "--window-budget",
+                "3s",
+            ],
+            "{}",
+        );
+        for (name, expected) in [
+            ("--drain-timeout", "7000ms"),
+            ("--policy", "/app/flyhot.toml"),
+            ("--window-budget", "3000ms"),
+        ] {
+            assert_eq!(value(&told, name).as_deref(), Some(expected), "{name}");
+        }
+        let words = told.command();
+        let count = |word: &str| words.iter().filter(|one| *one == word).count();
+        assert_eq!(
+            (
+                count("--accept"),
+                count("--kill-lingerers"),
+                count("--no-persist")
+            ),
+            (2, 1, 0)
+        );
+        for wrong in [["--accept", "no_such_reason"], ["--window-budget", "5s"]] {
+            assert!(tried(&wrong, "{}").is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_of_a_build_are_not_told() {
+        let told = order(&["--build-arg", "KEY=of_the_build"], "{}");
+        let secrets = told.build.unwrap().secrets;
+        assert!(secrets.iter().any(|secret| secret.text() == "of_the_build"));
     }
 
     #[test]

@@ -51,3 +51,11 @@ pub(super) fn elsewhere(machine: &str, region: &str) -> String {
     let [machine, region] = [machine, region].map(words::plain);
     format!("  This runs on the machine {machine} in {region}, which has what is lacking here.\n")
 }
+
+/// The orchestrator is asked to begin nothing more.
+pub(super) fn stopping(signal: &str, machine: &str, hint: &str) -> String {
+    let [signal, machine, hint] = [signal, machine, hint].map(words::plain);
+    format!(
+        "  {signal}: the orchestrator on the machine {machine} is asked to begin nothing more.\n    {hint}\n"
+    )
+}

@@ -404,6 +404,14 @@ impl<O: Write, E: Write> Human<O, E> {
                 let text = deploy::elsewhere(machine, region);
                 self.out.write_all(text.as_bytes())?;
             }
+            Event::Stopping {
+                signal,
+                machine,
+                hint,
+            } => {
+                let text = deploy::stopping(signal, machine, hint);
+                self.out.write_all(text.as_bytes())?;
+            }
             Event::ToSign { manifest_digest } => {
                 writeln!(self.out, "  to sign      {}", words::short(Some(manifest_digest)))?;
             }

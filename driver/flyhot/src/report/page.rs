@@ -210,6 +210,7 @@ impl Page {
             | Event::Progress { .. }
             | Event::Build { .. }
             | Event::Elsewhere { .. }
+            | Event::Stopping { .. }
             | Event::ToSign { .. }
             | Event::Inventory { .. }
             | Event::Lease { .. }

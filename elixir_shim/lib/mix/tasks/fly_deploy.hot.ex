@@ -27,6 +27,11 @@ defmodule Mix.Tasks.FlyDeploy.Hot do
     * `--check-url URL` - asked of each machine afterwards; `{host}` stands for its host
     * `--timeout MS` - the work on one machine, 60000
     * `--suspend-timeout MS` - how long a busy process is waited for, 10000
+    * `--accept CODE` - go on in spite of this reason; `mix fly_deploy.plan` shows them
+    * `--policy FILE` - a file of the image that says what is accepted and what is well
+    * `--drain-timeout TIME`, `--kill-lingerers` - processes that still run the version before the running one
+    * `--window-budget TIME`, `--revert-budget TIME`, `--freeze-attempts COUNT`, `--in-flight COUNT`, `--require-way-back`,
+      `--drain-entry`, `--no-rehearsal`, `--no-persist` - how each machine is worked on, as `flyhot upgrade` has them
     * `--no-rollback` - leave upgraded machines as they are when one fails
     * `--memory MB` - of the orchestrator's machine, 1024, or more for a large project
     * `--lock-timeout SECONDS` - how long the lock outlives an orchestrator that dies, 300
