@@ -197,7 +197,7 @@ fn one_that_is_told_to_stop_begins_nothing_more_and_one_that_dies_leaves_whole_l
     );
     assert_eq!(here.tell(" {\"stop\": true}\n").0, Some(0));
     let run = running.wait();
-    run.expect("mixed", 12);
+    run.expect("failed", 130);
     assert!(run.stdout.contains("`flyhot tell` while at work on"), "{run}");
     assert_eq!(run.node(1)["outcome"], "not_begun", "{run}");
     assert_eq!(here.events(0), jsons(&run));
@@ -587,7 +587,7 @@ fn whoever_is_second_or_goes_away_leaves_the_first_alone() {
     running.wait_for_step("knock");
     running.interrupt();
     let run = running.wait();
-    run.expect("mixed", 12);
+    run.expect("failed", 130);
     let stopping = &run.events_named("stopping").next().unwrap().json;
     assert_eq!(stopping["signal"], "SIGINT", "{run}");
     let hint = stopping["hint"].as_str().unwrap();
@@ -924,7 +924,7 @@ fn a_rollback_from_a_laptop_hears_it_and_does_without_it() {
     running.wait_for_step("knock");
     running.interrupt();
     let run = running.wait();
-    run.expect("mixed", 12);
+    run.expect("failed", 130);
     assert!(run.stdout.contains("`flyhot tell` while at work on"), "{run}");
     assert_eq!(run.node(1)["outcome"], "not_begun", "{run}");
     fleet.hides(&run);
