@@ -7,10 +7,12 @@
 )]
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use flyhot_tests::{
@@ -362,7 +364,8 @@ impl Fleet {
 
     /// No secret is where others see it.
     fn hides(&self, run: &Run) {
-        let mut seen = vec![run.to_string()];
+        // What was typed here is nobody's to hide.
+        let mut seen = vec![run.stdout.clone(), run.stderr.clone()];
         seen.extend(self.cli.calls());
         for record in self.fly.records() {
             let body: Value = serde_json::from_str(&record.body).unwrap_or_default();
@@ -377,7 +380,7 @@ impl Fleet {
             seen.push(fs::read_to_string(root.with_extension("log")).unwrap_or_default());
         }
         for text in seen {
-            for secret in ["fm2_", "skey_hidden"] {
+            for secret in ["fm2_", "_hidden"] {
                 assert!(!text.contains(secret), "{secret} in {text}");
             }
         }
@@ -452,8 +455,28 @@ fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
     let left = fleet.labelled("flyhot_orchestrator", "01JDEAD");
     fleet.fly.stop(&left);
     fleet.fly.age(&left, 3_600);
+    // Whoever is asked whether a node is well is told a secret.
+    let well = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!(
+        "http://u:pw_hidden@{{host}}:{}/well?key=token_hidden",
+        well.local_addr().unwrap().port()
+    );
+    let asked = thread::spawn(move || {
+        let mut asked = Vec::new();
+        for stream in well.incoming().take(2) {
+            let (mut stream, mut request) = (stream.unwrap(), [0; 4096]);
+            let read = stream.read(&mut request).unwrap();
+            asked.push(String::from_utf8_lossy(&request[..read]).into_owned());
+            stream
+                .write_all(b"HTTP/1.1 204 Well\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .unwrap();
+        }
+        asked
+    });
     let run = fleet
         .deploy(&[
+            "--check-url",
+            &url,
             "--max-concurrency",
             "1",
             "--timeout",
@@ -500,6 +523,10 @@ fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
     assert_eq!(machine["region"], "fra");
     let config = &machine["config"];
     assert_eq!(config["env"]["POOL_SIZE"], "10");
+    assert_eq!(config["env"]["FLYHOT_CHECK_URL"], *url);
+    for request in asked.join().unwrap() {
+        assert!(request.starts_with("GET /well?key=token_hidden "), "{request}");
+    }
     let words = config["init"]["exec"].as_array().unwrap();
     for pair in [
         ["--max-concurrency", "1"],

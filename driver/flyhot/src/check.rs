@@ -127,7 +127,7 @@ fn has_port(url: &str) -> bool {
 }
 
 /// What may be seen of a URL: a password before the host and what stands behind `?` may be secrets.
-pub(crate) fn shown(url: &str) -> String {
+fn shown(url: &str) -> String {
     let plain = url.split(['?', '#']).next().unwrap_or_default();
     let Some((scheme, rest)) = plain.split_once("://") else {
         return plain.to_owned();

@@ -65,6 +65,7 @@ Environment:
   FLY_APP_NAME        the app, unless --app or --config is given
   FLY_ACCESS_TOKEN    the token of Fly.io; FLY_API_TOKEN is the next place, then `fly auth token`
   FLY_FLAPS_BASE_URL  where the Machines API of Fly.io is
+  FLYHOT_CHECK_URL    the URL of --check-url, unless that is given; others on the machine can read arguments
   FLYHOT_ORCHESTRATE  where orchestrate keeps its events, and events and tell find them
   FLYHOT_MIX          what the mix tasks of fly_deploy hand over
   FLY_IMAGE_REF       the image of this machine for boot, unless --base is given

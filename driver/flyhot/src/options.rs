@@ -37,7 +37,7 @@ use crate::cli::{HomeArgs, NodeArgs, WorkArgs};
 pub use cookie::CookieError;
 pub(crate) use cookie::of_machine as cookie_of_machine;
 pub use duration::{DurationError, parse_duration, parse_milliseconds, parse_seconds};
-pub(crate) use environment::OF_MIX;
+pub(crate) use environment::{CHECK_URL, OF_MIX};
 pub use environment::{Environment, Screen, Secret, Variable};
 pub use home::HomeError;
 pub(crate) use home::{Need, Place, Project, StoreSaid, at_hand, project, settings};

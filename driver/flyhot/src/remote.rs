@@ -112,6 +112,8 @@ struct Asked<'a> {
     file: Option<&'static str>,
     /// Whether it may be done twice.
     repeat: Repeat,
+    /// The URL that says whether a node is well.
+    check_url: Option<&'a str>,
     /// The memory of an orchestrator, where somebody says it, and how many nodes it works on at once.
     memory: (Option<u32>, NonZeroUsize),
     /// Whether a part of it is about this machine.
@@ -137,6 +139,7 @@ impl<'a> Asked<'a> {
             image: None,
             file: None,
             repeat,
+            check_url: None,
             memory: ONE,
             here_first: false,
         };
@@ -148,6 +151,7 @@ impl<'a> Asked<'a> {
             image: None,
             file: file_of(reach),
             repeat: Repeat::Harmless,
+            check_url: None,
             memory: ONE,
             here_first: false,
         };
@@ -172,6 +176,7 @@ impl<'a> Asked<'a> {
                 let needs = needs(true, true, true);
                 let asked = of_nodes("rollback", needs, args.fleet.home.clone(), &args.reach);
                 Self {
+                    check_url: args.waves.check_url.as_deref(),
                     memory: (args.memory.mb, args.waves.at_once(options::MAX_CONCURRENCY)),
                     ..asked.and_file(policy_of(&args.how))
                 }
@@ -337,6 +342,7 @@ impl Away<'_> {
             None => image(&machines).ok_or_else(|| errors::no_image(&app, self.asked.name))?,
         };
         let (said, at_once) = self.asked.memory;
+        let check_url = self.environment.check_url(self.asked.check_url);
         let mut command = deploy::orchestrate();
         command.push("--".to_owned());
         command.extend(words);
@@ -348,7 +354,7 @@ impl Away<'_> {
                 .map(|region| region.value.clone()),
             image,
             command,
-            env: deploy::env(&self.settings, self.environment),
+            env: deploy::env(&self.settings, self.environment, check_url.as_deref()),
             memory_mb: deploy::memory_mb(said, at_once),
             app,
         };
@@ -448,7 +454,7 @@ fn image(machines: &[Machine]) -> Option<String> {
 
 /// The verb as it was typed, but for what is said here alone and there by other words.
 fn words(typed: &[OsString], app: &str, settings: &Settings, keys: bool) -> Option<Vec<String>> {
-    const HERE: [&str; 8] = [
+    const HERE: [&str; 9] = [
         "--output",
         "--report",
         "--memory",
@@ -457,6 +463,8 @@ fn words(typed: &[OsString], app: &str, settings: &Settings, keys: bool) -> Opti
         "--bucket",
         "--endpoint",
         "--region",
+        // It may hold a secret, and goes by the environment.
+        "--check-url",
     ];
     let mut words = Vec::new();
     let mut typed = typed.iter().skip(1);
@@ -603,7 +611,7 @@ mod tests {
     #[test]
     fn what_was_typed_is_said_there_but_for_what_is_of_here() {
         let typed = "flyhot rollback --inventory fly --config=here/fly.toml --to 1.4 --output human --app typed \
-                     --bucket b --report page.html --memory 2048 --accept on_load_changed --canary";
+                     --bucket b --report page.html --memory 2048 --accept on_load_changed --check-url=http://u:pw@h --canary";
         let typed: Vec<OsString> = typed.split_whitespace().map(OsString::from).collect();
         let args = HomeArgs {
             bucket: Some("b".into()),

@@ -371,9 +371,9 @@ impl Work<'_> {
             What::Out(OutArgs { base: None, .. }) => inventory::base_image(&options.reach.nodes)?,
             _ => None,
         };
-        let check = match &self.waves.check_url {
+        let check = match self.environment.check_url(self.waves.check_url.as_deref()) {
             Some(url) => Some(Check::new(
-                url,
+                &url,
                 options.reach.nodes.iter().map(|peer| &peer.name),
             )?),
             None => None,

@@ -27,7 +27,7 @@ pub struct WaveArgs {
     #[arg(long, value_name = "TIME", default_value = "0s", requires = "canary", value_parser = parse_duration, help_heading = "Waves")]
     pub bake: Duration,
 
-    /// A node is well when this URL answers with 2xx or 3xx within 30 s; {host} stands for the node's host
+    /// A node is well when this URL answers with 2xx or 3xx within 30 s; {host} stands for the node's host [default: FLYHOT_CHECK_URL]
     #[arg(long, value_name = "URL", help_heading = "Waves")]
     pub check_url: Option<String>,
 

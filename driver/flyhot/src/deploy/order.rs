@@ -7,22 +7,18 @@ use flyhot_events::Event;
 
 use super::memory::memory_mb;
 use crate::build::{self, Builder, Cache, Source};
-use crate::check::shown;
 use crate::cli::WorkArgs;
 use crate::cli::deploy::DeployArgs;
 use crate::drive::NodeError;
 use crate::errors;
 use crate::options::fly::FlyFile;
-use crate::options::{self, Environment, Origin, Project, Said, Secret, Settings};
+use crate::options::{self, CHECK_URL, Environment, Origin, Project, Said, Secret, Settings};
 
 /// Who keeps the images of Fly.io.
 const REGISTRY: &str = "registry.fly.io";
 
 /// flyhot in the image, where its `CMD` finds it too.
 pub(crate) const PROGRAM: &str = "flyhot";
-
-/// What may hold a secret, of which nothing is told.
-const CHECK_URL: &str = "--check-url";
 
 /// A deploy.
 pub(super) struct Order {
@@ -37,6 +33,7 @@ pub(super) struct Order {
     pub(super) memory_mb: u32,
     config: String,
     words: Vec<String>,
+    check_url: Option<String>,
     settings: Settings,
 }
 
@@ -84,6 +81,7 @@ impl Order {
             memory_mb: memory_mb(args.memory.mb, args.waves.at_once(settings.max_concurrency.value)),
             config: path.display().to_string(),
             words: words(args, &settings),
+            check_url: environment.check_url(args.waves.check_url.as_deref()),
             settings,
         })
     }
@@ -95,23 +93,19 @@ impl Order {
 
     /// Its environment.
     pub(super) fn env(&self, environment: &Environment) -> BTreeMap<String, String> {
-        env(&self.settings, environment)
+        env(&self.settings, environment, self.check_url.as_deref())
     }
 
     /// What will be done, or would be.
     pub(super) fn said(&self, dry_run: bool) -> Event {
-        let mut command = self.words.clone();
-        let url = command.iter().position(|word| word == CHECK_URL);
-        if let Some(url) = url.and_then(|at| command.get_mut(at + 1)) {
-            *url = shown(url);
-        }
+        let url = self.check_url.as_ref().map(|_| CHECK_URL.to_owned());
         Event::Deploy {
             app: self.app.clone(),
             config: self.config.clone(),
             image: self.image.clone(),
             region: self.region.clone(),
-            command,
-            env: self.settings.env.keys().cloned().collect(),
+            command: self.words.clone(),
+            env: self.settings.env.keys().cloned().chain(url).collect(),
             dry_run,
         }
     }
@@ -131,7 +125,11 @@ fn secrets(args: &DeployArgs, settings: &Settings, file: &FlyFile) -> Vec<Secret
 }
 
 /// The environment of an orchestrator: what all machines of the app have, and what is known here alone.
-pub(crate) fn env(settings: &Settings, environment: &Environment) -> BTreeMap<String, String> {
+pub(crate) fn env(
+    settings: &Settings,
+    environment: &Environment,
+    check_url: Option<&str>,
+) -> BTreeMap<String, String> {
     let variables = settings.env.iter();
     let mut env: BTreeMap<String, String> = variables
         .map(|(name, said)| (name.clone(), said.value.text()))
@@ -149,6 +147,9 @@ pub(crate) fn env(settings: &Settings, environment: &Environment) -> BTreeMap<St
         {
             env.insert(name.to_owned(), value.text());
         }
+    }
+    if let Some(url) = check_url {
+        env.insert(CHECK_URL.to_owned(), url.to_owned());
     }
     // Whoever is kept out by the lock is told who holds it.
     if let Some(user) = &environment.user {
@@ -249,9 +250,6 @@ fn words(args: &DeployArgs, settings: &Settings) -> Vec<String> {
     if waves.canary {
         say("--canary", None);
         say("--bake", time(waves.bake));
-    }
-    if let Some(url) = &waves.check_url {
-        say(CHECK_URL, Some(url.clone()));
     }
     if args.no_rollback {
         say("--no-rollback", None);
@@ -396,7 +394,7 @@ mod tests {
                 "5m",
                 "--sequential",
                 "--check-url",
-                "http://u:pw_unsaid@{host}/?key=unsaid",
+                "http://u:pw_hidden@{host}/?key=hidden",
                 "--no-rollback",
                 "--force",
                 "--lock-timeout",
@@ -409,7 +407,6 @@ mod tests {
         for (name, expected) in [
             ("--bucket", "of-mix"),
             ("--bake", "300000ms"),
-            ("--check-url", "http://u:pw_unsaid@{host}/?key=unsaid"),
             ("--lock-timeout", "60000ms"),
         ] {
             assert_eq!(value(&told, name).as_deref(), Some(expected), "{name}");
@@ -427,11 +424,7 @@ mod tests {
         assert_eq!(value(&told, "--max-concurrency"), None);
         let said = format!("{words:?} {:?}", told.said(true));
         assert!(!said.contains("hidden") && !said.contains("here\""), "{said}");
-        let said = format!("{:?}", told.said(true));
-        assert!(
-            said.contains("http://{host}/") && !said.contains("unsaid"),
-            "{said}"
-        );
+        assert!(said.contains("FLYHOT_CHECK_URL"), "{said}");
         let environment = Environment {
             user: Some("alice".into()),
             ..Environment::default()
@@ -443,6 +436,7 @@ mod tests {
             ("USER", "alice"),
             ("AWS_ACCESS_KEY_ID", "tid_hidden"),
             ("AWS_SECRET_ACCESS_KEY", "tsec_hidden"),
+            ("FLYHOT_CHECK_URL", "http://u:pw_hidden@{host}/?key=hidden"),
         ] {
             assert_eq!(env[name], expected, "{name}");
         }

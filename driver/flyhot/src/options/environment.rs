@@ -14,6 +14,9 @@ const PORT: &str = "FLYHOT_PORT";
 /// would have keys that are not for it.
 pub(crate) const OF_MIX: [&str; 2] = [MIX, PORT];
 
+/// A URL may have a password or a token in it, and arguments are everybody's to read.
+pub(crate) const CHECK_URL: &str = "FLYHOT_CHECK_URL";
+
 pub(super) const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 pub(super) const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 
@@ -48,6 +51,8 @@ pub struct Environment {
     pub release_root: Option<OsString>,
     /// `FLYHOT_MIX`: what a mix task knows of its project; absent when empty.
     pub mix: Option<Secret>,
+    /// `FLYHOT_CHECK_URL`: the URL that says whether a node is well; absent when empty.
+    pub check_url: Option<Secret>,
     /// `USER`, else `LOGNAME`: who this is, for people; absent when empty.
     pub user: Option<OsString>,
     /// `FLY_IMAGE_REF`, as Fly.io sets it on its machines; absent when empty.
@@ -134,6 +139,7 @@ impl Environment {
             fly_address: set("FLY_FLAPS_BASE_URL"),
             release_root: set("RELEASE_ROOT"),
             mix: set(MIX).map(Secret),
+            check_url: set(CHECK_URL).map(Secret),
             user: set("USER").or_else(|| set("LOGNAME")),
             image: set("FLY_IMAGE_REF"),
             machine: set("FLY_MACHINE_ID"),
@@ -147,6 +153,12 @@ impl Environment {
                 wraps: out,
             },
         }
+    }
+
+    /// The URL that says whether a node is well, where `--check-url` says this.
+    pub(crate) fn check_url(&self, argument: Option<&str>) -> Option<String> {
+        let set = self.check_url.as_ref();
+        argument.map(str::to_owned).or_else(|| set.map(Secret::text))
     }
 
     /// Where the Machines API is.
