@@ -49,8 +49,8 @@ complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "gc" -d 'Remove artifa
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "config" -d 'Show what arguments, configuration and environment say, and who said it'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "boot" -d 'Start a release with the code that its fleet should run'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -80,8 +80,8 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l no-rehearsal -
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l dry-run -d 'Stop after the plan, as `flyhot plan` does'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -110,8 +110,8 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l drain-entry -d 'P
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l no-rehearsal -d 'Do not try the new code_change on live states before the swap'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -124,8 +124,8 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l app -d 'The app
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -139,8 +139,8 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l config -d 'The ap
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l apply -d 'Resume them. Without it they are shown, and nothing is touched'
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -157,8 +157,8 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l region -d 'The 
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -194,8 +194,8 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l key-file -d 'File
 complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -241,8 +241,8 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l canary -d 'Beg
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l no-rollback -d 'Leave upgraded nodes on the release when a node fails or is not well, instead of taking all of them back to what was committed before'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -315,8 +315,8 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l canary -d 'Begi
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l no-rollback -d 'Leave upgraded machines on the new code when one fails or is not well, instead of taking all of them back'
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F

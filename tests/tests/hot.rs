@@ -95,13 +95,7 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
     // And back, with what the states have become.
     let before = visits(&app);
     let traffic = on_all(&app);
-    let back = mix(
-        &app,
-        &project,
-        &cli,
-        &["fly_deploy.rollback", "--inventory", "fly"],
-    )
-    .run();
+    let back = mix(&app, &project, &cli, &["fly_deploy.rollback"]).run();
     well(traffic, &back);
     back.expect("upgraded", 0);
     // It goes on without the laptop, on a machine of the image that the machines have.
@@ -124,10 +118,10 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
         assert!(!run.to_string().contains("fm2_"), "{run}");
         run
     };
-    let shown = asked(&["fly_deploy.status", "--inventory", "fly"]);
+    let shown = asked(&["fly_deploy.status"]);
     assert_eq!(shown.events_named("status").count(), 6, "{shown}");
     // But for what is of the laptop, that is looked at there.
-    let doctor = asked(&["fly_deploy.doctor", "--inventory", "fly"]);
+    let doctor = asked(&["fly_deploy.doctor"]);
     let checks: Vec<_> = doctor.events_named("check").collect();
     for word in ["flyctl", "login", "secrets", "clock"] {
         let check = checks.iter().find(|check| check.json["check"] == word);

@@ -142,9 +142,8 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
         assert!(!format!("{run}").contains(secret), "{run}");
     }
 
-    let status = machines
-        .flyhot(["status", "--inventory", "fly", "--output", "json"])
-        .run();
+    // FLY_APP_NAME says which app is meant.
+    let status = machines.flyhot(["status", "--output", "json"]).run();
     status.expect("done", 0);
     assert_eq!(roles(&status), expected);
     for event in status.events_named("status") {
@@ -549,6 +548,10 @@ fn a_mistake_ends_in_one_sentence_with_the_fix() {
     let doctor = |only: &str| {
         for id in shops {
             match (id == only, machines.fly.run(id, &["true"]).is_some()) {
+    let nobody = machines
+        .flyhot(["status", "--output", "json"])
+        .env("FLY_APP_NAME", "");
+    told("no nodes", &nobody.run(), 2);
                 (true, false) => {
                     machines.fly.start_again(id);
                     machines.serves(id);

@@ -177,6 +177,34 @@ impl Verb {
         .output
     }
 
+    /// Which nodes it asks, and what says of which app they are; `None`: it asks none.
+    pub(crate) fn asks(&mut self) -> Option<(&mut ReachArgs, HomeArgs)> {
+        Some(match self {
+            Self::Upgrade(args) => (&mut args.shared.reach, args.app.home()),
+            Self::Plan(args) => (&mut args.reach, args.app.home()),
+            Self::Status(args) => (&mut args.reach, args.app.home()),
+            Self::Thaw(args) => (&mut args.reach, args.app.home()),
+            Self::Doctor(args) => (&mut args.reach, args.home.clone()),
+            Self::RestoreBase(args) => (&mut args.reach, args.app.home()),
+            Self::Rollout(args) => (&mut args.shared.reach, args.out.fleet.home.clone()),
+            Self::Rollback(args) => (&mut args.reach, args.fleet.home.clone()),
+            Self::Orchestrate(args) => (&mut args.reach, args.out.fleet.home.clone()),
+            Self::Pack(_)
+            | Self::Verify(_)
+            | Self::Unpack(_)
+            | Self::Keygen(_)
+            | Self::Sign(_)
+            | Self::Deploy(_)
+            | Self::Events(_)
+            | Self::Tell(_)
+            | Self::Lock(_)
+            | Self::History(_)
+            | Self::Gc(_)
+            | Self::Config(_)
+            | Self::Boot(_) => return None,
+        })
+    }
+
     /// Where a page is to be written about it.
     pub fn report(&self) -> Option<&Path> {
         let page = match self {
@@ -306,11 +334,12 @@ pub struct ArtifactArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ReachArgs {
     /// Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first
-    /// that is not upgraded; a rollout in waves
-    #[arg(long, required_unless_present = "inventory", num_args = 1.., value_name = "NAME", help_heading = "What")]
+    /// that is not upgraded; a rollout in waves [default: those of --inventory]
+    #[arg(long, num_args = 1.., value_name = "NAME", help_heading = "What")]
     pub node: Vec<String>,
 
-    /// Instead of naming nodes, ask for all of an app's: those of every machine on Fly.io that is started and runs a node
+    /// Instead of naming nodes, ask for all of an app's: those of every machine on Fly.io that is started and runs a node [default: fly,
+    /// where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]
     ///
     /// The machines come from the Machines API, with the token in FLY_ACCESS_TOKEN, else in FLY_API_TOKEN, else the one that
     /// `fly auth token` gives. The name of a node comes from epmd on the machine's private address, which must be reached from here.
@@ -322,13 +351,13 @@ pub struct ReachArgs {
 
     /// File that holds the cookie of the nodes
     ///
-    /// Without it: the variable RELEASE_COOKIE, then releases/COOKIE of the release that is named, then ~/.erlang.cookie. With
-    /// --inventory: RELEASE_COOKIE, then that of each machine itself, else releases/COOKIE of its release, by exec.
+    /// Without it: the variable RELEASE_COOKIE, then releases/COOKIE of the release that is named, then ~/.erlang.cookie. Where
+    /// nodes are asked for: RELEASE_COOKIE, then that of each machine itself, else releases/COOKIE of its release, by exec.
     #[arg(long, value_name = "FILE", help_heading = "Connection")]
     pub cookie_file: Option<PathBuf>,
 
     /// Port the nodes listen on for distribution; epmd is not asked then
-    #[arg(long, value_name = "PORT", value_parser = value_parser!(u16).range(1..), help_heading = "Connection")]
+    #[arg(long, requires = "node", value_name = "PORT", value_parser = value_parser!(u16).range(1..), help_heading = "Connection")]
     pub dist_port: Option<u16>,
 
     /// Port of epmd on the host of each node [default: ERL_EPMD_PORT, else 4369]

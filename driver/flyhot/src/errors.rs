@@ -486,7 +486,7 @@ pub(crate) fn no_memory(app: &str, machine: &MachineId, memory_mb: u32) -> NodeE
         ),
         format!(
             "Run the same command with --memory {}, or with a smaller --max-concurrency: it finishes what was begun. `mix \
-             fly_deploy.status --inventory fly --app {app}` shows what machines run.",
+             fly_deploy.status --app {app}` shows what machines run.",
             memory_mb.saturating_mul(2)
         ),
     )

@@ -62,7 +62,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let ExitCode(code) = match Cli::try_parse_from(&args) {
-        Ok(cli) => {
+        Ok(mut cli) => {
             let environment = Environment::read();
             let mut reporter = match &cli.verb {
                 // Standard output is that of the command it becomes.
@@ -76,6 +76,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> process::ExitCode {
                 Ok(())
             };
             let begun = begun.and_then(|()| cli.verb.report().map_or(Ok(()), |file| reporter.keep(file)));
+            let begun = begun.and_then(|()| {
+                options::complete(&mut cli.verb, &environment).map_err(|error| errors::options(&error))
+            });
             if let Err(error) = begun {
                 let ExitCode(code) = run::refused(error, &mut reporter);
                 reporter.end();

@@ -43,7 +43,7 @@ pub use home::HomeError;
 pub(crate) use home::{Need, Place, Project, StoreSaid, at_hand, project, settings};
 use policy::{Gate, Hooks, PolicyError, PolicyFile, Watch};
 pub use reach::{DEFAULT_EPMD_PORT, Door, MachineOf, OnFly, Peer, Reach};
-pub(crate) use reach::{IN_IMAGE, plain_image};
+pub(crate) use reach::{IN_IMAGE, complete, plain_image};
 pub(crate) use settings::{MAX_CONCURRENCY, Origin, Said, Settings};
 pub use tls::TlsFileError;
 pub use token::TokenError;
@@ -325,6 +325,9 @@ pub enum OptionsError {
     /// A code that refuses nothing, or that nothing overrides.
     #[error("--accept {0}: {why}", why = why_not_acceptable(*.0))]
     NotAcceptable(ReasonCode),
+    /// No node and no app.
+    #[error("neither nodes are named nor is an app whose nodes could be asked for")]
+    NoNodes,
     /// `ERL_EPMD_PORT` is not a port.
     #[error("ERL_EPMD_PORT is {0:?}, which is not a port number")]
     EpmdPort(String),
@@ -389,6 +392,11 @@ impl OptionsError {
                     .into()
             }
             Self::NodeTwice(_) => "Name each node once.".into(),
+            Self::NoNodes => {
+                "Name nodes by --node, or the app on Fly.io whose machines are meant by --app, the variable FLY_APP_NAME, or `app` in \
+                 fly.toml."
+                    .into()
+            }
             Self::WindowBudget(_) => "Give a shorter time, for example --window-budget 2s.".into(),
             Self::UnknownCode {
                 nearest: Some(code), ..

@@ -24,7 +24,7 @@ use crate::drive::NodeError;
 use crate::errors;
 use crate::interrupt;
 use crate::local;
-use crate::options::{Environment, IN_IMAGE, Secret};
+use crate::options::{self, Environment, IN_IMAGE, Secret};
 use crate::report::Reporter;
 use crate::roll::{self, Afar};
 use crate::run;
@@ -138,6 +138,7 @@ fn task(args: &OrchestrateArgs, environment: &Environment) -> Result<Task, NodeE
             )));
         }
     }
+    options::complete(&mut cli.verb, environment).map_err(|error| errors::options(&error))?;
     Ok(Task::Another(Box::new(cli.verb)))
 }
 

@@ -134,7 +134,10 @@ fn the_version_is_said() {
 fn options_that_do_not_parse_are_usage_errors_in_json_too() {
     for (args, message) in [
         (&["upgrade", "--node", "a@h"][..], "--release <DIR>"),
-        (&["upgrade", "--release", "."], "--node <NAME>"),
+        (
+            &["upgrade", "--release", ".", "--dist-port", "1"],
+            "--node <NAME>",
+        ),
         (&["downgrade"], "unrecognized subcommand 'downgrade'"),
         (
             &["plan", "--node", "a@h", "--release", ".", "--window-budget", "2"],
@@ -176,7 +179,12 @@ fn options_that_contradict_are_usage_errors() {
     let policy = policy.to_str().unwrap();
     for (args, message, hint) in [
         (
-            &["--release", dir, "--node", "shop"][..],
+            &["--release", dir][..],
+            "neither nodes are named nor is an app",
+            "by --node, or the app on Fly.io",
+        ),
+        (
+            &["--release", dir, "--node", "shop"],
             "--node shop: not the name",
             "shop@10.0.0.1",
         ),

@@ -19,7 +19,7 @@ Examples:
     flyhot doctor --node shop@10.0.0.1 --app shop --bucket shop-releases
 
   Whether an app on Fly.io has what a deploy needs, and each of its nodes:
-    flyhot doctor --inventory fly --app shop
+    flyhot doctor --app shop
 
 Exit codes: 0 the nodes can be upgraded, also where something could be better; 10 one cannot; 24 one cannot be reached; \
 2 or 22 the keys of this machine or the store cannot be used.")]

@@ -23,7 +23,7 @@ Examples:
     flyhot orchestrate --node shop@10.0.0.1 shop@10.0.0.2 --bucket shop-releases
 
   Back, on a machine of any image:
-    flyhot orchestrate --inventory fly -- rollback --inventory fly
+    flyhot orchestrate -- rollback
 
 Environment:
   FLYHOT_ORCHESTRATE  where events are kept, and what is told [default: /tmp/flyhot-orchestrate]

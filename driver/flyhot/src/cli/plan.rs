@@ -21,7 +21,7 @@ Examples:
     flyhot plan --node shop@10.0.0.1 --release _build/prod/rel/shop
 
   Of an image, for the machines of an app on Fly.io, from anywhere:
-    flyhot plan --inventory fly --image registry.fly.io/shop:deployment-01J
+    flyhot plan --image registry.fly.io/shop:deployment-01J
 
   As JSON, the verdict alone:
     flyhot plan --node shop@10.0.0.1 --release _build/prod/rel/shop --output json \\
@@ -45,8 +45,7 @@ pub struct PlanArgs {
     #[arg(
         long,
         value_name = "IMAGE",
-        requires = "inventory",
-        conflicts_with = "release",
+        conflicts_with_all = ["release", "node"],
         help_heading = "What"
     )]
     pub image: Option<String>,

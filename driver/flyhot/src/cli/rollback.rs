@@ -21,7 +21,7 @@ Examples:
     flyhot rollback --node shop@10.0.0.1 shop@10.0.0.2 --app shop --store /srv/artifacts
 
   From a laptop that has neither the network of the machines nor the keys of the bucket, but a token of Fly.io:
-    flyhot rollback --inventory fly
+    flyhot rollback
 
   To a version of the history, or to a code id that begins so:
     flyhot rollback --node shop@10.0.0.1 --app shop --store /srv/artifacts --to 1.4.1")]

@@ -15,7 +15,7 @@ use super::mix::{Mix, MixError};
 use super::settings::{Origin, Said, Settings, Sources};
 use super::tree::Format;
 use super::{Environment, OptionsError};
-use crate::cli::HomeArgs;
+use crate::cli::{HomeArgs, Inventory};
 
 /// What flyctl calls an app's configuration where nothing else is said, the first that is there.
 const FLY_FILES: [&str; 3] = ["fly.toml", "fly.json", "fly.yaml"];
@@ -143,6 +143,14 @@ pub(crate) fn project(args: &HomeArgs, environment: &Environment) -> Result<Proj
 pub(super) fn app(args: &HomeArgs, environment: &Environment) -> Result<Said<String>, OptionsError> {
     let (settings, _) = gathered(args, environment, Need::App)?;
     Ok(settings.app.ok_or(HomeError::NoApp)?)
+}
+
+/// Where nodes are asked for that nobody names.
+pub(super) fn inventory(
+    args: &HomeArgs,
+    environment: &Environment,
+) -> Result<Option<Said<Inventory>>, OptionsError> {
+    Ok(gathered(args, environment, Need::App)?.0.inventory)
 }
 
 /// What is said, and whether there is a fly.toml, which is looked for only where it is needed.

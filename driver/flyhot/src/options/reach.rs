@@ -6,10 +6,10 @@ use std::path::Path;
 use flyhot_fleet::{App, FlyError, MachineId, Moment, Token};
 use flyhot_node::{Cookie, NodeName, Tls};
 
-use super::home::app;
+use super::home::{app, inventory};
 use super::token::token;
 use super::{Environment, OptionsError, cookie, tls};
-use crate::cli::{HomeArgs, Inventory, ReachArgs};
+use crate::cli::{HomeArgs, Inventory, ReachArgs, Verb};
 
 /// epmd's registered port (OTP `erl_epmd.hrl`, IANA 4369).
 pub const DEFAULT_EPMD_PORT: u16 = 4369;
@@ -91,6 +91,21 @@ pub struct OnFly {
     pub epmd_port: u16,
     /// How to speak TLS with their nodes.
     pub tls: Option<Tls>,
+}
+
+/// Where nobody says which nodes a verb is to ask, they are those of the app that is known.
+///
+/// # Errors
+/// [`OptionsError::NoNodes`]: none is known.
+pub(crate) fn complete(verb: &mut Verb, environment: &Environment) -> Result<(), OptionsError> {
+    if let Some((reach, home)) = verb.asks()
+        && reach.node.is_empty()
+        && reach.inventory.is_none()
+    {
+        let known = inventory(&home, environment)?.ok_or(OptionsError::NoNodes)?;
+        reach.inventory = Some(known.value);
+    }
+    Ok(())
 }
 
 impl Reach {

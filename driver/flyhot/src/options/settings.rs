@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use flyhot_events::Setting;
 use flyhot_store::{ENDPOINT, REGION};
 
@@ -16,7 +17,7 @@ use super::duration;
 use super::environment::{ACCESS_KEY_ID, Environment, SECRET_ACCESS_KEY, Secret, Variable};
 use super::fly::{FlyFile, Group};
 use super::mix::Mix;
-use crate::cli::HomeArgs;
+use crate::cli::{HomeArgs, Inventory};
 
 /// How many machines are upgraded at once. fly_deploy's own.
 pub(crate) const MAX_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(20).unwrap();
@@ -92,6 +93,8 @@ pub(crate) struct Said<T> {
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) app: Option<Said<String>>,
+    /// Where nodes are asked for that nobody names.
+    pub(crate) inventory: Option<Said<Inventory>>,
     pub(crate) store: Option<Said<PathBuf>>,
     pub(crate) bucket: Option<Said<String>>,
     pub(crate) endpoint: Said<String>,
@@ -176,17 +179,23 @@ impl Settings {
             })
         };
         let otp_app = of_mix("otp_app", &config.otp_app).or_else(|| project("app", &mix.app));
+        let app = argument("--app", &args.app)
+            .or_else(|| {
+                args.config
+                    .as_ref()
+                    .and_then(|_| of_fly("app", &|file| file.app.clone()))
+            })
+            // A machine knows whose it is: a fly.toml that lies in its image may be another deployment's.
+            .or_else(|| set(&environment.app))
+            .or_else(|| of_fly("app", &|file| file.app.clone()))
+            .or_else(|| otp_app.clone());
         Self {
-            app: argument("--app", &args.app)
-                .or_else(|| {
-                    args.config
-                        .as_ref()
-                        .and_then(|_| of_fly("app", &|file| file.app.clone()))
-                })
-                // A machine knows whose it is: a fly.toml that lies in its image may be another deployment's.
-                .or_else(|| set(&environment.app))
-                .or_else(|| of_fly("app", &|file| file.app.clone()))
-                .or_else(|| otp_app.clone()),
+            // Every Mix project has a name, wherever it runs.
+            inventory: app
+                .as_ref()
+                .filter(|app| !matches!(app.origin, Origin::Project(_)))
+                .map(|app| Said::new(app.origin.clone(), Inventory::Fly)),
+            app,
             store: args
                 .store
                 .clone()
@@ -269,6 +278,7 @@ impl Settings {
             });
         };
         show("app", text(&self.app));
+        show("inventory", open(&self.inventory, |inventory| word(*inventory)));
         show("primary_region", text(&self.primary_region));
         show("config", path(&self.config));
         show("store", path(&self.store));
@@ -310,6 +320,12 @@ fn open<T>(said: &Option<Said<T>>, text: impl FnOnce(&T) -> String) -> Option<(S
 
 fn text(said: &Option<Said<String>>) -> Option<(Shown, &Origin)> {
     open(said, Clone::clone)
+}
+
+/// As an argument says it.
+fn word(inventory: Inventory) -> String {
+    let value = inventory.to_possible_value();
+    value.map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn path(said: &Option<Said<PathBuf>>) -> Option<(Shown, &Origin)> {

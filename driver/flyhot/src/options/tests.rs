@@ -455,8 +455,12 @@ fn nodes_are_named_or_asked_for() {
     let parses = |words: &str| Cli::try_parse_from(words.split_whitespace()).is_ok();
     assert!(parses("flyhot status --inventory fly --app shop"));
     assert!(parses("flyhot status --node a@h"));
+    // Whose they are may be known otherwise.
+    assert!(parses("flyhot status"));
+    assert!(parses("flyhot plan --image i"));
     for words in [
-        "flyhot status",
+        "flyhot status --dist-port 9100",
+        "flyhot plan --image i --node a@h",
         "flyhot status --inventory fly --node a@h",
         "flyhot status --inventory fly --dist-port 9100",
         "flyhot status --inventory heroku",
@@ -464,4 +468,69 @@ fn nodes_are_named_or_asked_for() {
     ] {
         assert!(!parses(words), "{words}");
     }
+}
+
+#[test]
+fn nodes_that_nobody_names_are_those_of_the_app_that_is_known() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let config = nowhere.path().to_str().unwrap();
+    fs::write(nowhere.path().join("fly.toml"), "app = 'shop'").unwrap();
+    let asked = |words: &str, environment: &Environment| {
+        let words = ["flyhot"].into_iter().chain(words.split_whitespace());
+        let mut verb = Cli::try_parse_from(words).unwrap().verb;
+        complete(&mut verb, environment).map(|()| verb.asks().and_then(|(reach, _)| reach.inventory))
+    };
+    let on_machine = Environment {
+        app: Some(Variable {
+            name: "FLY_APP_NAME",
+            value: "shop".into(),
+        }),
+        ..Environment::default()
+    };
+    let by_mix = |text: &str| Environment {
+        mix: Some(Secret(text.into())),
+        ..Environment::default()
+    };
+    let nothing = Environment::default();
+    for words in [
+        "status",
+        "doctor",
+        "rollback",
+        "thaw",
+        "restore-base",
+        "plan --image i",
+        "upgrade --release r",
+        "rollout --release r",
+        "orchestrate",
+    ] {
+        let by_file = format!("{words} --config {config}");
+        for (words, environment) in [
+            (words, &on_machine),
+            (&*format!("{words} --app shop"), &nothing),
+            (&by_file, &nothing),
+            (words, &by_mix(r#"{"v": 1, "config": {"otp_app": "shop"}}"#)),
+        ] {
+            assert_eq!(
+                asked(words, environment).unwrap(),
+                Some(crate::cli::Inventory::Fly),
+                "{words}"
+            );
+        }
+        // That a Mix project has a name does not say that it is on Fly.io.
+        for environment in [
+            nothing.clone(),
+            by_mix(r#"{"v": 1, "app": "shop", "config": {}}"#),
+        ] {
+            let error = asked(words, &environment).unwrap_err();
+            assert!(matches!(error, OptionsError::NoNodes), "{words}: {error}");
+            assert!(error.hint().contains("--node") && error.hint().contains("--app"));
+        }
+    }
+    // Who is named is asked, whatever lies there.
+    assert_eq!(asked("status --node a@h", &on_machine).unwrap(), None);
+    assert_eq!(asked("history", &nothing).unwrap(), None);
+    let broken = tempfile::tempdir().unwrap();
+    fs::write(broken.path().join("fly.toml"), "app = 1").unwrap();
+    let words = format!("status --config {}", broken.path().display());
+    assert!(matches!(asked(&words, &nothing), Err(OptionsError::Home(_))));
 }

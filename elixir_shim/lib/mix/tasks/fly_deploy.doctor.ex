@@ -4,7 +4,7 @@ defmodule Mix.Tasks.FlyDeploy.Doctor do
   @moduledoc """
   Goes the way to each node step by step, and says how to mend what is not well.
 
-      $ mix fly_deploy.doctor --inventory fly
+      $ mix fly_deploy.doctor
       $ mix fly_deploy.doctor --node shop@10.0.0.1
 
   This is `flyhot doctor`: every option is handed over as it is, and mix ends with the exit code of flyhot. For all options:

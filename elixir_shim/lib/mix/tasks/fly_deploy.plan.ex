@@ -5,7 +5,7 @@ defmodule Mix.Tasks.FlyDeploy.Plan do
   Says what an upgrade of running nodes would do, and whether it would be done: `hot`, `hot with warnings` or `cold`, with every reason.
   It touches nothing.
 
-      $ mix fly_deploy.plan --inventory fly --image registry.fly.io/shop:deployment-01J
+      $ mix fly_deploy.plan --image registry.fly.io/shop:deployment-01J
       $ mix fly_deploy.plan --node shop@10.0.0.1 --release _build/prod/rel/shop
 
   This is `flyhot plan`: every option is handed over as it is, and mix ends with the exit code of flyhot, 10 where only a cold deploy

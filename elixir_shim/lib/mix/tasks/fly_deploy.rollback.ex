@@ -4,7 +4,7 @@ defmodule Mix.Tasks.FlyDeploy.Rollback do
   @moduledoc """
   Takes nodes back, hot, to what the store says that they ran before.
 
-      $ mix fly_deploy.rollback --inventory fly
+      $ mix fly_deploy.rollback
       $ mix fly_deploy.rollback --node shop@10.0.0.1 shop@10.0.0.2
       $ mix fly_deploy.rollback --node shop@10.0.0.1 --to 1.4.0
 

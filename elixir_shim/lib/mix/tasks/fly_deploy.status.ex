@@ -5,7 +5,7 @@ defmodule Mix.Tasks.FlyDeploy.Status do
   Shows what nodes run: their code, where it differs, old code and who runs it, who is suspended, an upgrade under way, how the last
   one ended. It loads nothing there and changes nothing.
 
-      $ mix fly_deploy.status --inventory fly
+      $ mix fly_deploy.status
       $ mix fly_deploy.status --node shop@10.0.0.1 --node shop@10.0.0.2
       $ mix fly_deploy.status --node shop@10.0.0.1 --output json
 

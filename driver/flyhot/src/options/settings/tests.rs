@@ -226,7 +226,7 @@ fn every_value_has_an_order_and_without_explanation_no_origin() {
         let known = ORDERS.iter().any(|(name, ..)| *name == setting.name);
         let of_file = setting.name.starts_with("env.") || setting.name.starts_with("group.");
         assert!(
-            known || of_file || setting.name == "config",
+            known || of_file || ["config", "inventory"].contains(&&*setting.name),
             "{} has no order",
             setting.name
         );
@@ -238,4 +238,26 @@ fn every_value_has_an_order_and_without_explanation_no_origin() {
             assert!(!printed.contains(&voice.words().1), "{voice:?}");
         }
     }
+}
+
+#[test]
+fn whoever_names_the_app_says_where_its_nodes_are_asked_for() {
+    let shown = |voices: &[Voice]| {
+        let shown = settings(voices).shown(true);
+        let said = shown
+            .into_iter()
+            .find(|setting| setting.name == "inventory")
+            .unwrap();
+        (said.value, said.place)
+    };
+    let (_, order, _) = ORDERS.into_iter().find(|(name, ..)| *name == "app").unwrap();
+    for voice in order {
+        let expected = match voice {
+            // Every Mix project has a name.
+            Project(_) => (None, None),
+            voice => (Some("fly".to_owned()), Some(voice.origin().1)),
+        };
+        assert_eq!(shown(&[*voice]), expected, "{voice:?}");
+    }
+    assert_eq!(shown(&[]), (None, None));
 }
