@@ -234,6 +234,14 @@ fn the_command_takes_its_place_at_once_where_nothing_was_deployed() {
     assert!(!machine.directory().join("flyhot").exists(), "{}", booted.0);
     // Nobody names a store, and the release's runtime.exs, which is none, does not either.
     Booted(machine.flyhot(&[]).run()).expect("base", "no_store");
+    // The release is told that flyhot started it, and with what.
+    let told = Flyhot::new(["boot", "--release", text(machine.directory()), "--app", "shop"])
+        .args(["--store", text(&machine.store()), "--", "/usr/bin/env"])
+        .run();
+    assert!(
+        told.stdout.lines().any(|line| line == "FLYHOT_BOOT=base"),
+        "{told}"
+    );
     // What would not start is known before anything is done, and said.
     let run = Flyhot::new(["boot", "--output", "json", "--", "/nowhere/bin/shop", "start"]).run();
     Booted(run).refused(2).aloud("/nowhere/bin/shop");
@@ -265,6 +273,8 @@ fn what_was_committed_boots_and_a_second_boot_writes_nothing() {
         first.log()
     );
     assert_eq!(machine.release.version(), v2.version());
+    let told = |shop: &Shop| shop.probe().eval("os:getenv(\"FLYHOT_BOOT\").");
+    let of_first = told(&first);
     // In place too, as whoever knows the version by heart starts it.
     first.kill();
     let again = machine.boot(&[]).expect("target", "committed");
@@ -272,6 +282,8 @@ fn what_was_committed_boots_and_a_second_boot_writes_nothing() {
     let booted = Shop::of(&machine.release).carts(1).pool(1);
     let booted = booted.node(|node| node.env("RELEASE_VSN", &v1.version())).start();
     assert_eq!(looked(booted.probe()), known(&v2));
+    assert_eq!(of_first, again.event("boot")["code_id"].to_string());
+    assert_eq!(told(&booted), "false");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn what_a_deploy_needs_is_checked_and_each_lack_is_told_with_the_fix() {
     let (machines, bucket) = (Machines::start("doctor"), Moto::start());
     let release = Release::shop(Otp::under_test(), "v1");
     let image = machines.image("01H3A", &release, COOKIE);
-    let id = machines.shop(&image, "app", "ams", &[]);
+    let id = machines.shop(&image, "app", "ams", &[("BOOT", "./flyhot boot --wait 1s --")]);
     machines.serves(&id);
     let cli = FlyCli::new(&machines.fly, release.directory(), Fly::TOKEN);
     let path = cli.search_path(&[]);
@@ -80,7 +80,7 @@ fn what_a_deploy_needs_is_checked_and_each_lack_is_told_with_the_fix() {
             .filter(|check| check["node"] != "this machine")
             .count()
     };
-    for name in ["epmd", "cookie", "toolchain", "clock"] {
+    for name in ["epmd", "cookie", "toolchain", "clock", "start"] {
         assert_eq!(of_node(name), 1, "{name}\n{well}");
     }
     for hidden in ["hidden", "fm2_", COOKIE] {

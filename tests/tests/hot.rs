@@ -67,6 +67,8 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
     well(traffic, &run);
     run.expect("upgraded", 0);
     assert_eq!(app.versions(), ["v2"; 6], "{run}");
+    // Whoever starts by `flyhot boot` is warned of nothing.
+    assert_eq!(run.events_named("check").count(), 0, "{run}");
     let nodes = run.outcome()["nodes"].as_array().unwrap();
     for (id, region) in app.ids.iter().zip(REGIONS) {
         let node = nodes.iter().find(|node| node["machine"] == **id).unwrap();
@@ -123,7 +125,7 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
     // But for what is of the laptop, that is looked at there.
     let doctor = asked(&["fly_deploy.doctor"]);
     let checks: Vec<_> = doctor.events_named("check").collect();
-    for word in ["flyctl", "login", "secrets", "clock"] {
+    for word in ["flyctl", "login", "secrets", "clock", "start"] {
         let check = checks.iter().find(|check| check.json["check"] == word);
         assert_eq!(check.unwrap().json["well"], true, "{word}: {doctor}");
     }

@@ -138,6 +138,20 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
             && asked(&machines, from, "POST", &stopped, "/lease").is_empty()
     );
     assert_eq!(run.events_named("lease").count(), 0, "{run}");
+    // None of them starts by `flyhot boot`: that is said once.
+    let unbooted = only(&run, "check");
+    let row = &Row::all()["inventory: a start without flyhot"];
+    row.is_said(
+        unbooted["found"].as_str().unwrap(),
+        unbooted["fix"].as_str().unwrap(),
+    );
+    assert!(
+        unbooted["found"]
+            .as_str()
+            .unwrap()
+            .starts_with("it and 2 other nodes were not started"),
+        "{run}"
+    );
     for secret in [COOKIE, "of_its_own", "fm2_"] {
         assert!(!format!("{run}").contains(secret), "{run}");
     }
@@ -181,6 +195,10 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
         3,
         "{doctor}"
     );
+
+    let starts = checks.iter().filter(|check| check["check"] == "start");
+    let starts: Vec<_> = starts.map(|check| &check["well"]).collect();
+    assert_eq!(starts, [false; 3], "{doctor}");
 
     // Somebody else has the machine for a while: who that is is said, and nothing is done there before.
     let from = machines.fly.records().len();
@@ -530,6 +548,10 @@ fn a_mistake_ends_in_one_sentence_with_the_fix() {
     );
     told("another app", &status().env("FLY_APP_NAME", "shoppe").run(), 23);
     told("no app", &status().env("FLY_APP_NAME", "").run(), 2);
+    let nobody = machines
+        .flyhot(["status", "--output", "json"])
+        .env("FLY_APP_NAME", "");
+    told("no nodes", &nobody.run(), 2);
 
     let none = machines.shop(&image, "app", "ams", &[("RELEASE_DISTRIBUTION_OF_TEST", "none")]);
     let loopback = machines.shop(
@@ -548,10 +570,6 @@ fn a_mistake_ends_in_one_sentence_with_the_fix() {
     let doctor = |only: &str| {
         for id in shops {
             match (id == only, machines.fly.run(id, &["true"]).is_some()) {
-    let nobody = machines
-        .flyhot(["status", "--output", "json"])
-        .env("FLY_APP_NAME", "");
-    told("no nodes", &nobody.run(), 2);
                 (true, false) => {
                     machines.fly.start_again(id);
                     machines.serves(id);

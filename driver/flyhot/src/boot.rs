@@ -36,6 +36,13 @@ use choice::{Choice, choose};
 use disk::{Disk, DiskError, Start};
 use evaluate::AskError;
 
+/// What the release finds in its environment: the code id that it boots, else [`BASE`] or [`AS_IT_IS`]. By it a node says that flyhot
+/// started it.
+pub(crate) const BOOTED: &str = "FLYHOT_BOOT";
+
+const BASE: &str = "base";
+const AS_IT_IS: &str = "as_it_is";
+
 /// How long a store is asked where it is not to be waited for: one that is up answers within a second; five times that.
 const PROMPT: Duration = Duration::from_secs(5);
 
@@ -108,23 +115,23 @@ pub(crate) fn command(args: &BootArgs, environment: &Environment, reporter: &mut
         Err(_) => args.release.clone(),
     };
     let done = local::through("boot", shown.as_deref(), reporter, move |talk| {
-        boot(&order?, talk)?;
+        let booted = boot(&order?, talk)?;
         // What was done is whole; what it was done for is not wanted any more.
         if talk.is_stopped() {
             return Err(errors::stopped("a signal"));
         }
-        Ok(())
+        Ok(booted)
     });
-    let exit_code = run::over(done.err(), reporter);
-    if exit_code != ExitCode::SUCCESS {
+    let exit_code = run::over(done.as_ref().err().copied(), reporter);
+    let Ok(booted) = done else {
         return exit_code;
-    }
+    };
     let [program, words @ ..] = &args.command[..] else {
         return exit_code;
     };
     reporter.hand_over();
-    // The environment is handed on as it is but for what is of mix; descriptors of flyhot's own end here.
-    let error = child::command(program).args(words).exec();
+    // The environment is handed on as it is but for what is of mix, and what boots; descriptors of flyhot's own end here.
+    let error = child::command(program).args(words).env(BOOTED, booted).exec();
     run::refused(errors::not_run(program, &error), reporter)
 }
 
@@ -171,7 +178,8 @@ fn release_of(program: &Path) -> Option<PathBuf> {
         .then(|| root.to_owned())
 }
 
-fn boot(order: &Order, talk: &Talk) -> Result<(), NodeError> {
+/// What boots, in a word.
+fn boot(order: &Order, talk: &Talk) -> Result<String, NodeError> {
     let disk = match Disk::look(&order.root) {
         // It starts by what it has; what that is flyhot cannot tell, and does not change.
         Err(error)
@@ -186,7 +194,7 @@ fn boot(order: &Order, talk: &Talk) -> Result<(), NodeError> {
                 &Boots::AsItIs,
                 0,
             ));
-            return Ok(());
+            return Ok(Boots::AsItIs.word());
         }
         looked => looked.map_err(|error| disk_error(&error))?,
     };
@@ -203,8 +211,9 @@ fn boot(order: &Order, talk: &Talk) -> Result<(), NodeError> {
         Ok(Aim::Artifact(ready, why)) => match settle(&disk, Some(&ready.start), talk) {
             Ok(files) => {
                 forget_others(&order.cache(&disk), &ready.target);
-                talk.event(said(order, &asked, why, &Boots::Target(&ready), files));
-                return Ok(());
+                let boots = Boots::Target(&ready);
+                talk.event(said(order, &asked, why, &boots, files));
+                return Ok(boots.word());
             }
             Err(error) => failed(order, talk, error.into())?,
         },
@@ -224,7 +233,7 @@ fn boot(order: &Order, talk: &Talk) -> Result<(), NodeError> {
         }
     };
     talk.event(said(order, &asked, why, &boots, files));
-    Ok(())
+    Ok(boots.word())
 }
 
 /// Says what went wrong, and goes on with the base where it may.
@@ -603,6 +612,16 @@ enum Boots<'a> {
     Base(&'a str),
     /// What an upgrade or a boot before left, since it cannot be changed.
     AsItIs,
+}
+
+impl Boots<'_> {
+    fn word(&self) -> String {
+        match self {
+            Self::Target(ready) => ready.target.code_id.to_string(),
+            Self::Base(_) => BASE.to_owned(),
+            Self::AsItIs => AS_IT_IS.to_owned(),
+        }
+    }
 }
 
 fn said(order: &Order, asked: &Asked, why: BootWhy, boots: &Boots<'_>, files: u64) -> Event {

@@ -37,7 +37,7 @@ pub(crate) fn command(
     };
     let work = async |peer: Peer| {
         let examined = examine(&peer).await?;
-        Ok((peer.name, examined))
+        Ok((peer, examined))
     };
     let here = async |found: Option<&inventory::Found>| {
         let (keys, unusable) = keys(environment);
@@ -131,8 +131,8 @@ struct How {
     tls: bool,
 }
 
-fn told(answers: Vec<Answer<(NodeName, Examined)>>, how: How) -> Told {
-    asked::each(answers, |name, (node, examined)| {
+fn told(answers: Vec<Answer<(Peer, Examined)>>, how: How) -> Told {
+    asked::each(answers, |name, (peer, examined)| {
         let (checks, against) = match examined {
             Examined::Unreachable { at, error } => {
                 let mut checks = way(how, Some(at));
@@ -146,7 +146,8 @@ fn told(answers: Vec<Answer<(NodeName, Examined)>>, how: How) -> Told {
             }
             Examined::Reached(found) => {
                 let mut checks = way(how, None);
-                checks.extend(inside(&node, &found));
+                checks.extend(inside(&peer.name, &found));
+                checks.push(start(found.booted, peer.machine.is_some()));
                 let old = !is_supported(&found.otp);
                 (checks, old.then_some(ErrorKind::ColdDeployNeeded))
             }
@@ -231,6 +232,43 @@ fn way(how: How, until: Option<Stage>) -> Vec<Check> {
 
 fn is_supported(otp: &str) -> bool {
     otp.parse::<u32>().is_ok_and(|otp| otp >= OLDEST_OTP)
+}
+
+/// A check of how a node was started.
+const START: &str = "start";
+
+/// How a node has to be started whose machine begins with its image each time.
+const BY_BOOT: &str = "Start it by `CMD [\"flyhot\", \"boot\", \"--\", \"/app/bin/server\"]` in the Dockerfile, as `mix fly_deploy.install` \
+                       writes it, and so in each command of [processes] in fly.toml; then `fly deploy` once.";
+
+/// Whether the next start of a node is led to the code that its fleet runs.
+fn start(booted: bool, of_image: bool) -> Check {
+    match (booted, of_image) {
+        (true, _) => well(
+            START,
+            "by `flyhot boot`: the next one runs what was committed last",
+        ),
+        (false, true) => not_well(
+            START,
+            "not by `flyhot boot`: the next one runs the code of the image, whatever was deployed since",
+            BY_BOOT,
+        ),
+        (false, false) => well(
+            START,
+            "not by `flyhot boot`: the next one runs what lies on the node's own disk by then",
+        ),
+    }
+}
+
+/// What a rollout says where nodes are of an image and were not started so: of the first of them, and how many there are besides.
+pub(crate) fn unbooted(node: &str, others: usize) -> Event {
+    let who = match others {
+        0 => "it was".to_owned(),
+        1 => "it and another node were".to_owned(),
+        others => format!("it and {others} other nodes were"),
+    };
+    let found = format!("{who} not started by `flyhot boot`: the next start runs the old code of the image");
+    not_well(START, found, BY_BOOT).event(node)
 }
 
 /// What only a node that was reached can say.
@@ -397,6 +435,29 @@ mod tests {
             ill(&far, &all),
             ["listener", "disk", "memory", "clock", "nobody else"]
         );
+    }
+
+    #[test]
+    fn who_begins_with_an_image_has_to_be_started_by_flyhot() {
+        for (booted, of_image, is_well) in [
+            (true, true, true),
+            (true, false, true),
+            (false, true, false),
+            (false, false, true),
+        ] {
+            let check = start(booted, of_image);
+            assert_eq!((check.well, check.fix.is_empty()), (is_well, is_well));
+        }
+        for (others, who) in [
+            (0, "it was "),
+            (1, "it and another node were "),
+            (5, "it and 5 other nodes were "),
+        ] {
+            let Event::Check { found, .. } = unbooted("a@h", others) else {
+                panic!("no check")
+            };
+            assert!(found.starts_with(&format!("{who}not started")), "{found}");
+        }
     }
 
     #[test]

@@ -94,12 +94,12 @@ pub(crate) fn command(
 }
 
 /// The same up to the outcome; an error was said by then, and its kind is the answer.
-pub(crate) fn through(
+pub(crate) fn through<T: Send + 'static>(
     name: &str,
     release: Option<&Path>,
     reporter: &mut Reporter,
-    work: impl FnOnce(&Talk) -> Result<(), NodeError> + Send + 'static,
-) -> Result<(), ErrorKind> {
+    work: impl FnOnce(&Talk) -> Result<T, NodeError> + Send + 'static,
+) -> Result<T, ErrorKind> {
     whole(name, release, reporter, async |mut signals, reporter| {
         perform(work, &mut signals, reporter).await
     })

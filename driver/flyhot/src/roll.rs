@@ -24,6 +24,7 @@ use crate::cli::rollout::{OutArgs, RolloutArgs};
 use crate::cli::waves::WaveArgs;
 use crate::cli::{FleetArgs, LockTermsArgs, NodeArgs};
 use crate::clock::since_us;
+use crate::doctor;
 use crate::drive::{self, NodeError};
 use crate::errors;
 use crate::fleet::{self, Fleet, Made};
@@ -271,6 +272,8 @@ impl Work<'_> {
     ) -> Finished {
         ledger.rolls(course.settings.clone());
         let (mut leg, mut turned) = (forth, false);
+        // Where the store says nothing of an image, machines begin with the disk that they had.
+        let mut warns = fleet.rollout.pointer().base_image.is_some();
         let finished = loop {
             match waves::go(course, &leg, fleet, watch, ledger, emit).await {
                 Halt::Over => break Finished::Yes,
@@ -288,7 +291,13 @@ impl Work<'_> {
                             }
                         }
                         let fly = machines.as_ref().map(|machines| &*machines.fly);
-                        waves::once_more(&leg, fly, course.settings.at_once, ledger, emit).await;
+                        let at_once = course.settings.at_once;
+                        let unbooted = waves::once_more(&leg, fly, at_once, ledger, emit).await;
+                        if let [first, others @ ..] = &unbooted[..]
+                            && std::mem::replace(&mut warns, false)
+                        {
+                            emit(doctor::unbooted(first, others.len()));
+                        }
                         Ok::<(), NodeError>(())
                     };
                     match fleet.beside(looking).await {

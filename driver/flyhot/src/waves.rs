@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 use crate::check::{Check, until_well};
 use crate::clock::since_us;
-use crate::drive::look;
+use crate::drive::look::{self, Kept};
 use crate::drive::{self, Leave, NodeError, NodeRequest};
 use crate::errors;
 use crate::fleet::Fleet;
@@ -222,20 +222,20 @@ pub(crate) async fn go(
 }
 
 /// Asks everybody who was taken over whether they run the release still: whoever was started anew since runs what it was started with,
-/// and whoever is gone is not well, unless its machine was stopped on purpose.
+/// and whoever is gone is not well, unless its machine was stopped on purpose. The answer is who was not started by `flyhot boot`.
 pub(crate) async fn once_more(
     leg: &Leg,
     fly: Option<&Fly>,
     at_once: NonZeroUsize,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
-) {
+) -> Vec<String> {
     let nodes = leg.options.reach.nodes.iter().enumerate();
     let taken: Vec<_> = nodes
         .filter(|(at, _)| ledger.stands(*at) == Stands::Target)
         .collect();
     let asking = taken.into_iter().map(async |(at, peer)| {
-        let answer = look::runs(peer, &leg.release).await;
+        let answer = look::kept(peer, &leg.release).await;
         let left = match (&answer, fly, &peer.machine) {
             (Err(_), Some(fly), Some(machine)) => inventory::is_left_to_boot(fly, &machine.id).await,
             _ => false,
@@ -246,10 +246,14 @@ pub(crate) async fn once_more(
         .buffered(at_once.get())
         .collect()
         .await;
+    let mut unbooted = Vec::new();
     for (at, peer, answer, left) in answers {
+        if let Ok(Kept { booted: false, .. }) = &answer {
+            unbooted.push(peer.name.to_string());
+        }
         match answer {
-            Ok(true) => {}
-            Ok(false) => ledger.restarted(at, inventory::not_begun(peer)),
+            Ok(Kept { runs: true, .. }) => {}
+            Ok(Kept { runs: false, .. }) => ledger.restarted(at, inventory::not_begun(peer)),
             Err(_) if left => {}
             Err(error) => {
                 ledger.lost(at, error.kind);
@@ -257,6 +261,7 @@ pub(crate) async fn once_more(
             }
         }
     }
+    unbooted
 }
 
 impl Course {

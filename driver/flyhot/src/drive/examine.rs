@@ -43,6 +43,8 @@ pub(crate) enum Stage {
 pub(crate) struct Found {
     pub(crate) otp: String,
     pub(crate) elixir: Option<String>,
+    /// `flyhot boot` started it.
+    pub(crate) booted: bool,
     /// `inet_dist_use_interface`, where that is a loopback address.
     pub(crate) loopback: Option<String>,
     pub(crate) sasl: bool,
@@ -129,6 +131,7 @@ async fn ask(looker: &Looker<'_>) -> Result<Found, LookError> {
             .iter()
             .find(|app| app.name == "elixir")
             .map(|app| app.version.clone()),
+        booted: looker.booted().await?,
         loopback: ok(&interface).and_then(loopback),
         sasl: apps.iter().any(|app| app.name == "sasl" && app.running),
         closed,

@@ -17,6 +17,7 @@ use flyhot_node::{CallError, NodeName, Session};
 
 use super::NodeError;
 use super::node::session;
+use crate::boot::BOOTED;
 use crate::errors;
 use crate::options::Peer;
 
@@ -85,13 +86,27 @@ pub(crate) async fn look(peer: &Peer) -> Result<Looked, NodeError> {
     looked.map_err(|error| silent(node, &error))
 }
 
-/// Whether a node that was taken over to a release runs it still: of the release's own modules, none that is loaded is another build.
+/// What is to be known of a node that was taken over to a release.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// It runs it still: of the release's own modules, none that is loaded is another build.
+    pub(crate) runs: bool,
+    /// `flyhot boot` started it.
+    pub(crate) booted: bool,
+}
+
+/// Looks at a node that was taken over to a release.
 ///
 /// # Errors
 /// The node could not be reached, or ended before it had said so.
-pub(crate) async fn runs(peer: &Peer, release: &Release) -> Result<bool, NodeError> {
-    let runs = over(peer, async |looker| looker.runs(release).await).await?;
-    runs.map_err(|error| silent(&peer.name, &error))
+pub(crate) async fn kept(peer: &Peer, release: &Release) -> Result<Kept, NodeError> {
+    let kept = over(peer, async |looker| {
+        Ok(Kept {
+            runs: looker.runs(release).await?,
+            booted: looker.booted().await?,
+        })
+    });
+    kept.await?.map_err(|error| silent(&peer.name, &error))
 }
 
 /// Asks one node, over a session of its own.
@@ -350,6 +365,11 @@ impl Looker<'_> {
         let md5s = vec![atom("md5"); names.len()];
         let found = self.each("erlang", "get_module_info", [names, md5s]).await?;
         Ok(!found.is_empty() && found.iter().map(digest).eq(wanted.into_iter().map(Some)))
+    }
+
+    pub(super) async fn booted(&self) -> Result<bool, LookError> {
+        let booted = self.ask("os", "getenv", vec![charlist(BOOTED)]).await?;
+        Ok(as_charlist(&booted).is_some_and(|what| !what.is_empty()))
     }
 
     pub(super) async fn pids(&self) -> Result<Vec<Term>, LookError> {
