@@ -2,7 +2,8 @@
 //!
 //! Forth in waves: of each, every node is begun at once, and the next one begins when every gate of it passed. The first failure
 //! ends that: what is under way comes to its end, then whoever runs the target, or may, goes back. Whoever may not begin anything
-//! any more goes nowhere. Before a success it is asked who else is there by now: they are a wave more.
+//! any more goes nowhere. Before a success it is asked who else is there by now: they are a wave more. Whoever is left to boot when it is
+//! begun is none of the fleet, until it is found again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroUsize;
@@ -15,8 +16,8 @@ use crate::verdict::{self, End, Fate, Happened, Stands, Verdict};
 /// How a fleet is rolled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The first node is a wave of its own, and stands alone for so long before its gate is asked once more; `None`: it is no other
-    /// than the rest.
+    /// The first node that is not left to boot is a wave of its own, and stands alone for so long before its gate is asked once more;
+    /// `None`: it is no other than the rest.
     pub canary: Option<Duration>,
     /// How many nodes are worked on at once, at most.
     pub at_once: NonZeroUsize,
@@ -51,7 +52,7 @@ pub enum Way {
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Begin a node; it is told by [`Happened::Ended`] or [`Happened::Barred`].
+    /// Begin a node; it is told by [`Happened::Ended`], [`Happened::Left`] or [`Happened::Barred`].
     Begin {
         /// The node, by its place.
         node: usize,
@@ -146,6 +147,7 @@ enum Phase {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bake {
+    /// There was no canary yet.
     ToCome(Duration),
     Until(Duration),
     Over,
@@ -167,29 +169,22 @@ impl Node {
 impl Machine {
     /// Nothing begun yet.
     pub fn new(settings: Settings, nodes: usize) -> Self {
-        let bake = match settings.canary {
-            None | Some(Duration::ZERO) => Bake::Over,
-            Some(bake) => Bake::ToCome(bake),
-        };
-        let first = if settings.canary.is_some() {
-            1
-        } else {
-            settings.at_once.get()
-        };
-        Self {
+        let mut machine = Self {
             phase: Phase::Forth,
             nodes: vec![Node::waiting(settings.from); nodes],
-            wave: (0..first.min(nodes)).collect(),
+            wave: Vec::new(),
             number: 1,
             again: VecDeque::new(),
-            next: first.min(nodes),
+            next: 0,
             looks: settings.looks,
-            bake,
+            bake: settings.canary.map_or(Bake::Over, Bake::ToCome),
             settings,
             under_way: BTreeSet::new(),
             first: None,
             barred: false,
-        }
+        };
+        machine.wave = machine.next_wave();
+        machine
     }
 
     /// Takes note of what happened.
@@ -202,6 +197,15 @@ impl Machine {
                     of.at = At::Waiting;
                 }
                 self.bar(why);
+            }
+            Happened::Left { node } => {
+                if let Some(of) = self.nodes.get_mut(node)
+                    && let At::Working { way: Way::Forth, .. } | At::GivenUp(Way::Forth) = of.at
+                {
+                    self.under_way.remove(&node);
+                    of.at = At::Done;
+                    of.fate.stands = Stands::Left;
+                }
             }
             Happened::Gate { node, well } => {
                 let Some(of) = self.nodes.get_mut(node) else {
@@ -219,7 +223,8 @@ impl Machine {
             }
             Happened::Ready => {
                 if let Phase::Turning { .. } = self.phase {
-                    let queue = (0..self.nodes.len()).filter(|at| self.stands(*at) != Stands::Old);
+                    let queue = (0..self.nodes.len())
+                        .filter(|at| !matches!(self.stands(*at), Stands::Old | Stands::Left));
                     self.phase = Phase::Back {
                         queue: queue.collect(),
                     };
@@ -338,8 +343,12 @@ impl Machine {
         }
         let done = |at: &usize| self.nodes.get(*at).is_some_and(|node| node.at == At::Done);
         if self.wave.iter().all(done) {
+            let stood = self.wave.iter().any(|at| self.stands(*at) != Stands::Left);
+            if stood && self.bake == Bake::ToCome(Duration::ZERO) {
+                self.bake = Bake::Over;
+            }
             match self.bake {
-                Bake::ToCome(bakes) => {
+                Bake::ToCome(bakes) if stood => {
                     self.bake = Bake::Until(now.saturating_add(bakes));
                     let node = self.canary();
                     return Some(Command::Bake { node });
@@ -353,7 +362,8 @@ impl Machine {
                         canary.at = At::ToBeAsked;
                     }
                 }
-                Bake::Over => {
+                // Whoever was left to boot stood for nobody: the next one does.
+                Bake::ToCome(_) | Bake::Over => {
                     let wave = self.next_wave();
                     if wave.is_empty() {
                         // Who was found is looked at once more, as long as that may be.
@@ -383,9 +393,12 @@ impl Machine {
         self.wave.first().copied().unwrap_or_default()
     }
 
-    /// Those who come next, as many as may be worked on at once.
+    /// Those who come next, as many as may be worked on at once, or the canary alone.
     fn next_wave(&mut self) -> Vec<usize> {
-        let at_once = self.settings.at_once.get();
+        let at_once = match self.bake {
+            Bake::ToCome(_) => 1,
+            Bake::Until(_) | Bake::Over => self.settings.at_once.get(),
+        };
         let again = at_once.min(self.again.len());
         let mut wave: Vec<usize> = self.again.drain(..again).collect();
         let end = self.next.saturating_add(at_once - again).min(self.nodes.len());
@@ -442,7 +455,7 @@ impl Machine {
             Way::Forth => {
                 node.at = match end.stands {
                     Stands::Target => At::ToBeAsked,
-                    Stands::Old | Stands::Before | Stands::Unknown => At::Done,
+                    Stands::Old | Stands::Before | Stands::Unknown | Stands::Left => At::Done,
                 };
                 self.first = self.first.or(against);
             }
@@ -465,7 +478,7 @@ impl Machine {
         let runs = |node: &Node| match node.fate.stands {
             Stands::Target | Stands::Unknown => true,
             Stands::Before => ill,
-            Stands::Old => false,
+            Stands::Old | Stands::Left => false,
         };
         self.first.is_some() && self.settings.on_failure == OnFailure::GoBack && self.nodes.iter().any(runs)
     }

@@ -13,6 +13,8 @@ pub enum Stands {
     Before,
     /// Nobody knows: it was lost while its code was exchanged.
     Unknown,
+    /// Nothing that counts: its machine was stopped before it was begun, and boots what is committed.
+    Left,
 }
 
 /// How the work on a node ended.
@@ -40,6 +42,11 @@ pub enum Happened {
         node: usize,
         /// Why.
         why: ErrorKind,
+    },
+    /// A node that was begun on its way forth, and not touched, is left to boot: its machine is not started any more.
+    Left {
+        /// The node, by its place.
+        node: usize,
     },
     /// A gate answered. No answer is one that is not well.
     Gate {
@@ -70,14 +77,14 @@ pub enum Happened {
     Stop(ErrorKind),
 }
 
-/// What a fleet runs.
+/// What a fleet runs, of whom nobody counts that is left to boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fleet {
     /// Every node the target.
     Target,
     /// Every node what was committed before.
     Old,
-    /// Every node what it ran when the rollout began, which is not known to be the same.
+    /// Every node what it ran when the rollout began, which is not known to be the same; or nobody is there any more.
     Before,
     /// Some the target, or nobody knows.
     Mixed,
@@ -103,19 +110,23 @@ pub(crate) struct Fate {
 
 /// `first` is what stopped the rollout.
 pub(crate) fn verdict(fates: impl Iterator<Item = Fate> + Clone, first: Option<ErrorKind>) -> Verdict {
-    let all = |stands| fates.clone().all(|fate| fate.stands == stands);
+    let there = fates.clone().filter(|fate| fate.stands != Stands::Left);
+    let nobody = there.clone().next().is_none();
+    let all = |stands| !nobody && there.clone().all(|fate| fate.stands == stands);
     let any = |stands| fates.clone().any(|fate| fate.stands == stands);
     let fleet = if all(Stands::Target) {
         Fleet::Target
     } else if any(Stands::Target) || any(Stands::Unknown) {
         Fleet::Mixed
-    } else if any(Stands::Before) {
+    } else if nobody || any(Stands::Before) {
         Fleet::Before
     } else {
         Fleet::Old
     };
     let met = |kind| fates.clone().any(|fate| fate.against == Some(kind));
     let taken_back = fates.clone().any(|fate| fate.taken_back);
+    // What nobody runs was tried by nobody.
+    let first = first.or(nobody.then_some(ErrorKind::NodeUnreachable));
     // It did not come to its end, and nothing says why.
     let first = first.or((fleet != Fleet::Target).then_some(ErrorKind::Bug));
     let against = match (fleet, first) {

@@ -36,6 +36,8 @@ enum Ending {
     Hangs,
     /// It is not begun: the lock is lost.
     Barred,
+    /// Its machine is not started any more: it is left to boot.
+    Left,
 }
 
 /// How long a look takes, how many are there by then, who was started anew or is gone, and whether it comes to its end.
@@ -67,6 +69,8 @@ struct Seen {
     barred: Option<Duration>,
     /// Nodes whose first and second gate passed, since they were started last.
     passed: Vec<usize>,
+    /// The first who was not left to boot, and whether it was started anew since.
+    canary: Option<(usize, bool)>,
     /// How often it was asked who else is there.
     looks: usize,
     /// Nodes that were started anew, each as often as it was.
@@ -79,6 +83,12 @@ struct Seen {
 }
 
 impl Seen {
+    /// Those who are not left to boot.
+    fn there(&self) -> impl Iterator<Item = (usize, Stands)> {
+        let nodes = self.stands.iter().copied().enumerate();
+        nodes.filter(|(_, stands)| *stands != Stands::Left)
+    }
+
     fn begun(&self, way: Way) -> impl Iterator<Item = (Duration, usize)> {
         self.commands
             .iter()
@@ -142,9 +152,11 @@ fn play(story: &Story) -> (Seen, Verdict) {
                         let why = ErrorKind::Locked;
                         later(&mut to_come, now + takes, Happened::Barred { node, why });
                     }
+                    Ending::Left => later(&mut to_come, now + takes, Happened::Left { node }),
                 }
             }
             Command::Gate { node } => {
+                invariant_who_is_left_is_left_alone(&seen, node);
                 seen.under_way.insert(node, Way::Forth);
                 seen.most = seen.most.max(seen.under_way.len());
                 let times = asked.entry(node).or_default();
@@ -229,6 +241,7 @@ fn note(story: &Story, seen: &mut Seen, now: Duration, happened: Happened) {
     match happened {
         Happened::Ended { node, end } => {
             let way = seen.under_way.remove(&node).unwrap();
+            seen.canary.get_or_insert((node, false));
             seen.stands[node] = end.stands;
             match way {
                 Way::Forth => seen.upgraded |= matches!(end.stands, Stands::Target | Stands::Unknown),
@@ -240,6 +253,10 @@ fn note(story: &Story, seen: &mut Seen, now: Duration, happened: Happened) {
                 None if way == Way::Forth && end.stands != Stands::Target => failed(seen, ErrorKind::Bug),
                 None => {}
             }
+        }
+        Happened::Left { node } => {
+            assert_eq!(seen.under_way.remove(&node), Some(Way::Forth));
+            seen.stands[node] = Stands::Left;
         }
         Happened::Barred { node, why } => {
             seen.under_way.remove(&node);
@@ -258,6 +275,7 @@ fn note(story: &Story, seen: &mut Seen, now: Duration, happened: Happened) {
         Happened::Joined if seen.barred.is_none() => seen.stands.push(story.settings.from),
         Happened::Restarted { node } if seen.barred.is_none() => {
             seen.stands[node] = story.settings.from;
+            seen.canary = seen.canary.map(|(canary, anew)| (canary, anew || canary == node));
             seen.passed.retain(|at| *at != node);
             seen.restarted.push(node);
         }
@@ -279,10 +297,11 @@ fn invariant_a_command_may_be_given(story: &Story, seen: &Seen, now: Duration, c
     if let Command::Begin { node, way } = command {
         invariant_a_node_is_begun_once_each_way(seen, node, way);
         invariant_nothing_is_begun_after_a_lost_lock_or_a_signal(seen);
+        invariant_who_is_left_is_left_alone(seen, node);
         match way {
             Way::Forth => {
                 invariant_nothing_goes_forth_after_a_failure(seen);
-                invariant_the_canary_was_well_and_has_baked(story, seen, now, node);
+                invariant_the_canary_was_well_and_has_baked(story, seen, now);
                 invariant_every_gate_of_the_wave_before_has_passed(story, seen, node);
             }
             Way::Back => invariant_only_after_a_failure_and_once_nothing_goes_forth(story, seen),
@@ -309,8 +328,13 @@ fn invariant_a_node_is_begun_once_each_way(seen: &Seen, node: usize, way: Way) {
 fn invariant_it_is_looked_only_once_all_are_well(seen: &Seen) {
     assert_eq!(seen.failed, None, "looked after a failure");
     assert!(seen.under_way.is_empty(), "looked while somebody is under way");
-    let well = (0..seen.stands.len()).all(|node| seen.passed.contains(&node));
+    let well = seen.there().all(|(node, _)| seen.passed.contains(&node));
     assert!(well, "looked before everybody is well: {seen:?}");
+}
+
+/// Whoever is left to boot is neither begun, nor asked, nor taken back, unless it was started since.
+fn invariant_who_is_left_is_left_alone(seen: &Seen, node: usize) {
+    assert_ne!(seen.stands[node], Stands::Left, "{node} is left to boot");
 }
 
 /// Whoever was found last was found by the last look that may be, or there was one more that found nobody.
@@ -340,17 +364,18 @@ fn invariant_nothing_goes_forth_after_a_failure(seen: &Seen) {
     assert_eq!(seen.failed, None, "begun forth after a failure");
 }
 
-fn invariant_the_canary_was_well_and_has_baked(story: &Story, seen: &Seen, now: Duration, node: usize) {
-    let Some(bake) = story.settings.canary.filter(|_| node > 0) else {
+fn invariant_the_canary_was_well_and_has_baked(story: &Story, seen: &Seen, now: Duration) {
+    let Some(bake) = story.settings.canary else {
+        return;
+    };
+    let Some((canary, anew)) = seen.canary else {
+        assert!(seen.under_way.is_empty(), "begun beside the canary");
         return;
     };
     let gates = if bake.is_zero() { 1 } else { 2 };
-    let passed = seen.passed.iter().filter(|at| **at == 0).count();
+    let passed = seen.passed.iter().filter(|at| **at == canary).count();
     // One that was started anew is none any more.
-    assert!(
-        passed == gates || seen.restarted.contains(&0),
-        "begun before the canary's gate passed"
-    );
+    assert!(passed == gates || anew, "begun before the canary's gate passed");
     let first = seen
         .commands
         .iter()
@@ -361,14 +386,15 @@ fn invariant_the_canary_was_well_and_has_baked(story: &Story, seen: &Seen, now: 
 
 fn invariant_every_gate_of_the_wave_before_has_passed(story: &Story, seen: &Seen, node: usize) {
     let at_once = story.settings.at_once.get();
-    let before = match story.settings.canary {
-        Some(_) if node == 0 => 0,
-        Some(_) => 1 + (node - 1) / at_once * at_once,
-        None => node / at_once * at_once,
+    let before = match (story.settings.canary, seen.canary) {
+        (Some(_), Some((canary, _))) if canary < node => canary + 1 + (node - canary - 1) / at_once * at_once,
+        (Some(_), _) => node,
+        (None, _) => node / at_once * at_once,
     };
     // Who is there later comes behind everybody, and who was started anew beside them.
     let before = if node < story.first { before } else { story.first };
-    for at in (0..before).filter(|at| !seen.restarted.contains(at)) {
+    let left = |at: &usize| seen.stands[*at] == Stands::Left;
+    for at in (0..before).filter(|at| !seen.restarted.contains(at) && !left(at)) {
         assert!(
             seen.passed.contains(&at),
             "node {node} is begun before {at} is well"
@@ -397,19 +423,23 @@ fn invariant_nothing_is_under_way_at_the_end(seen: &Seen) {
     );
 }
 
+/// Of those who are not left to boot, of whom there is one at least: what nobody runs was tried by nobody.
 fn invariant_success_is_every_node_well_on_the_target(seen: &Seen, verdict: Verdict) {
-    let all = seen.stands.iter().all(|stands| *stands == Stands::Target);
-    let well = (0..seen.stands.len()).all(|node| seen.passed.contains(&node));
+    let any = seen.there().next().is_some();
+    let all = seen.there().all(|(_, stands)| stands == Stands::Target);
+    let well = seen.there().all(|(node, _)| seen.passed.contains(&node));
     assert_eq!(
         verdict.against.is_none(),
-        all && well && seen.failed.is_none(),
+        any && all && well && seen.failed.is_none(),
         "{verdict:?} of {seen:?}"
     );
 }
 
 fn invariant_the_verdict_says_what_the_fleet_runs(seen: &Seen, verdict: Verdict) {
-    let all = |of: &[Stands]| seen.stands.iter().all(|stands| of.contains(stands));
-    let fleet = if all(&[Stands::Target]) {
+    let all = |of: &[Stands]| seen.there().all(|(_, stands)| of.contains(&stands));
+    let fleet = if seen.there().next().is_none() {
+        Fleet::Before
+    } else if all(&[Stands::Target]) {
         Fleet::Target
     } else if all(&[Stands::Old]) {
         Fleet::Old
@@ -524,6 +554,7 @@ fn any_ending(well: Stands, from: Stands) -> impl Strategy<Value = Ending> {
         1 => Just(Ending::With(End { stands: from, against: None })),
         1 => Just(Ending::Hangs),
         1 => Just(Ending::Barred),
+        3 => Just(Ending::Left),
     ]
 }
 
@@ -541,7 +572,8 @@ fn any_script(from: Stands) -> impl Strategy<Value = Script> {
                 against: Some(ErrorKind::NotQuiesced),
             };
             let back = match back {
-                Ending::Hangs => Ending::With(given_up),
+                // Nor is anybody left to boot who is to go back.
+                Ending::Hangs | Ending::Left => Ending::With(given_up),
                 ends => ends,
             };
             Script {
@@ -775,6 +807,50 @@ fn what_bakes_badly_is_seen_before_the_next_wave() {
     assert_eq!(verdict.against, None);
     let times: Vec<_> = seen.begun(Way::Forth).map(|(at, _)| at.as_secs()).collect();
     assert_eq!(times, [0, 60, 60, 60]);
+}
+
+#[test]
+fn who_is_left_to_boot_is_none_of_the_fleet_until_it_is_there_again() {
+    let left = (MS, Ending::Left);
+    let table: [Row<'_>; 4] = [
+        (&[left, WELL, left], 2, Fleet::Target, None, &[]),
+        (
+            &[WELL, left, ends(Stands::Old, ErrorKind::Reverted)],
+            1,
+            Fleet::Old,
+            Some(ErrorKind::Reverted),
+            &[0],
+        ),
+        // What nobody runs was tried by nobody.
+        (
+            &[left, left],
+            2,
+            Fleet::Before,
+            Some(ErrorKind::NodeUnreachable),
+            &[],
+        ),
+        (&[], 2, Fleet::Before, Some(ErrorKind::NodeUnreachable), &[]),
+    ];
+    for (forth, at_once, fleet_runs, against, back) in table {
+        let story = fleet(forth, at_once);
+        assert_eq!(told(&story), (fleet_runs, against, back.to_vec()), "{story:?}");
+    }
+    // The next one is the canary instead.
+    for (bake, times) in [(0, [0, 0, 0, 0, 0]), (60, [0, 0, 0, 60, 60])] {
+        let mut story = fleet(&[left, left, WELL, WELL, WELL], 2);
+        story.settings.canary = Some(Duration::from_secs(bake));
+        let (seen, verdict) = play(&story);
+        assert_eq!(verdict.against, None);
+        let begun: Vec<_> = seen.begun(Way::Forth).map(|(at, _)| at.as_secs()).collect();
+        assert_eq!(begun, times);
+    }
+    // One that is started again is taken over.
+    let mut story = fleet(&[WELL, left], 2);
+    story.settings.looks = 3;
+    story.looks = vec![(MS, 0, Some((1, false)), true)];
+    let (seen, verdict) = play(&story);
+    let begun: Vec<_> = seen.begun(Way::Forth).map(|(_, node)| node).collect();
+    assert_eq!((begun, verdict.against, seen.looks), (vec![0, 1, 1], None, 2));
 }
 
 #[test]
