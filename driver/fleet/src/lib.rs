@@ -25,14 +25,16 @@ mod secrets;
 mod token;
 mod wait;
 
-pub use checks::failing;
+pub use checks::{failing, grace};
 pub use client::{App, Fly, Identity, PUBLIC};
 pub use dead::Removed;
 pub use error::{Answered, FlyError};
 pub use exec::{Exec, LONGEST_EXEC, Ran, Repeat};
 pub use launch::{Created, Ephemeral};
 pub use lease::{Lease, SHORTEST_TTL};
-pub use machine::{Autostop, Check, Config, Exit, Host, Machine, MachineId, Moment, NoMachineId, State};
+pub use machine::{
+    Autostop, Check, Config, Configured, Exit, Host, Machine, MachineId, Moment, NoMachineId, State,
+};
 pub use token::{Token, TokenError};
 pub use wait::Reach;
 

@@ -161,6 +161,20 @@ pub struct Config {
     pub env: BTreeSet<String>,
     /// What happens without traffic, of all of its services the one that goes furthest.
     pub autostop: Autostop,
+    /// The checks that it was made with.
+    pub checks: Configured,
+}
+
+/// The checks that a machine was made with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Configured {
+    /// Those of its own, by their names.
+    pub named: BTreeSet<String>,
+    /// How many its services have at least. Fly names them by number, type and port (`servicecheck-00-http-4000`), and does not say
+    /// whether those of each service are numbered anew: of two services with one port and one type the one that has more counts.
+    pub of_services: usize,
+    /// How long Fly does not ask after a start: the longest time that one of them says.
+    pub grace: Duration,
 }
 
 /// How the main process of a machine ended.
@@ -266,6 +280,42 @@ impl Config {
             metadata: labels.collect(),
             env: env.into_iter().flatten().map(|(name, _)| name.clone()).collect(),
             autostop: services.max().unwrap_or(Autostop::Off),
+            checks: Configured::read(json),
+        }
+    }
+}
+
+impl Configured {
+    fn read(json: &Value) -> Self {
+        let named = json.get("checks").and_then(Value::as_object);
+        let mut most: BTreeMap<(String, String), usize> = BTreeMap::new();
+        let mut all: Vec<&Value> = named.into_iter().flat_map(|named| named.values()).collect();
+        for service in list(json, "services") {
+            let mut these: BTreeMap<(String, String), usize> = BTreeMap::new();
+            for check in list(service, "checks") {
+                let ports = [check, service].into_iter().zip(["port", "internal_port"]);
+                let port = ports
+                    .filter_map(|(of, name)| of.get(name))
+                    .find(|port| port.is_u64());
+                let port = port.map(ToString::to_string).unwrap_or_default();
+                *these.entry((text(check, "type"), port)).or_default() += 1;
+                all.push(check);
+            }
+            for (check, of) in these {
+                let most = most.entry(check).or_default();
+                *most = of.max(*most);
+            }
+        }
+        let grace = all
+            .into_iter()
+            .filter_map(|check| duration(check.get("grace_period")?));
+        Self {
+            named: named
+                .into_iter()
+                .flat_map(|named| named.keys().cloned())
+                .collect(),
+            of_services: most.values().sum(),
+            grace: grace.max().unwrap_or_default(),
         }
     }
 }
@@ -321,6 +371,15 @@ fn exit(events: &[Value]) -> Option<Exit> {
 /// What a shell makes of SIGKILL.
 const KILLED: i64 = 137;
 
+/// A length of time as Go writes it, or in nanoseconds.
+fn duration(json: &Value) -> Option<Duration> {
+    match json {
+        Value::String(text) => humantime::parse_duration(text).ok(),
+        Value::Number(number) => Some(Duration::from_nanos(number.as_u64()?)),
+        _ => None,
+    }
+}
+
 /// A moment as RFC 3339, or in milliseconds since 1970, which older answers have.
 fn moment(json: &Value) -> Option<Moment> {
     match json {
@@ -361,7 +420,11 @@ mod tests {
             "config": {
                 "image": "registry.fly.io/shop:deployment-01H3", "metadata": {"fly_process_group": "app"},
                 "env": {"PORT": "8080", "KEY": "secret"},
-                "services": [{"autostop": false}, {"autostop": "suspend"}],
+                "checks": {"alive": {"type": "http", "port": 9000, "grace_period": "1m30s"}},
+                "services": [
+                    {"autostop": false, "internal_port": 8080, "checks": [{"type": "http", "grace_period": 5000000000_u64}]},
+                    {"autostop": "suspend"},
+                ],
             },
             "checks": [{"name": "alive", "status": "critical", "output": "connection refused"}],
             "events": [],
@@ -385,6 +448,12 @@ mod tests {
         assert!(config.env.iter().eq(["KEY", "PORT"]), "{config:?}");
         assert!(!format!("{machine:?}").contains("secret"), "{machine:?}");
         assert_eq!(machine.checks[0].status, "critical");
+        let configured = Configured {
+            named: ["alive".to_owned()].into(),
+            of_services: 1,
+            grace: Duration::from_secs(90),
+        };
+        assert_eq!(config.checks, configured);
         assert_eq!(machine.exit, None);
     }
 
@@ -448,6 +517,33 @@ mod tests {
         ] {
             let config = Config::read(&json!({"services": [{"autostop": said}, {}]}));
             assert_eq!(config.autostop, means, "{said}");
+        }
+    }
+
+    #[test]
+    fn the_checks_of_services_are_as_many_as_have_names_of_their_own() {
+        let http = || json!({"type": "http"});
+        let tcp = || json!({"type": "tcp"});
+        let elsewhere = || json!({"type": "http", "port": 9000});
+        let service = |port: u16, checks: Value| json!({"internal_port": port, "checks": checks});
+        for (services, count) in [
+            (json!(null), 0),
+            (json!([service(80, json!(null)), service(80, json!([]))]), 0),
+            // Two of one service have two numbers.
+            (json!([service(80, json!([http(), http(), tcp()]))]), 3),
+            (json!([service(80, json!([http(), elsewhere()]))]), 2),
+            (
+                json!([service(80, json!([http()])), service(81, json!([http()]))]),
+                2,
+            ),
+            // Two of two services may have one.
+            (
+                json!([service(80, json!([http()])), service(80, json!([http(), http()]))]),
+                2,
+            ),
+        ] {
+            let config = Config::read(&json!({"services": services}));
+            assert_eq!(config.checks.of_services, count, "{services}");
         }
     }
 
@@ -530,6 +626,8 @@ mod tests {
             "exit_code",
             "exited_at",
             "checks",
+            "grace_period",
+            "internal_port",
             "created_at",
             "private_ip",
             "host_status",

@@ -73,14 +73,14 @@ impl Check {
     /// Asks until it is answered well. How often it was asked, or what came back last.
     pub(crate) async fn ask(&self, node: &NodeName) -> Result<u64, String> {
         let url = self.of(node);
-        let asking = until_well(
-            async || match tokio::time::timeout(ANSWER, self.get(&url)).await {
+        let asking = until_well(GATE_WITHIN, async || {
+            match tokio::time::timeout(ANSWER, self.get(&url)).await {
                 Ok(Ok(status)) if (200..400).contains(&status) => Ok(()),
                 Ok(Ok(status)) => Err(format!("the answer was {status}")),
                 Ok(Err(why)) => Err(why),
                 Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
-            },
-        );
+            }
+        });
         asking.await.map_err(|(asked, found)| {
             format!(
                 "{} did not answer well within {} s, asked {asked} times: {found}",
@@ -99,11 +99,12 @@ impl Check {
     }
 }
 
-/// Asks until it is well, for as long as a gate does. How often it was asked; where it never was, what came back last too.
+/// Asks until it is well, for so long. How often it was asked; where it never was, what came back last too.
 pub(crate) async fn until_well(
+    within: Duration,
     mut ask: impl AsyncFnMut() -> Result<(), String>,
 ) -> Result<u64, (u64, String)> {
-    let end = Instant::now() + GATE_WITHIN;
+    let end = Instant::now() + within;
     let mut asked = 0;
     loop {
         let next = Instant::now() + GATE_EVERY;

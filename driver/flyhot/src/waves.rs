@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use flyhot_artifact::{CodeId, Release};
 use flyhot_events::{
@@ -466,12 +466,18 @@ async fn checked(check: &Check, node: &NodeName, say: &impl Fn(Event)) -> Result
     Ok(())
 }
 
-/// Waits until Fly says that all checks of a machine pass; one that has none passes.
+/// Waits until Fly says that all checks of a machine pass; one that was made with none passes.
 async fn passing(fly: &Fly, machine: &MachineId) -> Result<(), Reason> {
-    let asking = until_well(async || match fly.machine(machine).await {
+    // One that was started a moment ago is not asked by Fly yet.
+    let grace = match fly.machine(machine).await {
+        Ok(seen) => flyhot_fleet::grace(&seen, SystemTime::now()),
+        Err(_) => Duration::ZERO,
+    };
+    let within = grace + GATE_WITHIN;
+    let asking = until_well(within, async || match fly.machine(machine).await {
         // What Fly said last of a machine that it does not hear is no data.
         Ok(seen) if seen.host != Host::Ok => Err("its host does not answer".to_owned()),
-        Ok(seen) => flyhot_fleet::failing(&seen.checks).map_or(Ok(()), Err),
+        Ok(seen) => flyhot_fleet::failing(&seen).map_or(Ok(()), Err),
         Err(error) => Err(errors::chain(&error)),
     });
     match asking.await {
@@ -481,7 +487,7 @@ async fn passing(fly: &Fly, machine: &MachineId) -> Result<(), Reason> {
             machine.to_string(),
             format!(
                 "the gate did not pass: the checks of the machine did not all pass within {} s: {found}",
-                GATE_WITHIN.as_secs()
+                within.as_secs()
             ),
             "Look at it with `fly checks list`; the same command asks again.",
         )),
