@@ -3,7 +3,7 @@
 //! The one place that opens a fly.toml. What it says and who is heard first is not decided here, but by [`super::fly`] and
 //! [`super::settings`].
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -78,6 +78,9 @@ pub enum HomeError {
         /// What the system said.
         source: io::Error,
     },
+    /// One that is something else: whoever read it might wait for a writer forever.
+    #[error("{} is a directory, a pipe or a device, and no file", .0.display())]
+    Kind(PathBuf),
     /// One that is none by its length.
     #[error("{} is longer than {MAX_FLY_FILE} bytes", .0.display())]
     Long(PathBuf),
@@ -109,6 +112,7 @@ impl HomeError {
             Self::Read { .. } | Self::NoFile(_) => {
                 "Name the file by --config (or `fly_config` of `config :fly_deploy`), and check its permissions."
             }
+            Self::Kind(_) => "Name a file by --config, or write its content to one.",
             Self::Long(_) | Self::Fly { .. } => "Mend it (`fly config validate` says more), or name another by --config.",
             Self::HalfKeys { .. } => {
                 "Set both aws_access_key_id and aws_secret_access_key in `config :fly_deploy`, or none of them."
@@ -240,15 +244,18 @@ fn fly_file(path: &Path) -> Result<Option<FlyFile>, HomeError> {
         path: path.to_owned(),
         source,
     };
-    let mut bytes = Vec::new();
-    match File::open(path) {
+    let about = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened
-            .map_err(read)?
-            .take(MAX_FLY_FILE + 1)
-            .read_to_end(&mut bytes)
-            .map_err(read)?,
+        about => about.map_err(read)?,
     };
+    if !about.is_file() {
+        return Err(HomeError::Kind(path.to_owned()));
+    }
+    let file = File::open(path).map_err(read)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FLY_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(read)?;
     if bytes.len() as u64 > MAX_FLY_FILE {
         return Err(HomeError::Long(path.to_owned()));
     }
@@ -365,9 +372,8 @@ fn keys(settings: &Settings) -> Result<Option<Keys>, HomeError> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
+    use crate::child;
     use crate::options::environment::{Secret, Variable};
 
     fn variable(name: &'static str, value: &str) -> Option<Variable> {
@@ -500,6 +506,17 @@ mod tests {
         };
         assert!(error(path).ends_with(" has neither fly.toml nor fly.json nor fly.yaml"));
         assert!(error(&path.join("fly.toml")).starts_with("cannot read "));
+        // Nobody writes to it.
+        let made = child::command("mkfifo").arg(path.join("pipe.toml")).status();
+        assert!(made.unwrap().success());
+        fs::create_dir_all(path.join("within/fly.toml")).unwrap();
+        for no_file in ["pipe.toml", "within"] {
+            let said = error(&path.join(no_file));
+            assert!(
+                said.ends_with(".toml is a directory, a pipe or a device, and no file"),
+                "{said}"
+            );
+        }
         // The last there is first, so that each is passed over by the next.
         for (name, text) in [
             ("fly.yaml", "app: yaml"),

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::environment::{MIX, Secret};
 use super::nearest;
-use super::tree::{Format, Tree};
+use super::tree::Tree;
 
 /// The one form that is known.
 const VERSION: i64 = 1;
@@ -164,7 +164,8 @@ impl Mix {
     /// # Errors
     /// The first thing in it that is not what it should be.
     pub fn parse(bytes: &[u8]) -> Result<Self, MixError> {
-        let Ok(Tree::Table(top)) = Tree::read(bytes, Format::Json) else {
+        // Not as flyctl reads JSON: whole numbers of Elixir are none of its floats.
+        let Ok(Tree::Table(top)) = serde_json::from_slice(bytes) else {
             return Err(MixError::Form);
         };
         match top.get("v").and_then(Tree::whole) {
@@ -283,6 +284,7 @@ impl Of<'_> {
             let text = match value {
                 Tree::Text(text) => Some(text.clone()),
                 Tree::Boolean(value) => Some(value.to_string()),
+                Tree::Whole(number) => Some(number.to_string()),
                 other => other.whole().map(|number| number.to_string()),
             };
             let text = text.ok_or_else(|| MixError::Type {

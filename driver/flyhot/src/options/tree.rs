@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use thiserror::Error;
 
 /// The key by which the TOML parser hands a date to serde.
@@ -52,6 +53,9 @@ pub enum SyntaxError {
         /// From 1.
         line: usize,
     },
+    /// What some editors begin a file with, and no eye sees. Go's JSON refuses it, and with it flyctl.
+    #[error("it begins with a byte order mark, which JSON may not: save it as UTF-8 without one")]
+    Mark,
 }
 
 /// A value, and all below it.
@@ -59,7 +63,8 @@ pub enum SyntaxError {
 pub(super) enum Tree {
     Nothing,
     Boolean(bool),
-    Whole(i64),
+    /// Of 64 bits, with a sign or without one.
+    Whole(i128),
     Number(f64),
     Text(String),
     Date,
@@ -76,10 +81,15 @@ impl Tree {
         })?;
         let wrong = |line| SyntaxError::Line { format, line };
         match format {
-            Format::Toml => toml::from_str(text).map_err(|error: toml::de::Error| {
-                let start = error.span().map_or(0, |span| span.start);
-                wrong(line_at(bytes.get(..start).unwrap_or(bytes)))
-            }),
+            Format::Toml => {
+                let document = toml::Deserializer::parse(text);
+                let tree = document.and_then(|document| Whatever::of_toml().deserialize(document));
+                tree.map_err(|error| {
+                    let start = error.span().map_or(0, |span| span.start);
+                    wrong(line_at(bytes.get(..start).unwrap_or(bytes)))
+                })
+            }
+            Format::Json if text.starts_with('\u{feff}') => Err(SyntaxError::Mark),
             Format::Json => match serde_json::from_str::<Self>(text) {
                 Ok(tree) => Ok(tree.in_json()),
                 Err(error) => Err(wrong(error.line())),
@@ -120,7 +130,7 @@ impl Tree {
     /// A number without a fraction.
     pub(super) fn whole(&self) -> Option<i64> {
         match self {
-            Self::Whole(number) => Some(*number),
+            Self::Whole(number) => i64::try_from(*number).ok(),
             Self::Number(number) => {
                 let whole = *number as i64;
                 (whole as f64 == *number && whole.unsigned_abs() < 1 << f64::MANTISSA_DIGITS).then_some(whole)
@@ -155,6 +165,7 @@ impl fmt::Debug for Tree {
 fn yaml() -> serde_saphyr::Options {
     serde_saphyr::options! {
         strict_booleans: true,
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: MAX_ALIASED,
@@ -193,11 +204,32 @@ fn float(number: f64) -> String {
 
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Whatever)
+        Whatever { largest: u64::MAX }.deserialize(deserializer)
     }
 }
 
-struct Whatever;
+/// Any value that has no whole number above this one.
+#[derive(Clone, Copy)]
+struct Whatever {
+    largest: u64,
+}
+
+impl Whatever {
+    /// TOML's are of 64 bits with a sign: what is above them is an error to flyctl.
+    fn of_toml() -> Self {
+        Self {
+            largest: i64::MAX.unsigned_abs(),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Whatever {
+    type Value = Tree;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
 
 impl<'de> Visitor<'de> for Whatever {
     type Value = Tree;
@@ -215,16 +247,14 @@ impl<'de> Visitor<'de> for Whatever {
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Tree, E> {
-        Ok(Tree::Whole(number))
+        Ok(Tree::Whole(number.into()))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Tree, E> {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "no number here is so large and meant to the last digit"
-        )]
-        let large = || Tree::Number(number as f64);
-        Ok(i64::try_from(number).map_or_else(|_| large(), Tree::Whole))
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Tree, E> {
+        if number > self.largest {
+            return Err(E::custom("a number that is too large"));
+        }
+        Ok(Tree::Whole(number.into()))
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Tree, E> {
@@ -237,7 +267,7 @@ impl<'de> Visitor<'de> for Whatever {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Tree, A::Error> {
         let mut list = Vec::new();
-        while let Some(value) = values.next_element()? {
+        while let Some(value) = values.next_element_seed(self)? {
             list.push(value);
         }
         Ok(Tree::List(list))
@@ -245,7 +275,7 @@ impl<'de> Visitor<'de> for Whatever {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree, A::Error> {
         let mut table = BTreeMap::new();
-        while let Some((key, value)) = entries.next_entry::<String, Tree>()? {
+        while let Some((key, value)) = entries.next_entry_seed(PhantomData::<String>, self)? {
             if key == TOML_DATE {
                 return Ok(Tree::Date);
             }
@@ -319,6 +349,9 @@ mod tests {
             ("x = 1000000", Toml, text("1000000")),
             ("x = 1000000.0", Toml, text("1e+06")),
             ("x = inf", Toml, text("+Inf")),
+            ("x = nan", Toml, text("NaN")),
+            ("x = -9223372036854775808", Toml, text("-9223372036854775808")),
+            ("x = 9223372036854775807", Toml, text("9223372036854775807")),
             ("x = 0x10", Toml, text("16")),
             ("x = true", Toml, text("true")),
             ("x = 1979-05-27", Toml, None),
@@ -326,11 +359,33 @@ mod tests {
             (r#"{"x": 8080}"#, Json, text("8080")),
             // Go reads every number of JSON as a float64.
             (r#"{"x": 1000000}"#, Json, text("1e+06")),
+            (r#"{"x": 9007199254740993}"#, Json, text("9.007199254740992e+15")),
+            (
+                r#"{"x": 9223372036854775807}"#,
+                Json,
+                text("9.223372036854776e+18"),
+            ),
+            (
+                r#"{"x": 18446744073709551615}"#,
+                Json,
+                text("1.8446744073709552e+19"),
+            ),
             (r#"{"x": "1000000"}"#, Json, text("1000000")),
             (r#"{"x": null}"#, Json, None),
             ("x: 8080", Yaml, text("8080")),
             ("x: 1000000", Yaml, text("1000000")),
             ("x: 1e6", Yaml, text("1e+06")),
+            ("x: -9223372036854775808", Yaml, text("-9223372036854775808")),
+            ("x: 9223372036854775807", Yaml, text("9223372036854775807")),
+            ("x: 18446744073709551615", Yaml, text("18446744073709551615")),
+            // Beyond 64 bits it is a float to Go's yaml too.
+            ("x: 18446744073709551616", Yaml, text("1.8446744073709552e+19")),
+            ("x: .nan", Yaml, text("NaN")),
+            ("x: .inf", Yaml, text("+Inf")),
+            ("x: +.INF", Yaml, text("+Inf")),
+            ("x: -.Inf", Yaml, text("-Inf")),
+            ("x: '.inf'", Yaml, text(".inf")),
+            ("\u{feff}x: 8080", Yaml, text("8080")),
             ("x: '1e6'", Yaml, text("1e6")),
             ("x: true", Yaml, text("true")),
             ("x: yes", Yaml, text("yes")),
@@ -357,6 +412,8 @@ mod tests {
             ("a = 1\nb = tsec_1", Toml, 2),
             ("a = 1\na = 2", Toml, 2),
             ("a = \"\ntsec_1", Toml, 2),
+            ("a = 1\nb = [9223372036854775808]", Toml, 2),
+            ("a = 1\nb = 18446744073709551616", Toml, 2),
             ("{\n\"a\": tsec_1}", Json, 2),
             ("{\"a\": 1,\n\"a\": 2}", Json, 2),
             ("{} {}", Json, 1),
@@ -371,6 +428,8 @@ mod tests {
             assert_eq!(error, SyntaxError::Line { format, line }, "{document}");
             assert!(!error.to_string().contains("tsec"), "{error}");
         }
+        let marked = Tree::read("\u{feff}{}".as_bytes(), Json);
+        assert_eq!(marked.unwrap_err(), SyntaxError::Mark);
         let error = Tree::read(b"a = 1\n\xff", Toml).unwrap_err();
         assert_eq!(error, SyntaxError::NoText(2));
         let deep = "[".repeat(100_000);

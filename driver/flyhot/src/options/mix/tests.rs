@@ -19,8 +19,8 @@ fn every_key_is_read() {
     let mix = Mix::parse(
         br#"{"v": 1, "app": "shop", "version": "1.2.3", "later": [1], "config": {"bucket": "b", "aws_access_key_id": "tid",
             "aws_secret_access_key": "tsec", "aws_endpoint_url_s3": "http://e", "aws_region": "r", "env": {"A": "x", "B": 1,
-            "C": true, "D": null}, "fly_config": "f", "otp_app": "o", "binary_name": "n", "flyhot": "/x", "max_concurrency": 3,
-            "timeout": 1500, "suspend_timeout": 2000}}"#,
+            "C": true, "D": null, "E": 9007199254740993, "F": 18446744073709551615, "G": -9223372036854775808}, "fly_config": "f",
+            "otp_app": "o", "binary_name": "n", "flyhot": "/x", "max_concurrency": 3, "timeout": 1500, "suspend_timeout": 2000}}"#,
     )
     .unwrap();
     assert_eq!(
@@ -52,7 +52,15 @@ fn every_key_is_read() {
         .iter()
         .map(|(name, value)| (name.as_str(), value.text()))
         .collect();
-    assert_eq!(env, [("A", "x".into()), ("B", "1".into()), ("C", "true".into())]);
+    let should = [
+        ("A", "x"),
+        ("B", "1"),
+        ("C", "true"),
+        ("E", "9007199254740993"),
+        ("F", "18446744073709551615"),
+        ("G", "-9223372036854775808"),
+    ];
+    assert_eq!(env, should.map(|(name, value)| (name, value.to_owned())));
     assert_eq!(config.max_concurrency, Some(3));
     assert_eq!(config.timeout, Some(Duration::from_millis(1500)));
     assert_eq!(config.suspend_timeout, Some(Duration::from_secs(2)));
