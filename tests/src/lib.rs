@@ -95,6 +95,6 @@ pub use shapes::{Comers, Line, Shapes, Visit, free_port};
 pub use shop::{Cart, Inside, Shop, ShopBuilder};
 pub use terminal::Terminal;
 pub use traffic::{Sample, Tally, Traffic, TrafficBuilder};
-pub use troubleshooting::Row;
+pub use troubleshooting::Rows;
 pub use variant::Variant;
 pub use wait::{wait_or_tell, wait_until};

@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use flyhot_tests::{Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Moto, Otp, Record, Release, Row, Run};
+use flyhot_tests::{Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Moto, Otp, Record, Release, Rows, Run};
 use serde_json::Value;
 
 const COOKIE: &str = "cookie_of_every_build";
@@ -38,18 +38,23 @@ fn ill(run: &Run) -> Vec<&Value> {
 }
 
 /// One check is not well, and says what stands on the page beside the name of the mistake.
-fn only_ill(run: &Run, check: &str, mistake: &str) {
+fn only_ill(rows: &Rows, run: &Run, check: &str, mistake: &str) {
     let [one] = ill(run)[..] else {
         panic!("{mistake}\n{run}")
     };
     assert_eq!(one["check"], check, "{run}");
-    let row = &Row::all()[&format!("doctor: {mistake}")];
-    row.is_said(one["found"].as_str().unwrap(), one["fix"].as_str().unwrap());
+    rows.said(
+        mistake,
+        one["found"].as_str().unwrap(),
+        one["fix"].as_str().unwrap(),
+    );
 }
 
 #[test]
 fn what_a_deploy_needs_is_checked_and_each_lack_is_told_with_the_fix() {
     Flyhot::binary();
+    let rows = Rows::of("doctor");
+    let only_ill = |run: &Run, check: &str, mistake: &str| only_ill(&rows, run, check, mistake);
     let (machines, bucket) = (Machines::start("doctor"), Moto::start());
     let release = Release::shop(Otp::under_test(), "v1");
     let image = machines.image("01H3A", &release, COOKIE);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use flyhot_tests::{Fly, FlyIlls, Grant, Machines, Otp, Release, Row, Run, Running, Scratch, wait_until};
+use flyhot_tests::{Fly, FlyIlls, Grant, Machines, Otp, Release, Rows, Run, Running, Scratch, wait_until};
 use serde_json::Value;
 
 const COOKIE: &str = "cookie_of_every_build";
@@ -140,8 +140,8 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
     assert_eq!(run.events_named("lease").count(), 0, "{run}");
     // None of them starts by `flyhot boot`: that is said once.
     let unbooted = only(&run, "check");
-    let row = &Row::all()["inventory: a start without flyhot"];
-    row.is_said(
+    Rows::of("start").said(
+        "a start without flyhot",
         unbooted["found"].as_str().unwrap(),
         unbooted["fix"].as_str().unwrap(),
     );
@@ -522,22 +522,8 @@ fn a_mistake_ends_in_one_sentence_with_the_fix() {
     let machines = Machines::start("mistakes");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);
-    let rows = Row::all();
-    // What is said of a mistake stands on the page, beside its name.
-    let told = |name: &str, run: &Run, exit_code: i32| {
-        let row = rows
-            .get(&format!("inventory: {name}"))
-            .unwrap_or_else(|| panic!("no row for {name}"));
-        assert_eq!(run.exit_code, Some(exit_code), "{name}\n{run}");
-        let errors: Vec<&Value> = run.events_named("error").map(|event| &event.json).collect();
-        let [error] = errors[..] else {
-            panic!("{name}\n{run}")
-        };
-        row.is_said(
-            error["message"].as_str().unwrap(),
-            error["hint"].as_str().unwrap(),
-        );
-    };
+    let rows = Rows::of("inventory");
+    let told = |mistake: &str, run: &Run, exit_code: i32| rows.told(mistake, run, exit_code);
     let status = || machines.flyhot(["status", "--inventory", "fly", "--output", "json"]);
 
     told("no token", &status().env("FLY_API_TOKEN", "").run(), 2);

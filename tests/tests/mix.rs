@@ -14,8 +14,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use flyhot_tests::{
-    Fault, Flyhot, Otp, Project, Release, Run, Running, Scratch, Shop, Terminal, rounds, signal, wait_until,
-    workspace,
+    Fault, Flyhot, Otp, Project, Release, Rows, Run, Running, Scratch, Shop, Terminal, rounds, signal,
+    wait_until, workspace,
 };
 use serde_json::{Value, json};
 
@@ -307,6 +307,13 @@ fn nearly_too_long() -> (Vec<String>, usize) {
         "x".repeat(length)
     });
     (words.collect(), 2 * ROOM)
+}
+
+#[test]
+fn a_deploy_without_a_fly_toml_ends_in_one_sentence_with_the_fix() {
+    let rows = Rows::of("mix");
+    let hot = kiosk().mix(Flyhot::binary()).args(["fly_deploy.hot"]);
+    rows.told("no fly.toml", &hot.args(["--output", "json"]).run(), 2);
 }
 
 #[test]

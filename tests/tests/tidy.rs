@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use flyhot_tests::workspace;
+use flyhot_tests::{Rows, workspace};
 use serde_json::Value;
 
 /// The only edges between the crates of this workspace. One may be added together with docs/architecture.md.
@@ -431,6 +431,22 @@ fn every_page_is_linked_and_every_link_leads_somewhere() {
         let path = workspace().join(file).canonicalize().unwrap();
         assert!(linked.contains(&path), "no page links to {file}");
     }
+}
+
+/// A test that names itself so makes all of its rows, or fails: see `Rows`.
+#[test]
+fn every_row_of_the_troubleshooting_page_is_of_one_test_that_makes_it() {
+    let mut tests: Vec<String> = texts()
+        .filter(|(file, _)| file.starts_with("tests/tests/"))
+        .flat_map(|(_, text)| {
+            let named = text.split("Rows::of(\"").skip(1);
+            named
+                .map(|rest| rest.split('"').next().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    tests.sort_unstable();
+    assert_eq!(tests, Rows::tests());
 }
 
 #[test]

@@ -105,14 +105,17 @@ impl HomeError {
     pub fn hint(&self) -> String {
         match self {
             Self::None => {
-                "Name a directory by --store, or a bucket by --bucket, `config :fly_deploy`, [env] of fly.toml, or the variable \
-                 BUCKET_NAME."
+                "Make a bucket with `fly storage create`, which sets BUCKET_NAME for the app; or name one by --bucket, \
+                 `config :fly_deploy`, [env] of fly.toml or that variable, or a directory by --store."
             }
             Self::NoApp => "Name it by --app, the variable FLY_APP_NAME, or `app` in fly.toml.",
-            Self::Read { .. } | Self::NoFile(_) => {
+            Self::Read { .. } => {
                 "Name the file by --config (or `fly_config` of `config :fly_deploy`), and check its permissions."
             }
             Self::Kind(_) => "Name a file by --config, or write its content to one.",
+            Self::NoFile(_) => {
+                "Name the file by --config (or `fly_config` of `config :fly_deploy`), or have `fly launch` make one."
+            }
             Self::Long(_) | Self::Fly { .. } => "Mend it (`fly config validate` says more), or name another by --config.",
             Self::HalfKeys { .. } => {
                 "Set both aws_access_key_id and aws_secret_access_key in `config :fly_deploy`, or none of them."
