@@ -62,12 +62,12 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l tls-key-file -
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l release -d 'Release to upgrade to: a directory made by `mix release` or relx' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l freeze-attempts -d 'How many times a freeze is tried before giving up with exit code 14' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l in-flight -d 'Messages sent to processes and not answered yet, at any time; more is not faster' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l report -d 'Write a page of HTML there, however it ends: what became of each node, why, and when' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
@@ -94,12 +94,12 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l release -d 'Relea
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l image -d 'Instead of a release that is here, that of an image: a machine of it is made for the time of the plan' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l freeze-attempts -d 'How many times a freeze is tried before giving up with exit code 14' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l in-flight -d 'Messages sent to processes and not answered yet, at any time; more is not faster' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
@@ -207,12 +207,12 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l tls-key-file -
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l release -d 'Release to upgrade to: a directory made by `mix release` or relx' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l freeze-attempts -d 'How many times a freeze is tried before giving up with exit code 14' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l in-flight -d 'Messages sent to processes and not answered yet, at any time; more is not faster' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l report -d 'Write a page of HTML there, however it ends: what became of each node, why, and when' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l base -d 'The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot what is rolled out' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l max-concurrency -d 'How many nodes are worked on at once; the next ones are begun when all of these are done and well [default: 20; of a deploy what `max_concurrency` of `config :fly_deploy` says]' -r
@@ -255,12 +255,12 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l report -d 'Wr
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l to -d 'The latest of the history with this version or code id; a code id may be cut short [default: the latest other code]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l freeze-attempts -d 'How many times a freeze is tried before giving up with exit code 14' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l in-flight -d 'Messages sent to processes and not answered yet, at any time; more is not faster' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l max-concurrency -d 'How many nodes are worked on at once; the next ones are begun when all of these are done and well [default: 20; of a deploy what `max_concurrency` of `config :fly_deploy` says]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l bake -d 'How long the canary stands alone before the others are begun; it is asked once more whether it is well then' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l check-url -d 'A node is well when this URL answers with 2xx or 3xx within 30 s; {host} stands for the node\'s host [default: FLYHOT_CHECK_URL]' -r
@@ -292,6 +292,13 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l output -d 'How 
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l report -d 'Write a page of HTML there, however it ends: what became of each node, why, and when' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l suspend-timeout -d 'Longest wait for processes that do not read their mailbox, before any freeze [default: `suspend_timeout` of `config :fly_deploy`, else 10s]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l freeze-attempts -d 'How many times a freeze is tried before giving up with exit code 14' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l in-flight -d 'Messages sent to processes and not answered yet, at any time; more is not faster' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l max-concurrency -d 'How many nodes are worked on at once; the next ones are begun when all of these are done and well [default: 20; of a deploy what `max_concurrency` of `config :fly_deploy` says]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l bake -d 'How long the canary stands alone before the others are begun; it is asked once more whether it is well then' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l check-url -d 'A node is well when this URL answers with 2xx or 3xx within 30 s; {host} stands for the node\'s host [default: FLYHOT_CHECK_URL]' -r
@@ -310,6 +317,11 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l skip-build -d '
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l no-cache -d 'Use nothing that earlier builds left'
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l buildkit -d 'Have BuildKit build'
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l dry-run -d 'Say what would be done, and do nothing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l kill-lingerers -d 'End the processes that are left when --drain-timeout is over, instead of refusing'
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l require-way-back -d 'Refuse unless old code and old states could come back at once'
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l drain-entry -d 'Pause the listeners of ranch and ThousandIsland right before the knock, wait until no request runs in a changed module (at most --drain-timeout), and resume them after the window, however it ended'
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l no-rehearsal -d 'Do not try the new code_change on live states before the swap'
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l sequential -d 'One node after the other: --max-concurrency 1'
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l canary -d 'Begin with the first node alone'
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l no-rollback -d 'Leave upgraded machines on the new code when one fails or is not well, instead of taking all of them back'
@@ -329,12 +341,12 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l asked-by -
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l release -d 'Release to roll out [default: RELEASE_ROOT, else the working directory, else /app]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l window-budget -d 'Longest time from the first suspend to the swap; below 5s, the time a gen_server call waits by default' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l revert-budget -d 'Longest time for bringing the old code back after a failure; a plan warns when it would need longer' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l freeze-attempts -d 'How many times a freeze is tried before giving up with exit code 14' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l in-flight -d 'Messages sent to processes and not answered yet, at any time; more is not faster' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l drain-timeout -d 'Longest wait for processes that still run the version before the running one' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l base -d 'The image that the machines were started from, as `flyhot boot` finds it there; only machines of this image boot what is rolled out' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l max-concurrency -d 'How many nodes are worked on at once; the next ones are begun when all of these are done and well [default: 20; of a deploy what `max_concurrency` of `config :fly_deploy` says]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l bake -d 'How long the canary stands alone before the others are begun; it is asked once more whether it is well then' -r

@@ -241,6 +241,14 @@ impl Fly {
         world.machine_mut(id).expect("it is there").checks = vec![check];
     }
 
+    /// A machine was made with checks of these names.
+    pub fn made_with_checks(&self, id: &str, names: &[&str]) {
+        let check = || json!({"type": "http", "port": 4000, "path": "/health", "interval": "15s"});
+        let checks = names.iter().map(|name| ((*name).to_owned(), check()));
+        let mut world = self.shared.world();
+        world.machine_mut(id).expect("it is there").config["checks"] = Value::Object(checks.collect());
+    }
+
     /// The host of a machine answers no more: its config is not known.
     pub fn lose_host(&self, id: &str) {
         let mut world = self.shared.world();

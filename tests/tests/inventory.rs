@@ -247,7 +247,8 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
     );
     assert!(held["until"].is_string(), "{run}");
 
-    // What Fly says of a machine counts.
+    // What Fly says of a machine counts, and so does what it does not say.
+    machines.fly.made_with_checks(&shops[2], &["alive", "deep"]);
     machines.fly.check(&shops[2], "critical", "connection refused");
     let ill = machines
         .rollout(&release("v2"), store.path())
@@ -256,12 +257,19 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
     ill.expect("reverted", 11);
     let text = ill.to_string();
     assert!(
-        text.contains("the check alive is critical: connection refused"),
+        text.contains("the check alive is critical: connection refused; nothing is said of the check deep"),
         "{ill}"
     );
     for id in &shops {
         assert_eq!(machines.version(id), "v1");
+        let node = outcomes(&ill)[id.as_str()];
+        assert_eq!(
+            machines.fly.label(id, "flyhot_code_id").as_deref(),
+            node["code_id"]["after"].as_str(),
+            "{ill}"
+        );
     }
+    machines.fly.made_with_checks(&shops[2], &["alive"]);
     machines.fly.check(&shops[2], "passing", "200 OK");
     let well = machines
         .rollout(&release("v2"), store.path())
@@ -450,6 +458,123 @@ fn who_is_stopped_after_it_was_taken_over_boots_what_is_committed() {
         wait_until("it has ended", LIMIT, stopped);
     });
     run.expect("mixed", 12);
+}
+
+#[test]
+fn who_is_stopped_before_its_wave_is_left_to_boot() {
+    let machines = Machines::start("before its wave");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let shop = |region| machines.shop(&image, "app", region, &[]);
+    let (first, again, gone, last) = (shop("ams"), shop("fra"), shop("ord"), shop("syd"));
+    for id in [&first, &again, &gone, &last] {
+        machines.serves(id);
+    }
+    let left = |run: &Run| -> Vec<(String, String)> {
+        let told = run.events_named("left_to_boot").map(|event| &event.json);
+        told.map(|event| [&event["machine"], &event["state"]].map(|text| text.as_str().unwrap().to_owned()))
+            .map(|[machine, state]| (machine, state))
+            .collect()
+    };
+    let became = |run: &Run, id: &str| outcomes(run)[id]["outcome"].as_str().unwrap().to_owned();
+    let stopped = |id: &str| (id.to_owned(), "stopped".to_owned());
+
+    // Before their waves one is stopped, as Fly Proxy does, and one is removed; the first of them is started again while the last waits.
+    machines.fly.lease_away(&last, "bob@example.com", 300);
+    let mut running = held_at(&machines, &store, &first);
+    machines.fly.stop(&again);
+    machines.fly.destroy(&gone);
+    machines.fly.lease_back(&first);
+    running.wait_for("the last one's lease", LIMIT, |event| {
+        event["event"] == "lease" && event["machine"] == last
+    });
+    assert!(!machines.fly.is_leased(&again));
+    machines.fly.start_again(&again);
+    machines.serves(&again);
+    machines.fly.lease_back(&last);
+    let run = running.wait();
+    run.expect("upgraded", 0);
+    assert_eq!(left(&run), [stopped(&again), (gone.clone(), "destroyed".into())]);
+    for id in [&first, &again, &last] {
+        assert_eq!(
+            (machines.version(id), became(&run, id)),
+            ("v2".into(), "upgraded".into())
+        );
+    }
+    assert_eq!(became(&run, &gone), "left_to_boot");
+    assert_eq!(run.pointer(), ["trial", "committed"]);
+
+    // One that stays stopped is named as those are that were from the beginning.
+    machines.fly.lease_away(&first, "bob@example.com", 300);
+    let mut running = machines
+        .flyhot([
+            "rollback",
+            "--inventory",
+            "fly",
+            "--sequential",
+            "--output",
+            "json",
+        ])
+        .args(["--store", store.path().to_str().unwrap()])
+        .env("RELEASE_COOKIE", COOKIE)
+        .spawn();
+    running.wait_for("the first one's lease", LIMIT, |event| event["event"] == "lease");
+    machines.fly.stop(&again);
+    machines.fly.lease_back(&first);
+    let run = running.wait();
+    run.expect("upgraded", 0);
+    assert_eq!(left(&run), [stopped(&again)]);
+    assert_eq!(became(&run, &again), "left_to_boot");
+    let inventory = &run.events_named("inventory").last().unwrap().json["machines"];
+    let mut all = inventory.as_array().unwrap().iter();
+    assert!(all.any(|machine| machine["machine"] == again && machine["role"] == "left_to_boot"));
+
+    // One that ended by itself has failed: nobody says that its code is not why.
+    machines.fly.start_again(&again);
+    machines.serves(&again);
+    let running = held_at(&machines, &store, &first);
+    machines
+        .fly
+        .run(&again, &["app/bin/shop", "rpc", ":erlang.halt(3)"]);
+    wait_until("it has ended", LIMIT, || {
+        let all = machines.fly.machines();
+        all.iter()
+            .any(|machine| machine["id"] == again && machine["state"] == "stopped")
+    });
+    machines.fly.lease_back(&first);
+    let run = running.wait();
+    run.expect("reverted", 11);
+    assert_eq!((left(&run), became(&run, &again)), (vec![], "failed".into()));
+
+    // What nobody runs in the end was tried by nobody.
+    machines.fly.stop(&last);
+    let running = held_at(&machines, &store, &first);
+    machines.fly.stop(&first);
+    machines.fly.lease_back(&first);
+    let run = running.wait();
+    run.expect("failed", 24);
+    assert_eq!(left(&run), [stopped(&first)]);
+    assert_eq!(only(&run, "error")["kind"], "node_unreachable");
+    assert_eq!(run.pointer(), ["trial", "abandoned"]);
+
+    // Whoever ends a rollout while a machine is labelled knows what became of its node.
+    machines.fly.start_again(&first);
+    machines.serves(&first);
+    machines.fly.ail(FlyIlls {
+        labels_take: LIMIT,
+        limits: false,
+        ..FlyIlls::default()
+    });
+    let from = machines.fly.records().len();
+    let running = machines.rollout(&release("v2"), store.path()).spawn();
+    wait_until("its label is being written", LIMIT, || {
+        !asked(&machines, from, "POST", &first, "/metadata/flyhot_code_id").is_empty()
+    });
+    running.interrupt();
+    let run = running.wait();
+    run.expect("failed", 130);
+    assert_eq!(became(&run, &first), "upgraded");
+    assert_eq!(machines.version(&first), "v2");
 }
 
 #[test]

@@ -388,6 +388,15 @@ pub enum Event {
         /// What Fly said; absent while somebody is waited for.
         why: Option<String>,
     },
+    /// A node was not begun, because its machine was stopped, suspended or removed since it was asked for.
+    LeftToBoot {
+        /// The node.
+        node: String,
+        /// Its machine.
+        machine: String,
+        /// The state of the machine, as Fly has it.
+        state: String,
+    },
     /// A step began.
     StepStarted {
         /// The node; absent while the release is read.

@@ -30,6 +30,8 @@ pub enum OutcomeKind {
     Failed,
     /// Not begun, because a node before it was not upgraded.
     NotBegun,
+    /// Not begun, because its machine was stopped, suspended or removed before its wave: it boots what is committed, if it does.
+    LeftToBoot,
     /// Ran the new code, and was taken back because another node or its own gate failed: old code, states migrated back.
     TakenBack,
 }

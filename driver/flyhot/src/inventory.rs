@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use flyhot_events::{Event, InventoryMachine, MachineRole, NodeOutcome, OutcomeKind};
 use flyhot_fleet::{Exec, Fly, FlyError, Host, Machine, MachineId, Ran, Repeat, State};
 use flyhot_node::{NamesError, NodeName, Registered, names};
+use flyhot_rollout::Stands;
 use futures::StreamExt as _;
 
 use crate::drive::NodeError;
@@ -159,7 +160,8 @@ pub(crate) async fn again(
             .and_then(|machine| places.get(&machine.id))
             .copied();
         match at.and_then(|at| Some((at, reach.nodes.get_mut(at)?))) {
-            Some((_, known)) if known.machine == peer.machine => {}
+            // Whoever was left to boot is there again, whatever is known of its start.
+            Some((at, known)) if known.machine == peer.machine && ledger.stands(at) != Stands::Left => {}
             Some((at, known)) => {
                 ledger.restarted(at, not_begun(&peer));
                 *known = peer;
@@ -329,16 +331,19 @@ async fn settled<'a>(fly: &Fly, machine: &'a Machine) -> Result<Option<Cow<'a, M
     }
 }
 
-/// Whether a machine that had a node was stopped, suspended or removed by somebody since, or by Fly for want of traffic: it boots what is
-/// committed by then, or goes on with what it has. One that ended by itself is no such machine: its code may be why.
-pub(crate) async fn is_left_to_boot(fly: &Fly, machine: &MachineId) -> bool {
+/// The state of a machine that had a node, if it was stopped, suspended or removed by somebody since, or by Fly for want of traffic: it
+/// boots what is committed by then, or goes on with what it has. One that ended by itself is no such machine: its code may be why.
+pub(crate) async fn left_to_boot(fly: &Fly, machine: &MachineId) -> Option<State> {
     match fly.machine(machine).await {
-        Ok(seen) => match seen.state {
-            State::Stopping | State::Suspending | State::Suspended => true,
-            State::Stopped => seen.exit.is_none_or(|exit| exit.requested_stop),
-            state => state.is_gone(),
-        },
-        Err(error) => matches!(error, FlyError::Absent { .. }),
+        Ok(seen) => {
+            let left = match &seen.state {
+                State::Stopping | State::Suspending | State::Suspended => true,
+                State::Stopped => seen.exit.is_none_or(|exit| exit.requested_stop),
+                state => state.is_gone(),
+            };
+            left.then_some(seen.state)
+        }
+        Err(error) => matches!(error, FlyError::Absent { .. }).then_some(State::Destroyed),
     }
 }
 
@@ -424,12 +429,9 @@ async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Resul
     }))
 }
 
-/// Has the machine of a node carry the code that it runs; the answer is why it does not.
-pub(crate) async fn label(fly: &Fly, machine: &MachineOf, code_id: &str) -> Result<(), FlyError> {
-    if machine.label.as_deref() == Some(code_id) {
-        return Ok(());
-    }
-    fly.set_metadata(&machine.id, LABEL, code_id).await
+/// Has a machine carry the code that its node runs; the answer is why it does not.
+pub(crate) async fn label(fly: &Fly, machine: &MachineId, code_id: &str) -> Result<(), FlyError> {
+    fly.set_metadata(machine, LABEL, code_id).await
 }
 
 /// Runs a command on a machine that only reads, and takes no longer than to read a file or look at processes.

@@ -136,6 +136,13 @@ impl Ledger {
         machine.map_or(Stands::Unknown, |machine| machine.stands(at))
     }
 
+    /// Whether a rollout came to its end, and no node is there any more that it could have begun.
+    pub fn is_deserted(&self) -> bool {
+        let left = (0..self.entries.len()).all(|at| self.stands(at) == Stands::Left);
+        let against = self.verdict().and_then(|verdict| verdict.against);
+        left && against == Some(ErrorKind::NodeUnreachable)
+    }
+
     /// The number of the wave forth that was begun last, and its nodes.
     pub fn wave(&self) -> (usize, &[usize]) {
         let machine = self.machine.as_ref();
@@ -146,7 +153,7 @@ impl Ledger {
     pub fn elsewhere(&self) -> impl Iterator<Item = &str> {
         let entries = self.entries.iter().enumerate();
         entries
-            .filter(|(at, _)| self.stands(*at) != Stands::Old)
+            .filter(|(at, _)| !matches!(self.stands(*at), Stands::Old | Stands::Left))
             .map(|(_, entry)| entry.outcome.node.as_str())
     }
 
@@ -177,6 +184,21 @@ impl Ledger {
     pub fn not_begun(&mut self, at: usize) {
         if let Some(entry) = self.entries.get_mut(at) {
             entry.under_way = false;
+        }
+    }
+
+    /// The node at this place was left to boot when it was to be begun.
+    pub fn left_to_boot(&mut self, at: usize) {
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.under_way = false;
+            entry.outcome.outcome = OutcomeKind::LeftToBoot;
+        }
+    }
+
+    /// There is something else to know of the node at this place.
+    pub fn noted(&mut self, at: usize, reason: Reason) {
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.outcome.reasons.push(reason);
         }
     }
 
@@ -377,7 +399,8 @@ impl Ledger {
     }
 
     fn well(&self) -> OutcomeKind {
-        let all = |kind| self.entries.iter().all(|entry| entry.outcome.outcome == kind);
+        let mut begun = self.entries.iter().map(|entry| entry.outcome.outcome);
+        let mut all = |kind| begun.all(|of| of == kind || of == OutcomeKind::LeftToBoot);
         match self.command {
             _ if all(OutcomeKind::NothingToDo) => OutcomeKind::NothingToDo,
             Command::Upgrade | Command::Roll => OutcomeKind::Upgraded,

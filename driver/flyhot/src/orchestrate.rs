@@ -78,31 +78,45 @@ pub(crate) fn command(
     let told = Inbox::of(directory);
     interrupt::heed_file(told.stop());
     let mut environment = environment.clone();
-    let exit_code = match task(args, &environment) {
-        Ok(task) => {
-            // Without one the machines of the app cannot be asked for, which is said there.
-            if args.reach.inventory.is_some() && environment.fly_token.is_none() {
-                let awaited = told.awaited_token();
-                environment.fly_token = awaited.map(|token| ("`flyhot tell`", Secret(token.expose().into())));
-            }
-            match task {
-                Task::Rollout(nodes) => {
-                    let image = environment.image.as_ref();
-                    let afar = Afar {
-                        told: &told,
-                        signs: args.await_signature,
-                        image: image.map(|image| image.to_string_lossy().into_owned()),
-                    };
-                    roll::afar(*nodes, &args.out, &afar, &environment, reporter)
-                }
-                Task::Another(verb) => crate::perform(&verb, &environment, reporter),
-            }
+    let begun = task(args, &environment).and_then(|task| {
+        // Without one the machines of the app cannot be asked for, which is said there.
+        if args.reach.inventory.is_some() && environment.fly_token.is_none() {
+            let awaited = awaited_token(&told)?;
+            environment.fly_token = awaited.map(|token| ("`flyhot tell`", Secret(token.expose().into())));
         }
+        Ok(task)
+    });
+    let exit_code = match begun {
+        Ok(Task::Rollout(nodes)) => {
+            let image = environment.image.as_ref();
+            let afar = Afar {
+                told: &told,
+                signs: args.await_signature,
+                image: image.map(|image| image.to_string_lossy().into_owned()),
+            };
+            roll::afar(*nodes, &args.out, &afar, &environment, reporter)
+        }
+        Ok(Task::Another(verb)) => crate::perform(&verb, &environment, reporter),
         Err(error) => run::refused(error, reporter),
     };
     let code_id = code_id.borrow().clone();
     farewell(&environment, &told, exit_code, code_id.as_deref());
     exit_code
+}
+
+/// The token that is told; `None` where nobody tells one.
+///
+/// # Errors
+/// It is asked to end meanwhile.
+fn awaited_token(told: &Inbox) -> Result<Option<Token>, NodeError> {
+    let (runtime, mut signals) = interrupt::runtime().map_err(|error| errors::runtime(&error))?;
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            signal = signals.next() => Err(errors::interrupted(signal, &[], false)),
+            token = told.awaited_token() => Ok(token),
+        }
+    })
 }
 
 /// What is to be done.

@@ -4,7 +4,7 @@
 //! written to pointer or lock by one who lost the lock, and no node is begun.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ use crate::interrupt::{self, Signals, Watch};
 use crate::inventory::{self, Leases};
 use crate::ledger::{Command, Ledger};
 use crate::options::{
-    self, Direction, Environment, Options, OptionsError, Place, WayBackNeeded, plain_image,
+    self, Direction, Environment, Options, OptionsError, Peer, Place, WayBackNeeded, plain_image,
 };
 use crate::orchestrate::Inbox;
 use crate::report::Reporter;
@@ -325,6 +325,10 @@ impl Work<'_> {
         if turned {
             ledger.nobody_goes_back();
         }
+        if ledger.is_deserted() {
+            let (app, all) = (fleet.place.app.to_string(), leg.options.reach.nodes.len());
+            emit(errors::no_machine(&app, all).event(None));
+        }
         finished
     }
 
@@ -505,6 +509,35 @@ impl Work<'_> {
     }
 }
 
+/// Copies what the first node was started with that is not left to boot: the node, and where it lies.
+async fn copy_base<'o>(
+    options: &'o Options,
+    scratch: &Path,
+    fleet: &mut Fleet<'_>,
+    emit: &mut dyn FnMut(Event),
+) -> Result<Option<(&'o Peer, PathBuf)>, NodeError> {
+    let fly = fleet.machines.as_ref().map(|machines| Arc::clone(&machines.fly));
+    let mut failed = None;
+    for (at, peer) in options.reach.nodes.iter().enumerate() {
+        let directory = scratch.join(format!("base-{at}"));
+        let moved = Moved::default();
+        let copying = Box::pin(drive::base(peer, &directory, &moved));
+        let copied = fleet.beside(fleet::step(Step::SaveBase, &moved, copying, emit));
+        let Err(error) = copied.await else {
+            return Ok(Some((peer, directory)));
+        };
+        let left = match (&fly, &peer.machine) {
+            (Some(fly), Some(machine)) => fleet.beside(inventory::left_to_boot(fly, &machine.id)).await,
+            _ => None,
+        };
+        if left.is_none() {
+            return Err(error);
+        }
+        failed = Some(error);
+    }
+    failed.map_or(Ok(None), Err)
+}
+
 /// Saves what the nodes were started with, so that there is a way back beyond the first rollout.
 async fn save_base(
     options: &Options,
@@ -513,15 +546,9 @@ async fn save_base(
     fleet: &mut Fleet<'_>,
     emit: &mut dyn FnMut(Event),
 ) -> Result<(), NodeError> {
-    let Some(peer) = options.reach.nodes.first() else {
+    let Some((peer, directory)) = copy_base(options, scratch, fleet, emit).await? else {
         return Ok(());
     };
-    let directory = scratch.join("base");
-    let moved = Moved::default();
-    let copying = Box::pin(drive::base(peer, &directory, &moved));
-    fleet
-        .beside(fleet::step(Step::SaveBase, &moved, copying, emit))
-        .await?;
     let release = run::read(&directory, emit)
         .await
         .map_err(|error| errors::no_base(&peer.name, &error.message))?;

@@ -14,7 +14,7 @@ use flyhot_artifact::{CodeId, Release};
 use flyhot_events::{
     ErrorKind, Event, LeaseState, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Watched, WaveWay,
 };
-use flyhot_fleet::{Fly, FlyError, Host, MachineId};
+use flyhot_fleet::{Fly, FlyError, Host, MachineId, State};
 use flyhot_node::NodeName;
 use flyhot_rollout::{Command, End, Happened, Settings, Stands, Way};
 use flyhot_upgrade::judge;
@@ -83,6 +83,13 @@ enum Done {
     },
     /// It was not begun after all.
     Left { at: usize, error: NodeError },
+    /// Its machine is not started any more.
+    LeftToBoot {
+        at: usize,
+        name: String,
+        machine: MachineId,
+        state: State,
+    },
     /// A signal had it dropped.
     Dropped { at: usize },
     /// A canary was watched while it stood alone; its gate knows what was seen.
@@ -97,6 +104,8 @@ enum Done {
 /// What was seen of the work on a node, for when it ends with an error.
 #[derive(Default)]
 struct Sight {
+    /// Somebody answered there.
+    reached: bool,
     /// Its window had begun: it may run either code.
     window: bool,
     /// It ran already what it should.
@@ -108,6 +117,9 @@ struct Sight {
 impl Sight {
     fn see(&mut self, event: &Event) {
         match event {
+            Event::StepDone {
+                step: Step::Connect, ..
+            } => self.reached = true,
             Event::StepStarted {
                 step: Step::Window, ..
             } => self.window = true,
@@ -135,6 +147,9 @@ pub(crate) async fn go(
     // Never dropped in the middle of a question: its answer would be missing.
     let mut keeping = pin!(fleet.keep(&mut questions));
     let mut under_way: FuturesUnordered<LocalBoxFuture<'_, Done>> = FuturesUnordered::new();
+    // What became of these is known: whoever does not wait for their labels has lost nothing else.
+    let mut labelling: FuturesUnordered<LocalBoxFuture<'_, Option<(usize, Reason)>>> =
+        FuturesUnordered::new();
     let (mut wave, mut told, mut barred) = (None, false, false);
     let mut baking = None;
     // The wave whose machines are leased; whoever asks who else is there has let all of them go.
@@ -189,19 +204,40 @@ pub(crate) async fn go(
                     }
                 }
             }
-            Command::GoBack => return Halt::Turn,
-            Command::Look => return Halt::Look,
-            Command::Finished if told => return Halt::Asked,
-            Command::Finished => return Halt::Over,
+            over @ (Command::GoBack | Command::Look | Command::Finished) => {
+                while !labelling.is_empty() {
+                    tokio::select! {
+                        biased;
+                        Some(unlabelled) = labelling.next() => note(unlabelled, ledger),
+                        never = &mut keeping => match never {},
+                    }
+                }
+                return match over {
+                    Command::GoBack => Halt::Turn,
+                    Command::Look => Halt::Look,
+                    _ if told => Halt::Asked,
+                    _ => Halt::Over,
+                };
+            }
             Command::Wait { until } => {
                 let time = until.map(|until| tokio::time::Instant::from_std(course.began + until));
                 tokio::select! {
                     biased;
                     Some(done) = under_way.next() => {
-                        if let Done::Node { at, way: Way::Back, .. } = &done
+                        // Nobody starts a machine that is leased.
+                        if let Done::Node { at, way: Way::Back, .. } | Done::LeftToBoot { at, .. } = &done
                             && let Some(peer) = leg.options.reach.nodes.get(*at)
                         {
                             course.let_go(peer);
+                        }
+                        if let Done::Node { at, way, result: Ok(outcome), .. } = &done
+                            && let Some(peer) = leg.options.reach.nodes.get(*at)
+                            && let Some(code_id) = outcome.code_id.after.clone()
+                        {
+                            let (at, way) = (*at, *way);
+                            labelling.push(Box::pin(async move {
+                                Some((at, course.label(peer, way, &code_id).await?))
+                            }));
                         }
                         take(course, done, &mut barred, ledger, &say);
                         course.tell_lost(&leg.options.reach.nodes, &say);
@@ -209,6 +245,7 @@ pub(crate) async fn go(
                             ledger.happened(Happened::Stop(why));
                         }
                     }
+                    Some(unlabelled) = labelling.next() => note(unlabelled, ledger),
                     () = watch.is_asked(), if !told => {
                         told = true;
                         ledger.happened(Happened::Stop(ErrorKind::Interrupted));
@@ -237,7 +274,7 @@ pub(crate) async fn once_more(
     let asking = taken.into_iter().map(async |(at, peer)| {
         let answer = look::kept(peer, &leg.release).await;
         let left = match (&answer, fly, &peer.machine) {
-            (Err(_), Some(fly), Some(machine)) => inventory::is_left_to_boot(fly, &machine.id).await,
+            (Err(_), Some(fly), Some(machine)) => inventory::left_to_boot(fly, &machine.id).await.is_some(),
             _ => false,
         };
         (at, peer, answer, left)
@@ -308,22 +345,29 @@ impl Course {
         }
     }
 
-    /// Has the machine of a node carry the code that it runs now.
-    async fn label(&self, peer: &Peer, outcome: &mut NodeOutcome) {
-        let (Some(machines), Some(machine)) = (&self.machines, &peer.machine) else {
-            return;
-        };
-        let Some(code_id) = outcome.code_id.after.clone() else {
-            return;
-        };
-        if let Err(error) = inventory::label(&machines.fly, machine, &code_id).await {
-            outcome.reasons.push(Reason::new(
-                ReasonCode::NotLabelled,
-                machine.id.as_str(),
-                format!("the machine's metadata do not say which code it runs: {error}"),
-                "`flyhot status` says what it runs; the next rollout writes it again.",
-            ));
+    /// The machine of a node, if it is left to boot by now, and its state. A connection that fails says nothing of that.
+    async fn left_to_boot(&self, peer: &Peer) -> Option<(MachineId, State)> {
+        let (machines, machine) = (self.machines.as_ref()?, peer.machine.as_ref()?);
+        let state = inventory::left_to_boot(&machines.fly, &machine.id).await?;
+        Some((machine.id.clone(), state))
+    }
+
+    /// Has the machine of a node carry the code that it runs now; the answer is why it does not.
+    async fn label(&self, peer: &Peer, way: Way, code_id: &str) -> Option<Reason> {
+        let (machines, machine) = (self.machines.as_ref()?, peer.machine.as_ref()?);
+        // Whoever goes back was written anew since it was asked for.
+        if way == Way::Forth && machine.label.as_deref() == Some(code_id) {
+            return None;
         }
+        let error = inventory::label(&machines.fly, &machine.id, code_id)
+            .await
+            .err()?;
+        Some(Reason::new(
+            ReasonCode::NotLabelled,
+            machine.id.as_str(),
+            format!("the machine's metadata do not say which code it runs: {error}"),
+            "`flyhot status` says what it runs; the next rollout writes it again.",
+        ))
     }
 }
 
@@ -400,12 +444,21 @@ async fn work(
         }
     };
     let result = match done {
-        Ok(mut outcome) => {
-            // What became of the node is known, and its time has no part in how long Fly takes.
-            course.label(peer, &mut outcome).await;
-            Ok(Box::new(outcome))
+        Ok(outcome) => Ok(Box::new(outcome)),
+        Err(Ok(error)) => {
+            if way == Way::Forth
+                && !sight.reached
+                && let Some((machine, state)) = course.left_to_boot(peer).await
+            {
+                return Done::LeftToBoot {
+                    at,
+                    name,
+                    machine,
+                    state,
+                };
+            }
+            Err(error)
         }
-        Err(Ok(error)) => Err(error),
         Err(Err(error)) => return Done::Left { at, error },
     };
     Done::Node {
@@ -494,6 +547,13 @@ async fn passing(fly: &Fly, machine: &MachineId) -> Result<(), Reason> {
     }
 }
 
+/// Tells the ledger of a machine that does not carry the code of its node.
+fn note(unlabelled: Option<(usize, Reason)>, ledger: &mut Ledger) {
+    if let Some((at, reason)) = unlabelled {
+        ledger.noted(at, reason);
+    }
+}
+
 /// Tells ledger and machine of what is done.
 fn take(course: &Course, done: Done, barred: &mut bool, ledger: &mut Ledger, say: &impl Fn(Event)) {
     let happened = match done {
@@ -540,6 +600,20 @@ fn take(course: &Course, done: Done, barred: &mut bool, ledger: &mut Ledger, say
                 say(error.event(None));
             }
             Happened::Barred { node: at, why }
+        }
+        Done::LeftToBoot {
+            at,
+            name,
+            machine,
+            state,
+        } => {
+            ledger.left_to_boot(at);
+            say(Event::LeftToBoot {
+                node: name,
+                machine: machine.to_string(),
+                state: state.to_string(),
+            });
+            Happened::Left { node: at }
         }
         Done::Dropped { at } => {
             let stands = ledger.stands(at);

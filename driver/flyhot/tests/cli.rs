@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -219,6 +219,57 @@ fn options_that_contradict_are_usage_errors() {
         assert!(said.contains(message), "{args:?}: {said}");
         assert!(next.contains(hint), "{args:?}: {next}");
     }
+}
+
+#[test]
+fn who_is_told_to_stop_while_it_waits_for_its_token_ends_as_by_a_signal() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = directory.path().join("said");
+    let store = directory.path().to_str().unwrap();
+    let args = [
+        "orchestrate",
+        "--inventory",
+        "fly",
+        "--app",
+        "shop",
+        "--release",
+        store,
+        "--store",
+        store,
+        "--output",
+        "json",
+    ];
+    let running = flyhot(&args)
+        .env("FLYHOT_ORCHESTRATE", &said)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let tell = || {
+        let mut telling = flyhot(&["tell"])
+            .env("FLYHOT_ORCHESTRATE", &said)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        telling
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(b"{\"stop\":true}")
+            .unwrap();
+        telling.wait().unwrap().success()
+    };
+    // Until it is there nobody is told.
+    while !tell() {}
+    let output = running.wait_with_output().unwrap();
+    let events = events(&output);
+    let [Event::Error { kind, message, .. }, Event::Outcome(outcome)] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!((*kind, outcome.exit_code.0), (ErrorKind::Interrupted, 130));
+    assert!(message.contains("`flyhot tell`"), "{message}");
+    assert_eq!(output.status.code(), Some(130));
 }
 
 #[test]

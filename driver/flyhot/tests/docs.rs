@@ -92,6 +92,7 @@ fn samples() -> Vec<Event> {
         Event::Started { .. }
         | Event::Inventory { .. }
         | Event::Lease { .. }
+        | Event::LeftToBoot { .. }
         | Event::StepStarted { .. }
         | Event::Progress { .. }
         | Event::StepDone { .. }
@@ -187,6 +188,11 @@ fn samples() -> Vec<Event> {
             holder: Some(String::new()),
             until: Some(String::new()),
             why: Some(String::new()),
+        },
+        Event::LeftToBoot {
+            node: String::new(),
+            machine: String::new(),
+            state: String::new(),
         },
         Event::StepStarted {
             node: node(),
@@ -518,7 +524,7 @@ fn every_value_is_documented_and_no_other() {
         (
             "### OutcomeKind",
             every!(OutcomeKind: Upgraded, NothingToDo, Planned, Refused, Reverted, Degraded, NotQuiesced, Mixed, Failed,
-                NotBegun, Done, TakenBack)
+                NotBegun, LeftToBoot, Done, TakenBack)
             .to_vec(),
         ),
         (

@@ -373,7 +373,7 @@ fn degraded() -> Vec<Event> {
 
 /// Several nodes at once: what is said of one stands together, whatever came between.
 fn waves() -> Vec<Event> {
-    let [a, b, c] = ["shop@10.0.0.1", "shop@10.0.0.2", "shop@10.0.0.3"];
+    let [a, b, c, d] = ["shop@10.0.0.1", "shop@10.0.0.2", "shop@10.0.0.3", "shop@10.0.0.4"];
     let begins = |node: &str, step| Event::StepStarted {
         node: Some(node.into()),
         step,
@@ -391,7 +391,7 @@ fn waves() -> Vec<Event> {
         nodes: nodes.iter().map(|node| (*node).into()).collect(),
         at_once: 20,
     };
-    let mut events = vec![started("rollout", &[a, b, c]), wave(1, WaveWay::Forth, &[a])];
+    let mut events = vec![started("rollout", &[a, b, c, d]), wave(1, WaveWay::Forth, &[a])];
     for step in [Step::Connect, Step::Cleanup] {
         events.extend([begins(a, step), done(a, step, 1)]);
     }
@@ -400,8 +400,14 @@ fn waves() -> Vec<Event> {
         bake_us: 300_000_000,
     });
     events.extend([begins(a, Step::CheckUrl), done(a, Step::CheckUrl, 1)]);
-    events.push(wave(2, WaveWay::Forth, &[b, c]));
-    events.extend([begins(b, Step::Connect), begins(c, Step::Connect)]);
+    events.push(wave(2, WaveWay::Forth, &[d, b, c]));
+    events.extend([d, b, c].map(|node| begins(node, Step::Connect)));
+    // Nobody waits behind one that is not worked on after all.
+    events.push(Event::LeftToBoot {
+        node: d.into(),
+        machine: "3d8d413b29d089".into(),
+        state: "stopped".into(),
+    });
     events.extend([done(c, Step::Connect, 3), done(b, Step::Connect, 2)]);
     events.extend([begins(c, Step::Stage), begins(b, Step::Stage)]);
     events.extend([
@@ -448,6 +454,7 @@ fn waves() -> Vec<Event> {
             windowed(OutcomeKind::TakenBack, counts, Vec::new()),
             other(b, windowed(OutcomeKind::TakenBack, counts, Vec::new())),
             NodeOutcome::untouched(c, OutcomeKind::Failed),
+            NodeOutcome::untouched(d, OutcomeKind::LeftToBoot),
         ],
     ));
     events

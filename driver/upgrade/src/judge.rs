@@ -652,7 +652,11 @@ pub fn error_kind(outcome: &NodeOutcome) -> Option<ErrorKind> {
         return Some(ErrorKind::MaybeSuspended);
     }
     match outcome.outcome {
-        OutcomeKind::Upgraded | OutcomeKind::NothingToDo | OutcomeKind::Planned | OutcomeKind::Done => None,
+        OutcomeKind::Upgraded
+        | OutcomeKind::NothingToDo
+        | OutcomeKind::Planned
+        | OutcomeKind::Done
+        | OutcomeKind::LeftToBoot => None,
         OutcomeKind::Refused if has(ReasonCode::BrokenFile) => Some(ErrorKind::Usage),
         OutcomeKind::Refused => Some(ErrorKind::ColdDeployNeeded),
         OutcomeKind::Reverted | OutcomeKind::TakenBack => Some(ErrorKind::Reverted),

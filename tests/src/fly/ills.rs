@@ -51,6 +51,8 @@ pub struct FlyIlls {
     pub echoes_token: bool,
     /// Labels of machines are not to be written: 403.
     pub refuses_labels: bool,
+    /// How long it takes to write one.
+    pub labels_take: Duration,
     /// Nobody may ask for what ends so: 403. Not verified: which tokens may ask for the names of secrets.
     pub refused: &'static [&'static str],
     /// Its clock is so far ahead, by the date of its answers.
@@ -108,6 +110,7 @@ impl Default for FlyIlls {
             text_refusals: false,
             echoes_token: false,
             refuses_labels: false,
+            labels_take: Duration::ZERO,
             refused: &[],
             ahead: Duration::ZERO,
             no_memory: false,

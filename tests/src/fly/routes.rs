@@ -342,7 +342,13 @@ impl Shared {
                 self.exec(id, &request.json()?)
             }
             ("GET" | "POST" | "DELETE", ["lease"]) => self.world().lease(id, request, caller),
-            (_, ["metadata", rest @ ..]) => self.world().metadata(id, rest, request),
+            (_, ["metadata", rest @ ..]) => {
+                let takes = self.world().ills.labels_take;
+                if method == "POST" {
+                    std::thread::sleep(takes);
+                }
+                self.world().metadata(id, rest, request)
+            }
             ("GET", ["events"]) => {
                 let world = self.world();
                 let limit = request.asks("limit").first().and_then(|limit| limit.parse().ok());

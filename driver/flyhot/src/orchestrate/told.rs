@@ -4,7 +4,6 @@ use std::fs::{self, DirBuilder};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use flyhot_artifact::{FileDigest, Signature};
@@ -87,14 +86,14 @@ impl Inbox {
         Token::new(&text).ok()
     }
 
-    /// Waits for the token, or for nobody to tell one any more.
-    pub(super) fn awaited_token(&self) -> Option<Token> {
+    /// Waits for the token, as long as somebody may tell one.
+    pub(super) async fn awaited_token(&self) -> Option<Token> {
         let begun = Instant::now();
-        while begun.elapsed() < TOKEN_WITHIN && !self.stop().exists() {
+        while begun.elapsed() < TOKEN_WITHIN {
             if let Some(token) = self.token() {
                 return Some(token);
             }
-            thread::sleep(LOOK);
+            tokio::time::sleep(LOOK).await;
         }
         None
     }

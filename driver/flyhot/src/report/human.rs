@@ -230,6 +230,11 @@ impl<O: Write, E: Write> Human<O, E> {
                 );
                 writeln!(self.out, "  {} {text}", paint(self.screen, DOUBTFUL, "lease"))?;
             }
+            Event::LeftToBoot { node, machine, state } => {
+                self.about(Some(node))?;
+                let left = inventory::left(state);
+                writeln!(self.out, "  its machine {} was {left}", words::plain(machine))?;
+            }
             Event::StepDone {
                 node,
                 step,
@@ -609,7 +614,8 @@ fn work_on(event: &Event) -> Option<&str> {
         Event::Census { node, .. }
         | Event::Plan { node, .. }
         | Event::Attempt { node, .. }
-        | Event::Lease { node, .. } => Some(node),
+        | Event::Lease { node, .. }
+        | Event::LeftToBoot { node, .. } => Some(node),
         _ => None,
     }
 }
@@ -621,7 +627,7 @@ fn ends(event: &Event) -> bool {
         Event::StepDone {
             step: Step::Cleanup | Step::CheckUrl,
             ..
-        }
+        } | Event::LeftToBoot { .. }
     )
 }
 

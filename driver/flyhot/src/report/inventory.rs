@@ -54,6 +54,15 @@ pub(super) fn image(machine: &InventoryMachine) -> String {
         .map_or("not known".to_owned(), words::plain)
 }
 
+/// What there is to say of a machine that is left to boot when its node is to be begun.
+pub(super) fn left(state: &str) -> &'static str {
+    match state {
+        "suspending" | "suspended" => "suspended meanwhile; goes on with the code that it had",
+        "destroying" | "destroyed" => "removed meanwhile",
+        _ => "stopped meanwhile; boots the committed code",
+    }
+}
+
 /// What there is to say of a lease.
 pub(super) fn lease(
     machine: &str,

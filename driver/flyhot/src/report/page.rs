@@ -15,6 +15,7 @@ use flyhot_events::{
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::inventory;
 use super::outcome::row;
 use super::stored;
 use super::words::{self, BAD, DOUBTFUL, FAINT, GOOD, SHOWN, number};
@@ -172,6 +173,10 @@ impl Page {
             Event::Bake { node, bake_us } => {
                 let alone = format!("stands alone for {}", words::time(*bake_us));
                 self.moment(at, Some(node), alone);
+            }
+            Event::LeftToBoot { node, machine, state } => {
+                let left = inventory::left(state);
+                self.moment(at, Some(node), format!("its machine {machine} was {left}"));
             }
             Event::Attempt {
                 node, attempt, of, ..
@@ -706,6 +711,11 @@ mod tests {
         hear(Event::Bake {
             node: node.clone(),
             bake_us: 5_000_000,
+        });
+        hear(Event::LeftToBoot {
+            node: node.clone(),
+            machine: of("machine"),
+            state: of("state"),
         });
         hear(Event::Attempt {
             node: node.clone(),

@@ -150,6 +150,7 @@ pub(super) fn outcome(kind: OutcomeKind) -> (&'static str, Style) {
         OutcomeKind::Mixed => ("mixed", BAD),
         OutcomeKind::Failed => ("failed", BAD),
         OutcomeKind::NotBegun => ("not begun", FAINT),
+        OutcomeKind::LeftToBoot => ("left to boot", FAINT),
         OutcomeKind::TakenBack => ("taken back", DOUBTFUL),
     }
 }
