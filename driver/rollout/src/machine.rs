@@ -243,7 +243,9 @@ impl Machine {
                 }
             }
             Happened::Lost { node, why } => {
-                let done = self.nodes.get_mut(node).filter(|of| of.at == At::Done);
+                // Nobody expects an answer of one that was left.
+                let is_there = |of: &&mut Node| of.at == At::Done && of.fate.stands != Stands::Left;
+                let done = self.nodes.get_mut(node).filter(is_there);
                 if let (Phase::Looking, Some(of)) = (&self.phase, done) {
                     of.fate.stands = Stands::Unknown;
                     of.fate.against.get_or_insert(why);

@@ -279,7 +279,7 @@ fn note(story: &Story, seen: &mut Seen, now: Duration, happened: Happened) {
             seen.passed.retain(|at| *at != node);
             seen.restarted.push(node);
         }
-        Happened::Lost { node, why } if seen.barred.is_none() => {
+        Happened::Lost { node, why } if seen.barred.is_none() && seen.stands[node] != Stands::Left => {
             seen.stands[node] = Stands::Unknown;
             failed(seen, why);
         }
