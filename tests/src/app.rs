@@ -112,6 +112,11 @@ impl App {
         FlyCli::new(&self.machines.fly, &root, Fly::TOKEN)
     }
 
+    /// flyctl that builds the project it is called in.
+    pub fn builds_project(&self) -> FlyCli {
+        FlyCli::building(&self.machines.fly, Flyhot::binary(), Fly::TOKEN)
+    }
+
     /// `flyhot deploy` on the laptop, which has flyctl and nothing else of Fly.
     pub fn deploy(&self, cli: &FlyCli, words: &[&str]) -> Flyhot {
         Flyhot::new(["deploy"])

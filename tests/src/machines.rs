@@ -36,7 +36,7 @@ const CARTS: u64 = 20;
 const BOOT: Duration = Duration::from_secs(90);
 
 /// What brings a release into the private network.
-const DISTRIBUTED: &str = r#"
+pub(crate) const DISTRIBUTED: &str = r#"
 export RELEASE_DISTRIBUTION="${RELEASE_DISTRIBUTION_OF_TEST:-name}"
 export RELEASE_NODE="${RELEASE_NODE_OF_TEST:-${FLY_APP_NAME}-${FLY_IMAGE_REF##*-}@${FLY_PRIVATE_IP}}"
 export ERL_AFLAGS="${ERL_AFLAGS_OF_TEST:--proto_dist inet6_tcp} -start_epmd false"

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use crate::otp::Otp;
+use crate::project::Project;
 use crate::scratch::{Scratch, workspace};
 use crate::variant::{Variant, copy};
 
@@ -24,6 +25,7 @@ pub struct Release {
 #[derive(Debug, Clone)]
 pub struct ShopBuild {
     otp: Otp,
+    sources: Vec<PathBuf>,
     code: String,
     version: Option<String>,
     again: bool,
@@ -149,6 +151,7 @@ impl ShopBuild {
     pub fn new(otp: Otp, code: &str) -> Self {
         Self {
             otp,
+            sources: vec![workspace().join("tests/fixtures/shop")],
             code: code.to_owned(),
             version: None,
             again: false,
@@ -157,6 +160,12 @@ impl ShopBuild {
             stamp: None,
             runtime: None,
         }
+    }
+
+    /// As the shop of that project, which has the package `fly_deploy` in it.
+    pub(crate) fn of(mut self, project: &Project) -> Self {
+        self.sources = vec![project.directory(), project.package()];
+        self
     }
 
     /// Under another version number.
@@ -197,7 +206,6 @@ impl ShopBuild {
 
     /// Builds it, unless that was done before.
     pub fn build(&self) -> Release {
-        let sources = workspace().join("tests/fixtures/shop");
         let name = format!(
             "shop-{}{}{}{}{}{}{}",
             self.code,
@@ -215,7 +223,7 @@ impl ShopBuild {
             if self.runtime.is_some() { "-runtime" } else { "" }
         );
         let more = self.runtime.as_deref().unwrap_or_default();
-        let directory = build_once(&name, self.otp, &[sources], more, |otp, sources, into| {
+        let directory = build_once(&name, self.otp, &self.sources, more, |otp, sources, into| {
             let scratch = Scratch::new("mix");
             let mut command = otp.command("mix", scratch.path());
             command

@@ -1,4 +1,5 @@
-//! From `mix fly_deploy.hot` in a project to every machine of its app: each with a network of its own, under traffic, booted by flyhot.
+//! From `mix fly_deploy.hot` in a project, which is built each time, to every machine of its app: each with a network of its own, under
+//! traffic, booted by flyhot.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,7 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
-use std::fs;
+use std::time::Duration;
 
 use flyhot_tests::{App, FlyCli, Flyhot, Otp, Project, Release, Run, Traffic};
 
@@ -16,9 +17,8 @@ const REGIONS: [&str; 6] = ["ams", "fra", "ams", "fra", "iad", "iad"];
 /// On each of them: six share the processors of one machine here.
 const PER_SECOND: u32 = 20;
 
-fn release(code: &str) -> Release {
-    Release::shop(Otp::under_test(), code)
-}
+/// A build takes five seconds of a processor that is idle, and was seen to take three minutes among others; the rollout comes behind it.
+const PATIENCE: Duration = Duration::from_secs(360);
 
 /// A task of mix on the laptop, which has flyctl and nothing else of Fly: neither the keys of the bucket nor the private network.
 fn mix(app: &App, project: &Project, cli: &FlyCli, words: &[&str]) -> Flyhot {
@@ -26,8 +26,18 @@ fn mix(app: &App, project: &Project, cli: &FlyCli, words: &[&str]) -> Flyhot {
         .args(["--output", "json"])
 }
 
+/// To what the project is with this variable of its build, where no later one says otherwise.
 fn hot(app: &App, project: &Project, cli: &FlyCli, words: &[&str]) -> Flyhot {
-    mix(app, project, cli, &[&["fly_deploy.hot"], words].concat())
+    let hot = ["fly_deploy.hot", "--build-arg", "SHOP_CODE=v2"];
+    mix(app, project, cli, &[&hot, words].concat()).patience(PATIENCE)
+}
+
+/// The image that a deploy built; the package is in it.
+fn image(cli: &FlyCli, run: &Run) -> String {
+    let made = &run.events_named("orchestrator").next().unwrap().json;
+    let image = made["image"].as_str().unwrap();
+    Release::at(Otp::under_test(), cli.built(image).join("app")).ebin("fly_deploy");
+    image.to_owned()
 }
 
 fn on_all(app: &App) -> Vec<Traffic> {
@@ -57,11 +67,17 @@ fn well(traffic: Vec<Traffic>, run: &Run) {
 
 #[test]
 fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
-    let app = App::start("hot", &release("v1"), &REGIONS, None);
-    let project = Project::kiosk(Otp::under_test());
-    fs::write(project.directory().join("fly.toml"), App::FLY_TOML).unwrap();
+    let project = Project::shop(Otp::under_test());
+    let app = App::start("hot", &project.release("v1"), &REGIONS, None);
     assert_eq!(app.versions(), ["v1"; 6]);
-    let cli = app.builds("built", &release("v2"));
+    let cli = app.builds_project();
+    let failed = hot(&app, &project, &cli, &["--build-arg", "SHOP_CODE=v9"]).run();
+    failed.expect("failed", 21);
+    let error = &failed.events_named("error").next().unwrap().json["message"];
+    assert!(
+        error.as_str().unwrap().contains("key \"v9\" not found"),
+        "{failed}"
+    );
     let traffic = on_all(&app);
     let run = hot(&app, &project, &cli, &["--canary", "--max-concurrency", "3"]).run();
     well(traffic, &run);
@@ -91,8 +107,10 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
     assert_eq!(app.versions(), ["v2"; 6]);
 
     // Rebuilt, it is the same code.
-    let again = hot(&app, &project, &app.builds("again", &release("v2")), &[]).run();
+    let again = hot(&app, &project, &cli, &[]).run();
     again.expect("nothing_to_do", 0);
+    let built = image(&cli, &run);
+    assert_ne!(image(&cli, &again), built);
 
     // And back, with what the states have become.
     let before = visits(&app);

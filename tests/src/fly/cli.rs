@@ -1,4 +1,4 @@
-//! The executable `fly` of the tests: it answers as flyctl does, and a prepared release is what it builds.
+//! The executable `fly` of the tests: it answers as flyctl does; what it builds is a prepared release, or the Mix project it is called in.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,14 +33,22 @@ const HERE: &str = "@HERE@";
 const PROGRAM: &str = include_str!("fly.sh");
 
 impl FlyCli {
-    /// One that pushes to `fly`, builds `release`, and is logged in with `token`.
+    /// One that pushes to `fly`, has `release` as what it built, and is logged in with `token`.
     pub fn new(fly: &Fly, release: &Path, token: &str) -> Self {
+        Self::of(fly, "release", release, token)
+    }
+
+    /// One that builds: the Mix project it is called in, with `flyhot` in the image.
+    pub fn building(fly: &Fly, flyhot: &Path, token: &str) -> Self {
+        Self::of(fly, "flyhot", flyhot, token)
+    }
+
+    fn of(fly: &Fly, what: &str, path: &Path, token: &str) -> Self {
         let scratch = Scratch::new("fly-cli");
         let cli = Self { scratch };
         let here = cli.directory();
         fs::create_dir_all(here.join("bin")).expect("the scratch directory can be written");
-        std::os::unix::fs::symlink(release, here.join("release"))
-            .expect("the scratch directory can be written");
+        std::os::unix::fs::symlink(path, here.join(what)).expect("the scratch directory can be written");
         std::os::unix::fs::symlink(fly.registry(), here.join("images"))
             .expect("the scratch directory can be written");
         cli.write("token", token);
@@ -78,6 +86,12 @@ impl FlyCli {
     /// Nobody is logged in.
     pub fn log_out(&self) {
         self.write("token", "");
+    }
+
+    /// Where an image lies that it pushed.
+    pub fn built(&self, image: &str) -> PathBuf {
+        let name = image.rsplit('/').next().unwrap_or(image);
+        self.directory().join("images").join(name)
     }
 
     /// The words of each call, until now.
