@@ -87,6 +87,15 @@ impl Moto {
         list.matches("<UploadId>").count()
     }
 
+    /// What is there, with when it was written.
+    ///
+    /// # Panics
+    /// If it does not say.
+    pub fn listing(&self) -> String {
+        let list = self.ask("GET", &format!("{}?list-type=2&max-keys=1000", Self::BUCKET), &[]);
+        String::from_utf8(list.expect("moto lists")).expect("a text")
+    }
+
     /// The body of the answer, where that is a good one.
     fn ask(&self, method: &str, path: &str, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut stream = TcpStream::connect(self.address()).ok()?;

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use flyhot_tests::{App, FlyCli, Flyhot, Otp, Project, Release, Run, Traffic};
+use serde_json::Value;
 
 /// Machines in three regions.
 const REGIONS: [&str; 6] = ["ams", "fra", "ams", "fra", "iad", "iad"];
@@ -63,6 +64,40 @@ fn well(traffic: Vec<Traffic>, run: &Run) {
         assert!(tally.ok() > 0);
         assert_eq!(tally.failures(), [""; 0], "machine {at}\n{run}");
     }
+}
+
+/// What a plan looks at and has to leave alone: the bucket with its pointer and its lock, and what the Machines API says of each machine.
+fn all(app: &App) -> (String, Vec<Value>) {
+    let mut machines = app.machines.fly.machines();
+    machines.retain(|machine| app.ids.iter().any(|id| machine["id"] == **id));
+    (app.bucket.listing(), machines)
+}
+
+/// The plan of an image says this of each machine, and touches none.
+fn plans(app: &App, project: &Project, cli: &FlyCli, image: &str, outcome: &str, code: i32) -> Run {
+    let (before, asked) = (all(app), app.machines.fly.records().len());
+    let words = ["fly_deploy.plan", "--inventory", "fly", "--image", image];
+    let run = mix(app, project, cli, &words).run();
+    run.expect(outcome, code);
+    let verdicts: Vec<_> = run
+        .events_named("plan")
+        .map(|plan| &plan.json["verdict"])
+        .collect();
+    assert_eq!(verdicts.len(), 6, "{run}");
+    for verdict in verdicts {
+        assert_eq!(verdict == "cold", code == 10, "{run}");
+    }
+    // Leases are no part of what a machine is: nobody asked for one, nor for anything but what the nodes' cookie is.
+    for record in &app.machines.fly.records()[asked..] {
+        let of_app = app.ids.iter().any(|id| record.path.contains(id));
+        let reads = record.method == "GET" || record.body.contains("releases/COOKIE");
+        assert!(!of_app || reads, "{record:?}\n{run}");
+    }
+    assert_eq!(all(app), before, "{run}");
+    let probe = app.probe(Otp::under_test(), &app.ids[3]);
+    assert_eq!(probe.traces(), [""; 0], "{run}");
+    assert_eq!(app.versions(), ["v1"; 6], "{run}");
+    run
 }
 
 #[test]
@@ -125,6 +160,17 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
     for (now, before) in visits(&app).into_iter().zip(before) {
         assert!(now > before, "{now} {before}");
     }
+
+    // What an image would do is said, and nothing is done.
+    let without = Release::shop(Otp::under_test(), "v2");
+    let without = app.machines.image("without", &without, App::COOKIE);
+    plans(&app, &project, &cli, &built, "planned", 0);
+    let cold = plans(&app, &project, &cli, &without, "refused", 10);
+    assert_eq!(
+        cold.reason("application_removed")["subject"],
+        "fly_deploy",
+        "{cold}"
+    );
 
     // What else needs keys or network is asked of one of the machines.
     let asked = |words: &[&str]| {
