@@ -76,7 +76,7 @@ fn all(app: &App) -> (String, Vec<Value>) {
 /// The plan of an image says this of each machine, and touches none.
 fn plans(app: &App, project: &Project, cli: &FlyCli, image: &str, outcome: &str, code: i32) -> Run {
     let (before, asked) = (all(app), app.machines.fly.records().len());
-    let words = ["fly_deploy.plan", "--inventory", "fly", "--image", image];
+    let words = ["fly_deploy.plan", "--image", image];
     let run = mix(app, project, cli, &words).run();
     run.expect(outcome, code);
     let verdicts: Vec<_> = run
