@@ -133,7 +133,13 @@ impl Flyhot {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
         BINARY.get_or_init(|| {
             build(
-                &["-p", "flyhot", "--features", "faults", "--bin", "flyhot-faults"],
+                &[
+                    "--workspace",
+                    "--features",
+                    "flyhot/faults",
+                    "--bin",
+                    "flyhot-faults",
+                ],
                 "flyhot-faults",
             )
         })
@@ -172,7 +178,7 @@ impl Flyhot {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
         BINARY.get_or_init(|| match std::env::var_os("FLYHOT_BIN") {
             Some(path) => workspace().join(path),
-            None => build(&["-p", "flyhot", "--bin", "flyhot"], "flyhot"),
+            None => build(&["--workspace", "--bin", "flyhot"], "flyhot"),
         })
     }
 
@@ -527,7 +533,8 @@ impl fmt::Display for Run {
     }
 }
 
-/// Builds a program of the driver, with the profile of these tests.
+/// Builds a program of the driver, with the profile of these tests. `--workspace` has it take the libraries that the tests were built with:
+/// with the features that one package alone asks for, each of them would be built once more.
 pub(crate) fn build(what: &[&str], binary: &str) -> PathBuf {
     // .../TARGET/PROFILE/deps/test-0123, or .../TARGET/PROFILE/demo
     let own = std::env::current_exe().expect("the kernel knows");

@@ -678,7 +678,7 @@ fn a_mistake_ends_in_one_sentence_with_the_fix() {
     let shops = [&none, &loopback, &cookie];
     shops.iter().for_each(|id| machines.serves(id));
     // Each of them alone: the others are stopped.
-    let doctor = |only: &str| {
+    let alone = |only: &str| {
         for id in shops {
             match (id == only, machines.fly.run(id, &["true"]).is_some()) {
                 (true, false) => {
@@ -694,9 +694,23 @@ fn a_mistake_ends_in_one_sentence_with_the_fix() {
     let file = store.path().join("cookie");
     fs::write(&file, "of_another_build").unwrap();
     let given = ["--cookie-file", file.to_str().unwrap()];
-    told("another cookie", &doctor(&cookie).args(given).run(), 24);
-    told("loopback only", &doctor(&loopback).run(), 24);
-    told("not distributed", &doctor(&none).run(), 24);
+    told("another cookie", &alone(&cookie).args(given).run(), 24);
+    told("loopback only", &alone(&loopback).run(), 24);
+    told("not distributed", &alone(&none).run(), 24);
+    let v2 = release("v2");
+    let plan = [
+        "plan",
+        "--release",
+        v2.directory().to_str().unwrap(),
+        "--output",
+        "json",
+    ];
+    told("not distributed", &machines.flyhot(plan).run(), 24);
+    let doctor = machines.flyhot(["doctor", "--output", "json"]).run();
+    assert!(
+        doctor.stdout.contains("export RELEASE_DISTRIBUTION=name"),
+        "{doctor}"
+    );
 
     // Nothing is touched where one of them cannot be reached, nor where somebody else has it.
     let run = machines.rollout(&release("v2"), store.path()).run();

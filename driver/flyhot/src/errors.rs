@@ -834,7 +834,7 @@ pub(crate) fn connect(peer: &Peer, error: &ConnectError) -> NodeError {
 
 /// What brings a node into the private network of Fly.io, for whoever looks for the lines.
 const DISTRIBUTED: &str = "Have in rel/env.sh.eex: `export RELEASE_DISTRIBUTION=name`, \
-     `export RELEASE_NODE=\"${FLY_APP_NAME}-${FLY_IMAGE_REF##*-}@${FLY_PRIVATE_IP}\"` and \
+     `export RELEASE_NODE=\"${FLY_APP_NAME}@${FLY_PRIVATE_IP}\"` and \
      `export ERL_AFLAGS=\"-proto_dist inet6_tcp\"`; then deploy that once with `fly deploy`.";
 
 /// Something that was asked of the Machines API.
