@@ -347,10 +347,12 @@ fn a_node_is_examined_check_by_check() {
             "disk",
             "memory",
             "clock",
-            "nobody else"
+            "nobody else",
+            "start"
         ],
         "{run}"
     );
+    assert!(run.stdout.contains("not by `flyhot boot`"), "{run}");
     // The tests reach their nodes by loopback alone.
     assert_eq!(ill(&run), ["name"], "{run}");
     assert!(run.stdout.contains("env.sh.eex"), "{run}");
