@@ -1106,6 +1106,45 @@ fn machines_have_a_network_of_their_own() {
 }
 
 #[test]
+fn whoever_comes_and_goes_in_a_network_cuts_nobody_off() {
+    let network = Namespaces::start();
+    let fly = Fly::on(network.host(), unlimited(), Random::new("network"));
+    fly.push_empty(IMAGE);
+    network.offer(4280, fly.address());
+    let mut ids = [(); 6].map(|()| started(&fly, "app")).to_vec();
+    let address = |id: &str| seen(&fly, id)["private_ip"].as_str().unwrap().to_owned();
+    // A machine at which nobody listens refuses; a way that is lost says nothing.
+    let reach = |ids: &[String]| {
+        for id in ids {
+            let others = ids.iter().filter(|other| *other != id);
+            let knocks: String = others
+                .map(|other| {
+                    format!(
+                        "(: <>/dev/tcp/{}/9) 2>&1 | grep -q refused || exit 1; ",
+                        address(other)
+                    )
+                })
+                .collect();
+            let script = format!("(: <>/dev/tcp/fdaa::3/4280) || exit 2; {knocks}");
+            let body = json!({"command": ["timeout", "4", "bash", "-c", script]});
+            let (_, said) = of(&fly, id, "POST", "/exec", &body);
+            assert_eq!(said["exit_code"], 0, "{said}");
+        }
+    };
+    reach(&ids);
+    // Another in the place of one that everybody knows.
+    fly.stop(&ids[0]);
+    fly.start_again(&ids[0]);
+    until(&fly, &ids[0], "started");
+    reach(&ids);
+    while ids.len() > 1 {
+        let last = ids.pop().unwrap();
+        assert_eq!(of(&fly, &last, "DELETE", "?force=true", &Value::Null).0, 200);
+        reach(&ids);
+    }
+}
+
+#[test]
 fn the_executable_says_what_flyctl_says_and_pushes_what_it_was_given() {
     let fly = Fly::start(unlimited(), Random::new("cli"));
     let project = Scratch::new("project");

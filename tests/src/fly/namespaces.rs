@@ -26,8 +26,9 @@ const OURS: &str = "flyhot-";
 pub struct Namespaces {
     /// The namespace of the bridge, which is what others of a test run in to reach machines.
     hub: String,
-    scratch: Scratch,
+    // Before the directory that their logs are in: who fails is shown them.
     relays: Mutex<Vec<Process>>,
+    scratch: Scratch,
 }
 
 impl Namespaces {
@@ -61,15 +62,18 @@ impl Namespaces {
         let hub = format!("{OURS}{}-{}", std::process::id(), number());
         ip(&["netns", "add", &hub]);
         ip(&["-n", &hub, "link", "set", "lo", "up"]);
-        ip(&["-n", &hub, "link", "add", "bridge", "type", "bridge"]);
+        let mac = mac(Self::SERVICES);
+        ip(&[
+            "-n", &hub, "link", "add", "bridge", "address", &mac, "type", "bridge",
+        ]);
         ip(&["-n", &hub, "link", "set", "bridge", "up"]);
         // Addresses are there at once: nobody else is in this network who might have the same.
         let address = format!("{}/16", Self::SERVICES);
         ip(&["-n", &hub, "addr", "add", &address, "dev", "bridge", "nodad"]);
         Self {
             hub,
-            scratch: Scratch::new("network"),
             relays: Mutex::default(),
+            scratch: Scratch::new("network"),
         }
     }
 
@@ -150,6 +154,13 @@ impl Namespaces {
 /// The end of a machine's link at the bridge; fifteen letters are what one may have.
 fn link(id: &str) -> String {
     format!("v{}", &id[..id.len().min(14)])
+}
+
+/// The hardware address of whoever has this one: always the same, since neighbours remember it for a minute. One that changed, as a bridge's
+/// does by itself when the machine with the least leaves, loses for so long what others send.
+fn mac(address: Ipv6Addr) -> String {
+    let [.., a, b, c, d] = address.octets();
+    format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
 /// No two are the same.
@@ -238,7 +249,20 @@ impl Places {
         let link = link(&spot.id);
         ip(&["netns", "add", &name]);
         ip(&[
-            "-n", &self.hub, "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &name,
+            "-n",
+            &self.hub,
+            "link",
+            "add",
+            &link,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "address",
+            &mac(spot.address),
+            "netns",
+            &name,
         ]);
         ip(&["-n", &self.hub, "link", "set", &link, "master", "bridge", "up"]);
         ip(&["-n", &name, "link", "set", "lo", "up"]);
