@@ -469,6 +469,13 @@ pub struct WorkArgs {
     pub no_persist: bool,
 }
 
+impl WorkArgs {
+    /// The policy's file, as it is said.
+    pub fn policy_path(&self) -> Option<String> {
+        self.policy.as_ref().map(|path| path.display().to_string())
+    }
+}
+
 /// What a command is told that changes what a fleet runs.
 #[derive(Debug, Clone, Args)]
 pub struct FleetArgs {

@@ -331,10 +331,11 @@ async fn settled<'a>(fly: &Fly, machine: &'a Machine) -> Result<Option<Cow<'a, M
     }
 }
 
-/// The state of a machine that had a node, if it was stopped, suspended or removed by somebody since, or by Fly for want of traffic: it
-/// boots what is committed by then, or goes on with what it has. One that ended by itself is no such machine: its code may be why.
-pub(crate) async fn left_to_boot(fly: &Fly, machine: &MachineId) -> Option<State> {
-    match fly.machine(machine).await {
+/// The state of the machine that had this node, if there is one that was stopped, suspended or removed by somebody since, or by Fly for want
+/// of traffic: it boots what is committed by then, or goes on with what it has. One that ended by itself is no such machine: its code may
+/// be why.
+pub(crate) async fn left_to_boot(fly: Option<&Fly>, peer: &Peer) -> Option<State> {
+    match fly?.machine(&peer.machine.as_ref()?.id).await {
         Ok(seen) => {
             let left = match &seen.state {
                 State::Stopping | State::Suspending | State::Suspended => true,

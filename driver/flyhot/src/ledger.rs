@@ -365,8 +365,8 @@ impl Ledger {
             return Some(ErrorKind::MaybeSuspended);
         }
         if let Some(kind) = self.aborted {
-            let runs = |entry: &Entry| runs_the_release(entry.outcome.outcome);
-            let mixed = self.entries.iter().any(runs) && !self.entries.iter().all(runs);
+            let mixed =
+                self.entries.iter().any(runs_the_release) && !self.entries.iter().all(runs_the_release);
             // Whoever stopped it may think that nothing was done.
             return Some(if mixed && kind == ErrorKind::Interrupted {
                 ErrorKind::Mixed
@@ -394,15 +394,19 @@ impl Ledger {
         let (before, rest) = self.entries.split_at(at);
         let kind = rest.first()?.against?;
         let own = matches!(kind, ErrorKind::Bug | ErrorKind::Degraded);
-        let mixed = !own && before.iter().any(|entry| runs_the_release(entry.outcome.outcome));
+        let mixed = !own && before.iter().any(runs_the_release);
         Some(if mixed { ErrorKind::Mixed } else { kind })
     }
 
     fn well(&self) -> OutcomeKind {
-        let mut begun = self.entries.iter().map(|entry| entry.outcome.outcome);
-        let mut all = |kind| begun.all(|of| of == kind || of == OutcomeKind::LeftToBoot);
+        let idle = |entry: &Entry| {
+            matches!(
+                entry.outcome.outcome,
+                OutcomeKind::NothingToDo | OutcomeKind::LeftToBoot
+            )
+        };
         match self.command {
-            _ if all(OutcomeKind::NothingToDo) => OutcomeKind::NothingToDo,
+            _ if self.entries.iter().all(idle) => OutcomeKind::NothingToDo,
             Command::Upgrade | Command::Roll => OutcomeKind::Upgraded,
             Command::Plan => OutcomeKind::Planned,
         }
@@ -418,8 +422,11 @@ fn not_back(node: &str, why: &str) -> Reason {
     )
 }
 
-fn runs_the_release(kind: OutcomeKind) -> bool {
-    matches!(kind, OutcomeKind::Upgraded | OutcomeKind::NothingToDo)
+fn runs_the_release(entry: &Entry) -> bool {
+    matches!(
+        entry.outcome.outcome,
+        OutcomeKind::Upgraded | OutcomeKind::NothingToDo
+    )
 }
 
 /// Of several plans the worst exit code is the command's: a bug first, since it casts doubt on the others, then

@@ -129,12 +129,7 @@ fn command(name: &str, work: Work<'_>, emit: &mut dyn FnMut(Event)) -> ExitCode 
             What::Out(_) => Some(nodes.release.display().to_string()),
             What::Back(_) => None,
         },
-        policy: nodes
-            .how
-            .work
-            .policy
-            .as_ref()
-            .map(|path| path.display().to_string()),
+        policy: nodes.how.work.policy_path(),
         flyhot: crate::VERSION.to_owned(),
     });
     run::to_the_end(&mut ledger, emit, |ledger, emit| {
@@ -526,11 +521,11 @@ async fn copy_base<'o>(
         let Err(error) = copied.await else {
             return Ok(Some((peer, directory)));
         };
-        let left = match (&fly, &peer.machine) {
-            (Some(fly), Some(machine)) => fleet.beside(inventory::left_to_boot(fly, &machine.id)).await,
-            _ => None,
-        };
-        if left.is_none() {
+        if fleet
+            .beside(inventory::left_to_boot(fly.as_deref(), peer))
+            .await
+            .is_none()
+        {
             return Err(error);
         }
         failed = Some(error);

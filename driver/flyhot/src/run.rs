@@ -39,12 +39,7 @@ pub(crate) fn command(
         command: command.name().to_owned(),
         nodes: args.reach.node.clone(),
         release: Some(args.release.display().to_string()),
-        policy: args
-            .how
-            .work
-            .policy
-            .as_ref()
-            .map(|path| path.display().to_string()),
+        policy: args.how.work.policy_path(),
         flyhot: crate::VERSION.to_owned(),
     });
     to_the_end(&mut ledger, &mut emit, |ledger, emit| {

@@ -14,7 +14,7 @@ use flyhot_artifact::{CodeId, Release};
 use flyhot_events::{
     ErrorKind, Event, LeaseState, NodeOutcome, OutcomeKind, Reason, ReasonCode, Step, Unit, Watched, WaveWay,
 };
-use flyhot_fleet::{Fly, FlyError, Host, MachineId, State};
+use flyhot_fleet::{Fly, FlyError, Host, MachineId};
 use flyhot_node::NodeName;
 use flyhot_rollout::{Command, End, Happened, Settings, Stands, Way};
 use flyhot_upgrade::judge;
@@ -84,12 +84,7 @@ enum Done {
     /// It was not begun after all.
     Left { at: usize, error: NodeError },
     /// Its machine is not started any more.
-    LeftToBoot {
-        at: usize,
-        name: String,
-        machine: MachineId,
-        state: State,
-    },
+    LeftToBoot { at: usize, said: Event },
     /// A signal had it dropped.
     Dropped { at: usize },
     /// A canary was watched while it stood alone; its gate knows what was seen.
@@ -273,10 +268,7 @@ pub(crate) async fn once_more(
         .collect();
     let asking = taken.into_iter().map(async |(at, peer)| {
         let answer = look::kept(peer, &leg.release).await;
-        let left = match (&answer, fly, &peer.machine) {
-            (Err(_), Some(fly), Some(machine)) => inventory::left_to_boot(fly, &machine.id).await.is_some(),
-            _ => false,
-        };
+        let left = answer.is_err() && inventory::left_to_boot(fly, peer).await.is_some();
         (at, peer, answer, left)
     });
     let answers: Vec<_> = futures::stream::iter(asking)
@@ -345,11 +337,15 @@ impl Course {
         }
     }
 
-    /// The machine of a node, if it is left to boot by now, and its state. A connection that fails says nothing of that.
-    async fn left_to_boot(&self, peer: &Peer) -> Option<(MachineId, State)> {
-        let (machines, machine) = (self.machines.as_ref()?, peer.machine.as_ref()?);
-        let state = inventory::left_to_boot(&machines.fly, &machine.id).await?;
-        Some((machine.id.clone(), state))
+    /// What is said of a node whose machine is left to boot by now. A connection that fails says nothing of that.
+    async fn left_to_boot(&self, peer: &Peer) -> Option<Event> {
+        let fly = self.machines.as_ref().map(|machines| &*machines.fly);
+        let state = inventory::left_to_boot(fly, peer).await?;
+        Some(Event::LeftToBoot {
+            node: peer.name.to_string(),
+            machine: peer.machine.as_ref()?.id.to_string(),
+            state: state.to_string(),
+        })
     }
 
     /// Has the machine of a node carry the code that it runs now; the answer is why it does not.
@@ -448,14 +444,9 @@ async fn work(
         Err(Ok(error)) => {
             if way == Way::Forth
                 && !sight.reached
-                && let Some((machine, state)) = course.left_to_boot(peer).await
+                && let Some(said) = course.left_to_boot(peer).await
             {
-                return Done::LeftToBoot {
-                    at,
-                    name,
-                    machine,
-                    state,
-                };
+                return Done::LeftToBoot { at, said };
             }
             Err(error)
         }
@@ -601,18 +592,9 @@ fn take(course: &Course, done: Done, barred: &mut bool, ledger: &mut Ledger, say
             }
             Happened::Barred { node: at, why }
         }
-        Done::LeftToBoot {
-            at,
-            name,
-            machine,
-            state,
-        } => {
+        Done::LeftToBoot { at, said } => {
             ledger.left_to_boot(at);
-            say(Event::LeftToBoot {
-                node: name,
-                machine: machine.to_string(),
-                state: state.to_string(),
-            });
+            say(said);
             Happened::Left { node: at }
         }
         Done::Dropped { at } => {
