@@ -249,10 +249,10 @@ impl Fly {
         world.machine_mut(id).expect("it is there").config["checks"] = Value::Object(checks.collect());
     }
 
-    /// The host of a machine answers no more: its config is not known.
-    pub fn lose_host(&self, id: &str) {
+    /// What Fly says of the host of a machine; the config is not known where that is not `ok`.
+    pub fn host(&self, id: &str, status: &'static str) {
         let mut world = self.shared.world();
-        world.machine_mut(id).expect("the machine is there").host_status = "unreachable";
+        world.machine_mut(id).expect("the machine is there").host_status = status;
     }
 
     /// Sets when a machine was made back, by so many seconds.

@@ -703,7 +703,7 @@ fn every_machine_is_listed_once_whatever_the_pages_and_the_hosts() {
     ];
     let ids: Vec<String> = groups.iter().map(|group| made(&fly, group)).collect();
     fly.make(&json!({"config": {"image": IMAGE, "metadata": {"flyhot_rollout": "1"}}}));
-    fly.lose_host(&ids[1]);
+    fly.host(&ids[1], "unreachable");
     let asker = Asker::start(&fly, PATIENCE);
     let listed = asker.done(json!({"do": "inventory"}));
     let listed: BTreeMap<&str, &Value> = listed

@@ -578,6 +578,67 @@ fn who_is_stopped_before_its_wave_is_left_to_boot() {
 }
 
 #[test]
+fn whose_host_is_lost_is_left_out_and_told() {
+    let machines = Machines::start("lost");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let shop = |region| machines.shop(&image, "app", region, &[]);
+    let (one, lost, other) = (shop("ams"), shop("fra"), shop("ord"));
+    for id in [&one, &lost, &other] {
+        machines.serves(id);
+    }
+    let ends = |run: &Run, exit_code: i32, of_others: &str| {
+        assert_eq!(run.exit_code, Some(exit_code), "{run}");
+        let ended = outcomes(run);
+        for id in [&one, &other] {
+            assert_eq!(ended[id.as_str()]["outcome"], of_others, "{run}");
+        }
+        let left_out = ended[lost.as_str()];
+        let reason = &left_out["reasons"][0];
+        assert_eq!(
+            (&left_out["outcome"], &left_out["region"], &reason["code"]),
+            (&"not_begun".into(), &"fra".into(), &"host_lost".into()),
+            "{run}"
+        );
+        let hint = reason["hint"].as_str().unwrap();
+        assert!(
+            hint.contains(&format!("fly machine destroy --force {lost}")),
+            "{run}"
+        );
+        assert_eq!(only(run, "error")["node"], *lost, "{run}");
+    };
+    let rolls = || machines.rollout(&release("v2"), store.path());
+
+    // A machine that nobody reaches stands against all, as long as Fly does not say why.
+    machines.cut(&lost);
+    let run = rolls().run();
+    run.expect("failed", 24);
+    assert_eq!(machines.version(&one), "v1");
+
+    machines.fly.host(&lost, "unreachable");
+    let v2 = release("v2");
+    let plan = ["plan", "--release", v2.directory().to_str().unwrap()];
+    ends(
+        &machines.flyhot(plan).args(["--output", "json"]).run(),
+        24,
+        "planned",
+    );
+    let run = rolls().run();
+    ends(&run, 12, "upgraded");
+    assert_eq!(run.pointer(), ["trial", "committed"]);
+    ends(&rolls().run(), 12, "nothing_to_do");
+
+    // Its host is back, and it ran all the time.
+    machines.fly.host(&lost, "ok");
+    machines.mend(&lost);
+    assert_eq!(machines.version(&lost), "v1");
+    let run = rolls().run();
+    run.expect("upgraded", 0);
+    assert_eq!(outcomes(&run)[lost.as_str()]["outcome"], "upgraded", "{run}");
+    assert_eq!(machines.version(&lost), "v2");
+}
+
+#[test]
 fn what_comes_behind_a_window_takes_its_time_and_behind_a_cold_deploy_nobody_goes_back() {
     let machines = Machines::start("longer");
     let store = Scratch::new("store");
@@ -727,6 +788,10 @@ fn a_mistake_ends_in_one_sentence_with_the_fix() {
         .run();
     told("a lease that is held", &run, 23);
     assert_eq!(machines.version(&cookie), "v1");
+    machines.fly.host(&cookie, "unreachable");
+    machines.cut(&cookie);
+    told("a lost host", &status().run(), 24);
+    machines.fly.host(&cookie, "ok");
     machines.fly.stop(&cookie);
     let run = machines.rollout(&release("v2"), store.path()).run();
     told("nothing is started", &run, 24);

@@ -249,6 +249,8 @@ reason_codes! {
     GateBlind = "gate_blind", Cold;
     /// The node was to go back to what ran before, and did not.
     NotTakenBack = "not_taken_back", Warning;
+    /// Fly.io says that the host of a machine does not answer, and the machine does not either: nothing was done there.
+    HostLost = "host_lost", Warning;
     /// The code that a node runs could not be written to the labels of its machine.
     NotLabelled = "not_labelled", Warning;
 }

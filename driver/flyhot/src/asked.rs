@@ -144,9 +144,9 @@ where
         let ((mut events, unwell), mut answers) = join(first(found.as_ref()), join_all(asked)).await;
         if let Some(found) = found {
             events.insert(0, found.event());
-            answers.extend(found.lacking.into_iter().map(|(node, error)| Answer {
-                node,
-                said: Err(error),
+            answers.extend(found.lacking.into_iter().map(|lacking| Answer {
+                node: lacking.machine,
+                said: Err(lacking.error),
             }));
         }
         Ok(((events, unwell), answers))

@@ -872,16 +872,21 @@ pub(crate) fn no_address(machine: &MachineId) -> NodeError {
 }
 
 /// epmd on a machine said nothing that could be read.
-pub(crate) fn no_names(machine: &MachineId, error: &NamesError, lost: bool) -> NodeError {
+pub(crate) fn no_names(machine: &MachineId, error: &NamesError, host_lost: bool) -> NodeError {
+    if host_lost {
+        return of_machine(
+            machine,
+            format!("Fly says that its host does not answer: {}", chain(error)),
+            format!(
+                "It boots what is committed when its host is back; or remove it: `fly machine destroy --force {machine}`."
+            ),
+        );
+    }
     let hint = match error {
-        NamesError::NotEpmd { .. } => "Give the port that epmd listens on by --epmd-port.".to_owned(),
-        NamesError::NoEpmd { .. } | NamesError::Silent { .. } if lost => format!(
-            "Fly says that its host does not answer: wait for it, or remove the machine with `fly machine destroy --force {machine}`."
-        ),
+        NamesError::NotEpmd { .. } => "Give the port that epmd listens on by --epmd-port.",
         NamesError::NoEpmd { .. } | NamesError::Silent { .. } => {
             "Run this on a machine of the same organization, or with its private network at hand (`fly wireguard create`); else \
              look at the machine with `fly machine status`."
-                .to_owned()
         }
     };
     of_machine(machine, chain(error), hint)

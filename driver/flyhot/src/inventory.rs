@@ -1,8 +1,8 @@
 //! Nodes that nobody names: those of the machines of an app on Fly.io.
 //!
 //! Nothing is touched on a machine, and nothing is decided about an upgrade. Every machine is accounted for: it has a node that is
-//! reached, or it is left to boot, or it runs no Erlang, or it is what stands against the command. What is there is asked of the
-//! Machines API ([`flyhot_fleet`]) and of epmd on each machine; which of epmd's names is meant is decided by [`choose`].
+//! reached, or it is left to boot, or it runs no Erlang, or its host is lost, or it is what stands against the command. What is there is
+//! asked of the Machines API ([`flyhot_fleet`]) and of epmd on each machine; which of epmd's names is meant is decided by [`choose`].
 
 mod choice;
 mod leases;
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flyhot_events::{Event, InventoryMachine, MachineRole, NodeOutcome, OutcomeKind};
+use flyhot_events::{Event, InventoryMachine, MachineRole, NodeOutcome, OutcomeKind, Reason, ReasonCode};
 use flyhot_fleet::{Exec, Fly, FlyError, Host, Machine, MachineId, Ran, Repeat, State};
 use flyhot_node::{NamesError, NodeName, Registered, names};
 use flyhot_rollout::Stands;
@@ -81,8 +81,37 @@ pub(crate) struct Found {
     machines: Vec<InventoryMachine>,
     /// The same machines in the same order, as Fly told of them.
     seen: Vec<Machine>,
-    /// Machines that should have a node that can be reached, and have none; and why.
-    pub(crate) lacking: Vec<(String, NodeError)>,
+    /// Machines that should have a node that can be reached, and have none.
+    pub(crate) lacking: Vec<Lacking>,
+}
+
+/// A machine that should have a node that can be reached, and has none.
+#[derive(Debug)]
+pub(crate) struct Lacking {
+    /// Its id.
+    pub(crate) machine: String,
+    region: String,
+    /// Why.
+    pub(crate) error: NodeError,
+    /// Fly says that its host does not answer: nobody can do anything with it, and it boots when that is back.
+    host_lost: bool,
+}
+
+impl Lacking {
+    /// What becomes of it, where the others are not kept waiting for its host.
+    fn left_out(&self) -> NodeOutcome {
+        NodeOutcome {
+            machine: Some(self.machine.clone()),
+            region: Some(self.region.clone()),
+            reasons: vec![Reason::new(
+                ReasonCode::HostLost,
+                &self.machine,
+                &self.error.message,
+                &self.error.hint,
+            )],
+            ..NodeOutcome::untouched(&self.machine, OutcomeKind::NotBegun)
+        }
+    }
 }
 
 impl Found {
@@ -108,11 +137,14 @@ enum Answer {
     Left,
     /// It runs no Erlang.
     Other,
-    Lacking(NodeError),
+    Lacking {
+        error: NodeError,
+        host_lost: bool,
+    },
 }
 
 /// Looks for all nodes, where they are not named, and says which machines there are. Where one of them has no node that could be
-/// reached, nothing is to be done with any.
+/// reached, nothing is to be done with any, unless its host is lost: that may last for days, and nobody here can mend it.
 pub(crate) async fn all(
     reach: &mut Reach,
     release: Option<&str>,
@@ -125,7 +157,7 @@ pub(crate) async fn all(
     emit(found.event());
     ledger.found(reach.nodes.iter().map(not_begun));
     let (app, all, fly) = (found.app.clone(), found.machines.len(), Arc::clone(&found.fly));
-    nobody_lacks(found, emit)?;
+    nobody_lacks(found, ledger, emit)?;
     if reach.nodes.is_empty() {
         return Err(errors::no_machine(&app, all));
     }
@@ -146,7 +178,7 @@ pub(crate) async fn again(
     };
     let (nodes, found) = look(fly, on, Some(&leg.release.name), &reach.nodes).await?;
     emit(found.event());
-    nobody_lacks(found, emit)?;
+    nobody_lacks(found, ledger, emit)?;
     let places: HashMap<MachineId, usize> = reach
         .nodes
         .iter()
@@ -175,16 +207,17 @@ pub(crate) async fn again(
     Ok(())
 }
 
-/// Says what stands against machines; the first of it is the answer.
-fn nobody_lacks(found: Found, emit: &mut dyn FnMut(Event)) -> Result<(), NodeError> {
-    let mut lacking = found.lacking.into_iter();
-    let Some((_, first)) = lacking.next() else {
-        return Ok(());
-    };
-    for (machine, error) in lacking {
+/// Says what stands against machines; the first of it is the answer. Those whose hosts are lost are left out.
+fn nobody_lacks(found: Found, ledger: &mut Ledger, emit: &mut dyn FnMut(Event)) -> Result<(), NodeError> {
+    let (lost, lacking): (Vec<_>, Vec<_>) = found.lacking.into_iter().partition(|lacking| lacking.host_lost);
+    let known = ledger.leaves_out(lost.iter().map(Lacking::left_out));
+    let mut lacking = lacking.into_iter();
+    let first = lacking.next();
+    let told = lost.into_iter().filter(|lost| !known.contains(&lost.machine));
+    for Lacking { machine, error, .. } in told.chain(lacking) {
         emit(error.event(Some(machine)));
     }
-    Err(first)
+    first.map_or(Ok(()), |first| Err(first.error))
 }
 
 /// The image that every machine was started from; `None` where nodes are named.
@@ -271,8 +304,13 @@ async fn look(
             }
             Answer::Left => (MachineRole::LeftToBoot, None),
             Answer::Other => (MachineRole::Other, None),
-            Answer::Lacking(error) => {
-                lacking.push((machine.id.to_string(), error));
+            Answer::Lacking { error, host_lost } => {
+                lacking.push(Lacking {
+                    machine: machine.id.to_string(),
+                    region: machine.region.clone(),
+                    error,
+                    host_lost,
+                });
                 (MachineRole::Lacking, None)
             }
         };
@@ -301,16 +339,15 @@ async fn ask(fly: &Fly, on: &OnFly, machine: &Machine, names: &[&str], known: Op
     if let (State::Started, Some(peer)) = (&machine.state, known) {
         return Answer::Node(Box::new(peer.clone()));
     }
-    let node = match settled(fly, machine).await {
+    let answer = match settled(fly, machine).await {
         Ok(Some(machine)) => node(fly, on, &machine, names).await,
         Ok(None) => return Answer::Left,
         Err(error) => Err(errors::fly(&error)),
     };
-    match node {
-        Ok(Some(peer)) => Answer::Node(Box::new(peer)),
-        Ok(None) => Answer::Other,
-        Err(error) => Answer::Lacking(error),
-    }
+    answer.unwrap_or_else(|error| Answer::Lacking {
+        error,
+        host_lost: false,
+    })
 }
 
 /// The machine once it is started; `None` where it is not on the way to that, or needs long for it.
@@ -348,8 +385,8 @@ pub(crate) async fn left_to_boot(fly: Option<&Fly>, peer: &Peer) -> Option<State
     }
 }
 
-/// The node of a machine that is started; `None` where it runs no Erlang.
-async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Result<Option<Peer>, NodeError> {
+/// What is known of a machine that is started.
+async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Result<Answer, NodeError> {
     let id = &machine.id;
     let Some(address) = machine.private_ip else {
         return Err(errors::no_address(id));
@@ -365,7 +402,12 @@ async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Resul
             {
                 Vec::new()
             }
-            Err(error) => return Err(errors::no_names(id, &error, machine.host != Host::Ok)),
+            Err(error) => {
+                let silent = matches!(error, NamesError::NoEpmd { .. } | NamesError::Silent { .. });
+                let host_lost = silent && machine.host != Host::Ok;
+                let error = errors::no_names(id, &error, host_lost);
+                return Ok(Answer::Lacking { error, host_lost });
+            }
         };
         if !registered.is_empty() {
             break registered;
@@ -376,7 +418,7 @@ async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Resul
                 .map_err(|why| errors::nothing_known(id, &why))?;
         }
         if !runs {
-            return Ok(None);
+            return Ok(Answer::Other);
         }
         if Instant::now() >= until {
             return Err(errors::not_distributed(id));
@@ -404,7 +446,7 @@ async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Resul
             )
         }
     };
-    Ok(Some(Peer {
+    Ok(Answer::Node(Box::new(Peer {
         name,
         door: Door {
             cookie,
@@ -427,7 +469,7 @@ async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Resul
                 .as_ref()
                 .map(|config| plain_image(&config.image).to_owned()),
         }),
-    }))
+    })))
 }
 
 /// Has a machine carry the code that its node runs; the answer is why it does not.

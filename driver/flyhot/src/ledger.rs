@@ -43,6 +43,8 @@ impl Command {
 pub struct Ledger {
     command: Command,
     entries: Vec<Entry>,
+    /// Machines whose nodes nobody can reach, and that nobody waits for.
+    left_out: Vec<NodeOutcome>,
     /// How many nodes were begun.
     begun: usize,
     stopped: bool,
@@ -77,6 +79,7 @@ impl Ledger {
         Self {
             command,
             entries: nodes.into_iter().map(not_begun).collect(),
+            left_out: Vec::new(),
             begun: 0,
             stopped: false,
             aborted: None,
@@ -87,6 +90,12 @@ impl Ledger {
     /// The nodes were asked for, and these are there.
     pub fn found(&mut self, nodes: impl IntoIterator<Item = NodeOutcome>) {
         self.entries = nodes.into_iter().map(Entry::of).collect();
+    }
+
+    /// These machines are left out by now, and no others: nobody knows what they run. The answer is which were before.
+    pub fn leaves_out(&mut self, machines: impl IntoIterator<Item = NodeOutcome>) -> Vec<String> {
+        let before = std::mem::replace(&mut self.left_out, machines.into_iter().collect());
+        before.into_iter().map(|left| left.node).collect()
     }
 
     /// Begins a rollout to all nodes.
@@ -325,17 +334,17 @@ impl Ledger {
     /// What became of the command if it ended now.
     pub fn outcome(&self) -> Outcome {
         let kind = self.against();
-        let nodes = || self.entries.iter().map(|entry| entry.outcome.outcome);
+        let nodes = self.entries.iter().map(|entry| &entry.outcome);
         Outcome {
             outcome: match kind.map_or_else(|| self.well(), ErrorKind::outcome) {
                 // The command was, and no longer when it came to these nodes.
-                OutcomeKind::Refused if nodes().any(|kind| kind == OutcomeKind::Upgraded) => {
+                OutcomeKind::Refused if nodes.clone().any(|node| node.outcome == OutcomeKind::Upgraded) => {
                     OutcomeKind::Failed
                 }
                 outcome => outcome,
             },
             exit_code: kind.map_or(ExitCode::SUCCESS, ErrorKind::exit_code),
-            nodes: self.entries.iter().map(|entry| entry.outcome.clone()).collect(),
+            nodes: nodes.chain(&self.left_out).cloned().collect(),
         }
     }
 
@@ -374,16 +383,18 @@ impl Ledger {
                 kind
             });
         }
+        let left_out = |kind| (!self.left_out.is_empty()).then_some(kind);
         match self.command {
             Command::Plan => self
                 .entries
                 .iter()
                 .filter_map(|entry| entry.against)
+                .chain(left_out(ErrorKind::NodeUnreachable))
                 .max_by_key(|kind| rank(*kind)),
-            Command::Upgrade => self.first_against(),
+            Command::Upgrade => self.first_against().or(left_out(ErrorKind::Mixed)),
             // One that was not begun ended with an error.
             Command::Roll => match &self.machine {
-                Some(machine) => machine.verdict().against,
+                Some(machine) => machine.verdict().against.or(left_out(ErrorKind::Mixed)),
                 None => Some(ErrorKind::Bug),
             },
         }
@@ -793,6 +804,41 @@ mod tests {
             reasons.map(|reason| reason.code).collect()
         };
         assert_eq!((codes(0), codes(1)), (vec![ReasonCode::NotTakenBack], vec![]));
+    }
+
+    #[test]
+    fn whose_host_is_lost_is_no_success_and_hides_no_failure() {
+        let table = [
+            (Command::Upgrade, Ok(OutcomeKind::Upgraded), 12),
+            (Command::Upgrade, Ok(OutcomeKind::NothingToDo), 12),
+            (Command::Upgrade, Ok(OutcomeKind::Refused), 10),
+            (Command::Plan, Ok(OutcomeKind::Planned), 24),
+            (Command::Plan, Ok(OutcomeKind::Refused), 24),
+            (Command::Plan, Err(ErrorKind::Bug), 1),
+        ];
+        for (command, end, code) in table {
+            let mut ledger = Ledger::new(command, ["a@h".into()]);
+            assert_eq!(ledger.leaves_out([of(OutcomeKind::NotBegun)]), [""; 0]);
+            ledger.begin_next();
+            match end {
+                Ok(kind) => ledger.ended(0, of(kind)),
+                Err(kind) => ledger.failed(0, kind, None),
+            }
+            let outcome = ledger.outcome();
+            assert_eq!(
+                (outcome.exit_code.0, outcome.nodes.len()),
+                (code, 2),
+                "{command:?} {end:?}"
+            );
+            // Its host is back.
+            assert_eq!(ledger.leaves_out([]), ["n@h"]);
+            let outcome = ledger.outcome();
+            assert_eq!(outcome.nodes.len(), 1);
+            assert_eq!(
+                outcome.exit_code.0 == 0,
+                matches!(end, Ok(kind) if kind != OutcomeKind::Refused)
+            );
+        }
     }
 
     #[test]
