@@ -50,7 +50,7 @@ complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "config" -d 'Show what
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "boot" -d 'Start a release with the code that its fleet should run'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -81,7 +81,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l no-persist -d 
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l dry-run -d 'Stop after the plan, as `flyhot plan` does'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -111,7 +111,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l no-rehearsal -d '
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -125,7 +125,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l config -d 'The 
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -140,7 +140,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l dist-tls -d 'The 
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l apply -d 'Resume them. Without it they are shown, and nothing is touched'
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -158,7 +158,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l config -d 'The 
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -195,7 +195,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l output -d 'How to
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -242,7 +242,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l no-rollback -d
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -328,7 +328,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l no-rollback -d 
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l inventory -d 'Instead of naming nodes, ask for all of an app\'s: those of every machine on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -f -a "fly\t'The machines of an app on Fly.io'"
+complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F

@@ -99,7 +99,7 @@ impl Run {
 }
 
 /// A policy by which nodes are watched for a moment.
-pub(crate) fn quick() -> PathBuf {
+pub fn quick() -> PathBuf {
     workspace().join("tests/fixtures/watch/quick.toml")
 }
 

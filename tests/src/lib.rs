@@ -69,7 +69,7 @@ pub use crowd::Crowd;
 pub use disk::{Ailment, Journal, Observed};
 pub use epmd::Epmd;
 pub use faults::{Fault, Trace};
-pub use fleet::{Fleet, pairs};
+pub use fleet::{Fleet, pairs, quick};
 pub use fly::{
     CrossApp, Duplex, Fly, FlyCli, FlyIlls, Grant, Host, Local, Namespaces, Record, RetryAfter, Spot, Upload,
     join,

@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use flyhot_tests::{Cart, Fleet, Flyhot, Probe, Release, Run, Scratch, Shop, pairs, wait_until, with_pool};
+use flyhot_tests::{
+    Cart, Fleet, Flyhot, Probe, Release, Run, Scratch, Shop, pairs, quick, wait_until, with_pool,
+};
 use serde_json::Value;
 
 const NONE: [&str; 0] = [];
@@ -244,8 +246,19 @@ fn a_fleet_ends_on_one_code_whichever_node_fails() {
     assert_eq!(finished.pointer(), ["trial", "committed"], "{finished}");
     assert_eq!(fleet.history(), pairs(&[(&new, "committed"), (&old, "previous")]));
 
-    // Back, all of them at once; and it is the command before that is asked for.
-    let back = fleet.rollback().run();
+    // Back, all of them at once, named by a file; and it is the command before that is asked for.
+    let names: String = fleet
+        .nodes
+        .iter()
+        .map(|node| format!("{}\n", node.name()))
+        .collect();
+    let file = scratch.path().join("nodes");
+    fs::write(&file, format!("# all six\n{names}")).unwrap();
+    let [file, store] = [&file, fleet.store].map(|path| path.to_str().unwrap());
+    let back = Flyhot::new(["rollback", "--inventory", file, "--app", "shop", "--store", store])
+        .args(["--policy", quick().to_str().unwrap(), "--output", "json"])
+        .of(fleet.nodes[0])
+        .run();
     back.expect("upgraded", 0);
     assert_eq!(waves(&back), [("forth", 6)], "{back}");
     assert_eq!(looks(&shops), before, "{back}");

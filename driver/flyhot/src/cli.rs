@@ -30,8 +30,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::Styles;
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::builder::{OsStringValueParser, Styles, TypedValueParser as _};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint, value_parser};
 
 use crate::options::{parse_duration, parse_seconds};
 
@@ -286,10 +286,22 @@ pub struct HomeArgs {
 }
 
 /// Where nodes are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inventory {
-    /// The machines of an app on Fly.io
+    /// The machines of an app on Fly.io.
     Fly,
+    /// A file of names.
+    File(PathBuf),
+}
+
+impl From<OsString> for Inventory {
+    fn from(text: OsString) -> Self {
+        if text == "fly" {
+            Self::Fly
+        } else {
+            Self::File(text.into())
+        }
+    }
 }
 
 /// Whose machines are asked for, of a command that needs no store.
@@ -338,12 +350,12 @@ pub struct ReachArgs {
     #[arg(long, num_args = 1.., value_name = "NAME", help_heading = "What")]
     pub node: Vec<String>,
 
-    /// Instead of naming nodes, ask for all of an app's: those of every machine on Fly.io that is started and runs a node [default: fly,
-    /// where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]
+    /// Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is
+    /// started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]
     ///
-    /// The machines come from the Machines API, with the token in FLY_ACCESS_TOKEN, else in FLY_API_TOKEN, else the one that
+    /// In a file `#` begins a comment. The machines come from the Machines API, with the token in FLY_ACCESS_TOKEN, else in FLY_API_TOKEN, else the one that
     /// `fly auth token` gives. The name of a node comes from epmd on the machine's private address, which must be reached from here.
-    #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["node", "dist_port"], help_heading = "What")]
+    #[arg(long, value_name = "fly|FILE", value_parser = OsStringValueParser::new().map(Inventory::from), value_hint = ValueHint::FilePath, conflicts_with_all = ["node", "dist_port"], help_heading = "What")]
     pub inventory: Option<Inventory>,
 
     #[command(flatten)]

@@ -10,6 +10,7 @@ mod environment;
 pub mod fly;
 mod home;
 pub mod mix;
+mod named;
 pub mod policy;
 mod reach;
 mod settings;
@@ -41,6 +42,7 @@ pub(crate) use environment::{CHECK_URL, OF_MIX};
 pub use environment::{Environment, Screen, Secret, Variable};
 pub use home::HomeError;
 pub(crate) use home::{Need, Place, Project, StoreSaid, at_hand, project, settings};
+pub use named::NamedError;
 use policy::{Gate, Hooks, PolicyError, PolicyFile, Watch};
 pub use reach::{DEFAULT_EPMD_PORT, Door, MachineOf, OnFly, Peer, Reach};
 pub(crate) use reach::{IN_IMAGE, complete, plain_image};
@@ -308,6 +310,14 @@ pub enum OptionsError {
         /// What is wrong with it.
         source: NodeNameError,
     },
+    /// An inventory that is no file of node names.
+    #[error("--inventory {}: {error}", path.display())]
+    Named {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: NamedError,
+    },
     /// One node named twice.
     #[error("--node {0}: named twice")]
     NodeTwice(String),
@@ -391,6 +401,9 @@ impl OptionsError {
                 "Give the name as the node prints it for `node()`, for example shop@10.0.0.1 or shop@web-1."
                     .into()
             }
+            Self::Named { .. } => "Name a file that has the name of a node on each line, as the node prints it for `node()`; or say `fly`, \
+                                   which means the machines of an app on Fly.io."
+                .into(),
             Self::NodeTwice(_) => "Name each node once.".into(),
             Self::NoNodes => {
                 "Name nodes by --node, or the app on Fly.io whose machines are meant by --app, the variable FLY_APP_NAME, or `app` in \

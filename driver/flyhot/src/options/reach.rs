@@ -8,7 +8,7 @@ use flyhot_node::{Cookie, NodeName, Tls};
 
 use super::home::{app, inventory};
 use super::token::token;
-use super::{Environment, OptionsError, cookie, tls};
+use super::{Environment, OptionsError, cookie, named, tls};
 use crate::cli::{HomeArgs, Inventory, ReachArgs, Verb};
 
 /// epmd's registered port (OTP `erl_epmd.hrl`, IANA 4369).
@@ -93,17 +93,24 @@ pub struct OnFly {
     pub tls: Option<Tls>,
 }
 
-/// Where nobody says which nodes a verb is to ask, they are those of the app that is known.
+/// Where nobody says which nodes a verb is to ask, they are those of the app that is known; those of a file are as good as named.
 ///
 /// # Errors
-/// [`OptionsError::NoNodes`]: none is known.
+/// [`OptionsError::NoNodes`]: none is known; [`OptionsError::Named`].
 pub(crate) fn complete(verb: &mut Verb, environment: &Environment) -> Result<(), OptionsError> {
-    if let Some((reach, home)) = verb.asks()
-        && reach.node.is_empty()
-        && reach.inventory.is_none()
-    {
+    let Some((reach, home)) = verb.asks() else {
+        return Ok(());
+    };
+    if reach.node.is_empty() && reach.inventory.is_none() {
         let known = inventory(&home, environment)?.ok_or(OptionsError::NoNodes)?;
         reach.inventory = Some(known.value);
+    }
+    if let Some(Inventory::File(path)) = &reach.inventory {
+        reach.node = named::read(path).map_err(|error| OptionsError::Named {
+            path: path.clone(),
+            error,
+        })?;
+        reach.inventory = None;
     }
     Ok(())
 }

@@ -9,7 +9,6 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::ValueEnum as _;
 use flyhot_events::Setting;
 use flyhot_store::{ENDPOINT, REGION};
 
@@ -278,7 +277,7 @@ impl Settings {
             });
         };
         show("app", text(&self.app));
-        show("inventory", open(&self.inventory, |inventory| word(*inventory)));
+        show("inventory", open(&self.inventory, |_| "fly".to_owned()));
         show("primary_region", text(&self.primary_region));
         show("config", path(&self.config));
         show("store", path(&self.store));
@@ -320,12 +319,6 @@ fn open<T>(said: &Option<Said<T>>, text: impl FnOnce(&T) -> String) -> Option<(S
 
 fn text(said: &Option<Said<String>>) -> Option<(Shown, &Origin)> {
     open(said, Clone::clone)
-}
-
-/// As an argument says it.
-fn word(inventory: Inventory) -> String {
-    let value = inventory.to_possible_value();
-    value.map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn path(said: &Option<Said<PathBuf>>) -> Option<(Shown, &Origin)> {

@@ -463,7 +463,7 @@ fn nodes_are_named_or_asked_for() {
         "flyhot plan --image i --node a@h",
         "flyhot status --inventory fly --node a@h",
         "flyhot status --inventory fly --dist-port 9100",
-        "flyhot status --inventory heroku",
+        "flyhot status --inventory nodes --node a@h",
         "flyhot status --node a@h --app shop",
     ] {
         assert!(!parses(words), "{words}");
@@ -478,7 +478,7 @@ fn nodes_that_nobody_names_are_those_of_the_app_that_is_known() {
     let asked = |words: &str, environment: &Environment| {
         let words = ["flyhot"].into_iter().chain(words.split_whitespace());
         let mut verb = Cli::try_parse_from(words).unwrap().verb;
-        complete(&mut verb, environment).map(|()| verb.asks().and_then(|(reach, _)| reach.inventory))
+        complete(&mut verb, environment).map(|()| verb.asks().and_then(|(reach, _)| reach.inventory.clone()))
     };
     let on_machine = Environment {
         app: Some(Variable {
@@ -526,6 +526,21 @@ fn nodes_that_nobody_names_are_those_of_the_app_that_is_known() {
             assert!(error.hint().contains("--node") && error.hint().contains("--app"));
         }
     }
+    // A file of names is as good as naming them.
+    let file = nowhere.path().join("nodes");
+    fs::write(&file, "a@h # first\nb@h\n").unwrap();
+    let by_file = format!("status --inventory {} --app shop", file.display());
+    assert_eq!(asked(&by_file, &on_machine).unwrap(), None);
+    let words = ["flyhot"].into_iter().chain(by_file.split_whitespace());
+    let mut verb = Cli::try_parse_from(words).unwrap().verb;
+    complete(&mut verb, &nothing).unwrap();
+    assert_eq!(verb.asks().unwrap().0.node, ["a@h", "b@h"]);
+    fs::write(&file, "a@h b@h").unwrap();
+    let error = asked(&by_file, &nothing).unwrap_err();
+    assert!(
+        error.to_string().contains("nodes: line 1: \"a@h b@h\""),
+        "{error}"
+    );
     // Who is named is asked, whatever lies there.
     assert_eq!(asked("status --node a@h", &on_machine).unwrap(), None);
     assert_eq!(asked("history", &nothing).unwrap(), None);
