@@ -990,6 +990,7 @@ fn a_verb_runs_where_what_it_needs_is() {
         (&["history"][..], "history"),
         (&["lock", "status"], "lock"),
         (&["lock", "release"], "lock"),
+        (&["gc"], "gc"),
     ] {
         let run = well.laptop(words).run();
         run.expect("done", 0);

@@ -398,9 +398,77 @@ fn what_a_project_needs_is_put_in_once_and_nothing_is_overwritten() {
         "{done:?}"
     );
     let (_, again) = install(&["--apply"]);
-    assert_eq!(again.stdout.matches("is as it should be").count(), 2, "{again}");
+    assert_eq!(again.stdout.matches("is as it should be").count(), 3, "{again}");
     assert_eq!((read("Dockerfile"), read("rel/env.sh.eex")), done);
     assert_eq!(install(&["--aply"]).0, Some(2));
+}
+
+/// A task that was found in another way than by the dependency brings that too.
+#[test]
+fn the_dependency_is_put_in_where_the_package_is_there() {
+    let project = Scratch::new("dependency");
+    let at = |name: &str| project.path().join(name);
+    let bare = "defmodule Shop.MixProject do
+  use Mix.Project
+
+  def project do
+    [
+      app: :shop,
+      version: \"1.0.0\",
+      deps: deps()
+    ]
+  end
+
+  defp deps do
+    [
+      # {:dep_from_hexpm, \"~> 0.3.0\"}
+    ]
+  end
+end
+";
+    fs::write(at("mix.exs"), bare).unwrap();
+    let ebin = kiosk().directory().join("_build/dev/lib/fly_deploy/ebin");
+    let mix = |args: &[&str]| {
+        let run = Witness::new()
+            .mix("")
+            .within(project.path())
+            .args(args.iter().copied())
+            .env("MIX_PATH", text(&ebin))
+            .run();
+        assert_eq!(run.exit_code, Some(0), "{run}");
+        run.stdout
+    };
+    let (install, line) = (
+        ["fly_deploy.install", "--apply"],
+        "{:fly_deploy, path: \"vendor/fly_deploy\"}",
+    );
+    let read = || fs::read_to_string(at("mix.exs")).unwrap();
+    let absent = mix(&install);
+    assert!(
+        absent.contains("copied to vendor/fly_deploy first") && absent.contains(line),
+        "{absent}"
+    );
+    assert_eq!(read(), bare);
+
+    fs::create_dir_all(at("vendor/fly_deploy")).unwrap();
+    fs::copy(
+        workspace().join("elixir_shim/mix.exs"),
+        at("vendor/fly_deploy/mix.exs"),
+    )
+    .unwrap();
+    let shown = mix(&install[..1]);
+    assert!(shown.contains(&format!("\n  +       {line}\n")), "{shown}");
+    assert_eq!(read(), bare);
+    mix(&install);
+    let done = read();
+    assert_eq!(
+        done,
+        bare.replace("    [\n      #", &format!("    [\n      {line}\n      #"))
+    );
+    mix(&["format", "--check-formatted", "mix.exs"]);
+    let again = mix(&install);
+    assert!(again.contains("mix.exs: is as it should be"), "{again}");
+    assert_eq!(read(), done);
 }
 
 /// How mix is ended.

@@ -285,7 +285,7 @@ pub struct Setting {
     pub value: Option<String>,
     /// Whether it is set and not shown.
     pub secret: bool,
-    /// Who said it: `argument`, `mix`, `fly`, `environment`, `project` or `default`; absent where it is not set or not asked for.
+    /// Who said it: `argument`, `mix`, `fly`, `environment`, `project`, `file`, `flyctl` or `default`; absent where it is not set or not asked for.
     pub origin: Option<String>,
     /// Where exactly; absent as above.
     pub place: Option<String>,

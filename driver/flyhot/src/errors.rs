@@ -526,7 +526,7 @@ pub(crate) fn no_verb(why: &str) -> NodeError {
             "what stands behind `--` is no verb for an orchestrator: {}",
             why.trim()
         ),
-        "Give rollback, plan, status, doctor, history or lock, with options of its own.",
+        "Give rollback, plan, status, doctor, history, gc or lock, with options of its own.",
     )
 }
 

@@ -144,7 +144,12 @@ fn task(args: &OrchestrateArgs, environment: &Environment) -> Result<Task, NodeE
     let mut cli = Cli::try_parse_from(words).map_err(|error| errors::no_verb(&error.to_string()))?;
     match &mut cli.verb {
         Verb::Plan(plan) => plan.release = Some(release()?),
-        Verb::Rollback(_) | Verb::Status(_) | Verb::Doctor(_) | Verb::History(_) | Verb::Lock(_) => {}
+        Verb::Rollback(_)
+        | Verb::Status(_)
+        | Verb::Doctor(_)
+        | Verb::History(_)
+        | Verb::Gc(_)
+        | Verb::Lock(_) => {}
         _ => {
             let verb = args.verb.first().map_or("", String::as_str);
             return Err(errors::no_verb(&format!(

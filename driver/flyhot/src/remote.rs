@@ -157,6 +157,15 @@ impl<'a> Asked<'a> {
         };
         Some(match verb {
             Verb::History(args) => of_store("history", &args.home, Repeat::Harmless),
+            Verb::Gc(args) => {
+                // What the first one removed is not there for the second; but whom that takes the lock from may be somebody else.
+                let repeat = if args.lock.force {
+                    Repeat::Never
+                } else {
+                    Repeat::Harmless
+                };
+                of_store("gc", &args.home, repeat)
+            }
             Verb::Lock(args) => match &args.what {
                 LockVerb::Status(args) => of_store("lock", &args.home, Repeat::Harmless),
                 // Whoever has it by the second time may be somebody else.
@@ -552,6 +561,7 @@ mod tests {
             ],
         ) in [
             ("history", [M, H, M, H, H, H, H]),
+            ("gc --dry-run", [M, H, M, H, H, H, H]),
             ("lock status", [M, H, M, H, H, H, H]),
             ("lock release --force", [M, H, M, H, H, H, H]),
             ("status --inventory fly", [M, M, H, H, H, H, H]),
@@ -574,8 +584,23 @@ mod tests {
                 assert_eq!(place(needs, here), expected, "{words}: {here:?}");
             }
         }
-        for words in ["upgrade --node a@h --release r", "gc", "events", "deploy"] {
+        for words in ["upgrade --node a@h --release r", "events", "deploy"] {
             assert!(Asked::of(&verb(words)).is_none(), "{words}");
+        }
+    }
+
+    #[test]
+    fn what_takes_or_lets_go_a_lock_of_others_is_done_once() {
+        for (words, once) in [
+            ("history", false),
+            ("lock status", false),
+            ("lock release", true),
+            ("gc", false),
+            ("gc --force", true),
+        ] {
+            let verb = verb(words);
+            let asked = Asked::of(&verb).unwrap();
+            assert_eq!(asked.repeat == Repeat::Never, once, "{words}");
         }
     }
 

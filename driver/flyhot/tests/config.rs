@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -154,6 +155,12 @@ fn every_value_is_shown_with_who_said_it_and_no_secret_is() {
         ("BUCKET_NAME", "of-environment"),
         ("AWS_REGION", "eu-west-1"),
         ("AWS_SESSION_TOKEN", "hidden_6"),
+        ("FLY_ACCESS_TOKEN", "hidden_7"),
+        ("FLY_API_TOKEN", "hidden_8"),
+        ("RELEASE_COOKIE", "hidden_9"),
+        ("FLYHOT_CHECK_URL", "http://localhost/?hidden_10"),
+        ("FLYHOT_PUBLIC_KEYS", "hidden_11"),
+        ("FLY_FLAPS_BASE_URL", "http://[fdaa::3]:4280"),
     ];
     let args = ["config", "--explain", "--endpoint", "http://localhost:9000"];
     let explained = flyhot(directory.path(), &args, &environment);
@@ -182,6 +189,27 @@ fn every_value_is_shown_with_who_said_it_and_no_secret_is() {
         let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
         assert!(!said.contains("hidden"), "{said}");
     }
+}
+
+#[test]
+fn a_login_of_flyctl_is_named_and_not_asked() {
+    let directory = project(&[("flyctl", "#!/bin/sh\ntouch asked\n")]);
+    let at = |name: &str| directory.path().join(name);
+    fs::set_permissions(at("flyctl"), fs::Permissions::from_mode(0o755)).unwrap();
+    let token = |environment: &[(&str, &str)]| {
+        let args = ["config", "--explain", "--output", "json"];
+        let output = flyhot(directory.path(), &args, environment);
+        let settings = settings(&output).into_iter();
+        let mut tokens = settings.filter(|setting| setting.name == "token");
+        let token = tokens.next().unwrap();
+        (token.secret, token.place)
+    };
+    let path = ("PATH", directory.path().to_str().unwrap());
+    assert_eq!(token(&[path]), (true, Some("`fly auth token`".to_owned())));
+    let told = [path, ("FLY_API_TOKEN", "fm2_a")];
+    assert_eq!(token(&told), (true, Some("FLY_API_TOKEN".to_owned())));
+    assert_eq!(token(&[]), (false, None));
+    assert!(!at("asked").exists());
 }
 
 #[test]

@@ -3,7 +3,7 @@ defmodule FlyDeploy.Install do
   # What has to be in a project's files so that its machines can be upgraded hot, as pure functions from texts to texts.
   #
   # A text is changed only where all of it that matters is understood: a Dockerfile by its last stage and its CMD of words, an env.sh.eex
-  # that sets none of our variables. Of any other it is said what to add by hand.
+  # that sets none of our variables, a mix.exs by a `deps` that is one list. Of any other it is said what to add by hand.
 
   @typedoc "What is to be done about a file; `nil` is one that is not there."
   @type change ::
@@ -15,6 +15,10 @@ defmodule FlyDeploy.Install do
 
   # It is in the release as every application's priv is, for the machine that the image is of.
   @copied "RUN install -m 755 /app/lib/fly_deploy-*/priv/flyhot #{@binary}"
+
+  # By its path: the name alone is that of another package.
+  @package "vendor/fly_deploy"
+  @entry ~s({:fly_deploy, path: "#{@package}"})
 
   @env """
   if [ -n "$FLY_APP_NAME" ]; then
@@ -162,6 +166,70 @@ defmodule FlyDeploy.Install do
     |> Enum.find_value(fn {line, at} -> if line =~ pattern, do: at end)
   end
 
+  @doc "The change of the mix.exs `text` of a project; `there?` is whether the package lies in it."
+  @spec mix(String.t(), keyword(), boolean()) :: change()
+  def mix(text, project, there?) do
+    cond do
+      Enum.any?(project[:deps] || [], &(elem(&1, 0) == :fly_deploy)) ->
+        {:done, "mix.exs"}
+
+      project[:apps_path] != nil ->
+        in_mix("this is an umbrella, and an application that is released has to depend on it")
+
+      not there? ->
+        # The line alone would end whatever mix does next.
+        in_mix("flyhot's elixir_shim is to be copied to #{@package} first")
+
+      true ->
+        case depends(text) do
+          {:ok, new} -> {:write, "mix.exs", text, new}
+          :error -> in_mix("its dependencies are not one plain list in `deps`")
+        end
+    end
+  end
+
+  defp in_mix(why), do: {:by_hand, "mix.exs", why, [@entry]}
+
+  # As the first of a list whose bracket ends its line, so that no other line changes; what came of it is read again.
+  defp depends(text) do
+    plain = ~r/\A(.*^\h*defp? deps(?:\(\))? do\n(\h*)\[)(\n.*|\].*)\z/ms
+
+    with false <- text =~ ~r/:fly_deploy\b/,
+         true <- text =~ ~r/\bdeps: deps\b/,
+         {:ok, old} <- deps(text),
+         [_, head, indent, rest] <- Regex.run(plain, text),
+         new = head <> "\n" <> indent <> "  " <> @entry <> behind(old, indent, rest),
+         {:ok, [{:fly_deploy, [path: @package]} | others]} when length(others) == length(old) <-
+           deps(new) do
+      {:ok, new}
+    else
+      _ -> :error
+    end
+  end
+
+  defp behind([], indent, "]" <> rest), do: "\n" <> indent <> "]" <> rest
+  defp behind([], _indent, rest), do: rest
+  defp behind(_others, _indent, rest), do: "," <> rest
+
+  # What `deps` is, where it is there once and is a list.
+  defp deps(text) do
+    with {:ok, quoted} <- Code.string_to_quoted(text),
+         {_, [list]} when is_list(list) <- Macro.prewalk(quoted, [], &deps/2) do
+      {:ok, list}
+    else
+      _ -> :error
+    end
+  end
+
+  defp deps({kind, _, [{:deps, _, _}, [{:do, body}]]} = node, found) when kind in [:def, :defp],
+    do: {node, [body | found]}
+
+  defp deps(node, found), do: {node, found}
+
+  @doc "Where the package is looked for."
+  @spec package() :: Path.t()
+  def package, do: @package
+
   @doc "The name of what is released."
   @spec name(keyword()) :: String.t()
   def name(project) do
@@ -174,26 +242,16 @@ defmodule FlyDeploy.Install do
   @doc "What is to be done besides, and never by this task."
   @spec told(keyword(), String.t() | nil, String.t() | nil) :: [String.t()]
   def told(project, dockerfile, fly_toml) do
-    package = Enum.find(project[:deps] || [], &(elem(&1, 0) == :fly_deploy))
+    ours = {:fly_deploy, path: @package}
+    package = Enum.find(project[:deps] || [], ours, &(elem(&1, 0) == :fly_deploy))
 
     Enum.concat([
-      dependency(package),
       source(package, dockerfile),
       overlay(dockerfile),
       processes(fly_toml),
       cookie(project)
     ])
   end
-
-  # By its path: the name alone is that of another package.
-  defp dependency(nil) do
-    [
-      "mix.exs: among the dependencies of what is released, with flyhot's elixir_shim copied there:",
-      ~s(    {:fly_deploy, path: "vendor/fly_deploy"})
-    ]
-  end
-
-  defp dependency(_), do: []
 
   # What is not in the image yet when dependencies are asked for is missing to them.
   defp source({:fly_deploy, options}, dockerfile)

@@ -38,7 +38,7 @@ pub struct OrchestrateArgs {
     #[arg(long, value_name = "VERSION", help_heading = "What")]
     pub asked_by: Option<String>,
 
-    /// Instead of a rollout: rollback, plan (of this machine's release), status, doctor, history or lock, with its own options
+    /// Instead of a rollout: rollback, plan (of this machine's release), status, doctor, history, gc or lock, with its own options
     #[arg(last = true, value_name = "VERB")]
     pub verb: Vec<String>,
 

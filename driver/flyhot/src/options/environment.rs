@@ -17,6 +17,14 @@ pub(crate) const OF_MIX: [&str; 2] = [MIX, PORT];
 /// A URL may have a password or a token in it, and arguments are everybody's to read.
 pub(crate) const CHECK_URL: &str = "FLYHOT_CHECK_URL";
 
+/// Where flyctl finds the Machines API.
+pub(super) const FLY_ADDRESS: &str = "FLY_FLAPS_BASE_URL";
+
+pub(super) const RELEASE_COOKIE: &str = "RELEASE_COOKIE";
+
+/// The variable that holds public keys.
+pub(super) const PUBLIC_KEYS: &str = "FLYHOT_PUBLIC_KEYS";
+
 pub(super) const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 pub(super) const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 
@@ -124,10 +132,10 @@ impl Environment {
         let smart = set("TERM").is_none_or(|term| term != "dumb");
         let out = stdout().is_terminal();
         Self {
-            release_cookie: set("RELEASE_COOKIE").map(Secret),
+            release_cookie: set(RELEASE_COOKIE).map(Secret),
             home: set("HOME").map(PathBuf::from),
             epmd_port: set("ERL_EPMD_PORT"),
-            public_keys: there("FLYHOT_PUBLIC_KEYS"),
+            public_keys: there(PUBLIC_KEYS),
             bucket: first(&["BUCKET_NAME", "AWS_BUCKET"]),
             endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
             region: first(&["AWS_REGION"]),
@@ -136,7 +144,7 @@ impl Environment {
             app: first(&["FLY_APP_NAME"]),
             fly_token: first(&["FLY_ACCESS_TOKEN", "FLY_API_TOKEN"])
                 .map(|Variable { name, value }| (name, Secret(value))),
-            fly_address: set("FLY_FLAPS_BASE_URL"),
+            fly_address: set(FLY_ADDRESS),
             release_root: set("RELEASE_ROOT"),
             mix: set(MIX).map(Secret),
             check_url: set(CHECK_URL).map(Secret),

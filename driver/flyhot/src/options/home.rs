@@ -12,9 +12,9 @@ use thiserror::Error;
 
 use super::fly::{FlyError, FlyFile};
 use super::mix::{Mix, MixError};
-use super::settings::{Origin, Said, Settings, Sources};
+use super::settings::{Here, Origin, Said, Settings, Sources};
 use super::tree::Format;
-use super::{Environment, OptionsError};
+use super::{Environment, OptionsError, token, trust};
 use crate::cli::{HomeArgs, Inventory};
 
 /// What flyctl calls an app's configuration where nothing else is said, the first that is there.
@@ -213,6 +213,10 @@ fn gathered(
         mix: &mix,
         fly: fly.as_ref().map(|(path, file)| (path.as_path(), file)),
         environment,
+        here: Here {
+            public_keys: trust::has_public_keys(),
+            flyctl: token::program(environment.path.as_deref()).is_some(),
+        },
     });
     Ok((settings, fly))
 }

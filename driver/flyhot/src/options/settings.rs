@@ -13,9 +13,13 @@ use flyhot_events::Setting;
 use flyhot_store::{ENDPOINT, REGION};
 
 use super::duration;
-use super::environment::{ACCESS_KEY_ID, Environment, SECRET_ACCESS_KEY, Secret, Variable};
+use super::environment::{
+    ACCESS_KEY_ID, CHECK_URL, Environment, FLY_ADDRESS, PUBLIC_KEYS, RELEASE_COOKIE, SECRET_ACCESS_KEY,
+    Secret, Variable,
+};
 use super::fly::{FlyFile, Group};
 use super::mix::Mix;
+use super::trust::PUBLIC_KEYS_FILE;
 use crate::cli::{HomeArgs, Inventory};
 
 /// How many machines are upgraded at once. fly_deploy's own.
@@ -35,6 +39,17 @@ pub(super) struct Sources<'a> {
     /// The file, and where it lies.
     pub(super) fly: Option<(&'a Path, &'a FlyFile)>,
     pub(super) environment: &'a Environment,
+    /// What there is besides on this machine.
+    pub(super) here: Here,
+}
+
+/// What goes before a variable, or is asked behind it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Here {
+    /// The image brought a file of public keys.
+    pub(super) public_keys: bool,
+    /// There is a flyctl that could be asked for a token.
+    pub(super) flyctl: bool,
 }
 
 /// Who said a value, and where.
@@ -50,6 +65,10 @@ pub(crate) enum Origin {
     Environment(&'static str),
     /// The project that a mix task runs in.
     Project(&'static str),
+    /// A file of this machine, whoever uses it.
+    File(&'static str),
+    /// flyctl, once it is asked.
+    Flyctl,
     /// Nobody; it is so where nobody says otherwise.
     Default,
 }
@@ -63,6 +82,8 @@ impl Origin {
             Self::Fly(..) => "fly",
             Self::Environment(_) => "environment",
             Self::Project(_) => "project",
+            Self::File(_) => "file",
+            Self::Flyctl => "flyctl",
             Self::Default => "default",
         }
     }
@@ -76,6 +97,8 @@ impl fmt::Display for Origin {
             Self::Fly(path, field) => write!(f, "{}: {field}", path.display()),
             Self::Environment(name) => f.write_str(name),
             Self::Project(key) => write!(f, "mix.exs: {key}"),
+            Self::File(path) => f.write_str(path),
+            Self::Flyctl => f.write_str("`fly auth token`"),
             Self::Default => f.write_str("default"),
         }
     }
@@ -100,6 +123,13 @@ pub(crate) struct Settings {
     pub(crate) region: Said<String>,
     pub(crate) access_key_id: Option<Said<Secret>>,
     pub(crate) secret_access_key: Option<Said<Secret>>,
+    /// Where the Machines API is.
+    machines_api: Said<String>,
+    /// Who has these; never what they are. Who needs one asks for it then.
+    token: Option<Origin>,
+    cookie: Option<Origin>,
+    check_url: Option<Origin>,
+    public_keys: Option<Origin>,
     pub(crate) primary_region: Option<Said<String>>,
     config: Option<Said<PathBuf>>,
     otp_app: Option<Said<String>>,
@@ -142,6 +172,7 @@ impl Settings {
             mix,
             fly,
             environment,
+            here,
         } = sources;
         let config = &mix.config;
         let argument = |name, value: &Option<String>| {
@@ -177,6 +208,7 @@ impl Settings {
                     .map(|value| Said::new(Origin::Environment(name), value))
             })
         };
+        let has = |name, set: bool| set.then_some(Origin::Environment(name));
         let otp_app = of_mix("otp_app", &config.otp_app).or_else(|| project("app", &mix.app));
         let app = argument("--app", &args.app)
             .or_else(|| {
@@ -230,6 +262,22 @@ impl Settings {
                 SECRET_ACCESS_KEY,
                 &environment.secret_access_key,
             ),
+            machines_api: {
+                let set = environment.fly_address.is_some();
+                let origin = has(FLY_ADDRESS, set).unwrap_or(Origin::Default);
+                Said::new(origin, environment.machines_api())
+            },
+            token: match &environment.fly_token {
+                Some((name, _)) => Some(Origin::Environment(name)),
+                None => here.flyctl.then_some(Origin::Flyctl),
+            },
+            cookie: has(RELEASE_COOKIE, environment.release_cookie.is_some()),
+            check_url: has(CHECK_URL, environment.check_url.is_some()),
+            public_keys: if here.public_keys {
+                Some(Origin::File(PUBLIC_KEYS_FILE))
+            } else {
+                has(PUBLIC_KEYS, environment.public_keys.is_some())
+            },
             primary_region: of_fly("primary_region", &|file| file.primary_region.clone()),
             config: fly.map(|(path, _)| Said::new(file_origin(args, mix), path.to_owned())),
             version: project("version", &mix.version),
@@ -286,6 +334,18 @@ impl Settings {
         show("region", some(&self.region, Clone::clone));
         show("access_key_id", hide(self.access_key_id.as_ref()));
         show("secret_access_key", hide(self.secret_access_key.as_ref()));
+        show(
+            "machines_api",
+            some(&self.machines_api, Clone::clone).map(unless_password),
+        );
+        for (name, origin) in [
+            ("token", &self.token),
+            ("cookie", &self.cookie),
+            ("check_url", &self.check_url),
+            ("public_keys", &self.public_keys),
+        ] {
+            show(name, origin.as_ref().map(|origin| (Shown::Hidden, origin)));
+        }
         show("otp_app", text(&self.otp_app));
         show("version", text(&self.version));
         show("binary_name", text(&self.binary_name));
@@ -327,6 +387,14 @@ fn path(said: &Option<Said<PathBuf>>) -> Option<(Shown, &Origin)> {
 
 fn hide(said: Option<&Said<Secret>>) -> Option<(Shown, &Origin)> {
     said.map(|said| (Shown::Hidden, &said.origin))
+}
+
+/// A URL may have a password before its host; with one the API is not asked, but it would be seen.
+fn unless_password((shown, origin): (Shown, &Origin)) -> (Shown, &Origin) {
+    match shown {
+        Shown::Open(url) if url.contains('@') => (Shown::Hidden, origin),
+        shown => (shown, origin),
+    }
 }
 
 /// Who named the fly.toml.

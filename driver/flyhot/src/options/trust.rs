@@ -10,13 +10,11 @@ use std::path::{Path, PathBuf};
 use flyhot_artifact::{KeyError, PrivateKey, Trust};
 use thiserror::Error;
 
+use super::environment::PUBLIC_KEYS;
 use super::{Environment, OptionsError};
 
 /// The public keys that an image brings, one a line.
 pub const PUBLIC_KEYS_FILE: &str = "/etc/flyhot/public_keys";
-
-/// The variable that holds public keys.
-const PUBLIC_KEYS: &str = "FLYHOT_PUBLIC_KEYS";
 
 /// The longest file of keys that is read, bytes: keys of eight hundred people, or a remark for each of a few.
 const KEY_FILE: u64 = 64 * 1024;
@@ -85,14 +83,23 @@ pub(crate) fn trust(environment: &Environment) -> Result<Trust, OptionsError> {
 }
 
 fn trusted(environment: &Environment, file: &Path) -> Result<Trust, KeyFileError> {
-    // A link that leads nowhere is a file that is missing, and not the absence of one.
-    match fs::symlink_metadata(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match &environment.public_keys {
-            Some(text) => parsed(PUBLIC_KEYS, &text.to_string_lossy()),
-            None => Ok(Trust::default()),
-        },
-        _ => parsed(&file.display().to_string(), &text(file, open(file, false)?)?),
+    if is_there(file) {
+        return parsed(&file.display().to_string(), &text(file, open(file, false)?)?);
     }
+    match &environment.public_keys {
+        Some(text) => parsed(PUBLIC_KEYS, &text.to_string_lossy()),
+        None => Ok(Trust::default()),
+    }
+}
+
+/// Whether the image brought public keys: then the variable counts for nothing.
+pub(super) fn has_public_keys() -> bool {
+    is_there(Path::new(PUBLIC_KEYS_FILE))
+}
+
+/// A link that leads nowhere is a file that is missing, and not the absence of one.
+fn is_there(file: &Path) -> bool {
+    !matches!(fs::symlink_metadata(file), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Opens a file of keys without waiting for whoever writes to a pipe.

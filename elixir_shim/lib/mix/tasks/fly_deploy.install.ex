@@ -9,9 +9,10 @@ defmodule Mix.Tasks.FlyDeploy.Install do
 
   Run it where the Dockerfile is. Without `--apply` nothing is written.
 
+    * `mix.exs`: the dependency, where the package lies in `vendor/fly_deploy` and `deps` is one plain list
     * `Dockerfile`: flyhot is taken out of the release into the image, and starts the release by `flyhot boot`
     * `rel/env.sh.eex`: the name of each machine's node, and distribution by IPv6
-    * `mix.exs`, `fly.toml` and the cookie: told, never written
+    * `fly.toml` and the cookie: told, never written
 
   What is there already stays as it is, so that a second run changes nothing. A file that is written in another way than this task
   understands is not touched: it says what to add by hand. A start by `bin/server` stays one.
@@ -29,6 +30,11 @@ defmodule Mix.Tasks.FlyDeploy.Install do
     dockerfile = read("Dockerfile")
 
     changes = [
+      Install.mix(
+        read("mix.exs") || "",
+        project,
+        File.regular?(Path.join(Install.package(), "mix.exs"))
+      ),
       Install.dockerfile(dockerfile, Install.name(project)),
       Install.env(read("rel/env.sh.eex"))
     ]

@@ -17,7 +17,7 @@ enum Voice {
 use Voice::{Argument, Environment as Variables, Fly, Mix as Config, Project};
 
 /// Each value, with those who are heard, the first one first; and what it is where nobody says anything.
-const ORDERS: [(&str, &[Voice], Option<&str>); 17] = [
+const ORDERS: [(&str, &[Voice], Option<&str>); 22] = [
     (
         "app",
         &[
@@ -75,6 +75,15 @@ const ORDERS: [(&str, &[Voice], Option<&str>); 17] = [
         ],
         None,
     ),
+    (
+        "machines_api",
+        &[Variables("FLY_FLAPS_BASE_URL")],
+        Some("https://api.machines.dev"),
+    ),
+    ("token", &[Variables("FLY_API_TOKEN")], None),
+    ("cookie", &[Variables("RELEASE_COOKIE")], None),
+    ("check_url", &[Variables("FLYHOT_CHECK_URL")], None),
+    ("public_keys", &[Variables("FLYHOT_PUBLIC_KEYS")], None),
     ("otp_app", &[Config("otp_app"), Project("app")], None),
     ("version", &[Project("version")], None),
     (
@@ -91,7 +100,15 @@ const ORDERS: [(&str, &[Voice], Option<&str>); 17] = [
 ];
 
 /// What is not shown, whoever says it.
-const HIDDEN: [&str; 3] = ["access_key_id", "secret_access_key", "env.POOL"];
+const HIDDEN: [&str; 7] = [
+    "access_key_id",
+    "secret_access_key",
+    "token",
+    "cookie",
+    "check_url",
+    "public_keys",
+    "env.POOL",
+];
 
 impl Voice {
     /// What it says, unlike all others, and how that is shown.
@@ -143,6 +160,11 @@ fn sources(voices: &[Voice]) -> (HomeArgs, Mix, FlyFile, Environment) {
             Variables(name @ "AWS_REGION") => environment.region = variable(name),
             Variables("AWS_ACCESS_KEY_ID") => environment.access_key_id = Some(Secret(text.into())),
             Variables("AWS_SECRET_ACCESS_KEY") => environment.secret_access_key = Some(Secret(text.into())),
+            Variables("FLY_FLAPS_BASE_URL") => environment.fly_address = Some(text.into()),
+            Variables(name @ "FLY_API_TOKEN") => environment.fly_token = Some((name, Secret(text.into()))),
+            Variables("RELEASE_COOKIE") => environment.release_cookie = Some(Secret(text.into())),
+            Variables("FLYHOT_CHECK_URL") => environment.check_url = Some(Secret(text.into())),
+            Variables("FLYHOT_PUBLIC_KEYS") => environment.public_keys = Some(text.into()),
             Config("env: POOL") => config.push(format!(r#""env": {{"POOL": {words}}}"#)),
             Config(key) => config.push(format!(r#""{key}": {words}"#)),
             Project(key) => top.push(format!(r#""{key}": {words}"#)),
@@ -167,12 +189,17 @@ fn all() -> Vec<Voice> {
 }
 
 fn settings(voices: &[Voice]) -> Settings {
+    on(Here::default(), voices)
+}
+
+fn on(here: Here, voices: &[Voice]) -> Settings {
     let (args, mix, file, environment) = sources(voices);
     Settings::of(Sources {
         args: &args,
         mix: &mix,
         fly: Some((Path::new("fly.toml"), &file)),
         environment: &environment,
+        here,
     })
 }
 
@@ -260,4 +287,43 @@ fn whoever_names_the_app_says_where_its_nodes_are_asked_for() {
         assert_eq!(shown(&[*voice]), expected, "{voice:?}");
     }
     assert_eq!(shown(&[]), (None, None));
+}
+
+#[test]
+fn a_file_of_keys_goes_before_the_variable_and_flyctl_is_asked_behind_it() {
+    let here = Here {
+        public_keys: true,
+        flyctl: true,
+    };
+    let both = [Variables("FLY_API_TOKEN"), Variables("FLYHOT_PUBLIC_KEYS")];
+    for (name, voices, origin, place) in [
+        ("public_keys", &[][..], "file", "/etc/flyhot/public_keys"),
+        ("public_keys", &both, "file", "/etc/flyhot/public_keys"),
+        ("token", &[], "flyctl", "`fly auth token`"),
+        ("token", &both, "environment", "FLY_API_TOKEN"),
+    ] {
+        let shown = on(here, voices).shown(true);
+        let said = shown.iter().find(|setting| setting.name == name).unwrap();
+        let told = (said.origin.as_deref(), said.place.as_deref());
+        assert_eq!(told, (Some(origin), Some(place)), "{name}");
+        assert_eq!((&said.value, said.secret), (&None, true), "{name}");
+    }
+}
+
+#[test]
+fn an_address_with_a_password_is_not_shown() {
+    let environment = Environment {
+        fly_address: Some("http://me:word@host".into()),
+        ..Environment::default()
+    };
+    let settings = Settings::of(Sources {
+        args: &HomeArgs::default(),
+        mix: &Mix::default(),
+        fly: None,
+        environment: &environment,
+        here: Here::default(),
+    });
+    let shown = settings.shown(true);
+    let said = shown.iter().find(|setting| setting.name == "machines_api");
+    assert_eq!(said.map(|said| (&said.value, said.secret)), Some((&None, true)));
 }
