@@ -137,6 +137,54 @@ fn a_fly_deploy_and_machines_that_are_added_boot_what_their_image_should_run() {
 }
 
 #[test]
+fn who_is_restarted_during_a_rollout_boots_what_was_committed_and_after_it_the_new() {
+    let app = App::start("restarted", &release("v1"), &["ams", "fra"], None);
+    let machines = &app.machines;
+    let [one, other] = [&app.ids[0], &app.ids[1]];
+    let rollout = |code: &str| {
+        let release = release(code);
+        let words = ["rollout", "--release", release.directory().to_str().unwrap()];
+        app.inside(&words)
+            .args(["--sequential"])
+            .env("RELEASE_COOKIE", App::COOKIE)
+    };
+    let restarts = || {
+        machines.fly.stop(one);
+        machines.fly.start_again(one);
+        machines.serves(one);
+        machines.version(one)
+    };
+    rollout("v2").run().expect("upgraded", 0);
+    let committed = app.pointer()["target"]["code_id"].clone();
+
+    // The second one is held by somebody else for as long as the test needs: the first one has the next release by then.
+    machines.fly.lease_away(other, "bob@example.com", 300);
+    let mut running = rollout("v3").spawn();
+    running.wait_for("a lease that is waited for", LIMIT, |event| {
+        event["event"] == "lease"
+    });
+    assert_eq!(app.versions(), ["v3", "v2"]);
+    let trial = app.pointer();
+    assert_eq!(trial["state"], "trial", "{trial}");
+    assert_ne!(trial["target"]["code_id"], committed, "{trial}");
+    // Neither what is on trial nor what its image brings.
+    assert_eq!(restarts(), "v2");
+    assert_eq!(app.pointer(), trial);
+
+    machines.fly.lease_back(other);
+    let run = running.wait();
+    run.expect("upgraded", 0);
+    assert_eq!(app.versions(), ["v3"; 2], "{run}");
+    assert_eq!(machine(&run, one)["image"], App::image(), "{run}");
+    let now = app.pointer();
+    assert_eq!(
+        (&now["state"], &now["target"]),
+        (&"committed".into(), &trial["target"])
+    );
+    assert_eq!(restarts(), "v3");
+}
+
+#[test]
 fn a_machine_that_was_suspended_goes_on_with_the_code_that_it_had() {
     let machines = Machines::start("suspended");
     let store = Scratch::new("store");
