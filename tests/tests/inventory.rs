@@ -13,7 +13,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use flyhot_tests::{
-    Fly, FlyIlls, Grant, Machines, Otp, Record, Release, Rows, Run, Running, Scratch, wait_until,
+    Fly, FlyIlls, Flyhot, Grant, Machines, Otp, Record, Release, Rows, Run, Running, Scratch, wait_until,
 };
 use serde_json::Value;
 
@@ -869,26 +869,35 @@ fn a_mistake_ends_in_one_sentence_with_the_fix() {
         }
         machines.flyhot(["status", "--inventory", "fly", "--output", "json"])
     };
+    let v2 = release("v2");
+    // The doctor says it of the machine, or as a check of its node.
+    let by_all = |mistake: &str, status: Flyhot, given: &[&str]| {
+        let given = |flyhot: Flyhot| flyhot.args(given.iter().copied()).run();
+        told(mistake, &given(status), 24);
+        let plan = machines.flyhot(["plan", "--release", v2.directory().to_str().unwrap()]);
+        told(mistake, &given(plan.args(["--output", "json"])), 24);
+        let doctor = given(machines.flyhot(["doctor", "--output", "json"]));
+        assert_eq!(doctor.exit_code, Some(24), "{doctor}");
+        let of_machine = doctor
+            .events_named("error")
+            .map(|event| (event, ["message", "hint"]));
+        let of_node = doctor
+            .events_named("check")
+            .filter(|event| event.json["node"] != "this machine" && event.json["well"] == false)
+            .map(|event| (event, ["found", "fix"]));
+        let said: Vec<_> = of_machine.chain(of_node).collect();
+        let [(event, keys)] = said[..] else {
+            panic!("{doctor}")
+        };
+        let [found, fix] = keys.map(|key| event.json[key].as_str().unwrap());
+        rows.said(mistake, found, fix);
+    };
     let file = store.path().join("cookie");
     fs::write(&file, "of_another_build").unwrap();
     let given = ["--cookie-file", file.to_str().unwrap()];
-    told("another cookie", &alone(&cookie).args(given).run(), 24);
-    told("loopback only", &alone(&loopback).run(), 24);
-    told("not distributed", &alone(&none).run(), 24);
-    let v2 = release("v2");
-    let plan = [
-        "plan",
-        "--release",
-        v2.directory().to_str().unwrap(),
-        "--output",
-        "json",
-    ];
-    told("not distributed", &machines.flyhot(plan).run(), 24);
-    let doctor = machines.flyhot(["doctor", "--output", "json"]).run();
-    assert!(
-        doctor.stdout.contains("export RELEASE_DISTRIBUTION=name"),
-        "{doctor}"
-    );
+    by_all("another cookie", alone(&cookie), &given);
+    by_all("loopback only", alone(&loopback), &[]);
+    by_all("not distributed", alone(&none), &[]);
 
     // Nothing is touched where one of them cannot be reached, nor where somebody else has it.
     let run = machines.rollout(&release("v2"), store.path()).run();
