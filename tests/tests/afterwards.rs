@@ -8,9 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use flyhot_tests::{App, Flyhot, Machines, Otp, Release, Run, Scratch, workspace};
 use serde_json::Value;
+
+/// Long beside what any of it takes.
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn release(code: &str) -> Release {
     Release::shop(Otp::under_test(), code)
@@ -37,6 +41,24 @@ fn machine<'a>(run: &'a Run, id: &str) -> &'a Value {
     let inventory = run.events_named("inventory").last().unwrap();
     let machines = inventory.json["machines"].as_array().unwrap();
     machines.iter().find(|machine| machine["machine"] == id).unwrap()
+}
+
+/// The machines that are warned of for being suspended: the first of each warning, which has to name no other.
+fn warned(run: &Run) -> Vec<&str> {
+    let checks = run.events_named("check").map(|event| &event.json);
+    checks
+        .filter(|check| check["check"] == "resume")
+        .map(|check| {
+            let (node, found) = (check["node"].as_str().unwrap(), check["found"].as_str().unwrap());
+            let alone = format!("{node} is suspended: when it resumes, it goes on with the code that it had");
+            assert_eq!((&check["well"], found), (&false.into(), &*alone), "{run}");
+            assert!(
+                check["fix"].as_str().unwrap().contains("fly machine stop"),
+                "{run}"
+            );
+            node
+        })
+        .collect()
 }
 
 #[test]
@@ -115,19 +137,76 @@ fn a_fly_deploy_and_machines_that_are_added_boot_what_their_image_should_run() {
 }
 
 #[test]
+fn who_is_restarted_during_a_rollout_boots_what_was_committed_and_after_it_the_new() {
+    let app = App::start("restarted", &release("v1"), &["ams", "fra"], None);
+    let machines = &app.machines;
+    let [one, other] = [&app.ids[0], &app.ids[1]];
+    let rollout = |code: &str| {
+        let release = release(code);
+        let words = ["rollout", "--release", release.directory().to_str().unwrap()];
+        app.inside(&words)
+            .args(["--sequential"])
+            .env("RELEASE_COOKIE", App::COOKIE)
+    };
+    let restarts = || {
+        machines.fly.stop(one);
+        machines.fly.start_again(one);
+        machines.serves(one);
+        machines.version(one)
+    };
+    rollout("v2").run().expect("upgraded", 0);
+    let committed = app.pointer()["target"]["code_id"].clone();
+
+    // The second one is held by somebody else for as long as the test needs: the first one has the next release by then.
+    machines.fly.lease_away(other, "bob@example.com", 300);
+    let mut running = rollout("v3").spawn();
+    running.wait_for("a lease that is waited for", LIMIT, |event| {
+        event["event"] == "lease"
+    });
+    assert_eq!(app.versions(), ["v3", "v2"]);
+    let trial = app.pointer();
+    assert_eq!(trial["state"], "trial", "{trial}");
+    assert_ne!(trial["target"]["code_id"], committed, "{trial}");
+    // Neither what is on trial nor what its image brings.
+    assert_eq!(restarts(), "v2");
+    assert_eq!(app.pointer(), trial);
+
+    machines.fly.lease_back(other);
+    let run = running.wait();
+    run.expect("upgraded", 0);
+    assert_eq!(app.versions(), ["v3"; 2], "{run}");
+    assert_eq!(machine(&run, one)["image"], App::image(), "{run}");
+    let now = app.pointer();
+    assert_eq!(
+        (&now["state"], &now["target"]),
+        (&"committed".into(), &trial["target"])
+    );
+    assert_eq!(restarts(), "v3");
+}
+
+#[test]
 fn a_machine_that_was_suspended_goes_on_with_the_code_that_it_had() {
     let machines = Machines::start("suspended");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), App::COOKIE);
-    let [one, asleep, third] = ["ams", "fra", "iad"].map(|region| machines.shop(&image, "app", region, &[]));
-    for id in [&one, &asleep, &third] {
+    let [one, asleep, third, stopped] =
+        ["ams", "fra", "iad", "ord"].map(|region| machines.shop(&image, "app", region, &[]));
+    for id in [&one, &asleep, &third, &stopped] {
         machines.serves(id);
     }
     let visits = (0..3).map(|_| machines.visits(&asleep)).last().unwrap();
     machines.fly.suspend(&asleep);
-    let rollout = || machines.rollout(&release("v2"), store.path()).run();
-    let run = rollout();
+    machines.fly.stop(&stopped);
+    let rollout = || machines.rollout(&release("v2"), store.path());
+    let run = rollout().run();
     run.expect("upgraded", 0);
+    // It is warned of, once; one that is stopped boots, and is not.
+    assert_eq!(warned(&run), [asleep.as_str()], "{run}");
+    assert!(
+        run.stdout
+            .contains("Run the same command again once they are started"),
+        "{run}"
+    );
     let told = machine(&run, &asleep);
     assert_eq!(
         (&told["state"], &told["role"]),
@@ -147,9 +226,22 @@ fn a_machine_that_was_suspended_goes_on_with_the_code_that_it_had() {
     assert_ne!(told[&asleep]["code_id"], told[&one]["code_id"], "{run}");
     assert!(told[&asleep]["last"].is_null(), "{run}");
 
-    // The same command takes it over with what it has in memory, and touches nobody else.
-    let run = rollout();
+    // The same command takes it over with what it has in memory, and touches nobody else; suspended from then on, it goes on with that.
+    machines.fly.lease_away(&third, "bob@example.com", 300);
+    let mut running = rollout()
+        .args(["--sequential"])
+        .env("RELEASE_COOKIE", App::COOKIE)
+        .spawn();
+    running.wait_for("a lease that is waited for", LIMIT, |event| {
+        event["event"] == "lease"
+    });
+    machines.fly.suspend(&asleep);
+    machines.fly.lease_back(&third);
+    let run = running.wait();
     run.expect("upgraded", 0);
+    assert!(warned(&run).is_empty(), "{run}");
+    assert_eq!(machine(&run, &asleep)["state"], "suspended", "{run}");
+    machines.fly.resume(&asleep);
     let nodes = run.outcome()["nodes"].as_array().unwrap();
     for (id, outcome) in [
         (&one, "nothing_to_do"),
@@ -166,6 +258,21 @@ fn a_machine_that_was_suspended_goes_on_with_the_code_that_it_had() {
         told.values()
             .all(|status| status["code_id"] == told[&one]["code_id"])
     );
+
+    // Where the fleet goes back the same command would go further back: that is not advised. What is, has it boot.
+    machines.fly.suspend(&asleep);
+    let back = in_fleet(
+        &machines,
+        &["rollback", "--store", store.path().to_str().unwrap()],
+    )
+    .run();
+    back.expect("upgraded", 0);
+    assert_eq!(warned(&back), [asleep.as_str()], "{back}");
+    assert!(!back.stdout.contains("the same command again once"), "{back}");
+    machines.fly.stop(&asleep);
+    machines.fly.start_again(&asleep);
+    machines.serves(&asleep);
+    assert_eq!(machines.version(&asleep), "v1");
 }
 
 /// What docs/fly.md says of all this names the test that holds it to that.

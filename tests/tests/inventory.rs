@@ -8,9 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
-use flyhot_tests::{Fly, FlyIlls, Grant, Machines, Otp, Release, Rows, Run, Running, Scratch, wait_until};
+use flyhot_tests::{
+    Fly, FlyIlls, Flyhot, Grant, Machines, Otp, Record, Release, Rows, Run, Running, Scratch, wait_until,
+};
 use serde_json::Value;
 
 const COOKIE: &str = "cookie_of_every_build";
@@ -70,6 +74,24 @@ fn asked(machines: &Machines, from: usize, method: &str, id: &str, ending: &str)
         .filter(|record| record.method == method && record.path.ends_with(&path));
     of.map(|record| serde_json::from_str(&record.body).unwrap_or(Value::Null))
         .collect()
+}
+
+/// What the API answers to somebody else who updates a machine: the status, and what it says.
+fn update(machines: &Machines, id: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(machines.fly.address()).unwrap();
+    let head = format!(
+        "POST /v1/apps/{}/machines/{id} HTTP/1.1\r\nhost: fly\r\n",
+        Fly::APP
+    );
+    let head = format!(
+        "{head}authorization: Bearer {}\r\ncontent-length: 2\r\n",
+        Fly::TOKEN
+    );
+    stream.write_all(format!("{head}\r\n{{}}").as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
 }
 
 #[test]
@@ -653,7 +675,8 @@ fn what_comes_behind_a_window_takes_its_time_and_behind_a_cold_deploy_nobody_goe
         "[hooks]\nafter = [\"slow:ok\"]\ntimeout = \"2m\"\n[gate]\nwatch = \"1s\"\n",
     )
     .unwrap();
-    let run = machines
+    let from = machines.fly.records().len();
+    let running = machines
         .flyhot([
             "rollout",
             "--inventory",
@@ -666,8 +689,31 @@ fn what_comes_behind_a_window_takes_its_time_and_behind_a_cold_deploy_nobody_goe
         .args(["--release", slow.directory().to_str().unwrap()])
         .args(["--store", store.path().to_str().unwrap()])
         .args(["--policy", policy.to_str().unwrap()])
-        .run();
+        .spawn();
+    // The machine is leased for as long as that takes, by a lease that ends much earlier unless it is renewed.
+    wait_until("it is leased", LIMIT, || machines.fly.is_leased(&shop));
+    let leased = Instant::now();
+    wait_until("a lease that was not renewed is over", LIMIT, || {
+        assert!(
+            machines.fly.is_leased(&shop),
+            "it ended after {:?}",
+            leased.elapsed()
+        );
+        leased.elapsed() > Duration::from_secs(20)
+    });
+    let leases = asked(&machines, from, "POST", &shop, "/lease");
+    assert!(leases.len() > 1, "{leases:?}");
+    assert!(leases.iter().all(|lease| lease["ttl"] == 15), "{leases:?}");
+    let (status, said) = update(&machines, &shop);
+    assert_eq!(status, 409, "{said}");
+    assert!(
+        said.contains("lease currently held by alice@example.com"),
+        "{said}"
+    );
+    let run = running.wait();
     run.expect("upgraded", 0);
+    assert_eq!(run.events_named("lease").count(), 0, "{run}");
+    assert!(!machines.fly.is_leased(&shop));
     assert_eq!(machines.version(&shop), "v2");
 
     // From behind a cold deploy nobody goes back to what ran before it.
@@ -682,6 +728,77 @@ fn what_comes_behind_a_window_takes_its_time_and_behind_a_cold_deploy_nobody_goe
     back.expect("refused", 2);
     assert!(back.stdout.contains("by a cold deploy since"), "{back}");
     assert_eq!(machines.version(&anew), "v2");
+}
+
+#[test]
+fn a_lease_that_goes_to_another_is_told_and_taken_again_for_the_next_step() {
+    let machines = Machines::start("lost lease");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let shop = machines.shop(&image, "app", "ams", &[]);
+    machines.serves(&shop);
+    // The test says how long it takes.
+    let slow = "-module(slow).\n-export([ok/0]).\nok() -> await(filename:join(os:getenv(\"HOME\"), \"go\")).\n\
+                await(File) -> case filelib:is_regular(File) of true -> ok; false -> timer:sleep(50), await(File) end.\n";
+    let slow = release("v2").variant().erlang("slow", slow).build();
+    let policy = store.path().join("policy.toml");
+    fs::write(
+        &policy,
+        "[hooks]\nafter = [\"slow:ok\"]\ntimeout = \"2m\"\n\
+         [gate]\ncall = \"erlang:node\"\nwithin = \"1s\"\nevery = \"100ms\"\nwatch = \"200ms\"\n",
+    )
+    .unwrap();
+    let from = machines.fly.records().len();
+    let mut running = machines
+        .flyhot(["rollout", "--inventory", "fly", "--output", "json"])
+        .args(["--release", slow.directory().to_str().unwrap()])
+        .args(["--store", store.path().to_str().unwrap()])
+        .args(["--policy", policy.to_str().unwrap()])
+        .spawn();
+    let leases = || -> Vec<_> {
+        let mut records = machines.fly.records().split_off(from);
+        let path = format!("/machines/{shop}/lease");
+        records.retain(|record| record.path.ends_with(&path));
+        let told = |record: Record| (record.method, record.body.contains("description"), record.status);
+        records.into_iter().map(told).collect()
+    };
+    running.wait_for("the window", LIMIT, |event| {
+        event["event"] == "step_done" && event["step"] == "window"
+    });
+    machines.fly.lease_away(&shop, "bob@example.com", 300);
+    wait_until("it is seen that the lease is lost", LIMIT, || {
+        leases().contains(&("POST".to_owned(), false, Some(409)))
+    });
+
+    // What was begun goes on, and it is said when it is done.
+    fs::write(machines.fly.root(&shop).join("go"), "").unwrap();
+    let state = |event: &Value, state: &str| event["event"] == "lease" && event["state"] == state;
+    let lost = running.wait_for("the lease that is lost", LIMIT, |event| state(event, "lost"));
+    assert_eq!(
+        (&lost.json["machine"], lost.json["why"].is_string()),
+        (&shop.as_str().into(), true)
+    );
+    // The way back is the next step, since the gate does not pass.
+    let again = running.wait_for("the lease that is taken again", LIMIT, |event| {
+        state(event, "waited_for")
+    });
+    assert_eq!(again.json["holder"], "bob@example.com");
+    assert_eq!(machines.version(&shop), "v2");
+    machines.fly.lease_back(&shop);
+    let run = running.wait();
+    run.expect("reverted", 11);
+    assert_eq!(run.events_named("lease").count(), 2, "{run}");
+    assert_eq!(outcomes(&run)[shop.as_str()]["outcome"], "taken_back", "{run}");
+    assert_eq!(machines.version(&shop), "v1");
+    let leases = leases();
+    let granted = ("POST".to_owned(), true, Some(201));
+    assert_eq!(
+        leases.iter().filter(|lease| **lease == granted).count(),
+        2,
+        "{leases:?}"
+    );
+    assert_eq!(leases.last().unwrap().0, "DELETE", "{leases:?}");
+    assert!(!machines.fly.is_leased(&shop));
 }
 
 #[test]
@@ -752,26 +869,35 @@ fn a_mistake_ends_in_one_sentence_with_the_fix() {
         }
         machines.flyhot(["status", "--inventory", "fly", "--output", "json"])
     };
+    let v2 = release("v2");
+    // The doctor says it of the machine, or as a check of its node.
+    let by_all = |mistake: &str, status: Flyhot, given: &[&str]| {
+        let given = |flyhot: Flyhot| flyhot.args(given.iter().copied()).run();
+        told(mistake, &given(status), 24);
+        let plan = machines.flyhot(["plan", "--release", v2.directory().to_str().unwrap()]);
+        told(mistake, &given(plan.args(["--output", "json"])), 24);
+        let doctor = given(machines.flyhot(["doctor", "--output", "json"]));
+        assert_eq!(doctor.exit_code, Some(24), "{doctor}");
+        let of_machine = doctor
+            .events_named("error")
+            .map(|event| (event, ["message", "hint"]));
+        let of_node = doctor
+            .events_named("check")
+            .filter(|event| event.json["node"] != "this machine" && event.json["well"] == false)
+            .map(|event| (event, ["found", "fix"]));
+        let said: Vec<_> = of_machine.chain(of_node).collect();
+        let [(event, keys)] = said[..] else {
+            panic!("{doctor}")
+        };
+        let [found, fix] = keys.map(|key| event.json[key].as_str().unwrap());
+        rows.said(mistake, found, fix);
+    };
     let file = store.path().join("cookie");
     fs::write(&file, "of_another_build").unwrap();
     let given = ["--cookie-file", file.to_str().unwrap()];
-    told("another cookie", &alone(&cookie).args(given).run(), 24);
-    told("loopback only", &alone(&loopback).run(), 24);
-    told("not distributed", &alone(&none).run(), 24);
-    let v2 = release("v2");
-    let plan = [
-        "plan",
-        "--release",
-        v2.directory().to_str().unwrap(),
-        "--output",
-        "json",
-    ];
-    told("not distributed", &machines.flyhot(plan).run(), 24);
-    let doctor = machines.flyhot(["doctor", "--output", "json"]).run();
-    assert!(
-        doctor.stdout.contains("export RELEASE_DISTRIBUTION=name"),
-        "{doctor}"
-    );
+    by_all("another cookie", alone(&cookie), &given);
+    by_all("loopback only", alone(&loopback), &[]);
+    by_all("not distributed", alone(&none), &[]);
 
     // Nothing is touched where one of them cannot be reached, nor where somebody else has it.
     let run = machines.rollout(&release("v2"), store.path()).run();

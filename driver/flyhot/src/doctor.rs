@@ -271,6 +271,38 @@ pub(crate) fn unbooted(node: &str, others: usize) -> Event {
     not_well(START, found, BY_BOOT).event(node)
 }
 
+/// A check of what becomes of machines that are suspended.
+const RESUME: &str = "resume";
+
+/// So many of them are named: a sentence can be read, and the inventory has all.
+const NAMED: usize = 8;
+
+/// What a rollout says where machines are suspended, if any is: they do not boot. Where `again` is true, the same command takes them over
+/// once they are started.
+pub(crate) fn suspended(machines: &[String], again: bool) -> Option<Event> {
+    let first = machines.first()?;
+    let named: Vec<&str> = machines.iter().take(NAMED).map(String::as_str).collect();
+    let named = named.join(", ");
+    let found = match machines.len() {
+        1 => format!("{named} is suspended: when it resumes, it goes on with the code that it had"),
+        all => {
+            let others = match all.saturating_sub(NAMED) {
+                0 => String::new(),
+                1 => " and another one".to_owned(),
+                others => format!(" and {others} others"),
+            };
+            format!("{named}{others} are suspended: when they resume, they go on with the code that they had")
+        }
+    };
+    let boots = "`fly machine stop ID`, then `fly machine start ID`";
+    let fix = if again {
+        format!("Run the same command again once they are started, or have them boot: {boots}.")
+    } else {
+        format!("Have them boot: {boots}.")
+    };
+    Some(not_well(RESUME, found, fix).event(first))
+}
+
 /// What only a node that was reached can say.
 fn inside(node: &NodeName, found: &Found) -> Vec<Check> {
     let mib = |bytes: u64| format!("{} MiB", bytes / 1024 / 1024);
@@ -457,6 +489,32 @@ mod tests {
                 panic!("no check")
             };
             assert!(found.starts_with(&format!("{who}not started")), "{found}");
+        }
+    }
+
+    #[test]
+    fn who_is_suspended_is_named_and_of_many_some() {
+        let many: Vec<String> = (1..=10).map(|number| format!("m{number}")).collect();
+        assert!(suspended(&[], true).is_none());
+        for (machines, who) in [
+            (&many[..1], "m1 is suspended: "),
+            (&many[..2], "m1, m2 are suspended: "),
+            (
+                &many[..9],
+                "m1, m2, m3, m4, m5, m6, m7, m8 and another one are suspended: ",
+            ),
+            (
+                &many,
+                "m1, m2, m3, m4, m5, m6, m7, m8 and 2 others are suspended: ",
+            ),
+        ] {
+            for again in [true, false] {
+                let Some(Event::Check { node, found, fix, .. }) = suspended(machines, again) else {
+                    panic!("no check")
+                };
+                assert!(node == "m1" && found.starts_with(who), "{found}");
+                assert_eq!(fix.contains("the same command"), again, "{fix}");
+            }
         }
     }
 

@@ -165,19 +165,22 @@ pub(crate) async fn all(
 }
 
 /// Looks who else is there by now. A machine that was not there, or not started, has joined; one that was started anew since it was
-/// seen last may run again what it ran before.
+/// seen last may run again what it ran before. The answer is whose machines are suspended and were not taken over before that.
 pub(crate) async fn again(
     fly: &Arc<Fly>,
     leg: &mut Leg,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
-) -> Result<(), NodeError> {
+) -> Result<Vec<String>, NodeError> {
     let reach = &mut leg.options.reach;
     let Some(on) = &reach.fly else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let (nodes, found) = look(fly, on, Some(&leg.release.name), &reach.nodes).await?;
     emit(found.event());
+    let seen = found.seen.iter();
+    let asleep = seen.filter(|machine| matches!(machine.state, State::Suspending | State::Suspended));
+    let mut asleep: Vec<MachineId> = asleep.map(|machine| machine.id.clone()).collect();
     nobody_lacks(found, ledger, emit)?;
     let places: HashMap<MachineId, usize> = reach
         .nodes
@@ -185,6 +188,8 @@ pub(crate) async fn again(
         .enumerate()
         .filter_map(|(at, peer)| Some((peer.machine.as_ref()?.id.clone(), at)))
         .collect();
+    let stands = |machine: &MachineId| Some(ledger.stands(*places.get(machine)?));
+    asleep.retain(|machine| stands(machine) != Some(Stands::Target));
     for peer in nodes {
         let at = peer
             .machine
@@ -204,7 +209,7 @@ pub(crate) async fn again(
             }
         }
     }
-    Ok(())
+    Ok(asleep.iter().map(MachineId::to_string).collect())
 }
 
 /// Says what stands against machines; the first of it is the answer. Those whose hosts are lost are left out.

@@ -269,6 +269,7 @@ impl Work<'_> {
         let (mut leg, mut turned) = (forth, false);
         // Where the store says nothing of an image, machines begin with the disk that they had.
         let mut warns = fleet.rollout.pointer().base_image.is_some();
+        let mut asleep = Vec::new();
         let finished = loop {
             match waves::go(course, &leg, fleet, watch, ledger, emit).await {
                 Halt::Over => break Finished::Yes,
@@ -279,7 +280,7 @@ impl Work<'_> {
                         if let Some(machines) = &machines {
                             // Nobody may run a command on a machine that is leased, by us as well.
                             machines.leases.end().await;
-                            inventory::again(&machines.fly, &mut leg, ledger, emit).await?;
+                            asleep = inventory::again(&machines.fly, &mut leg, ledger, emit).await?;
                             if let What::Out(OutArgs { base: None, .. }) = self.what {
                                 // A `fly deploy` may have come between.
                                 inventory::base_image(&leg.options.reach.nodes)?;
@@ -323,6 +324,11 @@ impl Work<'_> {
         if ledger.is_deserted() {
             let (app, all) = (fleet.place.app.to_string(), leg.options.reach.nodes.len());
             emit(errors::no_machine(&app, all).event(None));
+        } else if !turned
+            // Whoever rolls back once more goes further back.
+            && let Some(event) = doctor::suspended(&asleep, matches!(self.what, What::Out(_)))
+        {
+            emit(event);
         }
         finished
     }
