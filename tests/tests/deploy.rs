@@ -1259,14 +1259,6 @@ fn a_token_that_expires_on_the_way_ends_the_rollout_and_freezes_nobody() {
     let of = |at: usize| &outcome["nodes"][at];
     let outcomes = [0, 1].map(|at| of(at)["outcome"].clone());
     assert_eq!(outcomes, ["taken_back", "not_begun"], "{outcome:#}");
-    // It went back because nobody could say any more whether the machine is well, and that says why.
-    let mut reasons = of(0)["reasons"].as_array().unwrap().iter();
-    let failed = reasons.find(|reason| reason["code"] == "gate_failed").unwrap();
-    let sentence = failed["sentence"].as_str().unwrap();
-    assert!(
-        sentence.contains("Fly does not know the token: HTTP 401"),
-        "{failed:#}"
-    );
     assert_eq!(app.versions(), ["v1"; 2], "{outcome:#}");
     for id in &app.ids {
         assert_eq!(app.probe(otp, id).suspended(), NONE);
