@@ -117,14 +117,7 @@ impl Fly {
             stopped: AtomicBool::new(false),
         });
         let fly = Self { address, shared };
-        fly.allow(
-            Self::TOKEN,
-            Grant {
-                user: "alice@example.com".to_owned(),
-                apps: vec![Self::APP.to_owned()],
-                may_lease: true,
-            },
-        );
+        fly.allow_all(Self::TOKEN);
         let accepting = Arc::clone(&fly.shared);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -162,6 +155,18 @@ impl Fly {
         world.secrets.insert(name.to_owned(), value.to_owned());
     }
 
+    /// A token that may everything in the app that is there.
+    pub fn allow_all(&self, token: &str) {
+        self.allow(
+            token,
+            Grant {
+                user: "alice@example.com".to_owned(),
+                apps: vec![Self::APP.to_owned()],
+                may_lease: true,
+            },
+        );
+    }
+
     /// Another token.
     pub fn allow(&self, token: &str, grant: Grant) {
         let mut world = self.shared.world();
@@ -170,6 +175,14 @@ impl Fly {
         }
         for app in grant.apps {
             world.apps.insert(app);
+        }
+    }
+
+    /// A token that nobody knows any more: it was revoked, or has expired.
+    pub fn revoke(&self, token: &str) {
+        let mut world = self.shared.world();
+        for part in token.split(',') {
+            world.tokens.remove(part);
         }
     }
 

@@ -16,8 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use flyhot_tests::{
-    CrossApp, Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Otp, Page, Random, Release, Rows, Run, Scratch,
-    Shop, Upload, rounds, wait_until,
+    App, CrossApp, Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Otp, Page, Project, Random, Release, Rows,
+    Run, Scratch, Shop, Upload, rounds, signal, wait_until,
 };
 use serde_json::Value;
 
@@ -536,6 +536,17 @@ fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
     ] {
         assert!(words.windows(2).any(|words| words == pair), "{pair:?} {words:?}");
     }
+    // It is followed by no more than one command a second, whatever it is told besides.
+    let path = format!("/{}/exec", machine["id"].as_str().unwrap());
+    let commands = fleet.fly.asked("POST", &path);
+    assert!(
+        commands.iter().any(|command| command.body.contains("\"tell\"")),
+        "{run}"
+    );
+    for pair in commands.windows(2) {
+        let apart = pair[1].at.duration_since(pair[0].at);
+        assert!(apart >= Duration::from_millis(900), "{apart:?}: {pair:#?}");
+    }
     // Its lease was let go, so that it can be followed; nobody is told to go slower.
     assert!(fleet.fly.asked("DELETE", "/lease").len() == 1, "{run}");
     let limited = fleet
@@ -625,6 +636,74 @@ fn whoever_is_second_or_goes_away_leaves_the_first_alone() {
     assert_eq!(run.node(1)["outcome"], "not_begun", "{run}");
     shops[0].let_go();
     assert_eq!([&shops[0], &shops[1]].map(shapes), [["struct"], ["struct"]]);
+}
+
+#[test]
+fn the_end_of_mix_stops_what_has_not_begun_and_says_how_to_follow_the_rest() {
+    let (v1, v2) = releases();
+    let shops = two(&v1);
+    let fleet = Fleet::new(&v2, &shops, FlyIlls::default(), REAL);
+    let otp = Otp::under_test();
+    let project = Project::shop(otp);
+    // The first node is taken over, the second is busy.
+    shops[1].hold();
+    let mut running = project
+        .mix(Flyhot::binary())
+        .args(["fly_deploy.hot", "--sequential", "--output", "json"])
+        .args(["--suspend-timeout", "120000", "--timeout", "300000"])
+        .env("PATH", &fleet.cli.search_path(&[otp.bin()]))
+        .env("FLY_FLAPS_BASE_URL", &fleet.fly.url())
+        .spawn();
+    running.wait_for("the second wave", LIMIT, |event| {
+        event["event"] == "step_started" && event["step"] == "knock" && event["node"] == shops[1].name()
+    });
+    signal("TERM", &running.pid().to_string());
+    // Until the last that has its standard output ended: flyhot.
+    let run = running.wait();
+    let stopping = &run.events_named("stopping").next().unwrap().json;
+    assert_eq!(stopping["signal"], "the end of mix", "{run}");
+    let hint = stopping["hint"].as_str().unwrap();
+    for part in ["flyhot events", "fly machine stop", "mix fly_deploy.status"] {
+        assert!(hint.contains(part), "{part}: {run}");
+    }
+    assert_eq!(run.outcome()["exit_code"], 12, "{run}");
+    let outcomes = [0, 1].map(|at| run.node(at)["outcome"].clone());
+    assert_eq!(outcomes, ["upgraded", "failed"], "{run}");
+    shops[1].let_go();
+    assert_eq!([&shops[0], &shops[1]].map(shapes), [["struct"], ["tuple"]]);
+    // Its machine has ended by itself with the same code, and the same command goes on with what was not begun.
+    wait_until("the orchestrator is gone", LIMIT, || {
+        fleet.orchestrators()[0]["state"] == "destroyed"
+    });
+    assert!(labelled(&fleet.orchestrators()[0]).starts_with("12"), "{run}");
+    fleet.deploy(&[]).run().expect("upgraded", 0);
+    assert_eq!([&shops[0], &shops[1]].map(shapes), [["struct"], ["struct"]]);
+}
+
+#[test]
+fn an_orchestrator_for_which_a_region_has_no_room_is_made_in_another() {
+    let ills = FlyIlls {
+        no_room: &["fra"],
+        ..FlyIlls::default()
+    };
+    let done = "[ $1 = events ] && echo '{\"v\":1,\"event\":\"outcome\",\"outcome\":\"done\",\"exit_code\":0,\"nodes\":[]}'
+        [ $1 = orchestrate ] && sleep 5";
+    let fleet = Fleet::with(ills, &[], &format!("{done}; exit 0"));
+    let run = fleet.deploy(&[]).run();
+    run.expect("done", 0);
+    let regions: Vec<Value> = fleet
+        .fly
+        .asked("POST", "/machines")
+        .iter()
+        .map(|made| serde_json::from_str::<Value>(&made.body).unwrap()["region"].clone())
+        .collect();
+    assert_eq!(regions, ["fra".into(), Value::Null], "{run}");
+    let [machine] = &fleet.orchestrators()[..] else {
+        panic!("{run}")
+    };
+    let told = &run.events_named("orchestrator").next().unwrap().json;
+    assert_ne!(machine["region"], "fra", "{run}");
+    assert_eq!(told["region"], machine["region"], "{run}");
 }
 
 /// What is to be said of a mistake.
@@ -1139,4 +1218,55 @@ fn a_deploy_reaches_the_machines_of_an_app_by_what_fly_says() {
     mixed.expect("refused", 2);
     assert!(mixed.stdout.contains("was started from"), "{mixed}");
     assert_eq!(machines.version(&cold), "v1");
+}
+
+/// What a token of `fly auth token` comes to during a long bake.
+#[test]
+fn a_token_that_expires_on_the_way_ends_the_rollout_and_freezes_nobody() {
+    let (v1, v2) = releases();
+    let otp = Otp::under_test();
+    let app = App::start("expires", &v1, &["ams", "fra"], None);
+    let cli = app.builds_quick("v2", &v2);
+    let fly = &app.machines.fly;
+    let deploy = |words: &[&str]| app.deploy(&cli, &[&["--output", "json"], words].concat());
+    let mut running = deploy(&["--canary", "--bake", "8s"]).spawn();
+    running.wait_for("the canary bakes", LIMIT, |event| event["event"] == "bake");
+    let mut orchestrator = app.orchestrator(0);
+    fly.revoke(Fly::TOKEN);
+
+    // Whoever follows is not let in any more.
+    let left = running.wait();
+    left.expect("failed", 23);
+    let errors: Vec<_> = left.events_named("error").map(|event| &event.json).collect();
+    let [error] = &errors[..] else { panic!("{left}") };
+    let said = |key: &str| error[key].as_str().unwrap();
+    assert!(
+        said("message").contains("goes on") && said("message").contains("HTTP 401"),
+        "{left}"
+    );
+    assert!(said("hint").contains("flyhot events"), "{left}");
+
+    // The rollout ends by itself.
+    orchestrator.comes_to("the outcome", |said| {
+        said.last().is_some_and(|event| event["event"] == "outcome")
+    });
+    let said = orchestrator.said();
+    let outcome = said.last().unwrap();
+    assert_eq!(
+        (&outcome["outcome"], &outcome["exit_code"]),
+        (&"reverted".into(), &11.into()),
+        "{outcome:#}"
+    );
+    let of = |at: usize| &outcome["nodes"][at];
+    let outcomes = [0, 1].map(|at| of(at)["outcome"].clone());
+    assert_eq!(outcomes, ["taken_back", "not_begun"], "{outcome:#}");
+    assert_eq!(app.versions(), ["v1"; 2], "{outcome:#}");
+    for id in &app.ids {
+        assert_eq!(app.probe(otp, id).suspended(), NONE);
+    }
+
+    fly.allow_all(Fly::TOKEN);
+    let again = deploy(&[]).run();
+    again.expect("upgraded", 0);
+    assert_eq!(app.versions(), ["v2"; 2], "{again}");
 }

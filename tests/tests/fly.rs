@@ -267,6 +267,57 @@ fn an_image_that_comes_late_is_waited_for_and_one_that_never_comes_is_named() {
     assert_eq!(named(&fly, "flyhot-2").len(), 0);
 }
 
+#[test]
+fn a_create_that_is_refused_for_anything_else_is_tried_once() {
+    let ills = FlyIlls {
+        no_room: &["fra"],
+        ..FlyIlls::default()
+    };
+    let mut of_fra = creation("flyhot-1", &["true"]);
+    of_fra["region"] = json!("fra");
+    for (status, kind, ills, token, creation) in [
+        (
+            401,
+            "NotKnown",
+            FlyIlls::default(),
+            "fm2_gone",
+            creation("flyhot-1", &["true"]),
+        ),
+        (
+            403,
+            "NotAllowed",
+            FlyIlls {
+                refused: &["/machines"],
+                ..FlyIlls::default()
+            },
+            Fly::TOKEN,
+            creation("flyhot-1", &["true"]),
+        ),
+        (
+            409,
+            "NameTaken",
+            FlyIlls::default(),
+            Fly::TOKEN,
+            creation("flyhot-0", &["true"]),
+        ),
+        (422, "NoRoom", ills, Fly::TOKEN, of_fra),
+    ] {
+        let fly = fly("refused once", ills);
+        fly.make(&json!({"name": "flyhot-0", "config": {"image": IMAGE}}));
+        let asker = Asker::with(&fly.url(), Fly::APP, token, Duration::from_secs(3));
+        let (failed, said) = asker.failed(creation);
+        assert_eq!(failed, kind, "{said}");
+        assert!(
+            said.contains(&format!("HTTP {status}")) && said.contains("(request "),
+            "{said}"
+        );
+        let asked: Vec<_> = fly.asked("POST", "/machines");
+        let statuses: Vec<_> = asked.iter().map(|record| record.status).collect();
+        assert_eq!(statuses, [Some(status)], "{said}");
+        assert_eq!(fly.machines().len(), 1, "{said}");
+    }
+}
+
 // ---- a machine for one piece of work
 
 #[test]
@@ -307,6 +358,28 @@ fn a_machine_for_one_piece_of_work_ends_with_its_exit_code_and_removes_itself() 
     let (kind, _) = asker.failed(json!({"do": "machine", "machine": "00000000000000"}));
     assert_eq!(kind, "Absent");
     assert_eq!(fly.asked("GET", "/00000000000000").len(), 1);
+}
+
+#[test]
+fn a_machine_that_is_being_replaced_is_started_once_it_is() {
+    let ills = FlyIlls {
+        prepare: Duration::from_millis(1_500),
+        ..FlyIlls::default()
+    };
+    let fly = fly("replacing", ills);
+    let asker = Asker::start(&fly, PATIENCE);
+    let made = asker.done(creation("flyhot-1", &["sleep", "infinity"]));
+    let id = made["id"].as_str().unwrap();
+    asker.done(json!({"do": "wait", "machine": id, "state": "stopped"}));
+    asker.done(json!({"do": "release", "machine": id}));
+    let config = json!({"config": {"image": IMAGE, "init": {"exec": ["sleep", "infinity"]}}});
+    let (status, said) = of(&fly, id, "POST", "", &config);
+    assert_eq!((status, &said["state"]), (200, &json!("replacing")));
+    asker.done(json!({"do": "start", "machine": id}));
+    until(&fly, id, "started");
+    let starts = fly.asked("POST", "/start");
+    let statuses: BTreeSet<_> = starts.iter().filter_map(|record| record.status).collect();
+    assert_eq!(statuses, BTreeSet::from([200, 412]));
 }
 
 #[test]
@@ -483,7 +556,7 @@ fn what_is_refused_for_as_long_as_it_is_tried_says_so() {
     let (kind, said) = asker.failed(json!({"do": "app"}));
     assert_eq!(kind, "Failing");
     assert!(
-        said.starts_with("looking for the app shop: Fly fails, still after "),
+        said.starts_with("looking for the app shop: Fly fails, still after ") && said.contains("(request "),
         "{said}"
     );
     fly.ail(FlyIlls {

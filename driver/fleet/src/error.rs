@@ -406,6 +406,22 @@ mod tests {
                 "the image registry.fly.io/shop:x was not found in 60 s of trying: HTTP 404, \"MANIFEST_UNKNOWN\" \
                  (request 01JNRQ-yyz)",
             ),
+            (
+                FlyError::Refused {
+                    doing: doing(),
+                    answered: answered(422, "invalid config.guest.cpu_kind"),
+                },
+                "listing the machines of the app shop: Fly takes the request for a mistake: HTTP 422, \
+                 \"invalid config.guest.cpu_kind\" (request 01JNRQ-yyz)",
+            ),
+            (
+                FlyError::Failing {
+                    doing: doing(),
+                    tries: 3,
+                    answered: answered(503, ""),
+                },
+                "listing the machines of the app shop: Fly fails, still after 3 tries: HTTP 503 (request 01JNRQ-yyz)",
+            ),
         ];
         for (error, sentence) in table {
             assert_eq!(error.to_string(), sentence);

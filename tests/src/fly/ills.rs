@@ -43,6 +43,8 @@ pub struct FlyIlls {
     pub late_errors: u64,
     /// So many creates are refused with `MANIFEST_UNKNOWN` first.
     pub unknown_manifests: u32,
+    /// Regions in which no host has room.
+    pub no_room: &'static [&'static str],
     /// An update finds no image: the machine goes back to the version before.
     pub unpullable: bool,
     /// A refusal is text and no JSON.
@@ -106,6 +108,7 @@ impl Default for FlyIlls {
             broken_creates: 0,
             late_errors: 0,
             unknown_manifests: 0,
+            no_room: &[],
             unpullable: false,
             text_refusals: false,
             echoes_token: false,

@@ -174,7 +174,13 @@ impl Shared {
                     }
                     ("POST", ["machines"]) => {
                         self.world().turn("create machine", app)?;
-                        let made = self.create(app, &request.json()?, &caller.grant.user);
+                        let body = request.json()?;
+                        let full = self.world().ills.no_room;
+                        if full.iter().any(|region| body["region"] == **region) {
+                            let said = "insufficient resources available to fulfill request";
+                            return Err(Reply::coded(422, said, "insufficient_capacity"));
+                        }
+                        let made = self.create(app, &body, &caller.grant.user);
                         made.map(|json| Reply::json(200, &json))
                             .map_err(|(status, error)| Reply::refused(status, &error))
                     }

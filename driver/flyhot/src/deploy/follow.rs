@@ -8,6 +8,7 @@ use flyhot_artifact::{FileDigest, PrivateKey};
 use flyhot_events::{ErrorKind, Event, ExitCode, Line, Outcome};
 use flyhot_fleet::{Exec, Exit, Fly, FlyError, Machine, MachineId, Repeat, State, Token};
 use serde_json::json;
+use tokio::time::Interval;
 
 use super::order::PROGRAM;
 use crate::drive::NodeError;
@@ -117,7 +118,6 @@ impl<'a> Following<'a> {
             each, begins, away, ..
         } = self.patience;
         let mut due = tokio::time::interval(each);
-        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let heard = tokio::select! {
                 biased;
@@ -133,14 +133,13 @@ impl<'a> Following<'a> {
                     continue;
                 }
                 heard = async {
-                    due.tick().await;
                     if asked && !knows_stop {
-                        knows_stop = self.tell(json!({ "stop": true }).to_string()).await;
+                        knows_stop = self.tell(&mut due, json!({ "stop": true }).to_string()).await;
                     } else if is_there && !knows_token {
                         // It may need none: what it lacks it says.
-                        knows_token = self.tell(json!({ "token": token.expose() }).to_string()).await;
+                        knows_token = self.tell(&mut due, json!({ "token": token.expose() }).to_string()).await;
                     }
-                    self.ask(place).await
+                    self.ask(&mut due, place).await
                 } => heard,
             };
             let lines = match heard {
@@ -168,16 +167,16 @@ impl<'a> Following<'a> {
                 }
                 reporter.event(&event);
                 if let (Event::ToSign { manifest_digest }, Some(key)) = (&event, key) {
-                    self.sign(key, manifest_digest).await?;
+                    self.sign(&mut due, key, manifest_digest).await?;
                 }
             }
         }
     }
 
     /// Asks once.
-    async fn ask(&self, place: u64) -> Heard {
+    async fn ask(&self, due: &mut Interval, place: u64) -> Heard {
         let words = ["events", "--since", &place.to_string(), "--output", "json"];
-        let error = match self.exec(&words, None).await {
+        let error = match self.exec(due, &words, None).await {
             Ok(ran) if ran.exit_code == 0 => return Heard::Said(ran.stdout),
             Ok(_) => return Heard::Nothing,
             Err(error) => error,
@@ -192,7 +191,14 @@ impl<'a> Following<'a> {
         }
     }
 
-    async fn exec(&self, words: &[&str], stdin: Option<String>) -> Result<flyhot_fleet::Ran, FlyError> {
+    /// Runs flyhot there when it is due, and that again only so long after the answer: however long each is on its way, no two come closer
+    /// together.
+    async fn exec(
+        &self,
+        due: &mut Interval,
+        words: &[&str],
+        stdin: Option<String>,
+    ) -> Result<flyhot_fleet::Ran, FlyError> {
         let words = words.iter().map(|word| (*word).to_owned());
         let exec = Exec {
             command: std::iter::once(PROGRAM.to_owned()).chain(words).collect(),
@@ -201,22 +207,26 @@ impl<'a> Following<'a> {
             // Asked or told twice is as once.
             repeat: Repeat::Harmless,
         };
-        self.fly.exec(&self.machine, &exec, self.patience.asked).await
+        due.tick().await;
+        let ran = self.fly.exec(&self.machine, &exec, self.patience.asked).await;
+        due.reset();
+        ran
     }
 
     /// Tells it something; whether it was left for it.
-    async fn tell(&self, what: String) -> bool {
-        let told = self.exec(&["tell", "--output", "json"], Some(what)).await;
+    async fn tell(&self, due: &mut Interval, what: String) -> bool {
+        let told = self.exec(due, &["tell", "--output", "json"], Some(what)).await;
         told.is_ok_and(|told| told.exit_code == 0)
     }
 
     /// Signs what it asks for. Where the signature does not come it is missed there, and that is said.
-    async fn sign(&self, key: &PrivateKey, manifest: &str) -> Result<(), NodeError> {
+    async fn sign(&self, due: &mut Interval, key: &PrivateKey, manifest: &str) -> Result<(), NodeError> {
         let Ok(manifest) = manifest.parse::<FileDigest>() else {
             return Ok(());
         };
         let signature = key.sign(manifest).map_err(|error| errors::runtime(&error))?;
-        self.tell(json!({ "signature": signature }).to_string()).await;
+        self.tell(due, json!({ "signature": signature }).to_string())
+            .await;
         Ok(())
     }
 
@@ -369,9 +379,15 @@ mod tests {
             away: Duration::from_secs(6),
             ..IMPATIENT
         };
-        // One question a second, which is Fly's rate: an answer after three and four seconds.
+        // One question a second, which is Fly's rate: an answer after four and eight seconds.
         let (ended, took) = followed(away, |asked| match asked {
             1 | 5 => (200, r#"{"exit_code": 0, "stdout": ""}"#),
+            // Somebody holds its machine for a moment; it is short of memory, and starts nothing in time.
+            2 | 6 => (
+                409,
+                "failed to exec on VM 1: lease currently held by bob@example.com",
+            ),
+            3 | 7 => (408, "deadline_exceeded: context deadline exceeded"),
             ..9 => (503, "unavailable"),
             _ => (
                 200,
