@@ -1,5 +1,5 @@
-//! `make demo-fleet`: six machines in three regions, each with a network of its own, under constant traffic. One command upgrades all of
-//! them; then comes a version that is ill: the canary fails, goes back, and nobody else ever ran it.
+//! `make demo-fleet`: six machines in three regions, each with a network of its own, under constant traffic. One command in a project
+//! builds it and upgrades all of them; then comes a version that is ill: the canary fails, goes back, and nobody else ever ran it.
 //!
 //! It decides nothing by itself: flyhot speaks for itself on the terminal, and the traffic says which version answered where.
 #![allow(
@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flyhot_tests::{
-    App, Flyhot, Namespaces, Otp, Project, Release, Tally, Traffic, leave_nothing, leave_nothing_on_signal,
-    wait_until, workspace,
+    App, FlyCli, Flyhot, Namespaces, Otp, Project, Release, Tally, Traffic, leave_nothing,
+    leave_nothing_on_signal, wait_until, workspace,
 };
 
 const REGIONS: [&str; 6] = ["ams", "ams", "fra", "fra", "iad", "iad"];
@@ -60,12 +60,11 @@ fn main() -> ExitCode {
 fn show() {
     let otp = Otp::v25();
     let begun = Instant::now();
-    title("Building flyhot, the shop (v1, v2 and an ill v3) and a project with the package fly_deploy");
+    title("Building flyhot and v1 of the shop, a project with the package fly_deploy");
     Flyhot::binary();
-    let [v1, v2, v3] = ["v1", "v2", "v3"].map(|code| Release::shop(otp, code));
-    let v3 = v3.variant().elixir("tax", ILL).build();
-    let project = Project::kiosk(otp);
-    fs::write(project.directory().join("fly.toml"), App::FLY_TOML).expect("our own directory");
+    let project = Project::shop(otp);
+    fs::write(project.directory().join("v3/shop/tax.ex"), ILL).expect("our own directory");
+    let v1 = project.release("v1");
     took(begun);
 
     let begun = Instant::now();
@@ -74,9 +73,9 @@ fn show() {
     took(begun);
 
     let begun = Instant::now();
-    title("Deploying v2 to all of them: one command on the laptop");
+    title("Deploying v2 to all of them: one command on the laptop, which builds it too");
     let seen = fleet.under_traffic(|| {
-        assert_eq!(fleet.deploy(otp, "v2", &v2), 0, "v2 is to be everywhere");
+        assert_eq!(fleet.deploy(otp, "v2"), 0, "v2 is to be everywhere");
     });
     fleet.tell(&seen);
     for one in &seen {
@@ -89,7 +88,7 @@ fn show() {
     let begun = Instant::now();
     title("Deploying v3, which is ill: it answers, and logs an error with each request");
     let seen = fleet.under_traffic(|| {
-        assert_eq!(fleet.deploy(otp, "v3", &v3), 11, "v3 is to be taken back");
+        assert_eq!(fleet.deploy(otp, "v3"), 11, "v3 is to be taken back");
     });
     fleet.tell(&seen);
     let canaries = seen.iter().filter(|one| one.by("v3") > 0).count();
@@ -106,6 +105,8 @@ fn show() {
 struct Fleet {
     app: App,
     project: Project,
+    /// Builds with `mix release`.
+    cli: FlyCli,
 }
 
 /// What the traffic of one machine saw.
@@ -127,17 +128,25 @@ impl Fleet {
         for ((id, region), version) in app.ids.iter().zip(REGIONS).zip(app.versions()) {
             println!("  {id} in {region} serves {version}");
         }
-        Self { app, project }
+        let cli = app.builds_project();
+        Self { app, project, cli }
     }
 
     /// `mix fly_deploy.hot` with its own words on this terminal; the exit code.
-    fn deploy(&self, otp: Otp, tag: &str, release: &Release) -> i32 {
-        let cli = self.app.builds(tag, release);
-        let page = workspace().join(format!("target/demo-fleet-{tag}.html"));
+    fn deploy(&self, otp: Otp, code: &str) -> i32 {
+        let page = workspace().join(format!("target/demo-fleet-{code}.html"));
         let page = page.to_str().expect("a text");
-        println!("\n  $ mix fly_deploy.hot --canary --report {page}\n");
-        let words = ["fly_deploy.hot", "--canary", "--report", page];
-        let code = self.app.mix(otp, &self.project, &cli, &words).shown();
+        let code = format!("SHOP_CODE={code}");
+        let words = [
+            "fly_deploy.hot",
+            "--build-arg",
+            &code,
+            "--canary",
+            "--report",
+            page,
+        ];
+        println!("\n  $ mix {}\n", words.join(" "));
+        let code = self.app.mix(otp, &self.project, &self.cli, &words).shown();
         println!("  exit code {code}\n");
         code
     }
