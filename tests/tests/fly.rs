@@ -63,6 +63,26 @@ fn seen(fly: &Fly, id: &str) -> Value {
     machines.into_iter().find(|machine| machine["id"] == id).unwrap()
 }
 
+/// How many starts had that answer.
+fn starts(fly: &Fly, status: u16) -> usize {
+    let starts = fly.asked("POST", "/start");
+    starts
+        .iter()
+        .filter(|record| record.status == Some(status))
+        .count()
+}
+
+fn until_a_start_has(fly: &Fly, status: u16) {
+    wait_until(&format!("a start has {status}"), LIMIT, || {
+        starts(fly, status) > 0
+    });
+}
+
+fn started_once(fly: &Fly, answer: &Value) {
+    assert!(answer.get("done").is_some(), "{answer:#}");
+    assert_eq!(starts(fly, 200), 1);
+}
+
 fn named(fly: &Fly, name: &str) -> Vec<Value> {
     let mut machines = fly.machines();
     machines.retain(|machine| machine["name"] == name);
@@ -322,12 +342,15 @@ fn a_create_that_is_refused_for_anything_else_is_tried_once() {
 
 #[test]
 fn a_machine_for_one_piece_of_work_ends_with_its_exit_code_and_removes_itself() {
-    let ills = FlyIlls {
-        prepare: Duration::from_millis(1_500),
-        get_delay: Duration::from_millis(1_000),
+    let being_made = FlyIlls {
+        prepare: LIMIT,
         ..FlyIlls::default()
     };
-    let fly = fly("ephemeral", ills);
+    let unknown = FlyIlls {
+        get_delay: LIMIT,
+        ..being_made.clone()
+    };
+    let fly = fly("ephemeral", unknown);
     let asker = Asker::start(&fly, PATIENCE);
     let made = asker.done(creation(
         "flyhot-1",
@@ -340,10 +363,12 @@ fn a_machine_for_one_piece_of_work_ends_with_its_exit_code_and_removes_itself() 
     assert_eq!(made["leased"], true);
     let id = made["id"].as_str().unwrap();
     // Its id is not known yet, and then it is still being made.
-    asker.done(json!({"do": "start", "machine": id}));
-    let starts = fly.asked("POST", "/start");
-    let statuses: BTreeSet<_> = starts.iter().filter_map(|record| record.status).collect();
-    assert_eq!(statuses, BTreeSet::from([200, 404, 412]));
+    let asked = asker.begin(json!({"do": "start", "machine": id}));
+    until_a_start_has(&fly, 404);
+    fly.ail(being_made);
+    until_a_start_has(&fly, 412);
+    fly.ail(FlyIlls::default());
+    started_once(&fly, &asker.answer(asked));
     asker.done(json!({"do": "wait", "machine": id, "state": "started"}));
     asker.done(json!({"do": "release", "machine": id}));
     asker.done(json!({"do": "wait", "machine": id, "state": "destroyed"}));
@@ -362,24 +387,25 @@ fn a_machine_for_one_piece_of_work_ends_with_its_exit_code_and_removes_itself() 
 
 #[test]
 fn a_machine_that_is_being_replaced_is_started_once_it_is() {
-    let ills = FlyIlls {
-        prepare: Duration::from_millis(1_500),
-        ..FlyIlls::default()
-    };
-    let fly = fly("replacing", ills);
+    let fly = fly("replacing", FlyIlls::default());
     let asker = Asker::start(&fly, PATIENCE);
     let made = asker.done(creation("flyhot-1", &["sleep", "infinity"]));
     let id = made["id"].as_str().unwrap();
     asker.done(json!({"do": "wait", "machine": id, "state": "stopped"}));
     asker.done(json!({"do": "release", "machine": id}));
+    // It takes until it was refused to be started.
+    fly.ail(FlyIlls {
+        prepare: LIMIT,
+        ..FlyIlls::default()
+    });
     let config = json!({"config": {"image": IMAGE, "init": {"exec": ["sleep", "infinity"]}}});
     let (status, said) = of(&fly, id, "POST", "", &config);
     assert_eq!((status, &said["state"]), (200, &json!("replacing")));
-    asker.done(json!({"do": "start", "machine": id}));
+    let asked = asker.begin(json!({"do": "start", "machine": id}));
+    until_a_start_has(&fly, 412);
+    fly.ail(FlyIlls::default());
+    started_once(&fly, &asker.answer(asked));
     until(&fly, id, "started");
-    let starts = fly.asked("POST", "/start");
-    let statuses: BTreeSet<_> = starts.iter().filter_map(|record| record.status).collect();
-    assert_eq!(statuses, BTreeSet::from([200, 412]));
 }
 
 #[test]

@@ -176,12 +176,12 @@ impl Shared {
         owner: &str,
     ) -> Result<Value, (u16, String)> {
         let mut world = self.world();
-        let (id, json, prepare, launch) = world.add(app, body, owner)?;
+        let (id, json, launch) = world.add(app, body, owner)?;
         drop(world);
         self.changed.notify_all();
         let shared = Arc::clone(self);
         std::thread::spawn(move || {
-            std::thread::sleep(prepare);
+            shared.prepare();
             if launch {
                 shared.launch(&id, "created", false);
             } else {
@@ -189,6 +189,12 @@ impl Shared {
             }
         });
         Ok(json)
+    }
+
+    /// Has an image prepared for as long as that takes by now: a test may end what it began.
+    fn prepare(&self) {
+        let begun = Instant::now();
+        holds_within(Duration::MAX, || begun.elapsed() >= self.world().ills.prepare);
     }
 
     /// From one state to another, if it is in that one.
@@ -507,7 +513,7 @@ impl Shared {
         }
         let (shared, id) = (Arc::clone(self), id.to_owned());
         std::thread::spawn(move || {
-            std::thread::sleep(shared.world().ills.prepare);
+            shared.prepare();
             if ran && launch {
                 shared.launch(&id, "replacing", false);
             } else {
@@ -519,13 +525,8 @@ impl Shared {
 }
 
 impl World {
-    /// A machine of that config; its id, how it is shown, how long it is prepared, and whether it is started then.
-    fn add(
-        &mut self,
-        app: &str,
-        body: &Value,
-        owner: &str,
-    ) -> Result<(String, Value, Duration, bool), (u16, String)> {
+    /// A machine of that config; its id, how it is shown, and whether it is started once it is prepared.
+    fn add(&mut self, app: &str, body: &Value, owner: &str) -> Result<(String, Value, bool), (u16, String)> {
         let config = body["config"].clone();
         let Some(image) = config["image"].as_str().map(str::to_owned) else {
             return Err((400, "invalid_argument: config.image is required".to_owned()));
@@ -590,7 +591,7 @@ impl World {
             machine.lease = Some(Lease::new(owner, &nonce, ttl, ""));
         }
         self.machines.push(machine);
-        Ok((id, json, self.ills.prepare, body["skip_launch"] != true))
+        Ok((id, json, body["skip_launch"] != true))
     }
 }
 
