@@ -50,7 +50,7 @@ complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "config" -d 'Show what
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "boot" -d 'Start a release with the code that its fleet should run'
 complete -c flyhot -n "__fish_flyhot_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, fly.toml, FLY_APP_NAME or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -69,7 +69,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l policy -d 'Fil
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l report -d 'Write a page of HTML there, however it ends: what became of each node, why, and when' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l app -d 'The app on Fly.io whose machines are asked for [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l down -d 'The release is older than what runs: its code_change is told {down, Vsn} (that of the release, after the swap; OTP\'s release_handler asks the newer code, before it)'
@@ -81,7 +81,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l no-persist -d 
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -l dry-run -d 'Stop after the plan, as `flyhot plan` does'
 complete -c flyhot -n "__fish_flyhot_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, fly.toml, FLY_APP_NAME or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -100,7 +100,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l drain-timeout -d 
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l policy -d 'File that says whose callbacks processes run, which reasons are accepted, what is called before and after, and when the node is well: docs/policy.md. Without it none is looked for' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l accept -d 'Go on in spite of this reason; repeatable. `flyhot plan` shows the codes' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l quiesce-timeout -d 'Longest wait, before any freeze, for processes that do not read their mailbox' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l app -d 'The app on Fly.io whose machines are asked for [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l down -d 'The release is older than what runs: its code_change is told {down, Vsn} (that of the release, after the swap; OTP\'s release_handler asks the newer code, before it)'
@@ -111,7 +111,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l no-rehearsal -d '
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -l no-persist -d 'Do not write the new code to the disk of the node: a restart boots the old code, and the next upgrade of these modules has no way back'
 complete -c flyhot -n "__fish_flyhot_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, fly.toml, FLY_APP_NAME or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -120,12 +120,12 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l epmd-port -d 'P
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l app -d 'The app on Fly.io whose machines are asked for [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, fly.toml, FLY_APP_NAME or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -134,13 +134,13 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l epmd-port -d 'Por
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l app -d 'The app on Fly.io whose machines are asked for [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -l apply -d 'Resume them. Without it they are shown, and nothing is touched'
 complete -c flyhot -n "__fish_flyhot_using_subcommand thaw" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, fly.toml, FLY_APP_NAME or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -149,7 +149,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l epmd-port -d 'P
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l endpoint -d 'Where the bucket is reached [default: `aws_endpoint_url_s3` of `config :fly_deploy`, else AWS_ENDPOINT_URL_S3 in [env] of fly.toml, else that variable, else https://t3.storage.dev]' -r
@@ -158,7 +158,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l config -d 'The 
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, fly.toml, FLY_APP_NAME or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -167,7 +167,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l epmd-port
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l tls-ca-file -d 'Certificates of the CAs that may have signed a node\'s certificate, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l tls-cert-file -d 'The certificate to show, with those between it and the CA that the nodes know, PEM; with --dist-tls' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l tls-key-file -d 'The key of that certificate, PEM, not encrypted; with --dist-tls' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l app -d 'The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l app -d 'The app on Fly.io whose machines are asked for [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l config -d 'The app\'s configuration on Fly.io, or the directory that it lies in [default: `fly_config` of `config :fly_deploy`, else the first there is of fly.toml, fly.json and fly.yaml]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -l dist-tls -d 'The nodes speak TLS distribution (`-proto_dist inet_tls`): both sides show a certificate and look at the other\'s'
 complete -c flyhot -n "__fish_flyhot_using_subcommand restore-base" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -195,7 +195,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -l output -d 'How to
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand sign" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, fly.toml, FLY_APP_NAME or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -219,7 +219,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l max-concurrenc
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l bake -d 'How long the canary stands alone before the others are begun; it is asked once more whether it is well then' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l check-url -d 'A node is well when this URL answers with 2xx or 3xx within 30 s; {host} stands for the node\'s host [default: FLYHOT_CHECK_URL]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l timeout -d 'Longest time for the work on one node before its window; then it is left as it is, and has failed. Without it every step has a limit of its own; of a deploy it is what `timeout` of `config :fly_deploy` says, else 60s' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l endpoint -d 'Where the bucket is reached [default: `aws_endpoint_url_s3` of `config :fly_deploy`, else AWS_ENDPOINT_URL_S3 in [env] of fly.toml, else that variable, else https://t3.storage.dev]' -r
@@ -242,7 +242,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l no-rollback -d
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollout" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, fly.toml, FLY_APP_NAME or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -266,7 +266,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l bake -d 'How 
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l check-url -d 'A node is well when this URL answers with 2xx or 3xx within 30 s; {host} stands for the node\'s host [default: FLYHOT_CHECK_URL]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l timeout -d 'Longest time for the work on one node before its window; then it is left as it is, and has failed. Without it every step has a limit of its own; of a deploy it is what `timeout` of `config :fly_deploy` says, else 60s' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l memory -d 'Memory of the machine that is made for the work, where one is, MB [default: 1024, or more where the release in _build/prod/rel is so large that all its code for all machines at once would not go in]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand rollback" -l endpoint -d 'Where the bucket is reached [default: `aws_endpoint_url_s3` of `config :fly_deploy`, else AWS_ENDPOINT_URL_S3 in [env] of fly.toml, else that variable, else https://t3.storage.dev]' -r
@@ -305,7 +305,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l check-url -d 'A
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l timeout -d 'Longest time for the work on one node before its window; then it is left as it is, and has failed. Without it every step has a limit of its own; of a deploy it is what `timeout` of `config :fly_deploy` says, else 60s' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l memory -d 'Memory of the machine that is made for the work, where one is, MB [default: 1024, or more where the release in _build/prod/rel is so large that all its code for all machines at once would not go in]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l key-file -d 'Sign what is put into the store with the private key in this file, which stays here' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l endpoint -d 'Where the bucket is reached [default: `aws_endpoint_url_s3` of `config :fly_deploy`, else AWS_ENDPOINT_URL_S3 in [env] of fly.toml, else that variable, else https://t3.storage.dev]' -r
@@ -328,7 +328,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l no-rollback -d 
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
 complete -c flyhot -n "__fish_flyhot_using_subcommand deploy" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l node -d 'Nodes, by the names that they print for `node()`; an upgrade takes them one after the other, and stops at the first that is not upgraded; a rollout in waves [default: those of --inventory]' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]' -r -F
+complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l inventory -d 'Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is started and runs a node [default: fly, where an app is known by --app, fly.toml, FLY_APP_NAME or `otp_app` of `config :fly_deploy`]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l cookie-file -d 'File that holds the cookie of the nodes' -r -F
@@ -352,7 +352,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l max-concur
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l bake -d 'How long the canary stands alone before the others are begun; it is asked once more whether it is well then' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l check-url -d 'A node is well when this URL answers with 2xx or 3xx within 30 s; {host} stands for the node\'s host [default: FLYHOT_CHECK_URL]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l timeout -d 'Longest time for the work on one node before its window; then it is left as it is, and has failed. Without it every step has a limit of its own; of a deploy it is what `timeout` of `config :fly_deploy` says, else 60s' -r
-complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand orchestrate" -l endpoint -d 'Where the bucket is reached [default: `aws_endpoint_url_s3` of `config :fly_deploy`, else AWS_ENDPOINT_URL_S3 in [env] of fly.toml, else that variable, else https://t3.storage.dev]' -r
@@ -384,7 +384,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -f -a "status" -d 'Show who holds it'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -f -a "release" -d 'Let it go, whoever holds it'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and not __fish_seen_subcommand_from status release help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l endpoint -d 'Where the bucket is reached [default: `aws_endpoint_url_s3` of `config :fly_deploy`, else AWS_ENDPOINT_URL_S3 in [env] of fly.toml, else that variable, else https://t3.storage.dev]' -r
@@ -393,7 +393,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subc
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from release" -l endpoint -d 'Where the bucket is reached [default: `aws_endpoint_url_s3` of `config :fly_deploy`, else AWS_ENDPOINT_URL_S3 in [env] of fly.toml, else that variable, else https://t3.storage.dev]' -r
@@ -406,7 +406,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subc
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show who holds it'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from help" -f -a "release" -d 'Let it go, whoever holds it'
 complete -c flyhot -n "__fish_flyhot_using_subcommand lock; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l endpoint -d 'Where the bucket is reached [default: `aws_endpoint_url_s3` of `config :fly_deploy`, else AWS_ENDPOINT_URL_S3 in [env] of fly.toml, else that variable, else https://t3.storage.dev]' -r
@@ -415,7 +415,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l config -d 'The
 complete -c flyhot -n "__fish_flyhot_using_subcommand history" -l output -d 'How to speak' -r -f -a "human\t'Text and tables; colours and bars on a terminal'
 json\t'One event a line, the last one the outcome'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand history" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l endpoint -d 'Where the bucket is reached [default: `aws_endpoint_url_s3` of `config :fly_deploy`, else AWS_ENDPOINT_URL_S3 in [env] of fly.toml, else that variable, else https://t3.storage.dev]' -r
@@ -428,7 +428,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l lock-wait -d 'How l
 complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l dry-run -d 'Show what would be removed'
 complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -l force -d 'Take the lock even if somebody holds it: who that is is said, and stops before the next step'
 complete -c flyhot -n "__fish_flyhot_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c flyhot -n "__fish_flyhot_using_subcommand config" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand config" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand config" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand config" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand config" -l endpoint -d 'Where the bucket is reached [default: `aws_endpoint_url_s3` of `config :fly_deploy`, else AWS_ENDPOINT_URL_S3 in [env] of fly.toml, else that variable, else https://t3.storage.dev]' -r
@@ -445,7 +445,7 @@ boot-base\t'Boot the base, and wait for nothing'
 fail\t'Wait as long, then end: also where an artifact is damaged or not trusted'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand boot" -l wait -d 'Longest wait for a store that does not answer, or sends nothing more' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand boot" -l cache -d 'Where artifacts are kept [default: flyhot/artifacts in the release\'s directory]' -r -F
-complete -c flyhot -n "__fish_flyhot_using_subcommand boot" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]' -r
+complete -c flyhot -n "__fish_flyhot_using_subcommand boot" -l app -d 'Whose releases: the name of the release, or of the app on Fly.io [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand boot" -l store -d 'A directory that is the store' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand boot" -l bucket -d 'A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand boot" -l endpoint -d 'Where the bucket is reached [default: `aws_endpoint_url_s3` of `config :fly_deploy`, else AWS_ENDPOINT_URL_S3 in [env] of fly.toml, else that variable, else https://t3.storage.dev]' -r

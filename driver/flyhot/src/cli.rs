@@ -62,7 +62,7 @@ Environment:
   RELEASE_COOKIE      the cookie, unless --cookie-file is given
   ERL_EPMD_PORT       port of epmd, unless --epmd-port is given
   BUCKET_NAME         the bucket, unless --bucket or --store is given; AWS_BUCKET is the next place
-  FLY_APP_NAME        the app, unless --app or --config is given
+  FLY_APP_NAME        the app, unless --app or fly.toml says it; on a machine of Fly.io a fly.toml counts if --config names it
   FLY_ACCESS_TOKEN    the token of Fly.io; FLY_API_TOKEN is the next place, then `fly auth token`
   FLY_FLAPS_BASE_URL  where the Machines API of Fly.io is
   FLYHOT_CHECK_URL    the URL of --check-url, unless that is given; others on the machine can read arguments
@@ -249,7 +249,7 @@ pub struct PageArgs {
 /// What every command is told that has to do with a store.
 #[derive(Debug, Clone, Default, Args)]
 pub struct HomeArgs {
-    /// Whose releases: the name of the release, or of the app on Fly.io [default: FLY_APP_NAME, else `app` in fly.toml]
+    /// Whose releases: the name of the release, or of the app on Fly.io [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]
     #[arg(long, value_name = "NAME", help_heading = "Store")]
     pub app: Option<String>,
 
@@ -307,7 +307,7 @@ impl From<OsString> for Inventory {
 /// Whose machines are asked for, of a command that needs no store.
 #[derive(Debug, Clone, Default, Args)]
 pub struct AppArgs {
-    /// The app on Fly.io whose machines are asked for [default: FLY_APP_NAME, else `app` in fly.toml]
+    /// The app on Fly.io whose machines are asked for [default: `app` in fly.toml, else FLY_APP_NAME; on a machine of Fly.io the other way around]
     #[arg(long, value_name = "NAME", conflicts_with = "node", help_heading = "What")]
     pub app: Option<String>,
 
@@ -351,7 +351,7 @@ pub struct ReachArgs {
     pub node: Vec<String>,
 
     /// Instead of naming nodes: a file with the name of one on each line; or `fly`, those of every machine of an app on Fly.io that is
-    /// started and runs a node [default: fly, where an app is known by --app, FLY_APP_NAME, fly.toml or `otp_app` of `config :fly_deploy`]
+    /// started and runs a node [default: fly, where an app is known by --app, fly.toml, FLY_APP_NAME or `otp_app` of `config :fly_deploy`]
     ///
     /// In a file `#` begins a comment. The machines come from the Machines API, with the token in FLY_ACCESS_TOKEN, else in FLY_API_TOKEN, else the one that
     /// `fly auth token` gives. The name of a node comes from epmd on the machine's private address, which must be reached from here.

@@ -11,6 +11,7 @@ pub mod fly;
 mod home;
 pub mod mix;
 mod named;
+mod plain;
 pub mod policy;
 mod reach;
 mod settings;
@@ -22,8 +23,6 @@ mod tree;
 mod trust;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,6 +42,7 @@ pub use environment::{Environment, Screen, Secret, Variable};
 pub use home::HomeError;
 pub(crate) use home::{Need, Place, Project, StoreSaid, at_hand, project, settings};
 pub use named::NamedError;
+pub use plain::PlainError;
 use policy::{Gate, Hooks, PolicyError, PolicyFile, Watch};
 pub use reach::{DEFAULT_EPMD_PORT, Door, MachineOf, OnFly, Peer, Reach};
 pub(crate) use reach::{IN_IMAGE, complete, plain_image};
@@ -244,16 +244,10 @@ fn acceptable(name: &str) -> Result<ReasonCode, OptionsError> {
 }
 
 fn policy_file(path: &Path) -> Result<PolicyFile, OptionsError> {
-    let read = |source| OptionsError::PolicyRead {
+    let bytes = plain::read(path, POLICY_FILE).map_err(|error| OptionsError::PolicyRead {
         path: path.to_owned(),
-        source,
-    };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(read)?;
-    file.take(POLICY_FILE + 1).read_to_end(&mut bytes).map_err(read)?;
-    if bytes.len() as u64 > POLICY_FILE {
-        return Err(OptionsError::PolicyLong(path.to_owned()));
-    }
+        error,
+    })?;
     PolicyFile::parse(&bytes).map_err(|error| OptionsError::Policy {
         path: path.to_owned(),
         error,
@@ -344,17 +338,14 @@ pub enum OptionsError {
     /// The release is not a directory.
     #[error("--release {}: there is no such directory", .0.display())]
     Release(PathBuf),
-    /// A policy file that cannot be read.
-    #[error("cannot read the policy file {}", path.display())]
+    /// A policy file that is not read.
+    #[error("the policy file {} {error}", path.display())]
     PolicyRead {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// Why.
+        error: PlainError,
     },
-    /// A policy file that is none.
-    #[error("the policy file {} is longer than {POLICY_FILE} bytes", .0.display())]
-    PolicyLong(PathBuf),
     /// A policy file that says what is not known.
     #[error("{}:{}:{}: {error}", path.display(), error.line, error.column)]
     Policy {
@@ -406,7 +397,7 @@ impl OptionsError {
                 .into(),
             Self::NodeTwice(_) => "Name each node once.".into(),
             Self::NoNodes => {
-                "Name nodes by --node, or the app on Fly.io whose machines are meant by --app, the variable FLY_APP_NAME, or `app` in \
+                "Name nodes by --node, or the app on Fly.io whose machines are meant by --app, `app` in fly.toml, or the variable FLY_APP_NAME \
                  fly.toml."
                     .into()
             }
@@ -422,8 +413,11 @@ impl OptionsError {
             Self::Release(_) => {
                 "Give the directory that `mix release` made, for example _build/prod/rel/shop.".into()
             }
-            Self::PolicyRead { .. } => "Check the path and its permissions.".into(),
-            Self::PolicyLong(_) => "Give a policy file; docs/policy.md has an example.".into(),
+            Self::PolicyRead {
+                error: PlainError::Read(_),
+                ..
+            } => "Check the path and its permissions.".into(),
+            Self::PolicyRead { .. } => "Give a policy file; docs/policy.md has an example.".into(),
             Self::Policy { error, .. } => error.fault.hint(),
             Self::Cookie(error) => error.hint(),
             Self::Tls(error) => error.hint().into(),
@@ -431,7 +425,7 @@ impl OptionsError {
             Self::Home(error) => error.hint(),
             Self::Token(error) => error.hint().into(),
             Self::FlyApp { .. } => {
-                "Give the name that `fly apps list` shows, by --app, FLY_APP_NAME or `app` in fly.toml."
+                "Give the name that `fly apps list` shows, by --app, `app` in fly.toml or FLY_APP_NAME."
                     .into()
             }
         }

@@ -265,7 +265,7 @@ fn what_is_wrong_is_told_in_one_sentence_with_the_next_step() {
         (
             &["config", "--config", "fly.staging.toml"],
             "",
-            "cannot read fly.staging.toml: entity not found",
+            "fly.staging.toml cannot be read: No such file or directory (os error 2)",
             "--config",
         ),
         (

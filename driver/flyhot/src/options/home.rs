@@ -3,8 +3,6 @@
 //! The one place that opens a fly.toml. What it says and who is heard first is not decided here, but by [`super::fly`] and
 //! [`super::settings`].
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use flyhot_store::{App, AppError, Bucket, Directory, Home, Keys, S3};
@@ -12,10 +10,11 @@ use thiserror::Error;
 
 use super::fly::{FlyError, FlyFile};
 use super::mix::{Mix, MixError};
+use super::plain::{self, PlainError};
 use super::settings::{Here, Origin, Said, Settings, Sources};
 use super::tree::Format;
 use super::{Environment, OptionsError, token, trust};
-use crate::cli::{HomeArgs, Inventory};
+use crate::cli::HomeArgs;
 
 /// What flyctl calls an app's configuration where nothing else is said, the first that is there.
 const FLY_FILES: [&str; 3] = ["fly.toml", "fly.json", "fly.yaml"];
@@ -70,20 +69,14 @@ pub enum HomeError {
         /// The key of the other one.
         lacks: &'static str,
     },
-    /// A fly.toml that cannot be read.
-    #[error("cannot read {}", path.display())]
+    /// A fly.toml that is not read.
+    #[error("{} {error}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// Why.
+        error: PlainError,
     },
-    /// One that is something else: whoever read it might wait for a writer forever.
-    #[error("{} is a directory, a pipe or a device, and no file", .0.display())]
-    Kind(PathBuf),
-    /// One that is none by its length.
-    #[error("{} is longer than {MAX_FLY_FILE} bytes", .0.display())]
-    Long(PathBuf),
     /// A directory without one.
     #[error("{} has neither {}", .0.display(), FLY_FILES.join(" nor "))]
     NoFile(PathBuf),
@@ -108,15 +101,21 @@ impl HomeError {
                 "Make a bucket with `fly storage create`, which sets BUCKET_NAME for the app; or name one by --bucket, \
                  `config :fly_deploy`, [env] of fly.toml or that variable, or a directory by --store."
             }
-            Self::NoApp => "Name it by --app, the variable FLY_APP_NAME, or `app` in fly.toml.",
-            Self::Read { .. } => {
+            Self::NoApp => "Name it by --app, `app` in fly.toml, or the variable FLY_APP_NAME.",
+            Self::Read {
+                error: PlainError::Read(_),
+                ..
+            } => {
                 "Name the file by --config (or `fly_config` of `config :fly_deploy`), and check its permissions."
             }
-            Self::Kind(_) => "Name a file by --config, or write its content to one.",
+            Self::Read {
+                error: PlainError::Kind,
+                ..
+            } => "Name a file by --config, or write its content to one.",
             Self::NoFile(_) => {
                 "Name the file by --config (or `fly_config` of `config :fly_deploy`), or have `fly launch` make one."
             }
-            Self::Long(_) | Self::Fly { .. } => "Mend it (`fly config validate` says more), or name another by --config.",
+            Self::Read { .. } | Self::Fly { .. } => "Mend it (`fly config validate` says more), or name another by --config.",
             Self::HalfKeys { .. } => {
                 "Set both aws_access_key_id and aws_secret_access_key in `config :fly_deploy`, or none of them."
             }
@@ -129,7 +128,11 @@ impl HomeError {
 
 /// Every value that arguments, configuration and environment say.
 pub(crate) fn settings(args: &HomeArgs, environment: &Environment) -> Result<Settings, OptionsError> {
-    Ok(gathered(args, environment, Need::All)?.0)
+    let (settings, _) = gathered(args, environment, Need::All)?;
+    Ok(settings.on(Here {
+        public_keys: trust::has_public_keys(),
+        flyctl: token::program(environment.path.as_deref()).is_some(),
+    }))
 }
 
 /// What is deployed: every value, and the app's configuration on Fly.io itself.
@@ -152,12 +155,9 @@ pub(super) fn app(args: &HomeArgs, environment: &Environment) -> Result<Said<Str
     Ok(settings.app.ok_or(HomeError::NoApp)?)
 }
 
-/// Where nodes are asked for that nobody names.
-pub(super) fn inventory(
-    args: &HomeArgs,
-    environment: &Environment,
-) -> Result<Option<Said<Inventory>>, OptionsError> {
-    Ok(gathered(args, environment, Need::App)?.0.inventory)
+/// Whether there is an app on Fly.io whose nodes are asked for where nobody names any.
+pub(super) fn has_inventory(args: &HomeArgs, environment: &Environment) -> Result<bool, OptionsError> {
+    Ok(gathered(args, environment, Need::App)?.0.inventory.is_some())
 }
 
 /// What is said, and whether there is a fly.toml, which is looked for only where it is needed.
@@ -175,7 +175,7 @@ pub(crate) fn at_hand(
 pub(crate) enum Need {
     /// Every value.
     All,
-    /// The app: where an argument or the environment names it, no fly.toml is looked for.
+    /// The app: where an argument names it, or a machine's environment, no fly.toml is looked for.
     App,
     /// What names a store: where arguments name all of it, no fly.toml is looked for.
     Store,
@@ -193,7 +193,7 @@ fn gathered(
         Some(text) => Mix::parse(text.0.as_encoded_bytes())?,
         None => Mix::default(),
     };
-    let has_app = args.app.is_some() || environment.app.is_some();
+    let has_app = args.app.is_some() || environment.app.is_some() && environment.machine.is_some();
     let has_store =
         args.store.is_some() || args.bucket.is_some() && args.endpoint.is_some() && args.region.is_some();
     let machine_has = environment.app.is_some() && environment.bucket.is_some();
@@ -213,10 +213,6 @@ fn gathered(
         mix: &mix,
         fly: fly.as_ref().map(|(path, file)| (path.as_path(), file)),
         environment,
-        here: Here {
-            public_keys: trust::has_public_keys(),
-            flyctl: token::program(environment.path.as_deref()).is_some(),
-        },
     });
     Ok((settings, fly))
 }
@@ -226,48 +222,27 @@ fn named_file(path: PathBuf) -> Result<(PathBuf, FlyFile), HomeError> {
     if path.is_dir() {
         return first_file(&path)?.ok_or(HomeError::NoFile(path));
     }
-    match fly_file(&path)? {
-        Some(file) => Ok((path, file)),
-        None => Err(HomeError::Read {
-            path,
-            source: io::ErrorKind::NotFound.into(),
-        }),
-    }
+    let file = fly_file(&path)?;
+    Ok((path, file))
 }
 
 fn first_file(directory: &Path) -> Result<Option<(PathBuf, FlyFile)>, HomeError> {
     for name in FLY_FILES {
         let path = directory.join(name);
-        if let Some(file) = fly_file(&path)? {
-            return Ok(Some((path, file)));
+        match fly_file(&path) {
+            Err(HomeError::Read { error, .. }) if error.is_absent() => {}
+            file => return Ok(Some((path, file?))),
         }
     }
     Ok(None)
 }
 
-/// The one at `path`, if there is one.
-fn fly_file(path: &Path) -> Result<Option<FlyFile>, HomeError> {
-    let read = |source| HomeError::Read {
+fn fly_file(path: &Path) -> Result<FlyFile, HomeError> {
+    let bytes = plain::read(path, MAX_FLY_FILE).map_err(|error| HomeError::Read {
         path: path.to_owned(),
-        source,
-    };
-    let about = match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        about => about.map_err(read)?,
-    };
-    if !about.is_file() {
-        return Err(HomeError::Kind(path.to_owned()));
-    }
-    let file = File::open(path).map_err(read)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FLY_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(read)?;
-    if bytes.len() as u64 > MAX_FLY_FILE {
-        return Err(HomeError::Long(path.to_owned()));
-    }
-    let parsed = FlyFile::parse(&bytes, Format::of(path));
-    parsed.map(Some).map_err(|error| HomeError::Fly {
+        error,
+    })?;
+    FlyFile::parse(&bytes, Format::of(path)).map_err(|error| HomeError::Fly {
         path: path.to_owned(),
         error,
     })
@@ -379,8 +354,9 @@ fn keys(settings: &Settings) -> Result<Option<Keys>, HomeError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::child;
     use crate::options::environment::{Secret, Variable};
 
     fn variable(name: &'static str, value: &str) -> Option<Variable> {
@@ -440,6 +416,7 @@ mod tests {
         let (_directory, mut args) = fly("app = 'shop'\n");
         let environment = Environment {
             app: variable("FLY_APP_NAME", "shop-staging"),
+            machine: Some("148e4d55f74d89".into()),
             region: variable("AWS_REGION", "of-others"),
             ..Environment::default()
         };
@@ -512,18 +489,16 @@ mod tests {
             error.to_string()
         };
         assert!(error(path).ends_with(" has neither fly.toml nor fly.json nor fly.yaml"));
-        assert!(error(&path.join("fly.toml")).starts_with("cannot read "));
-        // Nobody writes to it.
-        let made = child::command("mkfifo").arg(path.join("pipe.toml")).status();
-        assert!(made.unwrap().success());
+        assert!(
+            error(&path.join("fly.toml"))
+                .ends_with("fly.toml cannot be read: No such file or directory (os error 2)")
+        );
         fs::create_dir_all(path.join("within/fly.toml")).unwrap();
-        for no_file in ["pipe.toml", "within"] {
-            let said = error(&path.join(no_file));
-            assert!(
-                said.ends_with(".toml is a directory, a pipe or a device, and no file"),
-                "{said}"
-            );
-        }
+        let within = error(&path.join("within"));
+        assert!(
+            within.ends_with(".toml is a directory, a pipe or a device, and no file"),
+            "{within}"
+        );
         // The last there is first, so that each is passed over by the next.
         for (name, text) in [
             ("fly.yaml", "app: yaml"),

@@ -4,12 +4,12 @@
 //! a node is there.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use flyhot_node::{NodeName, NodeNameError};
 use thiserror::Error;
+
+use super::plain::{self, PlainError};
 
 /// The longest one that is read, bytes: sixteen thousand names of 64.
 const MAX: u64 = 1024 * 1024;
@@ -17,15 +17,9 @@ const MAX: u64 = 1024 * 1024;
 /// A file of node names that is none.
 #[derive(Debug, Error)]
 pub enum NamedError {
-    /// It cannot be read.
-    #[error("cannot be read: {0}")]
-    Read(#[from] io::Error),
-    /// It is something else: whoever read it might wait for a writer forever.
-    #[error("is a directory, a pipe or a device, and no file")]
-    Kind,
-    /// It is none by its length.
-    #[error("is longer than {MAX} bytes")]
-    Long,
+    /// It is not read.
+    #[error(transparent)]
+    Plain(#[from] PlainError),
     /// It is no text.
     #[error("line {line}: is no UTF-8")]
     Text {
@@ -57,15 +51,7 @@ pub enum NamedError {
 
 /// The names in a file.
 pub(super) fn read(path: &Path) -> Result<Vec<String>, NamedError> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(NamedError::Kind);
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX {
-        return Err(NamedError::Long);
-    }
-    parse(&bytes)
+    parse(&plain::read(path, MAX)?)
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<String>, NamedError> {
@@ -124,13 +110,11 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.starts_with(said), "{error}");
         }
-        let of = |path: &Path| read(path).unwrap_err();
-        let nowhere = tempfile::tempdir().unwrap();
-        assert!(matches!(of(nowhere.path()), NamedError::Kind));
-        assert!(matches!(of(Path::new("/dev/null")), NamedError::Kind));
-        assert!(matches!(of(&nowhere.path().join("none")), NamedError::Read(_)));
-        let long = nowhere.path().join("long");
+        let long = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&long, "\n".repeat(1024 * 1024 + 1)).unwrap();
-        assert!(matches!(of(&long), NamedError::Long));
+        assert_eq!(
+            read(long.path()).unwrap_err().to_string(),
+            "is longer than 1048576 bytes"
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use flyhot_fleet::{App, FlyError, MachineId, Moment, Token};
 use flyhot_node::{Cookie, NodeName, Tls};
 
-use super::home::{app, inventory};
+use super::home::{app, has_inventory};
 use super::token::token;
 use super::{Environment, OptionsError, cookie, named, tls};
 use crate::cli::{HomeArgs, Inventory, ReachArgs, Verb};
@@ -102,8 +102,10 @@ pub(crate) fn complete(verb: &mut Verb, environment: &Environment) -> Result<(),
         return Ok(());
     };
     if reach.node.is_empty() && reach.inventory.is_none() {
-        let known = inventory(&home, environment)?.ok_or(OptionsError::NoNodes)?;
-        reach.inventory = Some(known.value);
+        if !has_inventory(&home, environment)? {
+            return Err(OptionsError::NoNodes);
+        }
+        reach.inventory = Some(Inventory::Fly);
     }
     if let Some(Inventory::File(path)) = &reach.inventory {
         reach.node = named::read(path).map_err(|error| OptionsError::Named {

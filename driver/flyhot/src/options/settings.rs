@@ -20,7 +20,7 @@ use super::environment::{
 use super::fly::{FlyFile, Group};
 use super::mix::Mix;
 use super::trust::PUBLIC_KEYS_FILE;
-use crate::cli::{HomeArgs, Inventory};
+use crate::cli::HomeArgs;
 
 /// How many machines are upgraded at once. fly_deploy's own.
 pub(crate) const MAX_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(20).unwrap();
@@ -39,12 +39,10 @@ pub(super) struct Sources<'a> {
     /// The file, and where it lies.
     pub(super) fly: Option<(&'a Path, &'a FlyFile)>,
     pub(super) environment: &'a Environment,
-    /// What there is besides on this machine.
-    pub(super) here: Here,
 }
 
 /// What goes before a variable, or is asked behind it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Here {
     /// The image brought a file of public keys.
     pub(super) public_keys: bool,
@@ -116,7 +114,7 @@ pub(crate) struct Said<T> {
 pub(crate) struct Settings {
     pub(crate) app: Option<Said<String>>,
     /// Where nodes are asked for that nobody names.
-    pub(crate) inventory: Option<Said<Inventory>>,
+    pub(crate) inventory: Option<Origin>,
     pub(crate) store: Option<Said<PathBuf>>,
     pub(crate) bucket: Option<Said<String>>,
     pub(crate) endpoint: Said<String>,
@@ -172,7 +170,6 @@ impl Settings {
             mix,
             fly,
             environment,
-            here,
         } = sources;
         let config = &mix.config;
         let argument = |name, value: &Option<String>| {
@@ -211,21 +208,19 @@ impl Settings {
         let has = |name, set: bool| set.then_some(Origin::Environment(name));
         let otp_app = of_mix("otp_app", &config.otp_app).or_else(|| project("app", &mix.app));
         let app = argument("--app", &args.app)
-            .or_else(|| {
-                args.config
-                    .as_ref()
-                    .and_then(|_| of_fly("app", &|file| file.app.clone()))
-            })
             // A machine knows whose it is: a fly.toml that lies in its image may be another deployment's.
-            .or_else(|| set(&environment.app))
+            .or_else(|| {
+                set(&environment.app).filter(|_| environment.machine.is_some() && args.config.is_none())
+            })
             .or_else(|| of_fly("app", &|file| file.app.clone()))
+            .or_else(|| set(&environment.app))
             .or_else(|| otp_app.clone());
         Self {
             // Every Mix project has a name, wherever it runs.
             inventory: app
                 .as_ref()
                 .filter(|app| !matches!(app.origin, Origin::Project(_)))
-                .map(|app| Said::new(app.origin.clone(), Inventory::Fly)),
+                .map(|app| app.origin.clone()),
             app,
             store: args
                 .store
@@ -267,17 +262,13 @@ impl Settings {
                 let origin = has(FLY_ADDRESS, set).unwrap_or(Origin::Default);
                 Said::new(origin, environment.machines_api())
             },
-            token: match &environment.fly_token {
-                Some((name, _)) => Some(Origin::Environment(name)),
-                None => here.flyctl.then_some(Origin::Flyctl),
-            },
+            token: environment
+                .fly_token
+                .as_ref()
+                .map(|(name, _)| Origin::Environment(name)),
             cookie: has(RELEASE_COOKIE, environment.release_cookie.is_some()),
             check_url: has(CHECK_URL, environment.check_url.is_some()),
-            public_keys: if here.public_keys {
-                Some(Origin::File(PUBLIC_KEYS_FILE))
-            } else {
-                has(PUBLIC_KEYS, environment.public_keys.is_some())
-            },
+            public_keys: has(PUBLIC_KEYS, environment.public_keys.is_some()),
             primary_region: of_fly("primary_region", &|file| file.primary_region.clone()),
             config: fly.map(|(path, _)| Said::new(file_origin(args, mix), path.to_owned())),
             version: project("version", &mix.version),
@@ -296,6 +287,17 @@ impl Settings {
             env: env(mix, fly),
             of_file: fly.map(|(path, file)| of_file(path, file)).unwrap_or_default(),
         }
+    }
+
+    /// The same, with what there is besides on a machine.
+    pub(super) fn on(mut self, here: Here) -> Self {
+        if here.flyctl {
+            self.token.get_or_insert(Origin::Flyctl);
+        }
+        if here.public_keys {
+            self.public_keys = Some(Origin::File(PUBLIC_KEYS_FILE));
+        }
+        self
     }
 
     /// What must not be told, whoever says it.
@@ -325,7 +327,8 @@ impl Settings {
             });
         };
         show("app", text(&self.app));
-        show("inventory", open(&self.inventory, |_| "fly".to_owned()));
+        let fly = || Shown::Open("fly".to_owned());
+        show("inventory", self.inventory.as_ref().map(|origin| (fly(), origin)));
         show("primary_region", text(&self.primary_region));
         show("config", path(&self.config));
         show("store", path(&self.store));

@@ -171,7 +171,10 @@ fn a_policy_file_that_cannot_be_used_names_its_place() {
         error.to_string()
     };
     let place = file.display();
-    assert_eq!(told(None), format!("cannot read the policy file {place}"));
+    assert_eq!(
+        told(None),
+        format!("the policy file {place} cannot be read: No such file or directory (os error 2)")
+    );
     assert_eq!(
         told(Some(b"[gate]\n  cal = 1\n")),
         format!("{place}:2:3: cal: [gate] has no such key")

@@ -22,8 +22,8 @@ const ORDERS: [(&str, &[Voice], Option<&str>); 22] = [
         "app",
         &[
             Argument("--app"),
-            Variables("FLY_APP_NAME"),
             Fly("app"),
+            Variables("FLY_APP_NAME"),
             Config("otp_app"),
             Project("app"),
         ],
@@ -189,17 +189,12 @@ fn all() -> Vec<Voice> {
 }
 
 fn settings(voices: &[Voice]) -> Settings {
-    on(Here::default(), voices)
-}
-
-fn on(here: Here, voices: &[Voice]) -> Settings {
     let (args, mix, file, environment) = sources(voices);
     Settings::of(Sources {
         args: &args,
         mix: &mix,
         fly: Some((Path::new("fly.toml"), &file)),
         environment: &environment,
-        here,
     })
 }
 
@@ -302,12 +297,30 @@ fn a_file_of_keys_goes_before_the_variable_and_flyctl_is_asked_behind_it() {
         ("token", &[], "flyctl", "`fly auth token`"),
         ("token", &both, "environment", "FLY_API_TOKEN"),
     ] {
-        let shown = on(here, voices).shown(true);
+        let shown = settings(voices).on(here).shown(true);
         let said = shown.iter().find(|setting| setting.name == name).unwrap();
         let told = (said.origin.as_deref(), said.place.as_deref());
         assert_eq!(told, (Some(origin), Some(place)), "{name}");
         assert_eq!((&said.value, said.secret), (&None, true), "{name}");
     }
+}
+
+#[test]
+fn a_machine_knows_whose_it_is_unless_somebody_names_a_file() {
+    let (mut args, mix, file, mut environment) = sources(&[Fly("app"), Variables("FLY_APP_NAME")]);
+    environment.machine = Some("148e4d55f74d89".into());
+    let origin = |args: &HomeArgs| {
+        let sources = Sources {
+            args,
+            mix: &mix,
+            fly: Some((Path::new("fly.toml"), &file)),
+            environment: &environment,
+        };
+        Settings::of(sources).app.unwrap().origin
+    };
+    assert_eq!(origin(&args), Origin::Environment("FLY_APP_NAME"));
+    args.config = Some("fly.toml".into());
+    assert_eq!(origin(&args), Origin::Fly("fly.toml".into(), "app".to_owned()));
 }
 
 #[test]
@@ -321,7 +334,6 @@ fn an_address_with_a_password_is_not_shown() {
         mix: &Mix::default(),
         fly: None,
         environment: &environment,
-        here: Here::default(),
     });
     let shown = settings.shown(true);
     let said = shown.iter().find(|setting| setting.name == "machines_api");
