@@ -1260,6 +1260,12 @@ fn a_token_that_expires_on_the_way_ends_the_rollout_and_freezes_nobody() {
     let of = |at: usize| &outcome["nodes"][at];
     let outcomes = [0, 1].map(|at| of(at)["outcome"].clone());
     assert_eq!(outcomes, ["taken_back", "not_begun"], "{outcome:#}");
+    let mut reasons = of(0)["reasons"].as_array().unwrap().iter();
+    let gate = reasons.find(|reason| reason["code"] == "gate_failed").unwrap();
+    assert!(
+        gate["hint"].as_str().unwrap().contains("`fly auth login`"),
+        "{outcome:#}"
+    );
     assert_eq!(app.versions(), ["v1"; 2], "{outcome:#}");
     for id in &app.ids {
         assert_eq!(app.probe(otp, id).suspended(), NONE);

@@ -189,9 +189,15 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
     // But for what is of the laptop, that is looked at there.
     let doctor = asked(&["fly_deploy.doctor"]);
     let checks: Vec<_> = doctor.events_named("check").collect();
-    for word in ["flyctl", "login", "secrets", "clock", "start"] {
-        let check = checks.iter().find(|check| check.json["check"] == word);
-        assert_eq!(check.unwrap().json["well"], true, "{word}: {doctor}");
+    for word in [
+        "flyctl", "login", "token", "lease", "secrets", "store", "flyhot", "clock", "epmd", "cookie", "start",
+    ] {
+        let mut said = checks
+            .iter()
+            .filter(|check| check.json["check"] == word)
+            .peekable();
+        assert!(said.peek().is_some(), "{word}: {doctor}");
+        assert!(said.all(|check| check.json["well"] == true), "{word}: {doctor}");
     }
     let history = asked(&["fly_deploy.history"]);
     let history = &history.events_named("history").next().unwrap().json;

@@ -518,22 +518,23 @@ async fn passing(fly: &Fly, machine: &MachineId) -> Result<(), Reason> {
         Err(_) => Duration::ZERO,
     };
     let within = grace + GATE_WITHIN;
+    let look = "Look at it with `fly checks list`; the same command asks again.";
     let asking = until_well(within, async || match fly.machine(machine).await {
         // What Fly said last of a machine that it does not hear is no data.
-        Ok(seen) if seen.host != Host::Ok => Err("its host does not answer".to_owned()),
-        Ok(seen) => flyhot_fleet::failing(&seen).map_or(Ok(()), Err),
-        Err(error) => Err(errors::chain(&error)),
+        Ok(seen) if seen.host != Host::Ok => Err(("its host does not answer".to_owned(), look)),
+        Ok(seen) => flyhot_fleet::failing(&seen).map_or(Ok(()), |found| Err((found, look))),
+        Err(error) => Err((errors::chain(&error), error.hint())),
     });
     match asking.await {
         Ok(_) => Ok(()),
-        Err((_, found)) => Err(Reason::new(
+        Err((_, (found, hint))) => Err(Reason::new(
             ReasonCode::GateFailed,
             machine.to_string(),
             format!(
                 "the gate did not pass: the checks of the machine did not all pass within {} s: {found}",
                 within.as_secs()
             ),
-            "Look at it with `fly checks list`; the same command asks again.",
+            hint,
         )),
     }
 }
