@@ -79,10 +79,14 @@ pub(crate) fn command(
     interrupt::heed_file(told.stop());
     let mut environment = environment.clone();
     let begun = task(args, &environment).and_then(|task| {
-        // Without one the machines of the app cannot be asked for, which is said there.
-        if args.reach.inventory.is_some() && environment.fly_token.is_none() {
-            let awaited = awaited_token(&told)?;
-            environment.fly_token = awaited.map(|token| ("`flyhot tell`", Secret(token.expose().into())));
+        // Whoever follows has one for this work, while a secret of the app may be one for less, or revoked. Without any the machines of
+        // the app cannot be asked for, which is said there.
+        let is_awaited = args.asked_by.is_some() || environment.fly_token.is_none();
+        if args.reach.inventory.is_some()
+            && is_awaited
+            && let Some(token) = awaited_token(&told)?
+        {
+            environment.fly_token = Some(("`flyhot tell`", Secret(token.expose().into())));
         }
         Ok(task)
     });
@@ -205,12 +209,10 @@ fn farewell(environment: &Environment, told: &Inbox, exit_code: ExitCode, code_i
     });
 }
 
-/// The Machines API, where there is a token for it.
+/// The Machines API, where there is a token for it; one that was told goes first here too.
 fn fly(environment: &Environment, told: &Inbox) -> Option<Fly> {
-    let token = match &environment.fly_token {
-        Some((_, token)) => Token::new(&token.text()).ok()?,
-        None => told.token()?,
-    };
+    let of_environment = || Token::new(&environment.fly_token.as_ref()?.1.text()).ok();
+    let token = told.token().or_else(of_environment)?;
     let app = environment.app.as_ref()?.value.to_str()?.parse().ok()?;
     let fly = Fly::new(&environment.machines_api(), app, token).ok()?;
     Some(fly.patient(STAYS))
