@@ -61,7 +61,7 @@ Examples:
 Environment:
   RELEASE_COOKIE      the cookie, unless --cookie-file is given
   ERL_EPMD_PORT       port of epmd, unless --epmd-port is given
-  BUCKET_NAME         the bucket, unless --bucket or --store is given; AWS_BUCKET is the next place
+  AWS_BUCKET          the bucket, unless --bucket or --store is given; BUCKET_NAME is the next place
   FLY_APP_NAME        the app, unless --app or fly.toml says it; on a machine of Fly.io a fly.toml counts if --config names it
   FLY_ACCESS_TOKEN    the token of Fly.io; FLY_API_TOKEN is the next place, then `fly auth token`
   FLY_FLAPS_BASE_URL  where the Machines API of Fly.io is
@@ -258,7 +258,7 @@ pub struct HomeArgs {
     pub store: Option<PathBuf>,
 
     /// A bucket that is the store [default: `bucket` of `config :fly_deploy`; else AWS_BUCKET, else BUCKET_NAME in [env] of
-    /// fly.toml; else the variables BUCKET_NAME, else AWS_BUCKET]
+    /// fly.toml; else the variables AWS_BUCKET, else BUCKET_NAME]
     ///
     /// Credentials are those of `config :fly_deploy`, else those that AWS's own tools would find.
     #[arg(long, value_name = "NAME", help_heading = "Store")]

@@ -213,7 +213,7 @@ fn a_login_of_flyctl_is_named_and_not_asked() {
 }
 
 #[test]
-fn the_environment_has_two_names_for_a_bucket_and_the_first_counts() {
+fn the_environment_has_two_names_for_a_bucket_in_the_order_of_fly_toml() {
     let directory = project(&[]);
     let bucket = |environment: &[(&str, &str)]| {
         let output = flyhot(directory.path(), &["config", "--output", "json"], environment);
@@ -222,12 +222,19 @@ fn the_environment_has_two_names_for_a_bucket_and_the_first_counts() {
     assert_eq!(bucket(&[]), None);
     assert_eq!(bucket(&[("AWS_BUCKET", "a")]).as_deref(), Some("a"));
     assert_eq!(
-        bucket(&[("AWS_BUCKET", "a"), ("BUCKET_NAME", "")]).as_deref(),
-        Some("a")
-    );
-    assert_eq!(
-        bucket(&[("AWS_BUCKET", "a"), ("BUCKET_NAME", "b")]).as_deref(),
+        bucket(&[("AWS_BUCKET", ""), ("BUCKET_NAME", "b")]).as_deref(),
         Some("b")
+    );
+    // A machine has both: the one from `[env]` of fly.toml, the other as a secret. A laptop has the file.
+    let file = project(&[(
+        "fly.toml",
+        "app = 'shop'\n[env]\nAWS_BUCKET = 'a'\nBUCKET_NAME = 'b'\n",
+    )]);
+    let laptop = flyhot(file.path(), &["config", "--output", "json"], &[]);
+    let machine = bucket(&[("AWS_BUCKET", "a"), ("BUCKET_NAME", "b")]);
+    assert_eq!(
+        (machine.as_deref(), value(&laptop, "bucket").as_deref()),
+        (Some("a"), Some("a"))
     );
 }
 

@@ -29,7 +29,7 @@ exit 0"#;
 /// A variable that every machine has: a command that does not see it sees none.
 const OF_FLY: &str = "FLY_APP_NAME";
 
-/// Variables that a machine finds the store by. Of several names one is enough.
+/// Variables that a machine finds the store by. Of several names one is enough; the first is the one that `fly storage create` sets.
 const NEEDED: [&[&str]; 3] = [
     &["BUCKET_NAME", "AWS_BUCKET"],
     &["AWS_ACCESS_KEY_ID"],

@@ -39,7 +39,8 @@ pub struct Environment {
     pub epmd_port: Option<OsString>,
     /// `FLYHOT_PUBLIC_KEYS`; what is set and empty is there, so that a machine does not lose its policy by an empty value.
     pub public_keys: Option<OsString>,
-    /// `BUCKET_NAME`, as `fly storage create` sets it, else `AWS_BUCKET`; absent when empty.
+    /// `AWS_BUCKET`, else `BUCKET_NAME`, as `fly storage create` sets it; absent when empty. The order is that of `[env]` of fly.toml,
+    /// which is in the environment of machines.
     pub bucket: Option<Variable>,
     /// `AWS_ENDPOINT_URL_S3`, else `AWS_ENDPOINT_URL`; absent when empty.
     pub endpoint: Option<Variable>,
@@ -136,7 +137,7 @@ impl Environment {
             home: set("HOME").map(PathBuf::from),
             epmd_port: set("ERL_EPMD_PORT"),
             public_keys: there(PUBLIC_KEYS),
-            bucket: first(&["BUCKET_NAME", "AWS_BUCKET"]),
+            bucket: first(&["AWS_BUCKET", "BUCKET_NAME"]),
             endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
             region: first(&["AWS_REGION"]),
             access_key_id: set(ACCESS_KEY_ID).map(Secret),
