@@ -597,6 +597,39 @@ fn what_is_refused_for_as_long_as_it_is_tried_says_so() {
     );
 }
 
+#[test]
+fn who_is_put_off_for_longer_than_they_have_hears_it_at_once() {
+    let minutes = FlyIlls {
+        limited: 1_000,
+        retry_after: RetryAfter::Seconds(120),
+        ..FlyIlls::default()
+    };
+    let fly = fly("put off", FlyIlls::default());
+    let [id, other] = [started(&fly, "app"), started(&fly, "app")];
+    let asker = Asker::start(&fly, Duration::from_secs(2));
+    let lease = |id: &str| json!({"do": "lease", "machine": id, "ttl_ms": 30_000, "wait_ms": 0});
+    asker.done(lease(&id));
+    fly.ail(minutes);
+    let renew = json!({"do": "renew", "machine": id});
+    assert_eq!(asker.failed(renew.clone()).0, "Limited");
+    fly.ail(FlyIlls::default());
+    let (asked, begun) = (fly.asked("POST", "/lease").len(), Instant::now());
+    for request in [renew, lease(&id)] {
+        let (kind, said) = asker.failed(request);
+        assert_eq!(kind, "Limited");
+        assert!(
+            said.contains("Fly wants none for longer than this may take"),
+            "{said}"
+        );
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    // Nothing was sent, and what Fly wants none of is one thing.
+    assert_eq!(fly.asked("POST", "/lease").len(), asked);
+    asker.done(lease(&other));
+    asker.done(json!({"do": "release", "machine": id}));
+}
+
 // ---- leases
 
 #[test]

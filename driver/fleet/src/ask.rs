@@ -115,6 +115,18 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    /// What 429 said to whoever asked before says the same to this one.
+    fn put_off() -> Self {
+        Self {
+            answered: Answered {
+                status: 429,
+                said: String::new(),
+                request: None,
+            },
+            why: Why::Other,
+        }
+    }
+
     /// As an error, where nothing more is known of it.
     pub(crate) fn of(self, doing: String, tries: u32) -> FlyError {
         let answered = self.answered;
@@ -184,12 +196,15 @@ struct Raw {
 }
 
 impl Fly {
-    /// Asks, until there is an answer, or a refusal, or `until` has come.
+    /// Asks, until there is an answer, or a refusal, or `until` has come. What Fly put off beyond that is refused without being asked.
     pub(crate) async fn ask(&self, ask: &Ask<'_>, until: Instant) -> Came {
         let mut pauses = Pauses::default();
         let mut tries = 0;
+        let mut before = None;
         loop {
-            self.turn(ask).await;
+            if !self.turn(ask, until).await {
+                return before.unwrap_or_else(|| Came::Refused(Refusal::put_off(), tries));
+            }
             tries += 1;
             let harmless = ask.again != Again::Never;
             let mut pause = pauses.next(fastrand::f64());
@@ -235,6 +250,7 @@ impl Fly {
             if Instant::now() + pause > until {
                 return failed;
             }
+            before = Some(failed);
             tokio::time::sleep(pause).await;
         }
     }

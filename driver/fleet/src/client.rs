@@ -175,12 +175,13 @@ impl Fly {
         format!("{root}/v1/apps/{}{}", self.app, ask.path)
     }
 
-    /// Waits for the turn of a request.
-    pub(crate) async fn turn(&self, ask: &Ask<'_>) {
-        let wait = held(&self.pace).take(ask.action, self.of(ask), Instant::now());
-        if !wait.is_zero() {
+    /// Waits for the turn of a request; whether there is one, which the server may have put off beyond `until`.
+    pub(crate) async fn turn(&self, ask: &Ask<'_>, until: Instant) -> bool {
+        let wait = held(&self.pace).take(ask.action, self.of(ask), Instant::now(), until);
+        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
             tokio::time::sleep(wait).await;
         }
+        wait.is_some()
     }
 
     /// Nothing more of this kind for so long.

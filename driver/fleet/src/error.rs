@@ -172,11 +172,11 @@ pub enum FlyError {
         answered: Answered,
     },
     /// 429 for as long as was waited.
-    #[error("{doing}: too many requests, still after {tries} {}: {answered}", if *tries == 1 { "try" } else { "tries" })]
+    #[error("{doing}: too many requests, {}: {answered}", limited(*tries))]
     Limited {
         /// What was tried.
         doing: String,
-        /// How often.
+        /// How often; not at all, where Fly had said to somebody else here that it wants none for longer than this may take.
         tries: u32,
         /// What it said last.
         answered: Answered,
@@ -243,6 +243,14 @@ pub enum FlyError {
         /// What it said last.
         answered: Answered,
     },
+}
+
+fn limited(tries: u32) -> String {
+    match tries {
+        0 => "and Fly wants none for longer than this may take".to_owned(),
+        1 => "still after 1 try".to_owned(),
+        tries => format!("still after {tries} tries"),
+    }
 }
 
 impl FlyError {
@@ -421,6 +429,27 @@ mod tests {
                     answered: answered(503, ""),
                 },
                 "listing the machines of the app shop: Fly fails, still after 3 tries: HTTP 503 (request 01JNRQ-yyz)",
+            ),
+            (
+                FlyError::Limited {
+                    doing: doing(),
+                    tries: 2,
+                    answered: answered(429, "rate limit exceeded"),
+                },
+                "listing the machines of the app shop: too many requests, still after 2 tries: HTTP 429, \
+                 \"rate limit exceeded\" (request 01JNRQ-yyz)",
+            ),
+            (
+                FlyError::Limited {
+                    doing: doing(),
+                    tries: 0,
+                    answered: Answered {
+                        request: None,
+                        ..answered(429, "")
+                    },
+                },
+                "listing the machines of the app shop: too many requests, and Fly wants none for longer than this may take: \
+                 HTTP 429",
             ),
         ];
         for (error, sentence) in table {

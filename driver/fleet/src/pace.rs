@@ -1,7 +1,8 @@
 //! When a request may go: Fly allows so many a second for each action and what it is done to.
 //!
 //! This file is pure: time is handed in. Every take is granted, at once or later, in the order in which they were asked for; so one
-//! that is given up before its time has cost a place and nothing else.
+//! that is given up before its time has cost a place and nothing else. Only what the server puts off for longer than somebody has is not
+//! granted, and costs nothing.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -46,11 +47,19 @@ impl Action {
     }
 }
 
+/// What is known of one action and one thing; what is past is as if it were not here.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    /// The time at which it is full again.
+    full: Instant,
+    /// Until when the server wants nothing of it.
+    held: Instant,
+}
+
 /// When each action's next turn is.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// The time at which a bucket is full again; what is past is as if it were not here.
-    full: HashMap<(Action, String), Instant>,
+    buckets: HashMap<(Action, String), Bucket>,
     /// How many there may be before those that are full are forgotten.
     sweep: usize,
 }
@@ -59,28 +68,46 @@ pub(crate) struct Pace {
 const FEW: usize = 1024;
 
 impl Pace {
-    /// Takes a turn at `now`: how long to wait for it.
-    pub(crate) fn take(&mut self, action: Action, of: &str, now: Instant) -> Duration {
+    /// Takes a turn at `now`: how long to wait for it. `None`, and none is taken, where the server wants nothing now and the turn would
+    /// be behind `until`: what it says may be minutes, while our own rates cost seconds.
+    pub(crate) fn take(
+        &mut self,
+        action: Action,
+        of: &str,
+        now: Instant,
+        until: Instant,
+    ) -> Option<Duration> {
         self.forget(now);
-        let full = self.full.entry((action, of.to_owned())).or_insert(now);
-        let before = (*full).max(now);
-        *full = before + action.interval();
+        let bucket = self.bucket(action, of, now);
+        let before = bucket.full.max(now);
         let tolerated = action.interval() * (action.burst() - 1);
-        before.saturating_duration_since(now).saturating_sub(tolerated)
+        let wait = before.saturating_duration_since(now).saturating_sub(tolerated);
+        if bucket.held > now && now + wait > until {
+            return None;
+        }
+        bucket.full = before + action.interval();
+        Some(wait)
     }
 
     /// Nothing more of this action for so long: the server said so.
-    pub(crate) fn hold(&mut self, action: Action, of: &str, now: Instant, until: Duration) {
-        let full = self.full.entry((action, of.to_owned())).or_insert(now);
+    pub(crate) fn hold(&mut self, action: Action, of: &str, now: Instant, pause: Duration) {
+        let bucket = self.bucket(action, of, now);
         let tolerated = action.interval() * (action.burst() - 1);
-        *full = (*full).max(now + until + tolerated);
+        bucket.held = bucket.held.max(now + pause);
+        bucket.full = bucket.full.max(now + pause + tolerated);
+    }
+
+    fn bucket(&mut self, action: Action, of: &str, now: Instant) -> &mut Bucket {
+        let unused = Bucket { full: now, held: now };
+        self.buckets.entry((action, of.to_owned())).or_insert(unused)
     }
 
     fn forget(&mut self, now: Instant) {
-        if self.full.len() > self.sweep.max(FEW) {
-            self.full.retain(|_, full| *full > now);
+        if self.buckets.len() > self.sweep.max(FEW) {
+            // None is held for longer than until it is full.
+            self.buckets.retain(|_, bucket| bucket.full > now);
             // Looked through again when there are twice as many, so that each take costs the same on the whole.
-            self.sweep = self.full.len() * 2;
+            self.sweep = self.buckets.len() * 2;
         }
     }
 }
@@ -92,6 +119,12 @@ mod tests {
     use super::*;
 
     const ACTIONS: [Action; 3] = [Action::Get, Action::List, Action::Exec];
+
+    /// The wait of somebody who has time.
+    fn take(pace: &mut Pace, action: Action, of: &str, now: Instant) -> Duration {
+        let patient = now + Duration::from_secs(100_000);
+        pace.take(action, of, now, patient).unwrap()
+    }
 
     /// As Fly describes its own: a bucket of `burst` that fills by one each `interval`.
     fn never_above(times: &[Duration], burst: f64, per_second: f64) -> bool {
@@ -117,13 +150,40 @@ mod tests {
             for (later, action, delay) in comes {
                 now += Duration::from_millis(later / 4);
                 let action = ACTIONS[action];
-                let wait = pace.take(action, "1", begun + now);
+                let wait = take(&mut pace, action, "1", begun + now);
                 sent.entry(action).or_default().push(now + wait + Duration::from_millis(delay));
             }
             for (action, mut times) in sent {
                 times.sort_unstable();
                 let (burst, rate) = if action == Action::Get { (10.0, 5.0) } else { (3.0, 1.0) };
                 prop_assert!(never_above(&times, burst, rate), "{action:?} {times:?}");
+            }
+        }
+
+        /// Whoever comes while the server wants nothing waits no longer than they have, and whoever is not let in leaves no trace.
+        #[test]
+        fn nobody_waits_for_the_server_beyond_their_time(
+            comes in prop::collection::vec((0_u64..2_000, 0_u64..400_000, prop::option::of(0_u64..300_000)), 1..100),
+        ) {
+            let (mut pace, mut beside) = (Pace::default(), Pace::default());
+            let mut now = Instant::now();
+            let mut held = now;
+            for (later, patience, hold) in comes {
+                now += Duration::from_millis(later);
+                if let Some(pause) = hold.map(Duration::from_millis) {
+                    pace.hold(Action::Lease, "1", now, pause);
+                    beside.hold(Action::Lease, "1", now, pause);
+                    held = held.max(now + pause);
+                }
+                let until = now + Duration::from_millis(patience);
+                match pace.take(Action::Lease, "1", now, until) {
+                    Some(wait) => {
+                        prop_assert!(held <= now || now + wait <= until);
+                        prop_assert!(now + wait >= held);
+                        prop_assert_eq!(wait, take(&mut beside, Action::Lease, "1", now));
+                    }
+                    None => prop_assert!(held > now),
+                }
             }
         }
 
@@ -135,7 +195,7 @@ mod tests {
             let (mut now, mut last) = (begun, begun);
             for later in comes {
                 now += Duration::from_millis(later);
-                let turn = now + pace.take(Action::List, "app", now);
+                let turn = now + take(&mut pace, Action::List, "app", now);
                 prop_assert!(turn >= last);
                 last = turn;
             }
@@ -147,11 +207,11 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::default();
         let waits: Vec<u64> = (0..5)
-            .map(|_| pace.take(Action::Create, "app", now).as_secs())
+            .map(|_| take(&mut pace, Action::Create, "app", now).as_secs())
             .collect();
         assert_eq!(waits, [0, 0, 1, 2, 3]);
-        assert_eq!(pace.take(Action::Create, "another", now), Duration::ZERO);
-        let waits = [(); 3].map(|()| pace.take(Action::Exec, "app", now).as_secs());
+        assert_eq!(take(&mut pace, Action::Create, "another", now), Duration::ZERO);
+        let waits = [(); 3].map(|()| take(&mut pace, Action::Exec, "app", now).as_secs());
         assert_eq!(waits, [0, 1, 2]);
     }
 
@@ -160,8 +220,16 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::default();
         pace.hold(Action::List, "app", now, Duration::from_secs(7));
-        assert_eq!(pace.take(Action::List, "app", now), Duration::from_secs(7));
-        assert_eq!(pace.take(Action::List, "app", now), Duration::from_secs(8));
+        assert_eq!(take(&mut pace, Action::List, "app", now), Duration::from_secs(7));
+        assert_eq!(take(&mut pace, Action::List, "app", now), Duration::from_secs(8));
+    }
+
+    #[test]
+    fn our_own_rate_is_waited_for_by_whoever_has_no_time() {
+        let now = Instant::now();
+        let mut pace = Pace::default();
+        let waits = [(); 3].map(|()| pace.take(Action::Exec, "app", now, now));
+        assert_eq!(waits, [0, 1, 2].map(|seconds| Some(Duration::from_secs(seconds))));
     }
 
     #[test]
@@ -170,8 +238,8 @@ mod tests {
         let mut pace = Pace::default();
         for number in 0..10_000_u64 {
             let at = now + Duration::from_millis(number * 10);
-            pace.take(Action::Exec, &number.to_string(), at);
+            take(&mut pace, Action::Exec, &number.to_string(), at);
         }
-        assert!(pace.full.len() <= FEW + 1, "{}", pace.full.len());
+        assert!(pace.buckets.len() <= FEW + 1, "{}", pace.buckets.len());
     }
 }
