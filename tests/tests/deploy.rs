@@ -1159,6 +1159,28 @@ fn a_verb_runs_where_what_it_needs_is() {
     );
 }
 
+#[test]
+fn what_must_not_be_done_twice_is_done_once_where_its_answer_cannot_be_read() {
+    let ills = FlyIlls {
+        null_execs: true,
+        ..FlyIlls::default()
+    };
+    let fleet = Fleet::with(ills, &[], ASKED);
+    fleet.fly.secret("PLACE", text(&fleet.at("store")));
+    fs::create_dir(fleet.at("store")).unwrap();
+    let machines = [fleet.machine(), fleet.machine()];
+    let run = fleet.laptop(&["lock", "release"]).run();
+    run.expect("failed", 23);
+    assert!(run.stdout.contains("the answer cannot be read"), "{run}");
+    let asked: Vec<_> = run
+        .events_named("elsewhere")
+        .map(|event| event.json["machine"].clone())
+        .collect();
+    assert_eq!(asked, machines[..1], "{run}");
+    assert_eq!(fleet.fly.asked("POST", "/exec").len(), 1, "{run}");
+    assert!(fleet.orchestrators().is_empty(), "{run}");
+}
+
 // ---- as on Fly.io: machines with a network, found by the Machines API
 
 /// Nothing stands in for anything but Fly.io itself: the nodes are those of the app's machines, and the token comes by standard input.

@@ -400,10 +400,11 @@ impl Away<'_> {
             };
             let ran = match client.exec(&machine.id, &exec, HELD).await {
                 Ok(ran) => ran,
-                // It may have been done, and is not done again elsewhere.
-                Err(error @ (FlyError::Unsure { .. } | FlyError::TooLong { .. }))
-                    if self.asked.repeat == Repeat::Never =>
-                {
+                // It may have been done, or was and what it said is lost: it is not done again elsewhere.
+                Err(
+                    error
+                    @ (FlyError::Unsure { .. } | FlyError::TooLong { .. } | FlyError::Unreadable { .. }),
+                ) if self.asked.repeat == Repeat::Never => {
                     return Err(errors::fly(&error));
                 }
                 Err(error @ (FlyError::NotKnown { .. } | FlyError::NotAllowed { .. })) => {

@@ -39,6 +39,8 @@ pub struct FlyIlls {
     pub lost_creates: u64,
     /// A machine is made, and the connection is reset instead of an answer.
     pub broken_creates: u64,
+    /// A command has run, and the answer is `null`.
+    pub null_execs: bool,
     /// It is done, and the answer is 502 or 503.
     pub late_errors: u64,
     /// So many creates are refused with `MANIFEST_UNKNOWN` first.
@@ -106,6 +108,7 @@ impl Default for FlyIlls {
             cut_bodies: 0,
             lost_creates: 0,
             broken_creates: 0,
+            null_execs: false,
             late_errors: 0,
             unknown_manifests: 0,
             no_room: &[],
