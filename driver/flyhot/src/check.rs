@@ -25,6 +25,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Check {
     url: String,
+    /// Where the URL is the same for every node: the host of the only one that it was given for.
+    only: Option<String>,
     connector: Connector,
 }
 
@@ -37,15 +39,20 @@ impl Check {
         url: &str,
         nodes: impl IntoIterator<Item = &'n NodeName>,
     ) -> Result<Self, NodeError> {
+        let nodes: Vec<&NodeName> = nodes.into_iter().collect();
+        let is_one = !url.contains(HOST);
         let check = Self {
             url: url.to_owned(),
+            only: nodes
+                .first()
+                .filter(|_| is_one)
+                .map(|node| node.host().to_owned()),
             connector: Connector::builder()
                 .tls_provider(Provider::Rustls(CryptoMode::Ring))
                 .enable_tcp_nodelay(true)
                 .build(),
         };
-        let nodes: Vec<&NodeName> = nodes.into_iter().collect();
-        if nodes.len() > 1 && !url.contains(HOST) {
+        if nodes.len() > 1 && is_one {
             return Err(errors::one_url(shown(url)));
         }
         let http = |url: &str| url.starts_with("http://") || url.starts_with("https://");
@@ -70,8 +77,13 @@ impl Check {
         self.url.replace(HOST, &host)
     }
 
-    /// Asks until it is answered well. How often it was asked, or what came back last.
-    pub(crate) async fn ask(&self, node: &NodeName) -> Result<u64, String> {
+    /// Asks until it is answered well. How often it was asked; or what came back last, and what to do about it.
+    pub(crate) async fn ask(&self, node: &NodeName) -> Result<u64, (String, String)> {
+        // One that has joined since would be well by the answer of the first.
+        if self.only.as_ref().is_some_and(|only| only != node.host()) {
+            let error = errors::one_url(shown(&self.url));
+            return Err((error.message, error.hint));
+        }
         let url = self.of(node);
         let asking = until_well(GATE_WITHIN, async || {
             match tokio::time::timeout(ANSWER, self.get(&url)).await {
@@ -82,11 +94,12 @@ impl Check {
             }
         });
         asking.await.map_err(|(asked, found)| {
-            format!(
+            let found = format!(
                 "{} did not answer well within {} s, asked {asked} times: {found}",
                 shown(&url),
                 GATE_WITHIN.as_secs()
-            )
+            );
+            (found, "Look at the node; the same command asks again.".to_owned())
         })
     }
 
@@ -223,5 +236,26 @@ mod tests {
                 .unwrap();
             assert_eq!(runtime.block_on(check.ask(&node)), Ok(asked), "{statuses:?}");
         }
+    }
+
+    #[test]
+    fn who_joins_is_not_well_by_the_answer_of_another() {
+        let port = serve(&[200]);
+        let (first, joined) = (node("127.0.0.1"), node("127.0.0.2"));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let check = |url: &str| Check::new(url, [&first]).unwrap();
+        let one = check(&format!("http://u:pw@127.0.0.1:{port}/health"));
+        // Started anew it is still the one that was meant.
+        for _ in 0..2 {
+            assert_eq!(runtime.block_on(one.ask(&first)), Ok(1));
+        }
+        let (found, hint) = runtime.block_on(one.ask(&joined)).unwrap_err();
+        assert!(found.contains("one of them could answer for another"), "{found}");
+        assert!(hint.contains("{host}") && !found.contains("pw"), "{found} {hint}");
+        let each = check(&format!("http://{{host}}:{port}/health"));
+        assert_eq!(each.only, None);
     }
 }

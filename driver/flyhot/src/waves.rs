@@ -492,12 +492,12 @@ async fn checked(check: &Check, node: &NodeName, say: &impl Fn(Event)) -> Result
         node: Some(name.clone()),
         step,
     });
-    let count = check.ask(node).await.map_err(|found| {
+    let count = check.ask(node).await.map_err(|(found, hint)| {
         Reason::new(
             ReasonCode::GateFailed,
             "--check-url",
             format!("the gate did not pass: {found}"),
-            "Look at the node; the same command asks again.",
+            hint,
         )
     })?;
     say(Event::StepDone {
