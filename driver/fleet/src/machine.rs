@@ -358,18 +358,26 @@ fn exit(events: &[Value]) -> Option<Exit> {
     let number = |name: &str| event.get(name).and_then(Value::as_i64);
     let flag = |name: &str| event.get(name).and_then(Value::as_bool).unwrap_or_default();
     let oom_killed = flag("oom_killed");
-    // As flyctl has it, a code that is not said is zero; but not of a process that was killed.
-    let killed = oom_killed || number("guest_signal").is_some_and(|signal| signal > 0);
+    let signal = number("guest_signal").filter(|signal| *signal > 0);
+    // As flyctl has it, a code that is not said is zero; but a process that was killed has none, whatever is said.
+    let killed = match signal {
+        Some(signal) => Some(signal.saturating_add(SIGNALLED)),
+        None => oom_killed.then_some(KILLED),
+    };
     Some(Exit {
-        code: number("exit_code").unwrap_or(if killed { KILLED } else { 0 }),
+        code: match number("exit_code") {
+            None | Some(0) => killed.unwrap_or_default(),
+            Some(code) => code,
+        },
         oom_killed,
         requested_stop: flag("requested_stop"),
         at: event.get("exited_at").and_then(moment),
     })
 }
 
-/// What a shell makes of SIGKILL.
-const KILLED: i64 = 137;
+/// What a shell adds to the number of a signal, and what it makes of SIGKILL.
+const SIGNALLED: i64 = 128;
+const KILLED: i64 = SIGNALLED + 9;
 
 /// A length of time as Go writes it, or in nanoseconds.
 fn duration(json: &Value) -> Option<Duration> {
@@ -576,15 +584,29 @@ mod tests {
         let null = json!({"exit_event": {"exit_code": 3}, "MonitorEvent": null});
         assert_eq!(code(vec![ended(3, null)]), Some(3));
         assert_eq!(code(vec![ended(3, json!({"exit_event": {}}))]), Some(0));
-        assert_eq!(
-            code(vec![ended(3, json!({"exit_event": {"oom_killed": true}}))]),
-            Some(137)
-        );
-        assert_eq!(
-            code(vec![ended(3, json!({"exit_event": {"guest_signal": 9}}))]),
-            Some(137)
-        );
         assert_eq!(code(vec![ended(3, json!(null))]), None);
+    }
+
+    #[test]
+    fn who_was_killed_did_not_end_well_whatever_code_is_said() {
+        for (said, expected) in [
+            (json!({"oom_killed": true}), 137),
+            (json!({"oom_killed": true, "exit_code": 0}), 137),
+            (json!({"guest_signal": 9}), 137),
+            (json!({"guest_signal": 9, "exit_code": 0}), 137),
+            (
+                json!({"guest_signal": 15, "exit_code": 0, "oom_killed": false}),
+                143,
+            ),
+            (json!({"guest_signal": i64::MAX, "exit_code": null}), i64::MAX),
+            // A code of its own says more, and a signal below 1 is none.
+            (json!({"guest_signal": 9, "exit_code": 12}), 12),
+            (json!({"guest_signal": -1, "exit_code": 0}), 0),
+            (json!({"guest_signal": 0}), 0),
+        ] {
+            let event = json!({"type": "exit", "timestamp": 3, "request": {"exit_event": said}});
+            assert_eq!(exit(&[event]).map(|exit| exit.code), Some(expected), "{said}");
+        }
     }
 
     #[test]
