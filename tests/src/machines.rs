@@ -42,9 +42,10 @@ export RELEASE_NODE="${RELEASE_NODE_OF_TEST:-${FLY_APP_NAME}-${FLY_IMAGE_REF##*-
 export ERL_AFLAGS="${ERL_AFLAGS_OF_TEST:--proto_dist inet6_tcp} -start_epmd false"
 "#;
 
-/// An epmd that ends with its machine, and the release.
+/// An epmd that ends with its machine, and the release, which some machines come to later.
 const INIT: &str = "export HOME=$PWD LC_ALL=C.UTF-8
 setpriv --pdeathsig KILL -- app/erts-*/bin/epmd &
+[ -z \"$BEFORE_BOOT_S\" ] || sleep \"$BEFORE_BOOT_S\"
 exec $BOOT app/bin/shop start";
 
 /// Asks the shop for a page, and no longer for more once that has come: the shop keeps connections open.

@@ -430,6 +430,34 @@ fn who_starts_meanwhile_is_taken_over_before_the_end() {
 }
 
 #[test]
+fn who_has_not_come_to_its_release_at_the_last_look_is_waited_for() {
+    let machines = Machines::start("not yet");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let first = machines.shop(&image, "app", "ams", &[]);
+    // Its entrypoint does something else first.
+    let late = machines.shop(&image, "app", "ord", &[("BEFORE_BOOT_S", "4")]);
+    for id in [&first, &late] {
+        machines.serves(id);
+    }
+    machines.fly.stop(&late);
+    let mut running = machines
+        .rollout(&release("v2"), store.path())
+        .env("RELEASE_COOKIE", COOKIE)
+        .spawn();
+    // From here to the last look it is a second or two.
+    running.wait_for_step("watch");
+    machines.fly.start_again(&late);
+    let run = running.wait();
+    run.expect("upgraded", 0);
+    for id in [&first, &late] {
+        assert_eq!(outcomes(&run)[id.as_str()]["outcome"], "upgraded", "{run}");
+        assert_eq!(machines.version(id), "v2", "{run}");
+    }
+    assert_eq!(run.pointer(), ["trial", "committed"]);
+}
+
+#[test]
 fn who_is_stopped_after_it_was_taken_over_boots_what_is_committed() {
     let machines = Machines::start("stopped");
     let store = Scratch::new("store");

@@ -10,7 +10,7 @@ mod leases;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use flyhot_events::{Event, InventoryMachine, MachineRole, NodeOutcome, OutcomeKind, Reason, ReasonCode};
 use flyhot_fleet::{Exec, Fly, FlyError, Host, Machine, MachineId, Ran, Repeat, State};
@@ -41,7 +41,7 @@ const TRIED: Duration = Duration::from_secs(60);
 const STARTS: Duration = Duration::from_secs(20);
 
 /// How long a release that boots may take until epmd knows it: two or three seconds, and some more where the machine has little of a
-/// processor.
+/// processor. As long a machine that was started may take until it comes to its release.
 const BOOT: Duration = Duration::from_secs(10);
 
 /// Between two questions whether it is there by now; Fly lets one read a machine five times a second.
@@ -396,8 +396,10 @@ async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Resul
     let Some(address) = machine.private_ip else {
         return Err(errors::no_address(id));
     };
-    let until = Instant::now() + BOOT;
-    let (mut looked, mut runs) = (false, true);
+    // Its entrypoint may not have come to the release yet. Where none comes this costs time, but only with a machine that was started
+    // just now.
+    let begins = Instant::now() + youth(machine.started_at, SystemTime::now());
+    let mut boots = None;
     let registered = loop {
         let registered = match names(address, on.epmd_port, EPMD).await {
             Ok(registered) => registered,
@@ -417,18 +419,16 @@ async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Resul
         if !registered.is_empty() {
             break registered;
         }
-        if !std::mem::replace(&mut looked, true) {
-            runs = runs_erlang(fly, machine)
-                .await
-                .map_err(|why| errors::nothing_known(id, &why))?;
+        if boots.is_none() {
+            let runs = runs_erlang(fly, machine).await;
+            let runs = runs.map_err(|why| errors::nothing_known(id, &why))?;
+            boots = runs.then(|| Instant::now() + BOOT);
         }
-        if !runs {
-            return Ok(Answer::Other);
+        match boots {
+            None if Instant::now() >= begins => return Ok(Answer::Other),
+            Some(until) if Instant::now() >= until => return Err(errors::not_distributed(id)),
+            _ => tokio::time::sleep(AGAIN).await,
         }
-        if Instant::now() >= until {
-            return Err(errors::not_distributed(id));
-        }
-        tokio::time::sleep(AGAIN).await;
     };
     let names: Vec<&str> = registered
         .iter()
@@ -477,6 +477,12 @@ async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Resul
     })))
 }
 
+/// What is left of the time in which a machine comes to its release; all of it where its clock is ahead, none where no start is known.
+fn youth(started_at: Option<SystemTime>, now: SystemTime) -> Duration {
+    let age = started_at.map(|at| now.duration_since(at).unwrap_or_default());
+    age.map_or(Duration::ZERO, |age| BOOT.saturating_sub(age))
+}
+
 /// Has a machine carry the code that its node runs; the answer is why it does not.
 pub(crate) async fn label(fly: &Fly, machine: &MachineId, code_id: &str) -> Result<(), FlyError> {
     fly.set_metadata(machine, LABEL, code_id).await
@@ -509,4 +515,19 @@ async fn cookie(fly: &Fly, on: &OnFly, machine: &Machine) -> Result<flyhot_node:
     // What it wrote is shown to nobody.
     let cookie = cookie_of_machine(&ran.stdout).filter(|_| ran.exit_code == 0);
     cookie.ok_or_else(|| errors::no_cookie(&machine.id, &on.root))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_machine_that_was_started_just_now_is_waited_for() {
+        let now = SystemTime::now();
+        let left = |age: u64| youth(now.checked_sub(Duration::from_secs(age)), now);
+        assert_eq!([0, 4].map(left), [BOOT, BOOT - Duration::from_secs(4)]);
+        assert_eq!([10, 86_400].map(left), [Duration::ZERO; 2]);
+        assert_eq!(youth(now.checked_add(BOOT), now), BOOT);
+        assert_eq!(youth(None, now), Duration::ZERO);
+    }
 }
