@@ -401,6 +401,30 @@ fn what_a_project_needs_is_put_in_once_and_nothing_is_overwritten() {
     assert_eq!(again.stdout.matches("is as it should be").count(), 3, "{again}");
     assert_eq!((read("Dockerfile"), read("rel/env.sh.eex")), done);
     assert_eq!(install(&["--aply"]).0, Some(2));
+
+    // What another fly.toml says of another Dockerfile, and what is in rel/vm.args.eex.
+    for directory in ["config", "fly", "docker"] {
+        fs::create_dir(at(directory)).unwrap();
+    }
+    let build = "[build]\n  dockerfile = \"../docker/prod\"\n";
+    fs::write(
+        at("config/config.exs"),
+        "import Config\nconfig :fly_deploy, fly_config: \"fly\"\n",
+    )
+    .unwrap();
+    fs::write(at("fly/fly.toml"), build).unwrap();
+    fs::write(at("docker/prod"), dockerfile).unwrap();
+    fs::write(at("rel/vm.args.eex"), "-proto_dist inet6_tcp\n").unwrap();
+    fs::remove_file(at("rel/env.sh.eex")).unwrap();
+    let (code, named) = install(&["--apply"]);
+    assert_eq!(code, Some(0), "{named}");
+    assert!(named.stdout.contains("docker/prod: fly.toml names it"), "{named}");
+    assert!(!named.stdout.contains("commands of its own"), "{named}");
+    assert_eq!(
+        (read("Dockerfile"), read("docker/prod")),
+        (done.0, dockerfile.to_owned())
+    );
+    assert!(!read("rel/env.sh.eex").contains("-proto_dist"), "{named}");
 }
 
 /// A task that was found in another way than by the dependency brings that too.

@@ -499,7 +499,8 @@ pub(crate) fn no_flyhot(image: &str, code: i64) -> NodeError {
         format!(
             "the image {image} has no flyhot that runs a rollout: its machine ended with exit code {code} and said nothing"
         ),
-        "`mix fly_deploy.install` shows the lines of the Dockerfile that put it there; use the same version here and there.",
+        "`mix fly_deploy.install` shows the lines of the Dockerfile that put it there; use the same version here and there, built for \
+         the processor and libc of the image.",
     )
 }
 
@@ -834,7 +835,7 @@ pub(crate) fn connect(peer: &Peer, error: &ConnectError) -> NodeError {
 
 /// What brings a node into the private network of Fly.io, for whoever looks for the lines.
 const DISTRIBUTED: &str = "Have in rel/env.sh.eex: `export RELEASE_DISTRIBUTION=name`, \
-     `export RELEASE_NODE=\"${FLY_APP_NAME}@${FLY_PRIVATE_IP}\"` and \
+     `export RELEASE_NODE=\"${FLY_APP_NAME}@${FLY_PRIVATE_IP}\"` and, once in all files and variables, \
      `export ERL_AFLAGS=\"-proto_dist inet6_tcp\"`; then deploy that once with `fly deploy`.";
 
 /// Something that was asked of the Machines API.

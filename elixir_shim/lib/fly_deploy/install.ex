@@ -13,73 +13,126 @@ defmodule FlyDeploy.Install do
 
   @binary "/usr/local/bin/flyhot"
 
-  # It is in the release as every application's priv is, for the machine that the image is of.
-  @copied "RUN install -m 755 /app/lib/fly_deploy-*/priv/flyhot #{@binary}"
+  # It is in the release as every application's priv is. One that is for another machine ends the build, and not the start.
+  @copied "RUN install -m 755 /app/lib/fly_deploy-*/priv/flyhot #{@binary} && flyhot --version"
 
   # By its path: the name alone is that of another package.
   @package "vendor/fly_deploy"
   @entry ~s({:fly_deploy, path: "#{@package}"})
+  @umbrella_entry ~s({:fly_deploy, path: "../../#{@package}"})
 
-  @env """
-  if [ -n "$FLY_APP_NAME" ]; then
-    # A machine keeps its name when its image changes, and is reached by IPv6 alone.
-    export RELEASE_DISTRIBUTION="name"
-    export RELEASE_NODE="${FLY_APP_NAME}@${FLY_PRIVATE_IP}"
-    export ERL_AFLAGS="-proto_dist inet6_tcp"
-  fi
-  """
+  @env "rel/env.sh.eex"
 
-  @doc "The change of the Dockerfile `text` of a release called `name`."
-  @spec dockerfile(String.t() | nil, String.t()) :: change()
-  def dockerfile(nil, name), do: in_dockerfile("there is none", name)
+  @doc "The change of the Dockerfile `text` of a release called `name`; one that lies elsewhere is told of, never written."
+  @spec dockerfile(String.t() | nil, String.t(), Path.t()) :: change()
+  def dockerfile(text, name, path \\ "Dockerfile")
+  def dockerfile(nil, name, path), do: in_dockerfile(path, "there is none", [], name)
 
-  def dockerfile(text, name) do
+  def dockerfile(text, name, path) do
     lines = String.split(text, "\n")
+    {before, stage} = Enum.split(lines, (last(lines, ~r/^\s*FROM\s/i) || -1) + 1)
 
-    case edited(lines) do
-      {:ok, ^lines} -> {:done, "Dockerfile"}
-      {:ok, edited} -> {:write, "Dockerfile", text, Enum.join(edited, "\n")}
-      {:error, why} -> in_dockerfile(why, name)
+    case edited(stage) do
+      {:ok, ^stage} ->
+        {:done, path}
+
+      {:ok, edited} when path == "Dockerfile" ->
+        {:write, path, text, Enum.join(before ++ edited, "\n")}
+
+      {:ok, _} ->
+        in_dockerfile(path, "fly.toml names it, and ./Dockerfile alone is changed", stage, name)
+
+      {:error, why} ->
+        in_dockerfile(path, why, stage, name)
     end
   end
 
-  @doc "The change of `rel/env.sh.eex`."
-  @spec env(String.t() | nil) :: change()
-  def env(nil), do: {:write, "rel/env.sh.eex", nil, "#!/bin/sh\n\n" <> @env}
-
-  def env(text) do
-    case Enum.map(env_lines(), fn {wanted, _} -> Regex.match?(wanted, text) end) do
-      [true, true, true] -> {:done, "rel/env.sh.eex"}
-      _ -> if sets_any?(text), do: env_by_hand(text), else: appended(text)
+  @doc "The Dockerfile that the text of a fly.toml in `directory` names."
+  @spec dockerfile_of(String.t() | nil, Path.t()) :: Path.t()
+  def dockerfile_of(fly_toml, directory) do
+    case Regex.run(~r/^\h*dockerfile\h*=\h*["']([^"'\n]+)["']/m, fly_toml || "") do
+      [_, named] -> named |> Path.expand(directory) |> Path.relative_to_cwd()
+      nil -> "Dockerfile"
     end
   end
 
-  defp env_lines do
+  @doc "The change of `rel/env.sh.eex`, beside `rel/vm.args.eex`."
+  @spec env(String.t() | nil, String.t() | nil) :: change()
+  def env(text, vm_args \\ nil) do
+    own = text || "#!/bin/sh\n"
+    both = own <> "\n" <> (vm_args || "")
+    missing = for {wanted, where, line} <- wanted(own, both), not (where =~ wanted), do: line
+
+    cond do
+      missing == [] ->
+        {:done, @env}
+
+      sets?(own, "(RELEASE_DISTRIBUTION|RELEASE_NODE|ERL_AFLAGS)") or other_proto(both) != nil ->
+        why = "it sets some of these variables in a way of its own"
+        {:by_hand, @env, why, missing}
+
+      true ->
+        {:write, @env, text, String.trim_trailing(own, "\n") <> "\n\n" <> block(missing)}
+    end
+  end
+
+  # OTP takes `-proto_dist` only where it is given once, by whatever variable or file: with two it is as if there were none.
+  defp wanted(own, both) do
     [
-      {~r/^\s*(export\s+)?RELEASE_DISTRIBUTION="?name"?\s*$/m,
+      {~r/^\s*(export\s+)?RELEASE_DISTRIBUTION="?name"?\s*$/m, own,
        ~s(export RELEASE_DISTRIBUTION="name")},
-      {~r/^\s*(export\s+)?RELEASE_NODE=\S*FLY_PRIVATE_IP/m,
+      {~r/^\s*(export\s+)?RELEASE_NODE=\S*FLY_PRIVATE_IP/m, own,
        ~s(export RELEASE_NODE="${FLY_APP_NAME}@${FLY_PRIVATE_IP}")},
-      {~r/^\s*(export\s+)?ERL_AFLAGS=.*-proto_dist\s+inet6_t/m,
-       ~s(export ERL_AFLAGS="-proto_dist inet6_tcp")}
+      {~r/^(?!\h*#).*-proto_dist\h+(?!inet_)\S/m, both, proto(own, both)}
     ]
   end
 
-  defp sets_any?(text),
-    do: Regex.match?(~r/^[^#\n]*\b(RELEASE_DISTRIBUTION|RELEASE_NODE|ERL_AFLAGS)=/m, text)
+  defp proto(own, both) do
+    cond do
+      other = other_proto(both) ->
+        "-proto_dist inet6_#{other} in place of -proto_dist inet_#{other}: given twice it does not count"
 
-  defp appended(text) do
-    {:write, "rel/env.sh.eex", text, String.trim_trailing(text, "\n") <> "\n\n" <> @env}
+      sets?(own, "ERL_AFLAGS") ->
+        ~S(export ERL_AFLAGS="-proto_dist inet6_tcp${ERL_AFLAGS:+ $ERL_AFLAGS}")
+
+      true ->
+        ~s(export ERL_AFLAGS="-proto_dist inet6_tcp")
+    end
   end
 
-  defp env_by_hand(text) do
-    lines = for {wanted, line} <- env_lines(), not Regex.match?(wanted, text), do: line
-    {:by_hand, "rel/env.sh.eex", "it sets some of these variables in a way of its own", lines}
+  defp other_proto(both) do
+    with [_, kind] <- Regex.run(~r/^(?!\h*#).*-proto_dist\h+inet_(\w+)/m, both), do: kind
   end
 
-  defp in_dockerfile(why, name) do
-    {:by_hand, "Dockerfile", why, [@copied, command(["/app/bin/#{name}", "start"])]}
+  defp sets?(text, name), do: text =~ ~r/^[^#\n]*\b#{name}=/m
+
+  defp block(lines) do
+    """
+    if [ -n "$FLY_APP_NAME" ]; then
+      # A machine keeps its name when its image changes, and is reached by IPv6 alone.
+      #{Enum.join(lines, "\n  ")}
+    fi
+    """
   end
+
+  defp in_dockerfile(path, why, stage, name),
+    do: {:by_hand, path, why, [@copied, start(stage, name)]}
+
+  # What starts the release stays what starts it: `bin/server` sets what a bare `start` does not.
+  defp start(stage, name) do
+    with at when at != nil <- last(stage, ~r/^\s*CMD\s/i),
+         false <- goes_on?(stage, at),
+         {:ok, _, words} <- words(at, Enum.at(stage, at)) do
+      if words == :boots, do: String.trim(Enum.at(stage, at)), else: command(words)
+    else
+      _ ->
+        server? = Enum.any?(stage, &(&1 =~ ~r/^[^#]*\/app\/bin\/server\b/))
+        command(if server?, do: ["/app/bin/server"], else: ["/app/bin/#{name}", "start"])
+    end
+  end
+
+  # Whether the line before goes on with this one.
+  defp goes_on?(stage, at), do: at > 0 and Enum.at(stage, at - 1) =~ ~r/\\\s*$/
 
   defp command(words) do
     quoted = Enum.map_join(["flyhot", "boot", "--" | words], ", ", &~s("#{&1}"))
@@ -87,15 +140,11 @@ defmodule FlyDeploy.Install do
   end
 
   # The last stage: nothing of it is moved, one line is put in and one replaced.
-  defp edited(lines) do
-    from = last(lines, ~r/^\s*FROM\s/i) || -1
-    stage = Enum.drop(lines, from + 1)
-
+  defp edited(stage) do
     with {:ok, at, words} <- cmd(stage),
          {:ok, place} <- place(stage, at) do
       stage = if words == :boots, do: stage, else: List.replace_at(stage, at, command(words))
-      stage = if place == :there, do: stage, else: List.insert_at(stage, place, @copied)
-      {:ok, Enum.take(lines, from + 1) ++ stage}
+      {:ok, if(place == :there, do: stage, else: List.insert_at(stage, place, @copied))}
     end
   end
 
@@ -109,7 +158,7 @@ defmodule FlyDeploy.Install do
       Enum.any?(stage, &(&1 =~ ~r/<<-?["']?\w/)) ->
         {:error, "its last stage has a text within it (<<)"}
 
-      Enum.any?(at, &(Enum.at(stage, &1 - 1, "") =~ ~r/\\\s*$/ and &1 > 0)) ->
+      Enum.any?(at, &goes_on?(stage, &1)) ->
         {:error, "a CMD of its last stage belongs to the line before"}
 
       length(at) != 1 ->
@@ -151,7 +200,7 @@ defmodule FlyDeploy.Install do
       before <= (last(stage, ~r/^\s*(COPY|ADD)\s/i) || before) ->
         {:error, "its last stage copies nothing in while it is root, or copies on behind"}
 
-      Enum.at(stage, before - 1, "") =~ ~r/\\\s*$/ ->
+      goes_on?(stage, before) ->
         {:error, "a line goes on where ours would have to be"}
 
       true ->
@@ -170,11 +219,13 @@ defmodule FlyDeploy.Install do
   @spec mix(String.t(), keyword(), boolean()) :: change()
   def mix(text, project, there?) do
     cond do
+      # What the umbrella itself depends on is in no release.
+      project[:apps_path] != nil ->
+        why = "this is an umbrella, and an application that is released has to depend on it"
+        {:by_hand, "mix.exs", why, [@umbrella_entry]}
+
       Enum.any?(project[:deps] || [], &(elem(&1, 0) == :fly_deploy)) ->
         {:done, "mix.exs"}
-
-      project[:apps_path] != nil ->
-        in_mix("this is an umbrella, and an application that is released has to depend on it")
 
       not there? ->
         # The line alone would end whatever mix does next.
@@ -276,7 +327,9 @@ defmodule FlyDeploy.Install do
   defp overlay(nil), do: []
 
   defp overlay(text) do
-    if text =~ ~r/^\s*(COPY|ADD)\s+(\S+\s+)*\.?\/?(rel|\.)\/?\s/im,
+    [before | _] = String.split(text, ~r/^(?!\h*#).*\bmix\h+release\b/m, parts: 2)
+
+    if before =~ ~r/^\h*(COPY|ADD)\h+(\S+\h+)*((\.\/)?rel\/?|\.\/?)\h+\S/im,
       do: [],
       else: [
         "Dockerfile: rel/env.sh.eex comes into the release only from there, before `mix release`:",

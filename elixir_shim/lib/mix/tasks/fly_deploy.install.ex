@@ -11,11 +11,12 @@ defmodule Mix.Tasks.FlyDeploy.Install do
 
     * `mix.exs`: the dependency, where the package lies in `vendor/fly_deploy` and `deps` is one plain list
     * `Dockerfile`: flyhot is taken out of the release into the image, and starts the release by `flyhot boot`
-    * `rel/env.sh.eex`: the name of each machine's node, and distribution by IPv6
-    * `fly.toml` and the cookie: told, never written
+    * `rel/env.sh.eex`: the name of each machine's node, and distribution by IPv6, where `rel/vm.args.eex` has not that already
+    * `fly.toml`, or what `fly_config` of `config :fly_deploy` names, and the cookie: told, never written
 
   What is there already stays as it is, so that a second run changes nothing. A file that is written in another way than this task
-  understands is not touched: it says what to add by hand. A start by `bin/server` stays one.
+  understands is not touched, and neither is another Dockerfile that fly.toml names: it says what to add by hand. A start by `bin/server`
+  stays one.
   """
 
   use Mix.Task
@@ -27,7 +28,11 @@ defmodule Mix.Tasks.FlyDeploy.Install do
     apply? = options(args)
     Mix.Project.get!()
     project = Mix.Project.config()
-    dockerfile = read("Dockerfile")
+    Mix.Task.run("loadconfig")
+    fly_toml = fly_toml(Application.get_env(:fly_deploy, :fly_config))
+    told = read(fly_toml)
+    path = Install.dockerfile_of(told, Path.dirname(fly_toml))
+    dockerfile = read(path)
 
     changes = [
       Install.mix(
@@ -35,8 +40,8 @@ defmodule Mix.Tasks.FlyDeploy.Install do
         project,
         File.regular?(Path.join(Install.package(), "mix.exs"))
       ),
-      Install.dockerfile(dockerfile, Install.name(project)),
-      Install.env(read("rel/env.sh.eex"))
+      Install.dockerfile(dockerfile, Install.name(project), path),
+      Install.env(read("rel/env.sh.eex"), read("rel/vm.args.eex"))
     ]
 
     for change <- changes do
@@ -44,13 +49,21 @@ defmodule Mix.Tasks.FlyDeploy.Install do
       if apply?, do: write(change)
     end
 
-    say(Install.told(project, dockerfile, read("fly.toml")))
+    say(Install.told(project, dockerfile, told))
 
     if not apply? and Enum.any?(changes, &match?({:write, _, _, _}, &1)) do
       say(["", "Nothing was written: `mix fly_deploy.install --apply` does it."])
     end
 
     :ok
+  end
+
+  # A file, or the directory of one.
+  defp fly_toml(named) when named in [nil, ""], do: "fly.toml"
+
+  defp fly_toml(named) do
+    path = to_string(named)
+    if File.dir?(path), do: Path.join(path, "fly.toml"), else: path
   end
 
   defp options(args) do
