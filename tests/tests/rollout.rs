@@ -208,6 +208,27 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
     carts_are([&one, &two], ["tuple", "tuple"]);
     assert_eq!(fleet.history(), pairs(&[(&old, "committed")]));
 
+    // A way back from there that moved nobody has no other end when it is tried again.
+    two.hold();
+    let mixed = fleet
+        .rollout(&v2)
+        .args(["--quiesce-timeout", "1s", "--no-rollback"])
+        .run();
+    mixed.expect("mixed", 12);
+    two.let_go();
+    one.hold();
+    let stays = fleet
+        .rollback()
+        .args(["--sequential", "--quiesce-timeout", "1s"])
+        .run();
+    stays.expect("not_quiesced", 14);
+    one.let_go();
+    assert_eq!(fleet.history(), pairs(&[(&new, "trial"), (&old, "committed")]));
+    carts_are([&one, &two], ["struct", "tuple"]);
+    fleet.rollback().run().expect("upgraded", 0);
+    carts_are([&one, &two], ["tuple", "tuple"]);
+    assert_eq!(fleet.history(), pairs(&[(&old, "committed")]));
+
     // A way back that did not come to its end goes on backwards.
     fleet.rollout(&v2).run().expect("upgraded", 0);
     two.hold();

@@ -59,8 +59,8 @@ struct Begun<'a> {
     log: Log<'a, Home>,
     /// Whether the pointer said so before.
     unchanged: bool,
-    /// What was on trial before: nodes may run it.
-    tried: Option<Target>,
+    /// What was on trial before, and whether that went back: nodes may run it.
+    tried: Option<(Target, bool)>,
     /// Whether the pointer was seen to say `trial`.
     said: bool,
 }
@@ -90,7 +90,7 @@ impl<'a> Fleet<'a> {
         let same = |target: &Target| target.digest == audit.to.digest && signed(target);
         let unchanged = pointer.state == State::Committed && pointer.target.as_ref().is_some_and(same);
         let tried = match pointer.state {
-            State::Trial => pointer.target.clone(),
+            State::Trial => pointer.target.clone().map(|target| (target, pointer.back)),
             State::Committed => None,
         };
         let (to, back) = (audit.to.clone(), audit.way == Way::Rollback);
@@ -179,7 +179,12 @@ impl<'a> Fleet<'a> {
     }
 
     /// Has the pointer say what became of the nodes.
-    async fn point(&mut self, left: &mut Left, seen: bool, tried: Option<Target>) -> Result<(), NodeError> {
+    async fn point(
+        &mut self,
+        left: &mut Left,
+        seen: bool,
+        tried: Option<(Target, bool)>,
+    ) -> Result<(), NodeError> {
         if let Some(error) = &self.lost {
             return Err(error.clone());
         }
@@ -194,10 +199,7 @@ impl<'a> Fleet<'a> {
         match (*left, tried) {
             (Left::Committed, _) => self.rollout.commit().await.map_err(failed),
             // Nodes may still run what was on trial before: it is not forgotten.
-            (Left::Abandoned, Some(tried)) => {
-                let back = self.rollout.pointer().back;
-                self.rollout.begin(tried, back).await.map_err(failed)
-            }
+            (Left::Abandoned, Some((tried, back))) => self.rollout.begin(tried, back).await.map_err(failed),
             (Left::Abandoned, None) => self.rollout.abandon().await.map_err(failed),
             (Left::Trial | Left::Unchanged, _) => Ok(()),
         }
@@ -447,16 +449,16 @@ impl Made {
     /// Puts it into the store.
     pub(crate) async fn upload(
         &self,
-        fleet: &Fleet<'_>,
+        fleet: &mut Fleet<'_>,
         emit: &mut dyn FnMut(Event),
     ) -> Result<(), NodeError> {
         let moved = Arc::new(Moved::default());
-        let (app, digest) = (&fleet.place.app, self.target.digest);
+        let (place, store, digest) = (fleet.place, fleet.store, self.target.digest);
         let work = async {
-            let done = fleet.store.upload(app, digest, &self.file, &moved).await;
+            let done = store.upload(&place.app, digest, &self.file, &moved).await;
             done.map_err(|error| errors::store(&error))
         };
-        step(Step::Upload, &moved, work, emit).await
+        fleet.beside(step(Step::Upload, &moved, work, emit)).await
     }
 }
 
