@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use flyhot_tests::{
@@ -202,9 +203,19 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
         assert!(shown.stdout.contains(part), "{part}\n{shown}");
     }
 
+    // A process that has ended, and of whom nobody took note, runs no Erlang where there is none.
+    let scratch = Scratch::new("unnoted");
+    let beam = scratch.path().join("beam.smp");
+    fs::copy("/bin/true", &beam).unwrap();
+    let mut unnoted = Command::new(&beam).spawn().unwrap();
+    let stat = format!("/proc/{}/stat", unnoted.id());
+    wait_until("it has ended", LIMIT, || {
+        fs::read_to_string(&stat).unwrap().contains(") Z ")
+    });
     let doctor = machines
         .flyhot(["doctor", "--inventory", "fly", "--output", "json"])
         .run();
+    unnoted.wait().unwrap();
     doctor.expect("done", 0);
     let checks: Vec<&Value> = doctor.events_named("check").map(|event| &event.json).collect();
     let token = checks.iter().find(|check| check["check"] == "token").unwrap();
@@ -846,6 +857,32 @@ fn a_machine_of_another_image_that_comes_meanwhile_is_no_success() {
     assert!(run.stdout.contains("name by --base"), "{run}");
     assert_eq!(run.pointer(), ["trial", "trial"]);
     assert_eq!(machines.version(&late), "v1");
+}
+
+#[test]
+fn what_a_fly_deploy_brought_meanwhile_is_not_taken_away_again() {
+    let machines = Machines::start("replaced");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let other = machines.image("01H3B", &release("v1"), COOKIE);
+    let shop = machines.shop(&image, "app", "ams", &[]);
+    machines.serves(&shop);
+    let running = held_at(&machines, &store, &shop);
+    // Its holder was a `fly deploy`.
+    machines.fly.replace(&shop, &other);
+    machines.serves(&shop);
+    machines.fly.lease_back(&shop);
+    let run = running.wait();
+    run.expect("failed", 24);
+    assert!(run.stdout.contains("a `fly deploy` came between"), "{run}");
+    assert_eq!(run.pointer(), ["trial", "abandoned"], "{run}");
+    assert_eq!(machines.version(&shop), "v1");
+    // It is the new one's turn.
+    machines
+        .rollout(&release("v2"), store.path())
+        .run()
+        .expect("upgraded", 0);
+    assert_eq!(machines.version(&shop), "v2");
 }
 
 #[test]

@@ -1037,6 +1037,28 @@ pub(crate) fn several_images(one: (&str, &MachineId), other: (&str, &MachineId))
     )
 }
 
+/// A fleet in which somebody was started each time that all of it was taken over.
+pub(crate) fn restless(kind: ErrorKind, looks: u32) -> NodeError {
+    node_error(
+        kind,
+        format!(
+            "{looks} times all nodes were taken over, and each time others were there or had started anew"
+        ),
+        "Look which are started over and over, or have autoscaling pause, and run the same command again.",
+    )
+}
+
+/// A machine that a cold deploy replaced while this was at work.
+pub(crate) fn replaced(machine: &MachineId, before: &str, now: &str) -> NodeError {
+    of_machine(
+        machine,
+        format!(
+            "a `fly deploy` came between: it was started from {before} when this began, and from {now} since"
+        ),
+        "Have `fly deploy` come to its end, and run the same command again: it is for the machines that are there then.",
+    )
+}
+
 /// A history that ended with a cold deploy.
 pub(crate) fn cold_since(base: &str, other: &str) -> NodeError {
     node_error(

@@ -58,14 +58,16 @@ const LABEL: &str = "flyhot_code_id";
 const COOKIE: &str = "printf %s \"${RELEASE_COOKIE:-$(cat \"$0/releases/COOKIE\")}\"";
 
 /// Whether Erlang runs on the machine, or flyhot before it boots, in its network: there may be containers with another one.
-/// Who may not see that takes it for the same, unless it is gone by then.
+/// Who may not see that takes it for the same, unless it has ended by then, whether somebody took note of that or not.
 const ERLANG: &str = "own=$(readlink /proc/self/ns/net)
 for process in /proc/[0-9]*; do
     read -r name 2>/dev/null <\"$process/comm\" || continue
     case $name in
         beam* | flyhot*)
             its=$(readlink \"$process/ns/net\")
-            [ -n \"$its\" ] || [ -e \"$process\" ] || continue
+            [ -n \"$its\" ] || case $(cat \"$process/stat\" 2>/dev/null) in
+                \"\" | *\") Z \"*) continue ;;
+            esac
             [ \"${its:-$own}\" = \"$own\" ] && echo yes && exit
             ;;
     esac
@@ -240,6 +242,46 @@ pub(crate) fn base_image(nodes: &[Peer]) -> Result<Option<String>, NodeError> {
         (Some(one), Some(other)) => Err(errors::several_images(one, *other)),
         (first, _) => Ok(first.map(|(image, _)| image.to_owned())),
     }
+}
+
+/// Whether this machine was started from the image from which it was when it was looked for.
+///
+/// # Errors
+/// Another was put in its place, with code that nobody is to take away from it.
+pub(crate) fn unreplaced(machine: &MachineOf, now: &Machine) -> Result<(), NodeError> {
+    match (&machine.image, image(now)) {
+        (Some(before), Some(now)) if *before != now => Err(errors::replaced(&machine.id, before, &now)),
+        _ => Ok(()),
+    }
+}
+
+/// The same of all machines of these nodes, by one list; those that are gone are met when it is their turn.
+pub(crate) async fn all_unreplaced(fly: &Fly, nodes: &[Peer]) -> Result<(), NodeError> {
+    let seen = fly.inventory().await.map_err(|error| errors::fly(&error))?;
+    let seen: HashMap<&MachineId, &Machine> = seen.iter().map(|machine| (&machine.id, machine)).collect();
+    let mut machines = nodes.iter().filter_map(|peer| peer.machine.as_ref());
+    machines.try_for_each(|machine| {
+        let now = seen.get(&machine.id);
+        now.map_or(Ok(()), |now| unreplaced(machine, now))
+    })
+}
+
+/// Whether the image that every machine was started from is still the one for which the store has a pointer.
+///
+/// # Errors
+/// They have several, or all of them another.
+pub(crate) fn still_of(nodes: &[Peer], base: Option<&str>) -> Result<(), NodeError> {
+    let now = base_image(nodes)?;
+    let first = nodes.iter().find_map(|peer| peer.machine.as_ref());
+    match (first, base, now) {
+        (Some(first), Some(base), Some(now)) if base != now => Err(errors::replaced(&first.id, base, &now)),
+        _ => Ok(()),
+    }
+}
+
+fn image(machine: &Machine) -> Option<String> {
+    let config = machine.config.as_ref()?;
+    Some(plain_image(&config.image).to_owned())
 }
 
 /// Whether what the store says is of machines that were started from this image.
@@ -469,10 +511,7 @@ async fn node(fly: &Fly, on: &OnFly, machine: &Machine, known: &[&str]) -> Resul
                 .config
                 .as_ref()
                 .and_then(|config| config.metadata.get(LABEL).cloned()),
-            image: machine
-                .config
-                .as_ref()
-                .map(|config| plain_image(&config.image).to_owned()),
+            image: image(machine),
         }),
     })))
 }

@@ -152,6 +152,11 @@ impl Ledger {
         left && against == Some(ErrorKind::NodeUnreachable)
     }
 
+    /// What stopped a rollout.
+    pub fn first(&self) -> Option<ErrorKind> {
+        self.machine.as_ref().and_then(Machine::first)
+    }
+
     /// The number of the wave forth that was begun last, and its nodes.
     pub fn wave(&self) -> (usize, &[usize]) {
         let machine = self.machine.as_ref();

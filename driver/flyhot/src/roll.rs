@@ -3,6 +3,7 @@
 //! Before any node is touched the lock is held, the artifact lies in the store, and so does what the nodes were started with. Nothing is
 //! written to pointer or lock by one who lost the lock, and no node is begun.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -43,8 +44,9 @@ use crate::waves::{self, Course, Halt, Leg, Machines};
 const HEED: Duration = Duration::from_secs(10);
 
 /// How often it is asked who else is there by now, and who runs the release no more: each time that somebody was found, since they took
-/// a while; autoscaling that starts machines all the time has to come to an end for this one.
-const LOOKS: u32 = 3;
+/// a while. Whom the last one finds is taken over no more, and the fleet is no success: autoscaling that starts machines all the time has
+/// to come to an end for this one.
+const LOOKS: u32 = 4;
 
 /// What is rolled.
 enum What<'a> {
@@ -276,19 +278,23 @@ impl Work<'_> {
                 Halt::Asked => break Finished::No,
                 Halt::Look => {
                     let machines = fleet.machines.clone();
+                    let base = fleet.rollout.pointer().base_image.clone();
                     let looking = async {
                         if let Some(machines) = &machines {
                             // Nobody may run a command on a machine that is leased, by us as well.
                             machines.leases.end().await;
                             asleep = inventory::again(&machines.fly, &mut leg, ledger, emit).await?;
-                            if let What::Out(OutArgs { base: None, .. }) = self.what {
-                                // A `fly deploy` may have come between.
-                                inventory::base_image(&leg.options.reach.nodes)?;
+                            // A `fly deploy` may have come between.
+                            let nodes = &leg.options.reach.nodes;
+                            match self.what {
+                                What::Out(OutArgs { base: None, .. }) => {
+                                    inventory::still_of(nodes, base.as_deref())?;
+                                }
+                                What::Out(_) => {}
+                                What::Back(_) => inventory::are_of(nodes, base.as_deref())?,
                             }
                         }
-                        let fly = machines.as_ref().map(|machines| &*machines.fly);
-                        let at_once = course.settings.at_once;
-                        let unbooted = waves::once_more(&leg, fly, at_once, ledger, emit).await;
+                        let unbooted = waves::once_more(course, &leg, ledger, emit).await;
                         if let [first, others @ ..] = &unbooted[..]
                             && std::mem::replace(&mut warns, false)
                         {
@@ -297,7 +303,13 @@ impl Work<'_> {
                         Ok::<(), NodeError>(())
                     };
                     match fleet.beside(looking).await {
-                        Ok(()) => ledger.happened(Happened::Looked),
+                        Ok(()) => {
+                            let before = ledger.first();
+                            ledger.happened(Happened::Looked);
+                            if let (None, Some(kind)) = (before, ledger.first()) {
+                                emit(errors::restless(kind, LOOKS).event(None));
+                            }
+                        }
                         Err(error) => {
                             ledger.happened(Happened::Stop(error.kind));
                             emit(error.event(None));
@@ -414,6 +426,14 @@ impl Work<'_> {
             let lock = take(store, &place.app, who.clone(), terms)
                 .await
                 .map_err(|error| errors::lock(&error))?;
+            // The lock may have been waited for while somebody else deployed.
+            if let (Some(fly), Some(_)) = (&fly, &machines_image)
+                && let Err(error) = inventory::all_unreplaced(fly, &options.reach.nodes).await
+            {
+                // It goes with its lease if it cannot be let go.
+                let _ = lock.release().await;
+                return Err(error);
+            }
             let (base, generation) = match self.what {
                 What::Out(args) => match &args.base {
                     Some(base) if args.new_base => (Some(plain_image(base).to_owned()), Generation::New),
@@ -482,6 +502,7 @@ impl Work<'_> {
             check,
             machines,
             old: fleet.rollout.pointer().committed().map(|target| target.code_id),
+            starts: RefCell::default(),
         };
         Ok((course, Leg { options, release }))
     }

@@ -3,8 +3,8 @@
 //! All of them share one thread, one lock and one stream of events. Before a node is begun, and on it wherever [`crate::drive`] asks,
 //! the fleet says whether the lock is still held.
 
-use std::cell::RefCell;
-use std::num::NonZeroUsize;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub(crate) struct Course {
     pub(crate) timeout: Option<Duration>,
     /// The code that was committed before.
     pub(crate) old: Option<CodeId>,
+    /// Which start of each node it was that was worked on last.
+    pub(crate) starts: RefCell<HashMap<usize, String>>,
 }
 
 /// The machines of a rollout.
@@ -256,23 +258,24 @@ pub(crate) async fn go(
 /// Asks everybody who was taken over whether they run the release still: whoever was started anew since runs what it was started with,
 /// and whoever is gone is not well, unless its machine was stopped on purpose. The answer is who was not started by `flyhot boot`.
 pub(crate) async fn once_more(
+    course: &Course,
     leg: &Leg,
-    fly: Option<&Fly>,
-    at_once: NonZeroUsize,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
 ) -> Vec<String> {
+    let fly = course.machines.as_ref().map(|machines| &*machines.fly);
     let nodes = leg.options.reach.nodes.iter().enumerate();
     let taken: Vec<_> = nodes
         .filter(|(at, _)| ledger.stands(*at) == Stands::Target)
+        .map(|(at, peer)| (at, peer, course.starts.borrow().get(&at).cloned()))
         .collect();
-    let asking = taken.into_iter().map(async |(at, peer)| {
-        let answer = look::kept(peer, &leg.release).await;
+    let asking = taken.into_iter().map(async |(at, peer, start)| {
+        let answer = look::kept(peer, &leg.release, start.as_deref()).await;
         let left = answer.is_err() && inventory::left_to_boot(fly, peer).await.is_some();
         (at, peer, answer, left)
     });
     let answers: Vec<_> = futures::stream::iter(asking)
-        .buffered(at_once.get())
+        .buffered(course.settings.at_once.get())
         .collect()
         .await;
     let mut unbooted = Vec::new();
@@ -294,8 +297,8 @@ pub(crate) async fn once_more(
 }
 
 impl Course {
-    /// Leases the machine of a node, if it has one. A node that goes back does so in any case: whoever holds its machine meanwhile
-    /// finds it as everybody else's.
+    /// Leases the machine of a node, if it has one, and looks whether it is the one that was found. A node that goes back does so in any
+    /// case: whoever holds its machine meanwhile finds it as everybody else's.
     async fn lease(&self, peer: &Peer, way: Way, say: &impl Fn(Event)) -> Result<(), NodeError> {
         let (Some(machines), Some(machine)) = (&self.machines, &peer.machine) else {
             return Ok(());
@@ -303,12 +306,15 @@ impl Course {
         let (node, id) = (peer.name.to_string(), &machine.id);
         let taken = machines.leases.take(&node, id, self.settings.limit, say).await;
         match (taken, way) {
-            (Ok(()), _) => Ok(()),
+            (Ok(()), _) => {}
+            (Err(error), Way::Forth) => return Err(errors::fly(&error)),
+            (Err(error), Way::Back) => say(inventory::told(&node, id, LeaseState::Without, &error)),
+        }
+        // It was found long ago; from now on nobody replaces it.
+        match (machines.fly.machine(id).await, way) {
+            (Ok(now), _) => inventory::unreplaced(machine, &now),
             (Err(error), Way::Forth) => Err(errors::fly(&error)),
-            (Err(error), Way::Back) => {
-                say(inventory::told(&node, id, LeaseState::Without, &error));
-                Ok(())
-            }
+            (Err(_), Way::Back) => Ok(()),
         }
     }
 
@@ -416,12 +422,14 @@ async fn work(
 ) -> Done {
     let mut sight = Sight::default();
     let name = peer.name.to_string();
+    let start = OnceCell::new();
     let request = NodeRequest {
         peer,
         release: &leg.release,
         options: &leg.options,
         plan_only: false,
         leave,
+        start: &start,
     };
     let mut emit = |event: Event| {
         sight.see(&event);
@@ -439,6 +447,9 @@ async fn work(
             (Dropped::Overdue | Dropped::Asked, _) => return Done::Dropped { at },
         }
     };
+    if let Some(start) = start.into_inner() {
+        course.starts.borrow_mut().insert(at, start);
+    }
     let result = match done {
         Ok(outcome) => Ok(Box::new(outcome)),
         Err(Ok(error)) => {

@@ -27,7 +27,7 @@ pub struct Settings {
     pub limit: Option<Duration>,
     /// What a node that was not begun stands on: [`Stands::Before`] where a rollout before this one did not come to its end.
     pub from: Stands,
-    /// How often it is asked who else is there by now, at most.
+    /// How often it is asked who else is there by now, at most: whom the last time finds is begun no more, and that is a failure.
     pub looks: u32,
 }
 
@@ -258,6 +258,8 @@ impl Machine {
                     if self.again.is_empty() && self.next == self.nodes.len() {
                         // Nobody was found.
                         self.looks = 0;
+                    } else if self.looks == 0 {
+                        self.first.get_or_insert(ErrorKind::NotQuiesced);
                     }
                 }
             }
@@ -314,6 +316,11 @@ impl Machine {
         let over = matches!(self.phase, Phase::Over);
         let first = self.first.or((!over).then_some(ErrorKind::Bug));
         verdict::verdict(self.nodes.iter().map(|node| node.fate), first)
+    }
+
+    /// What stopped it.
+    pub fn first(&self) -> Option<ErrorKind> {
+        self.first
     }
 
     /// The wave that is under way, or was the last one forth; nobody once it was asked who else is there.

@@ -73,6 +73,8 @@ struct Seen {
     canary: Option<(usize, bool)>,
     /// How often it was asked who else is there.
     looks: usize,
+    /// Whether the last time found somebody.
+    found: bool,
     /// Nodes that were started anew, each as often as it was.
     restarted: Vec<usize>,
     stands: Vec<Stands>,
@@ -186,6 +188,7 @@ fn play(story: &Story) -> (Seen, Verdict) {
             Command::Look => {
                 invariant_it_is_looked_only_once_all_are_well(&seen);
                 seen.looks += 1;
+                seen.found = false;
                 assert!(seen.looks <= story.settings.looks as usize, "looked too often");
                 let (takes, more, restarted, ends) = story
                     .looks
@@ -272,8 +275,12 @@ fn note(story: &Story, seen: &mut Seen, now: Duration, happened: Happened) {
             }
         }
         // What comes when nobody asked any more is no news.
-        Happened::Joined if seen.barred.is_none() => seen.stands.push(story.settings.from),
+        Happened::Joined if seen.barred.is_none() => {
+            seen.stands.push(story.settings.from);
+            seen.found = true;
+        }
         Happened::Restarted { node } if seen.barred.is_none() => {
+            seen.found = true;
             seen.stands[node] = story.settings.from;
             seen.canary = seen.canary.map(|(canary, anew)| (canary, anew || canary == node));
             seen.passed.retain(|at| *at != node);
@@ -282,6 +289,12 @@ fn note(story: &Story, seen: &mut Seen, now: Duration, happened: Happened) {
         Happened::Lost { node, why } if seen.barred.is_none() && seen.stands[node] != Stands::Left => {
             seen.stands[node] = Stands::Unknown;
             failed(seen, why);
+        }
+        // Whom the last look finds is taken over no more.
+        Happened::Looked
+            if seen.barred.is_none() && seen.found && seen.looks == story.settings.looks as usize =>
+        {
+            failed(seen, ErrorKind::NotQuiesced);
         }
         Happened::Joined | Happened::Restarted { .. } | Happened::Lost { .. } | Happened::Looked => {}
         Happened::Ready => assert_eq!(story.settings.on_failure, OnFailure::GoBack),
@@ -337,7 +350,7 @@ fn invariant_who_is_left_is_left_alone(seen: &Seen, node: usize) {
     assert_ne!(seen.stands[node], Stands::Left, "{node} is left to boot");
 }
 
-/// Whoever was found last was found by the last look that may be, or there was one more that found nobody.
+/// Behind whoever was begun last it was looked once more.
 fn invariant_before_a_success_it_was_looked(story: &Story, seen: &Seen, verdict: Verdict) {
     if verdict.against.is_some() || story.settings.looks == 0 {
         return;
@@ -350,10 +363,7 @@ fn invariant_before_a_success_it_was_looked(story: &Story, seen: &Seen, verdict:
         .commands
         .iter()
         .rposition(|(_, command)| matches!(command, Command::Begin { .. }));
-    assert!(
-        last > begun || seen.looks == story.settings.looks as usize,
-        "{seen:?}"
-    );
+    assert!(last > begun, "{seen:?}");
 }
 
 fn invariant_nothing_is_begun_after_a_lost_lock_or_a_signal(seen: &Seen) {
@@ -880,6 +890,17 @@ fn who_starts_meanwhile_is_taken_over_before_the_end() {
     assert_eq!(
         (verdict.fleet, verdict.against, seen.looks),
         (Fleet::Target, None, 3)
+    );
+    // Whoever is found again and again is begun no more in the end, and that is no success.
+    let mut restless = fleet(&[WELL; 2], 2);
+    restless.settings.looks = 3;
+    restless.looks = vec![(MS, 0, Some((0, false)), true); 3];
+    let (seen, verdict) = play(&restless);
+    let begun: Vec<_> = seen.begun(Way::Forth).map(|(_, node)| node).collect();
+    assert_eq!((begun, seen.looks), (vec![0, 1, 0, 0], 3));
+    assert_eq!(
+        (verdict.fleet, verdict.against),
+        (Fleet::Old, Some(ErrorKind::Reverted))
     );
     // One that fails takes those before it back as any other does.
     story.nodes[3].forth = ends(Stands::Old, ErrorKind::Reverted);

@@ -89,24 +89,35 @@ pub(crate) async fn look(peer: &Peer) -> Result<Looked, NodeError> {
 /// What is to be known of a node that was taken over to a release.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// It runs it still: of the release's own modules, none that is loaded is another build.
+    /// It runs it still: it was not started since, and of the release's own modules, none that is loaded is another build.
     pub(crate) runs: bool,
     /// `flyhot boot` started it.
     pub(crate) booted: bool,
 }
 
-/// Looks at a node that was taken over to a release.
+/// Looks at a node that was taken over to a release; `start` is which start of it that was. Where the release brought modules or took some
+/// away and changed none, nothing else tells that it was started anew.
 ///
 /// # Errors
 /// The node could not be reached, or ended before it had said so.
-pub(crate) async fn kept(peer: &Peer, release: &Release) -> Result<Kept, NodeError> {
+pub(crate) async fn kept(peer: &Peer, release: &Release, start: Option<&str>) -> Result<Kept, NodeError> {
     let kept = over(peer, async |looker| {
         Ok(Kept {
-            runs: looker.runs(release).await?,
+            runs: looker.is_start(start).await && looker.runs(release).await?,
             booted: looker.booted().await?,
         })
     });
     kept.await?.map_err(|error| silent(&peer.name, &error))
+}
+
+/// Which start of its node this is: a process that is started with the node, by its number, which comes again only behind another
+/// start of the runtime, and then with another number of that (`creation`).
+pub(super) async fn start(session: &Session) -> Option<String> {
+    let name = vec![atom("application_controller")];
+    match session.call("erlang", "whereis", name, ASK).await {
+        Ok(Term::Pid(pid)) => Some(format!("{}.{}.{}", pid.id, pid.serial, pid.creation)),
+        _ => None,
+    }
 }
 
 /// Asks one node, over a session of its own.
@@ -344,6 +355,10 @@ impl Looker<'_> {
             modules.entry(module.clone()).or_default().file = file_digest(&answer);
         }
         Ok((modules, old_code))
+    }
+
+    async fn is_start(&self, known: Option<&str>) -> bool {
+        known.is_none() || start(self.session).await.as_deref() == known
     }
 
     async fn runs(&self, release: &Release) -> Result<bool, LookError> {

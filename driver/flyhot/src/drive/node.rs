@@ -19,6 +19,7 @@ use flyhot_upgrade::{entry, judge};
 use super::agent::{Agent, AgentError};
 use super::closer;
 use super::facts;
+use super::look;
 use super::persist::{self, Places};
 use super::rehearse::Copies;
 use super::stages::ms;
@@ -48,6 +49,9 @@ pub(super) async fn upgrade(
         .await
         .map_err(|error| failed(&request.peer.name, &error))?;
     steps.done(connecting, 1, Unit::Modules);
+    if let Some(start) = look::start(&session).await {
+        let _ = request.start.set(start);
+    }
 
     let outcome = Work {
         request,
