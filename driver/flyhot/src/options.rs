@@ -397,8 +397,8 @@ impl OptionsError {
                 .into(),
             Self::NodeTwice(_) => "Name each node once.".into(),
             Self::NoNodes => {
-                "Name nodes by --node, or the app on Fly.io whose machines are meant by --app, `app` in fly.toml, or the variable FLY_APP_NAME \
-                 fly.toml."
+                "Name nodes by --node, or the app on Fly.io whose machines are meant by --app, `app` in fly.toml, or the variable \
+                 FLY_APP_NAME."
                     .into()
             }
             Self::WindowBudget(_) => "Give a shorter time, for example --window-budget 2s.".into(),
