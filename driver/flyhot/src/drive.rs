@@ -46,8 +46,8 @@ pub struct NodeRequest<'a> {
     pub plan_only: bool,
     /// Who is asked whether the node may be touched, when everything is ready for it.
     pub leave: &'a Leave,
-    /// Which start of the node it is, once that was reached.
-    pub start: &'a OnceCell<String>,
+    /// Gets which start of the node it is, once that was reached; `None`: nobody asks later whether it is the same.
+    pub start: Option<&'a OnceCell<String>>,
 }
 
 /// Asks whoever watches over a command whether it may go on: it may have lost its lock while a node kept it waiting.

@@ -4,7 +4,6 @@
 //! keeps one promise for both: whatever happens, the outcome is the last event.
 
 use std::any::Any;
-use std::cell::OnceCell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -156,14 +155,13 @@ async fn each(
         let Some(peer) = options.reach.nodes.get(at) else {
             break;
         };
-        let start = OnceCell::new();
         let request = NodeRequest {
             peer,
             release,
             options,
             plan_only: command == Command::Plan,
             leave: &leave,
-            start: &start,
+            start: None,
         };
         match Box::pin(drive::node(&request, emit)).await {
             Ok(outcome) => ledger.ended(at, outcome),

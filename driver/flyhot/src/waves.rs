@@ -429,7 +429,7 @@ async fn work(
         options: &leg.options,
         plan_only: false,
         leave,
-        start: &start,
+        start: Some(&start),
     };
     let mut emit = |event: Event| {
         sight.see(&event);

@@ -49,8 +49,10 @@ pub(super) async fn upgrade(
         .await
         .map_err(|error| failed(&request.peer.name, &error))?;
     steps.done(connecting, 1, Unit::Modules);
-    if let Some(start) = look::start(&session).await {
-        let _ = request.start.set(start);
+    if let Some(known) = request.start
+        && let Some(start) = look::start(&session).await
+    {
+        let _ = known.set(start);
     }
 
     let outcome = Work {
