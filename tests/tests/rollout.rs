@@ -192,13 +192,17 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
     assert_eq!(shapes(&one), ["tuple"]);
 
     // One runs it and stays so: it stays on trial, and the way back is what was committed.
-    two.hold();
-    let mixed = fleet
-        .rollout(&v2)
-        .args(["--quiesce-timeout", "1s", "--no-rollback"])
-        .run();
-    mixed.expect("mixed", 12);
-    two.let_go();
+    let tear = || {
+        two.hold();
+        let mixed = fleet
+            .rollout(&v2)
+            .args(["--quiesce-timeout", "1s", "--no-rollback"])
+            .run();
+        mixed.expect("mixed", 12);
+        two.let_go();
+        mixed
+    };
+    let mixed = tear();
     assert_eq!(mixed.pointer(), ["trial", "trial"], "{mixed}");
     assert_eq!(fleet.history(), pairs(&[(&new, "trial"), (&old, "committed")]));
     carts_are([&one, &two], ["struct", "tuple"]);
@@ -209,13 +213,7 @@ fn what_did_not_come_to_its_end_is_booted_by_nobody() {
     assert_eq!(fleet.history(), pairs(&[(&old, "committed")]));
 
     // A way back from there that moved nobody has no other end when it is tried again.
-    two.hold();
-    let mixed = fleet
-        .rollout(&v2)
-        .args(["--quiesce-timeout", "1s", "--no-rollback"])
-        .run();
-    mixed.expect("mixed", 12);
-    two.let_go();
+    tear();
     one.hold();
     let stays = fleet
         .rollback()
