@@ -13,7 +13,7 @@
 -export([start/1, call/1, evict/0, holder/0]).
 -export([worker/3, guard/3]).
 %% Run inside other processes by sys:replace_state.
--export([restore/1, restore_handler/1, drop/1, drop_handler/1, mark/1, unmark/1]).
+-export([restore/1, restore_handler/1, mark/1, unmark/1]).
 %% Run in a helper process of its own.
 -export([rehearse_apart/6]).
 %% Run by whoever logs, while a node is watched.
@@ -2481,7 +2481,8 @@ freeze(Targets, Rows, Deadline, Round, W0) ->
             Callees ->
                 Let = maps:from_list([{P, []} || P <- Callees]),
                 {Again, Still} = lists:partition(fun({P, _, _}) -> is_map_key(P, Let) end, Frozen),
-                [let_go(P, Id, {W#w.dead, ok}, W) || {P, Id, _} <- Again],
+                Drop = drop(),
+                [let_go(P, Id, {W#w.dead, ok}, Drop, W) || {P, Id, _} <- Again],
                 Longest = lists:max([W#w.longest | [now_us() - T || {_, _, T} <- Again]]),
                 {without, [], {Still, [{P, Id} || {P, Id, _} <- Again] ++ Held, W1#w{longest = Longest}}}
         end
@@ -2523,12 +2524,11 @@ tried({Pid, _}, {fault, Module, Text}, #w{faults = Faults, nfaults = N} = W) ->
     W#w{faults = case N < ?NAMED of true -> [{ref(Pid), Module, Text} | Faults]; false -> Faults end, nfaults = N + 1}.
 
 %% Behind every suspend goes a drop and a resume, even where it was never answered: nothing can freeze late.
-let_go(Pid, Id, From, W) ->
+let_go(Pid, Id, From, Drop, W) ->
     ?AT(resuming),
     ?TELL({resume, Pid}),
     case W#w.jobs of
-        #{Id := #job{fate = {migrate, _}, behaviour = gen_event}} -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:drop_handler/1});
-        #{Id := #job{fate = {migrate, _}}} -> sys(Pid, {W#w.dead, ok}, {replace_state, fun ?MODULE:drop/1});
+        #{Id := #job{fate = {migrate, _}}} -> sys(Pid, {W#w.dead, ok}, {replace_state, Drop});
         _ -> ok
     end,
     sys(Pid, From, resume).
@@ -2655,7 +2655,8 @@ rehearse_frozen(Rows, Deadline, W) ->
 abandon(Cause, Out, W) ->
     ?TELL({abandon, Cause}),
     step(thaw),
-    [let_go(P, Id, {W#w.dead, ok}, W) || {P, Id} <- Out],
+    Drop = drop(),
+    [let_go(P, Id, {W#w.dead, ok}, Drop, W) || {P, Id} <- Out],
     abandoned(Cause, W).
 
 abandoned(Cause, W) -> (aftermath(finish_times(ask_again(thaw(W#w.frozen, W)))))#w{swapped = {abandoned, Cause}}.
@@ -3158,7 +3159,8 @@ thaw(Frozen, W0) ->
     Ref = erlang:unique_integer([positive]),
     Todo = [T || {P, _, _} = T <- Frozen, not is_map_key(P, W1#w.died), not is_map_key(P, W1#w.ended)],
     Deadline = now_us() + ?THAW_MS * 1000,
-    Send = fun({Pid, Id, _} = T) -> let_go(Pid, Id, {self(), {Ref, T}}, W1) end,
+    Drop = drop(),
+    Send = fun({Pid, Id, _} = T) -> let_go(Pid, Id, {self(), {Ref, T}}, Drop, W1) end,
     Take = fun(T, _, {_, W}) -> {unheard(), thawed(T, W)} end,
     Idle = fun(Pending, Dead, {Last, W}) ->
         W2 = died(Dead, W),
@@ -3244,9 +3246,15 @@ handler_back({Module, Id, _} = Handler, L) when is_list(L) ->
     end;
 handler_back(Handler, _) -> Handler.
 
-drop(State) -> erase(?STASH), erase(?MARK), State.
+%% Who is at rest only when the agent is leaving may be in time for the stash and too late for a fun of this module.
+drop() -> stdlib_fun("fun(State) -> erase('$flyhot_stash'), erase('$flyhot_mark'), State end.").
 
-drop_handler(Handler) -> drop(Handler).
+%% A fun that needs nothing of this module.
+stdlib_fun(Text) ->
+    {ok, Tokens, _} = erl_scan:string(Text),
+    {ok, Exprs} = erl_parse:parse_exprs(Tokens),
+    {value, Fun, _} = erl_eval:exprs(Exprs, []),
+    Fun.
 
 %% The states as they were before the process was let run for an instant: one, or one for each handler.
 mark(State) -> put(?MARK, [State | case get(?MARK) of L when is_list(L) -> L; _ -> [] end]), State.
@@ -3270,9 +3278,9 @@ forgive(Sup, N) ->
         _ -> Sup
     end.
 
-%% One that is still starting children reads it when the agent is gone: a fun of stdlib's, which needs nothing of this module.
+%% One that is still starting children reads it when the agent is gone.
 count_again() ->
-    {ok, Tokens, _} = erl_scan:string(
+    stdlib_fun(
         "fun(Sup) ->
              case erase('$flyhot_stash') of
                  {restarts, Limit, History} when is_map(Sup) -> Sup#{max_restarts := Limit, restarts := History};
@@ -3280,10 +3288,7 @@ count_again() ->
                  {restarts, Limit, History} -> setelement(8, setelement(6, Sup, Limit), History);
                  _ -> Sup
              end
-         end."),
-    {ok, Exprs} = erl_parse:parse_exprs(Tokens),
-    {value, Fun, _} = erl_eval:exprs(Exprs, []),
-    Fun.
+         end.").
 
 %% What supervisor (its record has 12 elements up to OTP 27, 16 in OTP 29, where the restarts' number is beside them)
 %% and DynamicSupervisor keep about restarts: {Limit, History}. Of any other shape nothing is touched.
