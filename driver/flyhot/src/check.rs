@@ -31,13 +31,14 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Looks whether it is a URL for each of these nodes.
+    /// Looks whether it is a URL for each of these nodes, and for so many that may be there soon.
     ///
     /// # Errors
     /// [`NodeError`]: it is none.
     pub(crate) fn new<'n>(
         url: &str,
         nodes: impl IntoIterator<Item = &'n NodeName>,
+        soon: usize,
     ) -> Result<Self, NodeError> {
         let nodes: Vec<&NodeName> = nodes.into_iter().collect();
         let is_one = !url.contains(HOST);
@@ -52,7 +53,7 @@ impl Check {
                 .enable_tcp_nodelay(true)
                 .build(),
         };
-        if nodes.len() > 1 && is_one {
+        if nodes.len() + soon > 1 && is_one {
             return Err(errors::one_url(shown(url)));
         }
         let http = |url: &str| url.starts_with("http://") || url.starts_with("https://");
@@ -166,7 +167,7 @@ mod tests {
     fn each_node_has_its_url() {
         let node = node("fdaa:0:1::2");
         let nodes = [node.clone()];
-        let check = Check::new("http://{host}:4000/{host}", &nodes).unwrap();
+        let check = Check::new("http://{host}:4000/{host}", &nodes, 0).unwrap();
         assert_eq!(check.of(&node), "http://[fdaa:0:1::2]:4000/[fdaa:0:1::2]");
         for none in [
             "{host}:4000",
@@ -176,14 +177,16 @@ mod tests {
             "http://{host}:99999",
             "http://{host}:0/a:1",
         ] {
-            let error = Check::new(none, &nodes).unwrap_err();
+            let error = Check::new(none, &nodes, 0).unwrap_err();
             assert_eq!(error.kind, flyhot_events::ErrorKind::Usage, "{none}");
         }
-        assert!(Check::new("https://{host}/a:99999", &nodes).is_ok());
-        assert!(Check::new("http://shop.internal/health", &nodes).is_ok());
-        let two = [node.clone(), node];
-        let error = Check::new("http://shop.internal/health", &two).unwrap_err();
-        assert!(error.message.contains("every node"), "{}", error.message);
+        assert!(Check::new("https://{host}/a:99999", &nodes, 2).is_ok());
+        assert!(Check::new("http://shop.internal/health", &nodes, 0).is_ok());
+        let two = [node.clone(), node.clone()];
+        for (there, soon) in [(&two[..], 0), (&two[..1], 1)] {
+            let error = Check::new("http://shop.internal/health", there, soon).unwrap_err();
+            assert!(error.message.contains("every node"), "{}", error.message);
+        }
     }
 
     #[test]
@@ -198,7 +201,7 @@ mod tests {
             assert_eq!(shown(url), expected);
         }
         let node = node("127.0.0.1");
-        let error = Check::new("http://u:pw@{host} /?key", &[node]).unwrap_err();
+        let error = Check::new("http://u:pw@{host} /?key", &[node], 0).unwrap_err();
         assert!(
             !error.message.contains("pw") && !error.message.contains("key"),
             "{}",
@@ -229,7 +232,7 @@ mod tests {
         let node = node("127.0.0.1");
         for (statuses, asked) in [(&[200][..], 1), (&[302], 1), (&[503, 404, 204], 3)] {
             let url = format!("http://{{host}}:{}/health", serve(statuses));
-            let check = Check::new(&url, std::slice::from_ref(&node)).unwrap();
+            let check = Check::new(&url, std::slice::from_ref(&node), 0).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -246,7 +249,7 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        let check = |url: &str| Check::new(url, [&first]).unwrap();
+        let check = |url: &str| Check::new(url, [&first], 0).unwrap();
         let one = check(&format!("http://u:pw@127.0.0.1:{port}/health"));
         // Started anew it is still the one that was meant.
         for _ in 0..2 {

@@ -1033,7 +1033,7 @@ pub(crate) fn several_images(one: (&str, &MachineId), other: (&str, &MachineId))
             "the machine {} was started from {}, and {} from {}: which of them would boot what is rolled out?",
             one.1, one.0, other.1, other.0
         ),
-        "Have `fly deploy` come to its end, so that all have one image, or name by --base the image of those that shall boot it.",
+        "Have `fly deploy` come to its end, so that all have one image; a rollout may name by --base the image of those that shall boot it.",
     )
 }
 

@@ -18,11 +18,11 @@ use flyhot_node::{NamesError, NodeName, Registered, names};
 use flyhot_rollout::Stands;
 use futures::StreamExt as _;
 
-use crate::drive::NodeError;
+use crate::drive::{NodeError, look};
 use crate::errors;
 use crate::ledger::Ledger;
 use crate::options::{Door, MachineOf, OnFly, Peer, Reach, cookie_of_machine, plain_image};
-use crate::waves::Leg;
+use crate::waves::{Leg, Starts};
 pub(crate) use choice::Unclear;
 use choice::choose;
 pub(crate) use leases::{Leases, told};
@@ -145,6 +145,14 @@ enum Answer {
     },
 }
 
+/// What else is known once all nodes were found.
+pub(crate) struct All {
+    /// Who was asked.
+    pub(crate) fly: Arc<Fly>,
+    /// How many machines are left to boot: each of them may have a node at any time.
+    pub(crate) left: usize,
+}
+
 /// Looks for all nodes, where they are not named, and says which machines there are. Where one of them has no node that could be
 /// reached, nothing is to be done with any, unless its host is lost: that may last for days, and nobody here can mend it.
 pub(crate) async fn all(
@@ -152,25 +160,32 @@ pub(crate) async fn all(
     release: Option<&str>,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
-) -> Result<Option<Arc<Fly>>, NodeError> {
+) -> Result<Option<All>, NodeError> {
     let Some(found) = find(reach, release).await? else {
         return Ok(None);
     };
     emit(found.event());
     ledger.found(reach.nodes.iter().map(not_begun));
-    let (app, all, fly) = (found.app.clone(), found.machines.len(), Arc::clone(&found.fly));
+    let (app, count) = (found.app.clone(), found.machines.len());
+    let roles = found.machines.iter().map(|machine| machine.role);
+    let all = All {
+        fly: Arc::clone(&found.fly),
+        left: roles.filter(|role| *role == MachineRole::LeftToBoot).count(),
+    };
     nobody_lacks(found, ledger, emit)?;
     if reach.nodes.is_empty() {
-        return Err(errors::no_machine(&app, all));
+        return Err(errors::no_machine(&app, count));
     }
-    Ok(Some(fly))
+    Ok(Some(all))
 }
 
 /// Looks who else is there by now. A machine that was not there, or not started, has joined; one that was started anew since it was
-/// seen last may run again what it ran before. The answer is whose machines are suspended and were not taken over before that.
+/// seen last may run again what it ran before, or goes on where it was suspended: `starts` tells the two apart. The answer is whose
+/// machines are suspended and were not taken over before that.
 pub(crate) async fn again(
     fly: &Arc<Fly>,
     leg: &mut Leg,
+    starts: &Starts,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Vec<String>, NodeError> {
@@ -202,7 +217,14 @@ pub(crate) async fn again(
             // Whoever was left to boot is there again, whatever is known of its start.
             Some((at, known)) if known.machine == peer.machine && ledger.stands(at) != Stands::Left => {}
             Some((at, known)) => {
-                ledger.restarted(at, not_begun(&peer));
+                let start = starts.borrow().get(&at).cloned();
+                let goes_on = ledger.stands(at) == Stands::Target
+                    && look::kept(&peer, &leg.release, start.as_deref())
+                        .await
+                        .is_ok_and(|kept| kept.runs);
+                if !goes_on {
+                    ledger.restarted(at, not_begun(&peer));
+                }
                 *known = peer;
             }
             None => {
@@ -269,7 +291,7 @@ pub(crate) async fn all_unreplaced(fly: &Fly, nodes: &[Peer]) -> Result<(), Node
 /// Whether the image that every machine was started from is still the one for which the store has a pointer.
 ///
 /// # Errors
-/// They have several, or all of them another.
+/// They have several, or all of them another: a `fly deploy` came between.
 pub(crate) fn still_of(nodes: &[Peer], base: Option<&str>) -> Result<(), NodeError> {
     let now = base_image(nodes)?;
     let first = nodes.iter().find_map(|peer| peer.machine.as_ref());
@@ -287,14 +309,10 @@ fn image(machine: &Machine) -> Option<String> {
 /// Whether what the store says is of machines that were started from this image.
 ///
 /// # Errors
-/// None of them was: what ran before a cold deploy is nothing to go back to from behind it.
+/// They have several, or all of them another: what ran before a cold deploy is nothing to go back to from behind it.
 pub(crate) fn are_of(nodes: &[Peer], base: Option<&str>) -> Result<(), NodeError> {
-    let machines = nodes.iter().filter_map(|peer| peer.machine.as_ref());
-    let mut images = machines.filter_map(|machine| machine.image.as_deref()).peekable();
-    match (base, images.peek().copied()) {
-        (Some(base), Some(other)) if images.all(|image| image != base) => {
-            Err(errors::cold_since(base, other))
-        }
+    match (base, base_image(nodes)?) {
+        (Some(base), Some(other)) if base != other => Err(errors::cold_since(base, &other)),
         _ => Ok(()),
     }
 }

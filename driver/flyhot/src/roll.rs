@@ -30,7 +30,7 @@ use crate::drive::{self, NodeError};
 use crate::errors;
 use crate::fleet::{self, Fleet, Made};
 use crate::interrupt::{self, Signals, Watch};
-use crate::inventory::{self, Leases};
+use crate::inventory::{self, All, Leases};
 use crate::ledger::{Command, Ledger};
 use crate::options::{
     self, Direction, Environment, Options, OptionsError, Peer, Place, WayBackNeeded, plain_image,
@@ -283,15 +283,15 @@ impl Work<'_> {
                         if let Some(machines) = &machines {
                             // Nobody may run a command on a machine that is leased, by us as well.
                             machines.leases.end().await;
-                            asleep = inventory::again(&machines.fly, &mut leg, ledger, emit).await?;
+                            asleep = inventory::again(&machines.fly, &mut leg, &course.starts, ledger, emit)
+                                .await?;
                             // A `fly deploy` may have come between.
                             let nodes = &leg.options.reach.nodes;
                             match self.what {
-                                What::Out(OutArgs { base: None, .. }) => {
+                                What::Out(OutArgs { base: Some(_), .. }) => {}
+                                What::Out(_) | What::Back(_) => {
                                     inventory::still_of(nodes, base.as_deref())?;
                                 }
-                                What::Out(_) => {}
-                                What::Back(_) => inventory::are_of(nodes, base.as_deref())?,
                             }
                         }
                         let unbooted = waves::once_more(course, &leg, ledger, emit).await;
@@ -302,7 +302,7 @@ impl Work<'_> {
                         }
                         Ok::<(), NodeError>(())
                     };
-                    match fleet.beside(looking).await {
+                    match Box::pin(fleet.beside(looking)).await {
                         Ok(()) => {
                             let before = ledger.first();
                             ledger.happened(Happened::Looked);
@@ -392,7 +392,7 @@ impl Work<'_> {
             What::Back(_) => None,
         };
         let name = release.as_ref().map(|release| release.name.as_str());
-        let fly = inventory::all(&mut options.reach, name, ledger, emit).await?;
+        let all = inventory::all(&mut options.reach, name, ledger, emit).await?;
         let machines_image = match self.what {
             What::Out(OutArgs { base: None, .. }) => inventory::base_image(&options.reach.nodes)?,
             _ => None,
@@ -401,6 +401,7 @@ impl Work<'_> {
             Some(url) => Some(Check::new(
                 &url,
                 options.reach.nodes.iter().map(|peer| &peer.name),
+                all.as_ref().map_or(0, |all| all.left),
             )?),
             None => None,
         };
@@ -427,8 +428,8 @@ impl Work<'_> {
                 .await
                 .map_err(|error| errors::lock(&error))?;
             // The lock may have been waited for while somebody else deployed.
-            if let (Some(fly), Some(_)) = (&fly, &machines_image)
-                && let Err(error) = inventory::all_unreplaced(fly, &options.reach.nodes).await
+            if let (Some(all), Some(_)) = (&all, &machines_image)
+                && let Err(error) = inventory::all_unreplaced(&all.fly, &options.reach.nodes).await
             {
                 // It goes with its lease if it cannot be let go.
                 let _ = lock.release().await;
@@ -461,7 +462,7 @@ impl Work<'_> {
             unit: Unit::Attempts,
         });
         let fleet = fleet.insert(Fleet::new(place, store, rollout));
-        let machines = fly.map(|fly| {
+        let machines = all.map(|All { fly, .. }| {
             let leases = Leases::new(Arc::clone(&fly), &format!("flyhot: {purpose}"));
             Rc::new(Machines { fly, leases })
         });

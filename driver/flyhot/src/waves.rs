@@ -33,13 +33,16 @@ use crate::interrupt::{Dropped, Watch};
 use crate::inventory::{self, Leases};
 use crate::ledger::Ledger;
 use crate::options::policy::GATE_WITHIN;
-use crate::options::{Options, Peer};
+use crate::options::{MAX_CONCURRENCY, Options, Peer};
 
 /// Where nodes go.
 pub(crate) struct Leg {
     pub(crate) options: Options,
     pub(crate) release: Release,
 }
+
+/// Starts of nodes, by their places.
+pub(crate) type Starts = RefCell<HashMap<usize, String>>;
 
 /// A rollout, beside where its nodes go.
 pub(crate) struct Course {
@@ -53,7 +56,7 @@ pub(crate) struct Course {
     /// The code that was committed before.
     pub(crate) old: Option<CodeId>,
     /// Which start of each node it was that was worked on last.
-    pub(crate) starts: RefCell<HashMap<usize, String>>,
+    pub(crate) starts: Starts,
 }
 
 /// The machines of a rollout.
@@ -274,10 +277,9 @@ pub(crate) async fn once_more(
         let left = answer.is_err() && inventory::left_to_boot(fly, peer).await.is_some();
         (at, peer, answer, left)
     });
-    let answers: Vec<_> = futures::stream::iter(asking)
-        .buffered(course.settings.at_once.get())
-        .collect()
-        .await;
+    // Not one after another where they are worked on so: whoever is started anew behind its answer is not seen.
+    let at_once = course.settings.at_once.max(MAX_CONCURRENCY).get();
+    let answers: Vec<_> = futures::stream::iter(asking).buffered(at_once).collect().await;
     let mut unbooted = Vec::new();
     for (at, peer, answer, left) in answers {
         if let Ok(Kept { booted: false, .. }) = &answer {
