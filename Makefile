@@ -4,6 +4,8 @@
 OTP = $(abspath $(or $(FLYHOT_OTP_PREFIX),target/otp))
 export FLYHOT_OTP_BIN = $(OTP)/otp-25/bin
 export FLYHOT_OTP_BINS = $(OTP)/otp-25/bin:$(OTP)/otp-27/bin:$(OTP)/otp-29/bin
+# Most tests wait for a node most of the time; their deadlines hold with three of them on two cores.
+export RUST_TEST_THREADS ?= 3
 
 .PHONY: help setup demo demo-fleet test matrix soak fuzz bench lint fmt docs native agent clean
 
@@ -24,8 +26,8 @@ test: setup ## Everything: all tests on OTP 25, then the matrix
 	$(MAKE) matrix
 
 matrix: setup ## The tests of the matrix group on OTP 27 and 29
-	FLYHOT_OTP=27 cargo test --workspace --test matrix --test native --test mix
-	FLYHOT_OTP=29 cargo test --workspace --test matrix --test native --test mix
+	FLYHOT_OTP=27 cargo test --workspace --test all matrix:: native:: mix::
+	FLYHOT_OTP=29 cargo test --workspace --test all matrix:: native:: mix::
 
 soak: setup ## Every scenario with many more rounds and fresh seeds on every OTP; resumes, result in target/soak.json
 	cargo run -p flyhot-tests --bin soak

@@ -1,10 +1,4 @@
 //! What becomes of a hot upgrade when machines change behind it: a `fly deploy`, another machine, one that was suspended.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 use std::fs;

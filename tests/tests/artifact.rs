@@ -1,10 +1,4 @@
 //! Artifacts by the command: packed, checked, signed and unpacked, judged by GNU tar, sha256sum, diff and OTP's crypto.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

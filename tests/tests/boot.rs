@@ -1,12 +1,6 @@
 //! What a machine boots: what was committed, or what its image brings, wholly, whatever became of the store, the artifact, the disk
 //! or of flyhot itself on the way.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and prints where its kills fell"
-)]
+#![allow(clippy::print_stderr, reason = "prints where its kills fell")]
 
 use std::fs;
 use std::io::Write as _;

@@ -2,12 +2,6 @@
 //! Nobody is killed, no call times out, nobody is frozen past the budget; what cannot be brought to rest is given up.
 //!
 //! Every caller ends when a call of it fails, so its pid says that none did.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::time::Duration;
 
@@ -390,6 +384,25 @@ fn one_that_is_seldom_at_rest() {
                 "who was not at rest is not named with what it does: {run}"
             );
         }
+    }
+}
+
+/// One that is at rest again just when the agent leaves the node, with what it was told in between before it: it does
+/// not keep what it would have kept inside the window.
+#[test]
+fn one_that_is_at_rest_when_the_agent_leaves() {
+    let (shop, _, v2) = start(3);
+    let before = pids(&shop);
+    for done in (1..).take(rounds(3, 20)) {
+        meanwhile(&shop, "until_unloaded");
+        let run = Flyhot::upgrade(&shop, &v2)
+            .args(["--window-budget", "300ms", "--freeze-attempts", "1"])
+            .faulty()
+            .run();
+        run.expect("not_quiesced", 14);
+        told_of_shared(&shop);
+        wait_until("it is at rest", SOON, || jobs_done(&shop) == done);
+        judged(&shop, &before, &run);
     }
 }
 

@@ -1,11 +1,5 @@
 //! A code_change that fails in one of a thousand processes: named before anything is touched, undone after the
 //! swap, or handed to the supervisor where requests hold the old code.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::time::Duration;
 

@@ -1,11 +1,5 @@
 //! A hundred nodes, which say what a real one said: each is accounted for, and the driver keeps none of them at hand for longer than it
 //! works on it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use flyhot_tests::{Crowd, Otp, Release, Scratch, Shop, watched};
 use serde_json::Value;

@@ -1,10 +1,4 @@
 //! A deploy from the image to every node: what an orchestrator says is heard elsewhere, whole and once, whoever goes away meanwhile.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::fs;
 use std::io::{Read as _, Write as _};

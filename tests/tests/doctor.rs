@@ -1,10 +1,4 @@
 //! What `flyhot doctor --inventory fly` finds not well: each mistake made once, told with what mends it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,11 +1,5 @@
 //! What an upgrade meets beside the processes it migrates: callers that see many modules at once, logger, tables, and
 //! requests that span the swap.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::time::Duration;
 

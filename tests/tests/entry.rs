@@ -1,12 +1,6 @@
 //! `--drain-entry`: listeners in the shapes of ranch and ThousandIsland, on real loopback connections. They are paused
 //! around the window and take connections again whatever becomes of it, and of driver, worker and guard.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and prints where its kills fell"
-)]
+#![allow(clippy::print_stderr, reason = "prints where its kills fell")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,11 +1,5 @@
 //! Failures beside those of `code_change.rs`: every way to fail while requests hold the old code, effects of every
 //! kind counted by themselves, and a process that is too busy to be frozen.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

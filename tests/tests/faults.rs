@@ -1,10 +1,4 @@
 //! The switch itself: the agent of the tests fails where it is told to and says what it does, the shipped one never.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::fs;
 

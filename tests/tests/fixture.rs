@@ -1,10 +1,4 @@
 //! The shop itself: it can be changed over by hand, so that a scenario that fails is not the fixture's fault.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

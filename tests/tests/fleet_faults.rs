@@ -1,13 +1,7 @@
 //! What befalls a deploy on its way from the laptop to every machine: one machine fails, the orchestrator is gone, a network is cut,
 //! the bucket or the Machines API ails. Nobody stays frozen, nothing is said that is not so, and the same command again makes the fleet
 //! uniform.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and prints where its kills fell"
-)]
+#![allow(clippy::print_stderr, reason = "prints where its kills fell")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

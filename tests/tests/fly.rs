@@ -1,10 +1,4 @@
 //! flyhot's client of the Machines API against a Fly that ails: what it promises of machines, leases, rates and tokens.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,10 +1,4 @@
 //! A node that nobody here wrote: Yaws, a web server of Erlang, as Debian packages it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::fs;
 use std::path::Path;

@@ -1,10 +1,4 @@
 //! Nodes that are upgraded and not well on the new code: seen by how they were before, and all of them taken back.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,11 +1,5 @@
 //! Library code that hosts the callbacks of others: the process belongs to the user's module too, which only its
 //! child spec names.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use flyhot_tests::{Flyhot, Otp, Release, Shop};
 

@@ -1,11 +1,5 @@
 //! Peers that are no Erlang node, or a broken one: the command says what it met and ends, whatever they do, in time and
 //! in bounded memory; and what a node of good will is made to say besides does an upgrade no harm.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::io;
 use std::sync::Arc;

@@ -1,11 +1,5 @@
 //! From `mix fly_deploy.hot` in a project, which is built each time, to every machine of its app: each with a network of its own, under
 //! traffic, booted by flyhot.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::time::Duration;
 

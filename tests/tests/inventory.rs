@@ -1,10 +1,4 @@
 //! Nodes that nobody names: the machines of an app on Fly, upgraded by what its API and epmd say of them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -361,12 +355,12 @@ fn what_a_token_may_not_do_is_done_without_and_said() {
 
 /// A rollout of v2, one machine after the other, that waits for this one: somebody else holds it until they let it go.
 fn held_at(machines: &Machines, store: &Scratch, id: &str) -> Running {
+    held(machines, id, machines.rollout(&release("v2"), store.path()))
+}
+
+fn held(machines: &Machines, id: &str, begun: Flyhot) -> Running {
     machines.fly.lease_away(id, "bob@example.com", 300);
-    let mut running = machines
-        .rollout(&release("v2"), store.path())
-        .args(["--sequential"])
-        .env("RELEASE_COOKIE", COOKIE)
-        .spawn();
+    let mut running = begun.args(["--sequential"]).env("RELEASE_COOKIE", COOKIE).spawn();
     running.wait_for("a lease that is waited for", LIMIT, |event| {
         event["event"] == "lease"
     });
@@ -438,6 +432,28 @@ fn who_starts_meanwhile_is_taken_over_before_the_end() {
     running.interrupt();
     assert_eq!(running.wait().exit_code, Some(12));
     assert_eq!([&first, &second, &late].iter().filter(leased).count(), 0);
+}
+
+#[test]
+fn who_was_suspended_meanwhile_and_goes_on_is_not_taken_over_twice() {
+    let machines = Machines::start("resumed");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let [first, second] = ["ams", "fra"].map(|region| machines.shop(&image, "app", region, &[]));
+    for id in [&first, &second] {
+        machines.serves(id);
+    }
+    let running = held_at(&machines, &store, &second);
+    assert_eq!(machines.version(&first), "v2");
+    machines.fly.suspend(&first);
+    machines.fly.resume(&first);
+    assert_eq!(machines.version(&first), "v2");
+    machines.fly.lease_back(&second);
+    let run = running.wait();
+    run.expect("upgraded", 0);
+    assert_eq!(run.events_named("wave").count(), 2, "{run}");
+    assert_eq!(run.events_named("inventory").count(), 2, "{run}");
+    assert_eq!(run.pointer(), ["trial", "committed"]);
 }
 
 #[test]
@@ -883,6 +899,42 @@ fn what_a_fly_deploy_brought_meanwhile_is_not_taken_away_again() {
         .run()
         .expect("upgraded", 0);
     assert_eq!(machines.version(&shop), "v2");
+}
+
+#[test]
+fn what_a_fly_deploy_brought_to_one_is_not_taken_back_with_the_others() {
+    let machines = Machines::start("replaced back");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let other = machines.image("01H3B", &release("v2"), COOKIE);
+    let [first, second] = ["ams", "fra"].map(|region| machines.shop(&image, "app", region, &[]));
+    for id in [&first, &second] {
+        machines.serves(id);
+    }
+    machines
+        .rollout(&release("v2"), store.path())
+        .run()
+        .expect("upgraded", 0);
+    let rollback = || {
+        let words = ["rollback", "--inventory", "fly", "--output", "json"];
+        machines
+            .flyhot(words)
+            .args(["--store", store.path().to_str().unwrap()])
+    };
+    let running = held(&machines, &second, rollback());
+    assert_eq!(machines.version(&first), "v1");
+    machines.fly.replace(&first, &other);
+    machines.serves(&first);
+    machines.fly.lease_back(&second);
+    let run = running.wait();
+    assert_eq!(run.exit_code, Some(12), "{run}");
+    assert!(run.stdout.contains("was started from"), "{run}");
+    assert_eq!(machines.version(&first), "v2", "{run}");
+    assert!(!run.pointer().contains(&"committed"), "{run}");
+    // Nor is it where the rollback begins behind that.
+    let run = rollback().run();
+    assert_eq!(run.exit_code, Some(2), "{run}");
+    assert_eq!(machines.version(&first), "v2", "{run}");
 }
 
 #[test]

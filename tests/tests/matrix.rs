@@ -1,10 +1,4 @@
 //! The matrix group: what must hold on every Erlang/OTP, run by `make matrix` with FLYHOT_OTP=27 and 29.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::time::Duration;
 

@@ -1,11 +1,5 @@
 //! What comes up between the census and the window, and managers with several changed handlers: nobody is left on an
 //! old state under new code.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use flyhot_tests::{Flyhot, Otp, Release, Run, Shop};
 

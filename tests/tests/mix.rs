@@ -1,11 +1,5 @@
 //! The mix tasks: what is typed reaches flyhot as it was typed, on the terminal of whoever typed it; mix ends as flyhot does, and when mix
 //! ends first flyhot hears of it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,8 @@
 //! The protocol between worker, guard, driver and processes, explored exhaustively; and recordings, replayed through
 //! it. What is modelled, and what cannot hold, is on the page of `flyhot_tests::model`.
 #![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
     clippy::print_stderr,
-    reason = "a test fails by panicking, and prints how much was explored and what was found"
+    reason = "prints how much was explored and what was found"
 )]
 
 use std::collections::BTreeSet;

@@ -1,11 +1,5 @@
 //! State machines whose callback_mode changes: gen_statem takes a new one over in code_change alone, so one that was not
 //! asked, or cannot be asked on the way back, would run code that is written for the other mode.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use flyhot_tests::{Flyhot, Otp, Release, Run, Shop, Variant};
 

@@ -1,11 +1,5 @@
 //! The library for nodes: what it says is what OTP says, what it refuses is what the command refuses, and no panic of it takes a node
 //! with it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

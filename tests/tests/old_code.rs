@@ -1,11 +1,5 @@
 //! Code that is still in use after it was replaced: by stacks, by funs that nobody sees on a stack, and modules that
 //! the release no longer has.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::time::Duration;
 

@@ -1,11 +1,5 @@
 //! What an operator asks of nodes: what they run, who is suspended there, whether they can be upgraded. Asking loads nothing
 //! there and disturbs nobody.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use flyhot_tests::{Fault, Flyhot, Node, Otp, Release, Run, Shop, rounds};
 use serde_json::Value;

@@ -1,11 +1,5 @@
 //! A release of Erlang alone, put together by systools, with a start script of its own, under a short name: records, `.appup`
 //! files, an application that is new.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use flyhot_tests::{Flyhot, Node, Otp, Release, Scratch, rounds};
 

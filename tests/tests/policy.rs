@@ -1,10 +1,4 @@
 //! The policy file on real nodes: hosts that processes do not show, accepted reasons, hooks and the gate.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::fs;
 

@@ -1,10 +1,4 @@
 //! What was expected of a window stands beside what happened, and is near it on a node that is idle.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use flyhot_tests::{Flyhot, Otp, Release, Run, Shop};
 

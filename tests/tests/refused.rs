@@ -1,10 +1,4 @@
 //! What flyhot refuses before it touches anything, each with one clear sentence, and what reaches the node's disk.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,10 +1,4 @@
 //! Which kinds of processes are rehearsed, and what becomes of a rehearsal that fails where the code_change would not.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,4 @@
 //! What a node boots after an upgrade, however it is started, and wherever in the writing the machine stopped.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

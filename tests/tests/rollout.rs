@@ -1,10 +1,4 @@
 //! Rollouts and rollbacks by a store: what the store says is what the nodes run, whoever fails, dies, comes too late or lies.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::fs;
 use std::path::Path;

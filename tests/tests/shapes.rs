@@ -1,12 +1,6 @@
 //! Web servers, a database and pages: processes in the shapes that ranch, Cowboy, ThousandIsland, Bandit, DBConnection
 //! and Phoenix give them. Whoever can be migrated is, by its host; nobody else gets a message of flyhot's, or is
 //! suspended.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

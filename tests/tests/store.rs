@@ -1,10 +1,4 @@
 //! What a fleet agrees on, in both homes: one changes it at a time, whoever dies, stops or lies.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,11 +1,5 @@
 //! What no compiler checks about this repository: who may depend on whom, under which licences, and what no file
 //! may say.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,10 +1,4 @@
 //! Nodes that speak TLS distribution, where both sides show a certificate: an upgrade, and each way not to agree.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::path::Path;
 

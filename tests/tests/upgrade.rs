@@ -1,11 +1,5 @@
 //! Upgrades that succeed: again and again under traffic, every kind of process both ways, several nodes, and the
 //! commands that have nothing to do or only look.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::time::Instant;
 

@@ -1,11 +1,5 @@
 //! What the verdict says before anything is touched: each reason on a real node, beside what is near to it and gives
 //! none.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::fs;
 

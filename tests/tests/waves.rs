@@ -1,11 +1,5 @@
 //! A fleet that is taken over in waves: all of it runs the release in the end or none, whichever node fails, and whoever stays behind
 //! is named.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeSet;
 use std::fs;

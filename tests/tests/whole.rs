@@ -1,11 +1,5 @@
 //! What a process has besides its state goes through an upgrade untouched: its messages and their order, postponed
 //! events, timers, links, monitors, its dictionary, its sleep. So do very many and very large ones.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::time::Duration;
 

@@ -69,9 +69,9 @@ const SCENARIOS: [&str; 43] = [
     "matrix",
 ];
 
-/// Tests of the repository, of the harness and of the fixtures: more rounds show nothing more.
+/// Tests of the repository, of the harness and of the fixtures, of which more rounds show nothing more; and what holds them all.
 #[cfg(test)]
-const NO_SCENARIOS: [&str; 4] = ["crowd", "fixture", "harness", "tidy"];
+const NO_SCENARIOS: [&str; 5] = ["all", "crowd", "fixture", "harness", "tidy"];
 
 /// Marks a commit that the tree differs from.
 const CHANGED: &str = ", changed";
@@ -102,7 +102,8 @@ fn main() {
         None => passed_before(&fs::read_to_string(&path).unwrap_or_default(), &contents),
         Some(other) => panic!("soak takes --fresh or nothing, not {other}"),
     };
-    let units = units(&build());
+    let binary = build();
+    let units = units(&binary);
     let begun = Instant::now();
     let passed: Vec<Value> = done.iter().map(|one| one["name"].clone()).collect();
     let (next, results) = (AtomicUsize::new(0), Mutex::new(&mut done));
@@ -117,7 +118,7 @@ fn main() {
                         println!("{told}: passed before");
                         continue;
                     }
-                    let mut result = unit.run(&directory);
+                    let mut result = unit.run(&binary, &directory);
                     result["of"] = json!(contents[unit.scenario]);
                     let verdict = if result["passed"] == true {
                         "passed"
@@ -149,7 +150,6 @@ fn main() {
 
 /// One test on one OTP.
 struct Unit {
-    binary: PathBuf,
     scenario: &'static str,
     test: String,
     otp: &'static str,
@@ -160,12 +160,16 @@ impl Unit {
         format!("otp-{} {} {}", self.otp, self.scenario, self.test)
     }
 
-    fn run(&self, directory: &Path) -> Value {
+    fn run(&self, binary: &Path, directory: &Path) -> Value {
         let log = directory.join(format!("{}.log", self.name().replace(' ', "-")));
         let output = File::create(&log).expect("target can be written");
         let begun = Instant::now();
-        let mut child = Command::new(&self.binary)
-            .args(["--exact", &self.test, "--nocapture"])
+        let mut child = Command::new(binary)
+            .args([
+                "--exact",
+                &format!("{}::{}", self.scenario, self.test),
+                "--nocapture",
+            ])
             .env("FLYHOT_ROUNDS", "soak")
             .env("FLYHOT_OTP", self.otp)
             .stdin(Stdio::null())
@@ -196,14 +200,15 @@ impl Unit {
     }
 }
 
-/// The test binaries of the scenarios, by name.
-fn build() -> BTreeMap<String, PathBuf> {
+/// The program of all tests.
+fn build() -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args([
             "test",
             "-p",
             "flyhot-tests",
-            "--tests",
+            "--test",
+            "all",
             "--no-run",
             "--message-format=json",
         ])
@@ -215,14 +220,21 @@ fn build() -> BTreeMap<String, PathBuf> {
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|message| {
-            let binary = PathBuf::from(message["executable"].as_str()?);
-            Some((message["target"]["name"].as_str()?.to_owned(), binary))
-        })
-        .collect()
+        .filter(|message| message["target"]["name"] == "all")
+        .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+        .expect("cargo names what it built")
 }
 
-fn units(binaries: &BTreeMap<String, PathBuf>) -> Vec<Unit> {
+fn units(binary: &Path) -> Vec<Unit> {
+    let listed = Command::new(binary)
+        .arg("--list")
+        .output()
+        .expect("it lists its tests");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let tests: Vec<(&str, &str)> = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test")?.split_once("::"))
+        .collect();
     let mut units = Vec::new();
     for scenario in SCENARIOS {
         let otps = if OF_NO_OTP.contains(&scenario) {
@@ -231,19 +243,11 @@ fn units(binaries: &BTreeMap<String, PathBuf>) -> Vec<Unit> {
             &OTPS
         };
         for otp in otps {
-            let binary = &binaries[scenario];
-            let listed = Command::new(binary)
-                .arg("--list")
-                .output()
-                .expect("it lists its tests");
-            let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-            units.extend(listed.lines().filter_map(|line| {
-                Some(Unit {
-                    binary: binary.clone(),
-                    scenario,
-                    test: line.strip_suffix(": test")?.to_owned(),
-                    otp,
-                })
+            let own = tests.iter().filter(|(file, _)| *file == scenario);
+            units.extend(own.map(|(_, test)| Unit {
+                scenario,
+                test: (*test).to_owned(),
+                otp,
             }));
         }
     }

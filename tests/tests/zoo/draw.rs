@@ -4,10 +4,10 @@
 use flyhot_tests::{Fault, Random};
 
 /// Versions of the zoo; a round needs three.
-pub const VERSIONS: u64 = 4;
+pub(super) const VERSIONS: u64 = 4;
 
 /// Every module of the zoo that has versions.
-pub const MODULES: [&str; 15] = [
+pub(super) const MODULES: [&str; 15] = [
     "zoo_server",
     "zoo_wild",
     "zoo_counting",
@@ -30,7 +30,7 @@ pub const MODULES: [&str; 15] = [
 const SLOW: [&str; 4] = ["zoo_keeper", "zoo_beta", "zoo_hosting", "zoo_sup"];
 
 /// The tag of a module's code and of the states it makes, in a version of the zoo.
-pub fn tag(module: &str, version: u64) -> u64 {
+pub(super) fn tag(module: &str, version: u64) -> u64 {
     match SLOW.contains(&module) {
         // No version of the others has these.
         true => 100 + version / 2,
@@ -39,20 +39,20 @@ pub fn tag(module: &str, version: u64) -> u64 {
 }
 
 /// Whether the module's states are changed over.
-pub fn migrates(module: &str) -> bool {
+pub(super) fn migrates(module: &str) -> bool {
     !["zoo_keeper", "zoo_still", "zoo_gamma", "zoo_loop", "zoo_agent"].contains(&module)
 }
 
 /// A kind of processes.
 #[derive(Debug, Clone, Copy)]
-pub struct Kind {
-    pub name: &'static str,
+pub(super) struct Kind {
+    pub(super) name: &'static str,
     /// How its code_change may fail on a bad state.
     fails: &'static [&'static str],
     /// Whether that is found out before the swap.
-    pub rehearsed: bool,
+    pub(super) rehearsed: bool,
     /// Whether it is suspended for an upgrade.
-    pub frozen: bool,
+    pub(super) frozen: bool,
 }
 
 const FAILS: &[&str] = &["error", "exit", "throw", "wrong", "refuse"];
@@ -98,20 +98,20 @@ const fn free(name: &'static str) -> Kind {
 
 /// Processes of one kind, started together.
 #[derive(Debug, Clone)]
-pub struct Group {
-    pub kind: Kind,
-    pub number: u64,
+pub(super) struct Group {
+    pub(super) kind: Kind,
+    pub(super) number: u64,
     /// `nobody`, `supervisor`, `dynamic` or `family` (one for all).
-    pub under: &'static str,
+    pub(super) under: &'static str,
     sleeps: bool,
     handlers: Vec<&'static str>,
     /// Whose state fails in the new code_change: number, and how.
-    pub bad: Vec<(u64, &'static str)>,
+    pub(super) bad: Vec<(u64, &'static str)>,
 }
 
 /// What goes wrong besides bad states.
 #[derive(Debug, Clone)]
-pub enum Mishap {
+pub(super) enum Mishap {
     None,
     /// It befalls worker or guard.
     Fault(Fault),
@@ -125,21 +125,21 @@ pub enum Mishap {
 
 /// One round.
 #[derive(Debug, Clone)]
-pub struct Round {
-    pub groups: Vec<Group>,
+pub(super) struct Round {
+    pub(super) groups: Vec<Group>,
     /// Erlang terms that `zoo:disturb/1` takes.
-    pub loads: Vec<String>,
-    pub options: Vec<String>,
-    pub mishap: Mishap,
+    pub(super) loads: Vec<String>,
+    pub(super) options: Vec<String>,
+    pub(super) mishap: Mishap,
     /// Version that runs, that of the upgrade, and that of the undisturbed one after it.
-    pub old: u64,
-    pub new: u64,
-    pub next: u64,
+    pub(super) old: u64,
+    pub(super) new: u64,
+    pub(super) next: u64,
 }
 
 impl Round {
     /// The round `number` of those that follow from `seed`; `turn` counts the rounds of its node.
-    pub fn draw(seed: u64, number: u64, turn: u64) -> Self {
+    pub(super) fn draw(seed: u64, number: u64, turn: u64) -> Self {
         let random = &mut Random::seeded(seed ^ number.wrapping_mul(0xD6E8_FEB8_6659_FD93));
         let old = turn % VERSIONS;
         let next = (turn + 1) % VERSIONS;
@@ -171,7 +171,7 @@ impl Round {
     }
 
     /// The argument of `zoo:populate/1`.
-    pub fn population(&self) -> String {
+    pub(super) fn population(&self) -> String {
         let groups: Vec<String> = self
             .groups
             .iter()
@@ -197,7 +197,7 @@ impl Round {
     }
 
     /// The upgrade after it, from the version that runs by then.
-    pub fn then(&self, runs: u64) -> Self {
+    pub(super) fn then(&self, runs: u64) -> Self {
         Self {
             old: runs,
             new: self.next,
@@ -207,11 +207,11 @@ impl Round {
         }
     }
 
-    pub fn has_load(&self, name: &str) -> bool {
+    pub(super) fn has_load(&self, name: &str) -> bool {
         self.loads.iter().any(|load| load.contains(name))
     }
 
-    pub fn has_option(&self, name: &str) -> bool {
+    pub(super) fn has_option(&self, name: &str) -> bool {
         self.options.iter().any(|option| option == name)
     }
 }

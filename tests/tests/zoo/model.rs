@@ -5,29 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use flyhot_tests::{Run, Trace};
 use serde_json::Value;
 
-use crate::draw::{Group, MODULES, Mishap, Round, migrates, tag};
+use super::draw::{Group, MODULES, Mishap, Round, migrates, tag};
 
 /// As many processes as an outcome names.
 const NAMED: usize = 20;
 
 /// What is kept of one module's state in one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    pub module: String,
-    pub tag: u64,
+pub(super) struct Part {
+    pub(super) module: String,
+    pub(super) tag: u64,
     /// The tags that the state has had, the newest first.
-    pub trail: Vec<u64>,
-    pub id: u64,
-    pub note: u64,
+    pub(super) trail: Vec<u64>,
+    pub(super) id: u64,
+    pub(super) note: u64,
     /// How many bumps it counted.
-    pub bumps: u64,
+    pub(super) bumps: u64,
     /// Of a state machine.
-    pub state: String,
+    pub(super) state: String,
 }
 
 /// What a process says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Facts {
+pub(super) enum Facts {
     Gone,
     /// It does not answer.
     Silent,
@@ -36,26 +36,26 @@ pub enum Facts {
 
 /// A process of the zoo.
 #[derive(Debug, Clone)]
-pub struct Animal {
-    pub kind: String,
+pub(super) struct Animal {
+    pub(super) kind: String,
     /// Its number in its group; `fresh` if a supervisor started it, `born` if a load did.
-    pub id: String,
-    pub pid: String,
-    pub facts: Facts,
+    pub(super) id: String,
+    pub(super) pid: String,
+    pub(super) facts: Facts,
 }
 
 /// All that was seen of a round's upgrade.
 #[derive(Debug)]
-pub struct Seen {
-    pub before: Vec<Animal>,
-    pub after: Vec<Animal>,
+pub(super) struct Seen {
+    pub(super) before: Vec<Animal>,
+    pub(super) after: Vec<Animal>,
     /// Versions that the loaded modules are of: those whose tags are exactly these.
-    pub versions: Vec<u64>,
-    pub sent: BTreeMap<String, u64>,
+    pub(super) versions: Vec<u64>,
+    pub(super) sent: BTreeMap<String, u64>,
     /// Told to end by a load.
-    pub told_to_end: BTreeSet<String>,
-    pub run: Run,
-    pub trace: Trace,
+    pub(super) told_to_end: BTreeSet<String>,
+    pub(super) run: Run,
+    pub(super) trace: Trace,
 }
 
 type Verdict = Result<(), String>;
@@ -73,7 +73,7 @@ fn number(value: &Value) -> u64 {
 }
 
 /// Reads what `zoo:look/0` says.
-pub fn animals(look: &Value) -> Vec<Animal> {
+pub(super) fn animals(look: &Value) -> Vec<Animal> {
     let part = |value: &Value| Part {
         module: text(&value[0]),
         tag: number(&value[1]),
@@ -100,7 +100,7 @@ pub fn animals(look: &Value) -> Vec<Animal> {
 }
 
 /// Versions of the zoo whose tags are those of the loaded modules.
-pub fn versions(tags: &Value, all: u64) -> Vec<u64> {
+pub(super) fn versions(tags: &Value, all: u64) -> Vec<u64> {
     (0..all)
         .filter(|version| {
             MODULES
@@ -123,7 +123,7 @@ fn taken_over(part: &Part, from: u64, to: u64) -> Part {
 
 impl Seen {
     /// The outcome, where the driver lived to tell one.
-    pub fn outcome(&self) -> Option<&str> {
+    pub(super) fn outcome(&self) -> Option<&str> {
         self.run.exit_code?;
         self.run.outcome()["outcome"].as_str()
     }
@@ -154,7 +154,7 @@ impl Seen {
     }
 
     /// Those whom a load bore and whose state is not of the code that runs.
-    pub fn strays(&self) -> Vec<&str> {
+    pub(super) fn strays(&self) -> Vec<&str> {
         let to = self.runs();
         let astray = |part: &Part| part.tag != tag(&part.module, to);
         let strays = self.after.iter().filter(|animal| {
@@ -178,7 +178,7 @@ impl Seen {
 }
 
 /// All modules are of one version: the old one or the new one.
-pub fn invariant_wholly_old_or_wholly_new(round: &Round, seen: &Seen) -> Verdict {
+pub(super) fn invariant_wholly_old_or_wholly_new(round: &Round, seen: &Seen) -> Verdict {
     need(
         seen.versions.len() == 1 && [round.old, round.new].contains(&seen.runs()),
         || format!("the code is of the versions {:?}", seen.versions),
@@ -186,7 +186,7 @@ pub fn invariant_wholly_old_or_wholly_new(round: &Round, seen: &Seen) -> Verdict
 }
 
 /// What the command said is what became of the node.
-pub fn invariant_the_outcome_is_true(round: &Round, seen: &Seen) -> Verdict {
+pub(super) fn invariant_the_outcome_is_true(round: &Round, seen: &Seen) -> Verdict {
     let is_new = seen.runs() == round.new;
     match seen.outcome() {
         None => Ok(()),
@@ -199,7 +199,7 @@ pub fn invariant_the_outcome_is_true(round: &Round, seen: &Seen) -> Verdict {
 }
 
 /// The table of docs/events.md.
-pub fn invariant_the_exit_code_is_that_of_the_outcome(_: &Round, seen: &Seen) -> Verdict {
+pub(super) fn invariant_the_exit_code_is_that_of_the_outcome(_: &Round, seen: &Seen) -> Verdict {
     let Some(outcome) = seen.outcome() else {
         return Ok(());
     };
@@ -226,7 +226,7 @@ pub fn invariant_the_exit_code_is_that_of_the_outcome(_: &Round, seen: &Seen) ->
 }
 
 /// Everybody who is there has the state of the code that runs, migrated once or put back, and counted every message.
-pub fn invariant_states_are_what_the_model_says(round: &Round, seen: &Seen) -> Verdict {
+pub(super) fn invariant_states_are_what_the_model_says(round: &Round, seen: &Seen) -> Verdict {
     let to = seen.runs();
     let before: BTreeMap<&str, &Animal> = seen.before.iter().map(|a| (a.pid.as_str(), a)).collect();
     let late = seen.named("newborn");
@@ -282,7 +282,7 @@ fn expected(round: &Round, seen: &Seen, animal: &Animal, earlier: &[Part]) -> Ve
 }
 
 /// Whoever is missing was reported: named as ended, or counted as having died.
-pub fn invariant_the_missing_are_reported(round: &Round, seen: &Seen) -> Verdict {
+pub(super) fn invariant_the_missing_are_reported(round: &Round, seen: &Seen) -> Verdict {
     let missing = seen.missing();
     if seen.outcome().is_none() {
         let told = seen.trace.to_string();
@@ -322,7 +322,7 @@ pub fn invariant_the_missing_are_reported(round: &Round, seen: &Seen) -> Verdict
 }
 
 /// A supervisor has as many children as before.
-pub fn invariant_supervised_processes_are_started_again(round: &Round, seen: &Seen) -> Verdict {
+pub(super) fn invariant_supervised_processes_are_started_again(round: &Round, seen: &Seen) -> Verdict {
     for group in round.groups.iter().filter(|group| group.under != "nobody") {
         let is_one = |animal: &&Animal| {
             animal.kind == group.kind.name && animal.id != "born" && animal.facts != Facts::Gone
@@ -336,7 +336,7 @@ pub fn invariant_supervised_processes_are_started_again(round: &Round, seen: &Se
 }
 
 /// affected = migrated + kept + failed + died + skipped; and of a zoo that nobody is born into or leaves, each number.
-pub fn invariant_the_counts_add_up(round: &Round, seen: &Seen) -> Verdict {
+pub(super) fn invariant_the_counts_add_up(round: &Round, seen: &Seen) -> Verdict {
     let Some(outcome) = seen.outcome() else {
         return Ok(());
     };
@@ -392,7 +392,7 @@ pub fn invariant_the_counts_add_up(round: &Round, seen: &Seen) -> Verdict {
 }
 
 /// An undisturbed zoo is upgraded; one with bad states is refused where that can be seen before, and undone where not.
-pub fn invariant_nothing_fails_without_a_cause(round: &Round, seen: &Seen) -> Verdict {
+pub(super) fn invariant_nothing_fails_without_a_cause(round: &Round, seen: &Seen) -> Verdict {
     let (Some(outcome), Mishap::None) = (seen.outcome(), &round.mishap) else {
         return Ok(());
     };
@@ -421,7 +421,7 @@ pub fn invariant_nothing_fails_without_a_cause(round: &Round, seen: &Seen) -> Ve
 
 /// Every invariant by its name.
 #[expect(clippy::type_complexity, reason = "a table")]
-pub const INVARIANTS: [(&str, fn(&Round, &Seen) -> Verdict); 8] = [
+pub(super) const INVARIANTS: [(&str, fn(&Round, &Seen) -> Verdict); 8] = [
     (
         "invariant_wholly_old_or_wholly_new",
         invariant_wholly_old_or_wholly_new,

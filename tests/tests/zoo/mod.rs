@@ -3,15 +3,7 @@
 //! upgrade works.
 //!
 //! Two nodes serve all rounds. `FLYHOT_SEED=S FLYHOT_ROUND=N` repeats one round, on a node of its own.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    missing_docs,
-    unreachable_pub,
-    reason = "a test fails by panicking, and prints what it drew"
-)]
+#![allow(clippy::print_stderr, reason = "prints what it drew")]
 
 mod draw;
 mod model;
