@@ -26,8 +26,8 @@ test: setup ## Everything: all tests on OTP 25, then the matrix
 	$(MAKE) matrix
 
 matrix: setup ## The tests of the matrix group on OTP 27 and 29
-	FLYHOT_OTP=27 cargo test --workspace --test all matrix:: native:: mix::
-	FLYHOT_OTP=29 cargo test --workspace --test all matrix:: native:: mix::
+	FLYHOT_OTP=27 cargo test --workspace --test all -- matrix:: native:: mix::
+	FLYHOT_OTP=29 cargo test --workspace --test all -- matrix:: native:: mix::
 
 soak: setup ## Every scenario with many more rounds and fresh seeds on every OTP; resumes, result in target/soak.json
 	cargo run -p flyhot-tests --bin soak
