@@ -1,4 +1,4 @@
-//! `make soak`: every scenario test with the large counts and fresh seeds, on every OTP, three at a time.
+//! `make soak`: every scenario test with the large counts and fresh seeds, on every OTP, five at a time.
 //!
 //! What passed is kept in target/soak.json and not done again by a later start on a commit that has the same product, harness
 //! and fixtures, and the same file of that scenario; `--fresh` forgets it. A unit that fails keeps its output beside that file,
@@ -79,7 +79,7 @@ const CHANGED: &str = ", changed";
 const OTPS: [&str; 3] = ["25", "27", "29"];
 
 /// Units at a time: most of them wait most of the time, and deadlines have to hold on a machine that does something else.
-const LANES: usize = 3;
+const LANES: usize = 5;
 
 /// What is of no release and no OTP: one of them is enough.
 const OF_NO_OTP: [&str; 1] = ["store"];
@@ -205,8 +205,7 @@ fn build() -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args([
             "test",
-            "-p",
-            "flyhot-tests",
+            "--workspace",
             "--test",
             "all",
             "--no-run",
