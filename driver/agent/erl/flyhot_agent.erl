@@ -13,7 +13,7 @@
 -export([start/1, call/1, evict/0, holder/0]).
 -export([worker/3, guard/3]).
 %% Run inside other processes by sys:replace_state.
--export([restore/1, restore_handler/1, mark/1, unmark/1]).
+-export([restore/1, restore_handler/1, drop/1, mark/1, unmark/1]).
 %% Run in a helper process of its own.
 -export([rehearse_apart/6]).
 %% Run by whoever logs, while a node is watched.
@@ -2481,8 +2481,7 @@ freeze(Targets, Rows, Deadline, Round, W0) ->
             Callees ->
                 Let = maps:from_list([{P, []} || P <- Callees]),
                 {Again, Still} = lists:partition(fun({P, _, _}) -> is_map_key(P, Let) end, Frozen),
-                Drop = drop(),
-                [let_go(P, Id, {W#w.dead, ok}, Drop, W) || {P, Id, _} <- Again],
+                [let_go(P, Id, {W#w.dead, ok}, fun ?MODULE:drop/1, W) || {P, Id, _} <- Again],
                 Longest = lists:max([W#w.longest | [now_us() - T || {_, _, T} <- Again]]),
                 {without, [], {Still, [{P, Id} || {P, Id, _} <- Again] ++ Held, W1#w{longest = Longest}}}
         end
@@ -2527,11 +2526,14 @@ tried({Pid, _}, {fault, Module, Text}, #w{faults = Faults, nfaults = N} = W) ->
 let_go(Pid, Id, From, Drop, W) ->
     ?AT(resuming),
     ?TELL({resume, Pid}),
-    case W#w.jobs of
-        #{Id := #job{fate = {migrate, _}}} -> sys(Pid, {W#w.dead, ok}, {replace_state, Drop});
-        _ -> ok
-    end,
+    forget_state(Pid, Id, Drop, W),
     sys(Pid, From, resume).
+
+forget_state(Pid, Id, Drop, #w{jobs = Jobs, dead = Dead}) ->
+    case Jobs of
+        #{Id := #job{fate = {migrate, _}}} -> sys(Pid, {Dead, ok}, {replace_state, Drop});
+        _ -> ok
+    end.
 
 died(Dead, W) -> W#w{died = lists:foldl(fun(T, D) -> D#{element(1, T) => []} end, W#w.died, Dead)}.
 
@@ -2655,7 +2657,7 @@ rehearse_frozen(Rows, Deadline, W) ->
 abandon(Cause, Out, W) ->
     ?TELL({abandon, Cause}),
     step(thaw),
-    Drop = drop(),
+    Drop = outliving_drop(),
     [let_go(P, Id, {W#w.dead, ok}, Drop, W) || {P, Id} <- Out],
     abandoned(Cause, W).
 
@@ -3159,8 +3161,10 @@ thaw(Frozen, W0) ->
     Ref = erlang:unique_integer([positive]),
     Todo = [T || {P, _, _} = T <- Frozen, not is_map_key(P, W1#w.died), not is_map_key(P, W1#w.ended)],
     Deadline = now_us() + ?THAW_MS * 1000,
-    Drop = drop(),
-    Send = fun({Pid, Id, _} = T) -> let_go(Pid, Id, {self(), {Ref, T}}, Drop, W1) end,
+    Outliving = outliving_drop(),
+    Send = fun({Pid, Id, Since} = T) ->
+        let_go(Pid, Id, {self(), {Ref, T}}, case Since of unknown -> Outliving; _ -> fun ?MODULE:drop/1 end, W1)
+    end,
     Take = fun(T, _, {_, W}) -> {unheard(), thawed(T, W)} end,
     Idle = fun(Pending, Dead, {Last, W}) ->
         W2 = died(Dead, W),
@@ -3183,7 +3187,11 @@ ask_again(#w{silent = []} = W) -> W;
 ask_again(#w{silent = Silent} = W0) ->
     Ref = erlang:unique_integer([positive]),
     Deadline = now_us() + ?THAW_MS * 1000,
-    Send = fun({Pid, _, _} = T) -> sys(Pid, {self(), {Ref, T}}, resume) end,
+    Outliving = outliving_drop(),
+    Send = fun({Pid, Id, _} = T) ->
+        forget_state(Pid, Id, Outliving, W0),
+        sys(Pid, {self(), {Ref, T}}, resume)
+    end,
     Idle = fun(Pending, Dead, W) ->
         W1 = died(Dead, W),
         case now_us() > Deadline of
@@ -3246,8 +3254,11 @@ handler_back({Module, Id, _} = Handler, L) when is_list(L) ->
     end;
 handler_back(Handler, _) -> Handler.
 
-%% Who is at rest only when the agent is leaving may be in time for the stash and too late for a fun of this module.
-drop() -> stdlib_fun("fun(State) -> erase('$flyhot_stash'), erase('$flyhot_mark'), State end.").
+drop(State) -> erase(?STASH), erase(?MARK), State.
+
+%% The same, slower by some microseconds, for those who may not be at rest: one that is so only when the agent is leaving may be
+%% in time for the stash and too late for a fun of this module.
+outliving_drop() -> stdlib_fun("fun(State) -> erase('$flyhot_stash'), erase('$flyhot_mark'), State end.").
 
 %% A fun that needs nothing of this module.
 stdlib_fun(Text) ->
