@@ -915,26 +915,19 @@ fn what_a_fly_deploy_brought_to_one_is_not_taken_back_with_the_others() {
         .rollout(&release("v2"), store.path())
         .run()
         .expect("upgraded", 0);
-    let rollback = || {
-        let words = ["rollback", "--inventory", "fly", "--output", "json"];
-        machines
-            .flyhot(words)
-            .args(["--store", store.path().to_str().unwrap()])
-    };
-    let running = held(&machines, &second, rollback());
+    let rollback = machines
+        .flyhot(["rollback", "--inventory", "fly", "--output", "json"])
+        .args(["--store", store.path().to_str().unwrap()]);
+    let running = held(&machines, &second, rollback);
     assert_eq!(machines.version(&first), "v1");
     machines.fly.replace(&first, &other);
     machines.serves(&first);
     machines.fly.lease_back(&second);
     let run = running.wait();
     assert_eq!(run.exit_code, Some(12), "{run}");
-    assert!(run.stdout.contains("was started from"), "{run}");
+    assert!(run.stdout.contains("a `fly deploy` came between"), "{run}");
     assert_eq!(machines.version(&first), "v2", "{run}");
     assert!(!run.pointer().contains(&"committed"), "{run}");
-    // Nor is it where the rollback begins behind that.
-    let run = rollback().run();
-    assert_eq!(run.exit_code, Some(2), "{run}");
-    assert_eq!(machines.version(&first), "v2", "{run}");
 }
 
 #[test]

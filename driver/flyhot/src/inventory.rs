@@ -309,12 +309,37 @@ fn image(machine: &Machine) -> Option<String> {
 /// Whether what the store says is of machines that were started from this image.
 ///
 /// # Errors
-/// They have several, or all of them another: what ran before a cold deploy is nothing to go back to from behind it.
+/// None of them was: what ran before a cold deploy is nothing to go back to from behind it.
 pub(crate) fn are_of(nodes: &[Peer], base: Option<&str>) -> Result<(), NodeError> {
-    match (base, base_image(nodes)?) {
-        (Some(base), Some(other)) if base != other => Err(errors::cold_since(base, &other)),
+    let machines = nodes.iter().filter_map(|peer| peer.machine.as_ref());
+    let mut images = machines.filter_map(|machine| machine.image.as_deref()).peekable();
+    match (base, images.peek().copied()) {
+        (Some(base), Some(other)) if images.all(|image| image != base) => {
+            Err(errors::cold_since(base, other))
+        }
         _ => Ok(()),
     }
+}
+
+/// Whether every machine has the image that it had, and whoever came has one that somebody had: there may be several, by `--base`.
+///
+/// # Errors
+/// One has another: a `fly deploy` came between.
+pub(crate) fn none_replaced(before: &[Peer], now: &[Peer]) -> Result<(), NodeError> {
+    let before: Vec<&MachineOf> = before.iter().filter_map(|peer| peer.machine.as_ref()).collect();
+    for machine in now.iter().filter_map(|peer| peer.machine.as_ref()) {
+        let itself = before.iter().find(|one| one.id == machine.id);
+        let alike = before.iter().find(|one| one.image == machine.image);
+        let Some(was) = itself.or(alike).or(before.first()) else {
+            continue;
+        };
+        if let (Some(was), Some(now)) = (&was.image, &machine.image)
+            && was != now
+        {
+            return Err(errors::replaced(&machine.id, was, now));
+        }
+    }
+    Ok(())
 }
 
 /// A node before anything was done with it.

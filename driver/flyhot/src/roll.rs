@@ -283,15 +283,17 @@ impl Work<'_> {
                         if let Some(machines) = &machines {
                             // Nobody may run a command on a machine that is leased, by us as well.
                             machines.leases.end().await;
+                            let before = leg.options.reach.nodes.clone();
                             asleep = inventory::again(&machines.fly, &mut leg, &course.starts, ledger, emit)
                                 .await?;
                             // A `fly deploy` may have come between.
                             let nodes = &leg.options.reach.nodes;
                             match self.what {
-                                What::Out(OutArgs { base: Some(_), .. }) => {}
-                                What::Out(_) | What::Back(_) => {
+                                What::Out(OutArgs { base: None, .. }) => {
                                     inventory::still_of(nodes, base.as_deref())?;
                                 }
+                                What::Out(_) => {}
+                                What::Back(_) => inventory::none_replaced(&before, nodes)?,
                             }
                         }
                         let unbooted = waves::once_more(course, &leg, ledger, emit).await;
