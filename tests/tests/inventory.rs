@@ -358,6 +358,7 @@ fn held_at(machines: &Machines, store: &Scratch, id: &str) -> Running {
     held(machines, id, machines.rollout(&release("v2"), store.path()))
 }
 
+/// The same with another command.
 fn held(machines: &Machines, id: &str, begun: Flyhot) -> Running {
     machines.fly.lease_away(id, "bob@example.com", 300);
     let mut running = begun.args(["--sequential"]).env("RELEASE_COOKIE", COOKIE).spawn();

@@ -271,10 +271,7 @@ pub(crate) fn base_image(nodes: &[Peer]) -> Result<Option<String>, NodeError> {
 /// # Errors
 /// Another was put in its place, with code that nobody is to take away from it.
 pub(crate) fn unreplaced(machine: &MachineOf, now: &Machine) -> Result<(), NodeError> {
-    match (&machine.image, image(now)) {
-        (Some(before), Some(now)) if *before != now => Err(errors::replaced(&machine.id, before, &now)),
-        _ => Ok(()),
-    }
+    still(&machine.id, machine.image.as_deref(), image(now).as_deref())
 }
 
 /// The same of all machines of these nodes, by one list; those that are gone are met when it is their turn.
@@ -295,15 +292,20 @@ pub(crate) async fn all_unreplaced(fly: &Fly, nodes: &[Peer]) -> Result<(), Node
 pub(crate) fn still_of(nodes: &[Peer], base: Option<&str>) -> Result<(), NodeError> {
     let now = base_image(nodes)?;
     let first = nodes.iter().find_map(|peer| peer.machine.as_ref());
-    match (first, base, now) {
-        (Some(first), Some(base), Some(now)) if base != now => Err(errors::replaced(&first.id, base, &now)),
-        _ => Ok(()),
-    }
+    first.map_or(Ok(()), |first| still(&first.id, base, now.as_deref()))
 }
 
 fn image(machine: &Machine) -> Option<String> {
     let config = machine.config.as_ref()?;
     Some(plain_image(&config.image).to_owned())
+}
+
+/// Whether this machine has the image that it should have, as far as both are known.
+fn still(machine: &MachineId, was: Option<&str>, now: Option<&str>) -> Result<(), NodeError> {
+    match (was, now) {
+        (Some(was), Some(now)) if was != now => Err(errors::replaced(machine, was, now)),
+        _ => Ok(()),
+    }
 }
 
 /// Whether what the store says is of machines that were started from this image.
@@ -327,19 +329,16 @@ pub(crate) fn are_of(nodes: &[Peer], base: Option<&str>) -> Result<(), NodeError
 /// One has another: a `fly deploy` came between.
 pub(crate) fn none_replaced(before: &[Peer], now: &[Peer]) -> Result<(), NodeError> {
     let before: Vec<&MachineOf> = before.iter().filter_map(|peer| peer.machine.as_ref()).collect();
-    for machine in now.iter().filter_map(|peer| peer.machine.as_ref()) {
-        let itself = before.iter().find(|one| one.id == machine.id);
-        let alike = before.iter().find(|one| one.image == machine.image);
-        let Some(was) = itself.or(alike).or(before.first()) else {
-            continue;
-        };
-        if let (Some(was), Some(now)) = (&was.image, &machine.image)
-            && was != now
-        {
-            return Err(errors::replaced(&machine.id, was, now));
-        }
-    }
-    Ok(())
+    let by_id: HashMap<_, _> = before.iter().map(|one| (&one.id, *one)).collect();
+    let by_image: HashMap<_, _> = before.iter().map(|one| (&one.image, *one)).collect();
+    let mut machines = now.iter().filter_map(|peer| peer.machine.as_ref());
+    machines.try_for_each(|machine| {
+        let (itself, alike) = (by_id.get(&machine.id), by_image.get(&machine.image));
+        let was = itself.or(alike).or(before.first());
+        was.map_or(Ok(()), |was| {
+            still(&machine.id, was.image.as_deref(), machine.image.as_deref())
+        })
+    })
 }
 
 /// A node before anything was done with it.
