@@ -4,12 +4,17 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use flyhot_tests::{Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Moto, Otp, Record, Release, Rows, Run};
+use flyhot_tests::{
+    Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Moto, Otp, Record, Release, Rows, Run, wait_until,
+};
 use serde_json::Value;
 
 const COOKIE: &str = "cookie_of_every_build";
 
 const NONE: [&Value; 0] = [];
+
+/// No condition that is waited for takes so long, however busy the tests keep the machine.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// What is about no node, each with whether it is well.
 fn here(run: &Run) -> Vec<(&str, bool)> {
@@ -127,9 +132,15 @@ fn what_a_deploy_needs_is_checked_and_each_lack_is_told_with_the_fix() {
     run.expect("done", 0);
     only_ill(&run, "lease", "a token that may not lease");
 
-    // Somebody who holds the machine for a moment says nothing about the token.
-    machines.fly.lease_away(&id, "bob@example.com", 2);
-    let run = doctor().env("RELEASE_COOKIE", COOKIE).run();
+    // Somebody who holds the machine says nothing about the token.
+    machines.fly.lease_away(&id, "bob@example.com", 600);
+    let running = doctor().env("RELEASE_COOKIE", COOKIE).spawn();
+    wait_until("it is refused", LIMIT, || {
+        let asked = machines.fly.asked("POST", "/lease");
+        asked.iter().any(|record| record.status == Some(409))
+    });
+    machines.fly.lease_back(&id);
+    let run = running.wait();
     run.expect("done", 0);
     assert_eq!(ill(&run), NONE, "{run}");
     let lease = checks(&run, "lease").next().unwrap();

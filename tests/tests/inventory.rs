@@ -229,8 +229,9 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
 
     // Somebody else has the machine for a while: who that is is said, and nothing is done there before.
     let from = machines.fly.records().len();
-    machines.fly.lease_away(&shops[1], "bob@example.com", 4);
-    let back = machines
+    machines.fly.lease_away(&shops[1], "bob@example.com", 600);
+    // Who has no cookie asks for it, and would be refused as long as the lease is held.
+    let running = machines
         .flyhot([
             "rollback",
             "--inventory",
@@ -239,8 +240,14 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
             store.path().to_str().unwrap(),
         ])
         .args(["--output", "json"])
-        // Who has no cookie asks for it, and would be refused as long as the lease is held.
-        .run();
+        .spawn();
+    let ending = format!("/machines/{}/exec", shops[1]);
+    wait_until("it is refused", LIMIT, || {
+        let asked = machines.fly.asked("POST", &ending);
+        asked.last().is_some_and(|record| record.status == Some(409))
+    });
+    machines.fly.lease_back(&shops[1]);
+    let back = running.wait();
     back.expect("upgraded", 0);
     for id in &shops {
         assert_eq!(machines.version(id), "v1");
@@ -251,12 +258,17 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
         "{back}"
     );
 
-    machines.fly.lease_away(&shops[1], "bob@example.com", 5);
-    let run = machines
+    machines.fly.lease_away(&shops[1], "bob@example.com", 600);
+    let mut running = machines
         .rollout(&release("v2"), store.path())
         .args(["--base", &image])
         .env("RELEASE_COOKIE", COOKIE)
-        .run();
+        .spawn();
+    running.wait_for("the lease to be waited for", LIMIT, |event| {
+        event["event"] == "lease" && event["state"] == "waited_for"
+    });
+    machines.fly.lease_back(&shops[1]);
+    let run = running.wait();
     // The cookie is not that of the third one, which nobody asks for its own then: the others go back.
     run.expect("reverted", 11);
     for id in &shops {
