@@ -470,6 +470,35 @@ fn who_was_suspended_meanwhile_and_goes_on_is_not_taken_over_twice() {
 }
 
 #[test]
+fn who_was_started_anew_and_is_suspended_then_is_warned_of() {
+    let machines = Machines::start("restarted, suspended");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let [first, second] = ["ams", "fra"].map(|region| machines.shop(&image, "app", region, &[]));
+    for id in [&first, &second] {
+        machines.serves(id);
+    }
+    let running = held_at(&machines, &store, &second);
+    assert_eq!(machines.version(&first), "v2");
+    // What is on trial is booted by nobody.
+    machines.fly.stop(&first);
+    machines.fly.start_again(&first);
+    machines.serves(&first);
+    assert_eq!(machines.version(&first), "v1");
+    machines.fly.suspend(&first);
+    machines.fly.lease_back(&second);
+    let run = running.wait();
+    run.expect("upgraded", 0);
+    let checks = run.events_named("check").map(|event| &event.json);
+    let of = checks
+        .filter(|check| check["check"] == "resume")
+        .map(|check| &check["node"]);
+    assert_eq!(of.collect::<Vec<_>>(), [first.as_str()], "{run}");
+    machines.fly.resume(&first);
+    assert_eq!(machines.version(&first), "v1");
+}
+
+#[test]
 fn who_has_not_come_to_its_release_at_the_last_look_is_waited_for() {
     let machines = Machines::start("not yet");
     let store = Scratch::new("store");
@@ -889,6 +918,31 @@ fn a_machine_of_another_image_that_comes_meanwhile_is_no_success() {
 }
 
 #[test]
+fn a_stopped_machine_that_gets_another_image_meanwhile_is_no_success() {
+    let machines = Machines::start("stopped, replaced");
+    let store = Scratch::new("store");
+    let image = machines.image("01H3A", &release("v1"), COOKIE);
+    let other = machines.image("01H3B", &release("v1"), COOKIE);
+    let [first, asleep] = ["ams", "fra"].map(|region| machines.shop(&image, "app", region, &[]));
+    for id in [&first, &asleep] {
+        machines.serves(id);
+    }
+    machines.fly.stop(&asleep);
+    let running = held_at(&machines, &store, &first);
+    machines.fly.replace(&asleep, &other);
+    machines.fly.stop(&asleep);
+    machines.fly.lease_back(&first);
+    let run = running.wait();
+    run.expect("failed", 24);
+    assert!(
+        run.stdout
+            .contains(&format!("{asleep}: a `fly deploy` came between")),
+        "{run}"
+    );
+    assert_eq!(run.pointer(), ["trial", "trial"]);
+}
+
+#[test]
 fn what_a_fly_deploy_brought_meanwhile_is_not_taken_away_again() {
     let machines = Machines::start("replaced");
     let store = Scratch::new("store");
@@ -941,6 +995,22 @@ fn what_a_fly_deploy_brought_to_one_is_not_taken_back_with_the_others() {
     assert!(run.stdout.contains("a `fly deploy` came between"), "{run}");
     assert_eq!(machines.version(&first), "v2", "{run}");
     assert!(!run.pointer().contains(&"committed"), "{run}");
+
+    // Whoever goes back when it has come to one already is told what that one boots next.
+    let run = machines
+        .flyhot(["rollback", "--inventory", "fly", "--output", "json"])
+        .args(["--store", store.path().to_str().unwrap()])
+        .run();
+    run.expect("upgraded", 0);
+    let checks = run.events_named("check").map(|event| &event.json);
+    let of: Vec<_> = checks.filter(|check| check["check"] == "image").collect();
+    assert_eq!(of.len(), 1, "{run}");
+    assert_eq!(
+        (&of[0]["node"], &of[0]["well"]),
+        (&first.as_str().into(), &false.into()),
+        "{run}"
+    );
+    assert_eq!(machines.version(&first), "v1");
 }
 
 #[test]

@@ -153,7 +153,8 @@
             targets = [], sups = [], frozen = [], longest = 0, faults = [], nfaults = 0, failed = #{}, died = #{},
             ended = #{}, stragglers = [], silent = [], unresumed = [], detail = <<>>, times = #{}, by = worker, swapped = false,
             born = #{}, modes = #{}, unproven = [], bereft = #{}, late = [], unproved = false, meanwhile = [],
-            hosts = #{}, seen_by_world = false, unrendered = [], not_rendered = [], answered = #{}}).
+            hosts = #{}, seen_by_world = false, unrendered = [], not_rendered = [], answered = #{},
+            outliving}).
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Called by the driver, each in a process of rex
@@ -2353,7 +2354,8 @@ new_window(#{modules := Mods, kinds := Kinds, budget_us := Budget, revert_us := 
     Asked = lists:usort([M || #job{fate = {migrate, Ms}} = J <- maps:values(Jobs), Asked <- Ms, M <- [told(Asked, J)]]),
     #w{pid = self(), hosts = S#s.hosts, dead = S#s.dead, guard = S#s.guard, script = Script, jobs = Jobs, mods = Mods, old = S#s.old,
        new = S#s.new, limit = Limit, budget = Budget, revert = Revert, targets = Targets, sups = [{P, sup} || P <- Parents],
-       vsns = maps:from_list([{M, vsn(M)} || M <- Asked])}.
+       %% Made while everybody runs: what it needs may have to be loaded.
+       vsns = maps:from_list([{M, vsn(M)} || M <- Asked]), outliving = outliving_drop()}.
 
 job(Id, Fate, How, Changed, S) ->
     #kind{behaviour = B, host = H, modules = Ms} = maps:get(Id, S#s.kinds),
@@ -2657,8 +2659,7 @@ rehearse_frozen(Rows, Deadline, W) ->
 abandon(Cause, Out, W) ->
     ?TELL({abandon, Cause}),
     step(thaw),
-    Drop = outliving_drop(),
-    [let_go(P, Id, {W#w.dead, ok}, Drop, W) || {P, Id} <- Out],
+    [let_go(P, Id, {W#w.dead, ok}, W#w.outliving, W) || {P, Id} <- Out],
     abandoned(Cause, W).
 
 abandoned(Cause, W) -> (aftermath(finish_times(ask_again(thaw(W#w.frozen, W)))))#w{swapped = {abandoned, Cause}}.
@@ -3161,10 +3162,8 @@ thaw(Frozen, W0) ->
     Ref = erlang:unique_integer([positive]),
     Todo = [T || {P, _, _} = T <- Frozen, not is_map_key(P, W1#w.died), not is_map_key(P, W1#w.ended)],
     Deadline = now_us() + ?THAW_MS * 1000,
-    Outliving = outliving_drop(),
-    Send = fun({Pid, Id, Since} = T) ->
-        let_go(Pid, Id, {self(), {Ref, T}}, case Since of unknown -> Outliving; _ -> fun ?MODULE:drop/1 end, W1)
-    end,
+    Drop = case W1#w.by of guard -> W1#w.outliving; worker -> fun ?MODULE:drop/1 end,
+    Send = fun({Pid, Id, _} = T) -> let_go(Pid, Id, {self(), {Ref, T}}, Drop, W1) end,
     Take = fun(T, _, {_, W}) -> {unheard(), thawed(T, W)} end,
     Idle = fun(Pending, Dead, {Last, W}) ->
         W2 = died(Dead, W),
@@ -3187,9 +3186,8 @@ ask_again(#w{silent = []} = W) -> W;
 ask_again(#w{silent = Silent} = W0) ->
     Ref = erlang:unique_integer([positive]),
     Deadline = now_us() + ?THAW_MS * 1000,
-    Outliving = outliving_drop(),
     Send = fun({Pid, Id, _} = T) ->
-        forget_state(Pid, Id, Outliving, W0),
+        forget_state(Pid, Id, W0#w.outliving, W0),
         sys(Pid, {self(), {Ref, T}}, resume)
     end,
     Idle = fun(Pending, Dead, W) ->
@@ -3509,7 +3507,7 @@ take_over(#g{w = W, phase = Phase} = G) ->
              %% Who was let run for an instant may have run on: nobody is migrated again or put back.
              {proving, true} ->
                  %% The worker may have marked one, and who keeps its state drops nothing at the thaw.
-                 [sys(P, {W1#w.dead, ok}, {replace_state, fun ?MODULE:unmark/1}) || {P, Id} <- W1#w.targets,
+                 [sys(P, {W1#w.dead, ok}, {replace_state, W1#w.outliving}) || {P, Id} <- W1#w.targets,
                      #job{fate = keep, behaviour = B} <- [maps:get(Id, W1#w.jobs)], migrates(B)],
                  %% Which of them the worker had come to died with it.
                  thaw_swapped(W1#w{swapped = upgraded, unproven = lists:usort([Id || {_, Id} <- W1#w.targets])});

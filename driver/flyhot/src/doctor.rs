@@ -277,22 +277,39 @@ const RESUME: &str = "resume";
 /// So many of them are named: a sentence can be read, and the inventory has all.
 const NAMED: usize = 8;
 
+/// Machines in a sentence.
+fn some_of(machines: &[String]) -> String {
+    let named: Vec<&str> = machines.iter().take(NAMED).map(String::as_str).collect();
+    let others = match machines.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        1 => " and another one".to_owned(),
+        others => format!(" and {others} others"),
+    };
+    format!("{}{others}", named.join(", "))
+}
+
+/// A check of what machines are started from.
+const IMAGE: &str = "image";
+
+/// What a rollback says where machines have another image than those which boot what the store says, if any has.
+pub(crate) fn of_other_images(machines: &[String]) -> Option<Event> {
+    let first = machines.first()?;
+    let found = format!(
+        "{} will boot another image than the one that the store's history is of: what is gone back to ends there with the next start",
+        some_of(machines)
+    );
+    let fix = "Where a `fly deploy` came to some machines only, have it come to its end, or take it back by `fly deploy --image`.";
+    Some(not_well(IMAGE, found, fix.to_owned()).event(first))
+}
+
 /// What a rollout says where machines are suspended, if any is: they do not boot. Where `again` is true, the same command takes them over
 /// once they are started.
 pub(crate) fn suspended(machines: &[String], again: bool) -> Option<Event> {
     let first = machines.first()?;
-    let named: Vec<&str> = machines.iter().take(NAMED).map(String::as_str).collect();
-    let named = named.join(", ");
+    let named = some_of(machines);
     let found = match machines.len() {
         1 => format!("{named} is suspended: when it resumes, it goes on with the code that it had"),
-        all => {
-            let others = match all.saturating_sub(NAMED) {
-                0 => String::new(),
-                1 => " and another one".to_owned(),
-                others => format!(" and {others} others"),
-            };
-            format!("{named}{others} are suspended: when they resume, they go on with the code that they had")
-        }
+        _ => format!("{named} are suspended: when they resume, they go on with the code that they had"),
     };
     let boots = "`fly machine stop ID`, then `fly machine start ID`";
     let fix = if again {

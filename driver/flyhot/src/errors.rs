@@ -1048,6 +1048,9 @@ pub(crate) fn restless(kind: ErrorKind, looks: u32) -> NodeError {
     )
 }
 
+/// What is done where a cold deploy is under way.
+const UNTIL_DEPLOYED: &str = "Have `fly deploy` come to its end, and run the same command again: it is for the machines that are there then.";
+
 /// A machine that a cold deploy replaced while this was at work.
 pub(crate) fn replaced(machine: &MachineId, before: &str, now: &str) -> NodeError {
     of_machine(
@@ -1055,7 +1058,18 @@ pub(crate) fn replaced(machine: &MachineId, before: &str, now: &str) -> NodeErro
         format!(
             "a `fly deploy` came between: it was started from {before} when this began, and from {now} since"
         ),
-        "Have `fly deploy` come to its end, and run the same command again: it is for the machines that are there then.",
+        UNTIL_DEPLOYED,
+    )
+}
+
+/// A machine that a cold deploy made while this was at work.
+pub(crate) fn came_with(machine: &MachineId, image: &str) -> NodeError {
+    of_machine(
+        machine,
+        format!(
+            "a `fly deploy` came between: it was started from {image}, which no machine had when this began"
+        ),
+        UNTIL_DEPLOYED,
     )
 }
 

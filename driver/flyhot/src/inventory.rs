@@ -8,21 +8,21 @@ mod choice;
 mod leases;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use flyhot_events::{Event, InventoryMachine, MachineRole, NodeOutcome, OutcomeKind, Reason, ReasonCode};
-use flyhot_fleet::{Exec, Fly, FlyError, Host, Machine, MachineId, Ran, Repeat, State};
+use flyhot_fleet::{Exec, Fly, FlyError, Host, Machine, MachineId, Moment, Ran, Repeat, State};
 use flyhot_node::{NamesError, NodeName, Registered, names};
 use flyhot_rollout::Stands;
 use futures::StreamExt as _;
 
-use crate::drive::{NodeError, look};
+use crate::drive::NodeError;
 use crate::errors;
 use crate::ledger::Ledger;
 use crate::options::{Door, MachineOf, OnFly, Peer, Reach, cookie_of_machine, plain_image};
-use crate::waves::{Leg, Starts};
+use crate::waves::Leg;
 pub(crate) use choice::Unclear;
 use choice::choose;
 pub(crate) use leases::{Leases, told};
@@ -125,6 +125,12 @@ impl Found {
         }
     }
 
+    fn images(&self) -> Images {
+        let ours = self.each().filter(|(_, role)| *role != MachineRole::Other);
+        ours.map(|(machine, _)| (machine.id.clone(), image(machine)))
+            .collect()
+    }
+
     /// Each machine, as Fly told of it, and what it is to the command.
     pub(crate) fn each(&self) -> impl Iterator<Item = (&Machine, MachineRole)> {
         let roles = self.machines.iter().map(|machine| machine.role);
@@ -145,10 +151,25 @@ enum Answer {
     },
 }
 
+/// The images of machines that may run the release, as far as Fly knows them.
+pub(crate) type Images = HashMap<MachineId, Option<String>>;
+
+/// What a look at who else is there found, beside nodes.
+pub(crate) struct Again {
+    /// Whose machines are suspended, and were not taken over since they were started last.
+    pub(crate) asleep: Vec<String>,
+    /// The places of nodes that were taken over and whose machines were started since: anew, or to go on where they were suspended.
+    pub(crate) started: HashSet<usize>,
+    /// What machines are started from by now.
+    pub(crate) images: Images,
+}
+
 /// What else is known once all nodes were found.
 pub(crate) struct All {
     /// Who was asked.
     pub(crate) fly: Arc<Fly>,
+    /// What machines are started from.
+    pub(crate) images: Images,
     /// How many machines are left to boot: each of them may have a node at any time.
     pub(crate) left: usize,
 }
@@ -170,6 +191,7 @@ pub(crate) async fn all(
     let roles = found.machines.iter().map(|machine| machine.role);
     let all = All {
         fly: Arc::clone(&found.fly),
+        images: found.images(),
         left: roles.filter(|role| *role == MachineRole::LeftToBoot).count(),
     };
     nobody_lacks(found, ledger, emit)?;
@@ -179,25 +201,31 @@ pub(crate) async fn all(
     Ok(Some(all))
 }
 
-/// Looks who else is there by now. A machine that was not there, or not started, has joined; one that was started anew since it was
-/// seen last may run again what it ran before, or goes on where it was suspended: `starts` tells the two apart. The answer is whose
-/// machines are suspended and were not taken over before that.
+/// Looks who else is there by now. A machine that was not there, or not started, has joined; one that was taken over and started since
+/// may run again what it ran before, or go on where it was suspended: its node is to be asked.
 pub(crate) async fn again(
     fly: &Arc<Fly>,
     leg: &mut Leg,
-    starts: &Starts,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
-) -> Result<Vec<String>, NodeError> {
+) -> Result<Again, NodeError> {
     let reach = &mut leg.options.reach;
+    let mut again = Again {
+        asleep: Vec::new(),
+        started: HashSet::new(),
+        images: Images::new(),
+    };
     let Some(on) = &reach.fly else {
-        return Ok(Vec::new());
+        return Ok(again);
     };
     let (nodes, found) = look(fly, on, Some(&leg.release.name), &reach.nodes).await?;
     emit(found.event());
+    again.images = found.images();
     let seen = found.seen.iter();
     let asleep = seen.filter(|machine| matches!(machine.state, State::Suspending | State::Suspended));
-    let mut asleep: Vec<MachineId> = asleep.map(|machine| machine.id.clone()).collect();
+    let asleep: Vec<(MachineId, Option<Moment>)> = asleep
+        .map(|machine| (machine.id.clone(), machine.started_at))
+        .collect();
     nobody_lacks(found, ledger, emit)?;
     let places: HashMap<MachineId, usize> = reach
         .nodes
@@ -205,8 +233,17 @@ pub(crate) async fn again(
         .enumerate()
         .filter_map(|(at, peer)| Some((peer.machine.as_ref()?.id.clone(), at)))
         .collect();
-    let stands = |machine: &MachineId| Some(ledger.stands(*places.get(machine)?));
-    asleep.retain(|machine| stands(machine) != Some(Stands::Target));
+    let known = |at: usize| reach.nodes.get(at)?.machine.as_ref();
+    let taken_over = |id: &MachineId, started_at| {
+        places.get(id).is_some_and(|at| {
+            ledger.stands(*at) == Stands::Target
+                && known(*at).is_some_and(|machine| machine.started_at == started_at)
+        })
+    };
+    let asleep = asleep
+        .iter()
+        .filter(|(id, started_at)| !taken_over(id, *started_at));
+    again.asleep = asleep.map(|(id, _)| id.to_string()).collect();
     for peer in nodes {
         let at = peer
             .machine
@@ -217,12 +254,10 @@ pub(crate) async fn again(
             // Whoever was left to boot is there again, whatever is known of its start.
             Some((at, known)) if known.machine == peer.machine && ledger.stands(at) != Stands::Left => {}
             Some((at, known)) => {
-                let start = starts.borrow().get(&at).cloned();
-                let goes_on = ledger.stands(at) == Stands::Target
-                    && look::kept(&peer, &leg.release, start.as_deref())
-                        .await
-                        .is_ok_and(|kept| kept.runs);
-                if !goes_on {
+                let image = |peer: &Peer| peer.machine.as_ref()?.image.clone();
+                if ledger.stands(at) == Stands::Target && image(known) == image(&peer) {
+                    again.started.insert(at);
+                } else {
                     ledger.restarted(at, not_begun(&peer));
                 }
                 *known = peer;
@@ -233,7 +268,7 @@ pub(crate) async fn again(
             }
         }
     }
-    Ok(asleep.iter().map(MachineId::to_string).collect())
+    Ok(again)
 }
 
 /// Says what stands against machines; the first of it is the answer. Those whose hosts are lost are left out.
@@ -274,15 +309,13 @@ pub(crate) fn unreplaced(machine: &MachineOf, now: &Machine) -> Result<(), NodeE
     still(&machine.id, machine.image.as_deref(), image(now).as_deref())
 }
 
-/// The same of all machines of these nodes, by one list; those that are gone are met when it is their turn.
-pub(crate) async fn all_unreplaced(fly: &Fly, nodes: &[Peer]) -> Result<(), NodeError> {
+/// The same of all of these machines, by one list; those that are gone are met when it is their turn.
+pub(crate) async fn all_unreplaced(fly: &Fly, before: &Images) -> Result<(), NodeError> {
     let seen = fly.inventory().await.map_err(|error| errors::fly(&error))?;
-    let seen: HashMap<&MachineId, &Machine> = seen.iter().map(|machine| (&machine.id, machine)).collect();
-    let mut machines = nodes.iter().filter_map(|peer| peer.machine.as_ref());
-    machines.try_for_each(|machine| {
-        let now = seen.get(&machine.id);
-        now.map_or(Ok(()), |now| unreplaced(machine, now))
-    })
+    let mut known = seen
+        .iter()
+        .filter_map(|now| Some((&now.id, before.get(&now.id)?, image(now))));
+    known.try_for_each(|(id, was, now)| still(id, was.as_deref(), now.as_deref()))
 }
 
 /// Whether the image that every machine was started from is still the one for which the store has a pointer.
@@ -311,15 +344,15 @@ fn still(machine: &MachineId, was: Option<&str>, now: Option<&str>) -> Result<()
 /// Whether what the store says is of machines that were started from this image.
 ///
 /// # Errors
-/// None of them was: what ran before a cold deploy is nothing to go back to from behind it.
-pub(crate) fn are_of(nodes: &[Peer], base: Option<&str>) -> Result<(), NodeError> {
+/// None of them was: what ran before a cold deploy is nothing to go back to from behind it. The answer is which of them were not.
+pub(crate) fn are_of(nodes: &[Peer], base: Option<&str>) -> Result<Vec<String>, NodeError> {
     let machines = nodes.iter().filter_map(|peer| peer.machine.as_ref());
-    let mut images = machines.filter_map(|machine| machine.image.as_deref()).peekable();
-    match (base, images.peek().copied()) {
-        (Some(base), Some(other)) if images.all(|image| image != base) => {
-            Err(errors::cold_since(base, other))
-        }
-        _ => Ok(()),
+    let images = machines.filter_map(|machine| Some((machine.image.as_deref()?, &machine.id)));
+    let (of_it, others): (Vec<_>, Vec<_>) =
+        images.partition(|(image, _)| base.is_none_or(|base| base == *image));
+    match (base, of_it.is_empty(), others.first()) {
+        (Some(base), true, Some((other, _))) => Err(errors::cold_since(base, other)),
+        _ => Ok(others.iter().map(|(_, id)| id.to_string()).collect()),
     }
 }
 
@@ -327,18 +360,14 @@ pub(crate) fn are_of(nodes: &[Peer], base: Option<&str>) -> Result<(), NodeError
 ///
 /// # Errors
 /// One has another: a `fly deploy` came between.
-pub(crate) fn none_replaced(before: &[Peer], now: &[Peer]) -> Result<(), NodeError> {
-    let before: Vec<&MachineOf> = before.iter().filter_map(|peer| peer.machine.as_ref()).collect();
-    let by_id: HashMap<_, _> = before.iter().map(|one| (&one.id, *one)).collect();
-    let by_image: HashMap<_, _> = before.iter().map(|one| (&one.image, *one)).collect();
-    let mut machines = now.iter().filter_map(|peer| peer.machine.as_ref());
-    machines.try_for_each(|machine| {
-        let (itself, alike) = (by_id.get(&machine.id), by_image.get(&machine.image));
-        let was = itself.or(alike).or(before.first());
-        was.map_or(Ok(()), |was| {
-            still(&machine.id, was.image.as_deref(), machine.image.as_deref())
+pub(crate) fn none_replaced(before: &Images, now: &Images) -> Result<(), NodeError> {
+    let known: HashSet<&str> = before.values().filter_map(Option::as_deref).collect();
+    now.iter()
+        .try_for_each(|(id, now)| match (before.get(id), now.as_deref()) {
+            (Some(was), now) => still(id, was.as_deref(), now),
+            (None, Some(now)) if !known.contains(now) => Err(errors::came_with(id, now)),
+            (None, _) => Ok(()),
         })
-    })
 }
 
 /// A node before anything was done with it.
@@ -601,6 +630,26 @@ async fn cookie(fly: &Fly, on: &OnFly, machine: &Machine) -> Result<flyhot_node:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_keeps_its_image_and_who_comes_has_one_that_was_there() {
+        let of = |machines: &[(&str, Option<&str>)]| {
+            let machines = machines.iter();
+            let all = machines.map(|(id, image)| (id.parse().unwrap(), image.map(str::to_owned)));
+            all.collect::<Images>()
+        };
+        let before = of(&[("a", Some("x")), ("b", Some("z")), ("c", None)]);
+        for (now, well) in [
+            (of(&[("a", Some("x")), ("b", Some("z"))]), true),
+            (of(&[("a", Some("z"))]), false),
+            // What Fly does not tell is not held against anybody.
+            (of(&[("a", None), ("c", Some("y")), ("d", None)]), true),
+            (of(&[("d", Some("x")), ("e", Some("z"))]), true),
+            (of(&[("d", Some("y"))]), false),
+        ] {
+            assert_eq!(none_replaced(&before, &now).is_ok(), well, "{now:?}");
+        }
+    }
 
     #[test]
     fn only_a_machine_that_was_started_just_now_is_waited_for() {

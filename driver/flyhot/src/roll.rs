@@ -4,6 +4,7 @@
 //! written to pointer or lock by one who lost the lock, and no node is begun.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -280,23 +281,22 @@ impl Work<'_> {
                     let machines = fleet.machines.clone();
                     let base = fleet.rollout.pointer().base_image.clone();
                     let looking = async {
+                        let mut started = HashSet::new();
                         if let Some(machines) = &machines {
                             // Nobody may run a command on a machine that is leased, by us as well.
                             machines.leases.end().await;
-                            let before = leg.options.reach.nodes.clone();
-                            asleep = inventory::again(&machines.fly, &mut leg, &course.starts, ledger, emit)
-                                .await?;
+                            let again = inventory::again(&machines.fly, &mut leg, ledger, emit).await?;
+                            (asleep, started) = (again.asleep, again.started);
                             // A `fly deploy` may have come between.
                             let nodes = &leg.options.reach.nodes;
-                            match self.what {
-                                What::Out(OutArgs { base: None, .. }) => {
-                                    inventory::still_of(nodes, base.as_deref())?;
-                                }
-                                What::Out(_) => {}
-                                What::Back(_) => inventory::none_replaced(&before, nodes)?,
+                            if let What::Out(OutArgs { base: None, .. }) = self.what {
+                                inventory::still_of(nodes, base.as_deref())?;
+                            }
+                            if !matches!(self.what, What::Out(OutArgs { base: Some(_), .. })) {
+                                inventory::none_replaced(&machines.images, &again.images)?;
                             }
                         }
-                        let unbooted = waves::once_more(course, &leg, ledger, emit).await;
+                        let unbooted = waves::once_more(course, &leg, &started, ledger, emit).await;
                         if let [first, others @ ..] = &unbooted[..]
                             && std::mem::replace(&mut warns, false)
                         {
@@ -431,7 +431,7 @@ impl Work<'_> {
                 .map_err(|error| errors::lock(&error))?;
             // The lock may have been waited for while somebody else deployed.
             if let (Some(all), Some(_)) = (&all, &machines_image)
-                && let Err(error) = inventory::all_unreplaced(&all.fly, &options.reach.nodes).await
+                && let Err(error) = inventory::all_unreplaced(&all.fly, &all.images).await
             {
                 // It goes with its lease if it cannot be let go.
                 let _ = lock.release().await;
@@ -464,9 +464,9 @@ impl Work<'_> {
             unit: Unit::Attempts,
         });
         let fleet = fleet.insert(Fleet::new(place, store, rollout));
-        let machines = all.map(|All { fly, .. }| {
+        let machines = all.map(|All { fly, images, .. }| {
             let leases = Leases::new(Arc::clone(&fly), &format!("flyhot: {purpose}"));
-            Rc::new(Machines { fly, leases })
+            Rc::new(Machines { fly, leases, images })
         });
         fleet.machines.clone_from(&machines);
         let (release, target, way) = match made {
@@ -483,7 +483,10 @@ impl Work<'_> {
                     What::Out(_) => None,
                 };
                 let pointer = fleet.rollout.pointer();
-                inventory::are_of(&options.reach.nodes, pointer.base_image.as_deref())?;
+                let others = inventory::are_of(&options.reach.nodes, pointer.base_image.as_deref())?;
+                if let Some(event) = doctor::of_other_images(&others) {
+                    emit(event);
+                }
                 let target = pointer
                     .back_to(to)
                     .map_err(|error| errors::rollout(&error.into()))?

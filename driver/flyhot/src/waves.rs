@@ -4,7 +4,7 @@
 //! the fleet says whether the lock is still held.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,9 +41,6 @@ pub(crate) struct Leg {
     pub(crate) release: Release,
 }
 
-/// Starts of nodes, by their places.
-pub(crate) type Starts = RefCell<HashMap<usize, String>>;
-
 /// A rollout, beside where its nodes go.
 pub(crate) struct Course {
     pub(crate) settings: Settings,
@@ -56,13 +53,15 @@ pub(crate) struct Course {
     /// The code that was committed before.
     pub(crate) old: Option<CodeId>,
     /// Which start of each node it was that was worked on last.
-    pub(crate) starts: Starts,
+    pub(crate) starts: RefCell<HashMap<usize, String>>,
 }
 
 /// The machines of a rollout.
 pub(crate) struct Machines {
     pub(crate) fly: Arc<Fly>,
     pub(crate) leases: Leases,
+    /// What they were started from when this began.
+    pub(crate) images: inventory::Images,
 }
 
 /// Why nothing more is done.
@@ -259,10 +258,12 @@ pub(crate) async fn go(
 }
 
 /// Asks everybody who was taken over whether they run the release still: whoever was started anew since runs what it was started with,
-/// and whoever is gone is not well, unless its machine was stopped on purpose. The answer is who was not started by `flyhot boot`.
+/// and whoever is gone is not well, unless its machine was stopped on purpose, or `started` meanwhile. The answer is who was not started
+/// by `flyhot boot`.
 pub(crate) async fn once_more(
     course: &Course,
     leg: &Leg,
+    started: &HashSet<usize>,
     ledger: &mut Ledger,
     emit: &mut dyn FnMut(Event),
 ) -> Vec<String> {
@@ -279,7 +280,10 @@ pub(crate) async fn once_more(
     });
     // Not one after another where they are worked on so: whoever is started anew behind its answer is not seen.
     let at_once = course.settings.at_once.max(MAX_CONCURRENCY).get();
-    let answers: Vec<_> = futures::stream::iter(asking).buffered(at_once).collect().await;
+    let answers: Vec<_> = futures::stream::iter(asking)
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
     let mut unbooted = Vec::new();
     for (at, peer, answer, left) in answers {
         if let Ok(Kept { booted: false, .. }) = &answer {
@@ -289,6 +293,7 @@ pub(crate) async fn once_more(
             Ok(Kept { runs: true, .. }) => {}
             Ok(Kept { runs: false, .. }) => ledger.restarted(at, inventory::not_begun(peer)),
             Err(_) if left => {}
+            Err(_) if started.contains(&at) => ledger.restarted(at, inventory::not_begun(peer)),
             Err(error) => {
                 ledger.lost(at, error.kind);
                 emit(error.event(Some(peer.name.to_string())));
