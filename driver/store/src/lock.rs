@@ -346,7 +346,8 @@ impl<S: Store> Lock<'_, S> {
     /// Lets go of it.
     ///
     /// # Errors
-    /// [`LockError::Lost`]: it was not ours any more. [`LockError::Store`]: it goes with its lease.
+    /// [`LockError::Lost`]: somebody else has it by now, from before or since it was let go of without an answer.
+    /// [`LockError::Store`]: it goes with its lease.
     pub async fn release(mut self) -> Result<(), LockError> {
         let record = Record {
             holder: None,
