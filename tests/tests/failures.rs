@@ -530,6 +530,57 @@ fn one_that_calls_a_frozen_one_in_the_instant_of_its_proof_is_no_failure() {
     assert!(proven > 0, "they were never let run");
 }
 
+/// The same message keeps it busy until the agent has left.
+#[test]
+fn one_that_is_busy_since_the_instant_of_its_proof_keeps_no_copy_of_its_state() {
+    let with = |tag: &str| {
+        let slow = format!(
+            "-module(slow).
+             -behaviour(gen_server).
+             -export([start/0, init/1, handle_call/3, handle_cast/2]).
+             start() -> gen_server:start({{local, slow}}, ?MODULE, 0, []).
+             init(N) -> {{ok, N}}.
+             handle_call(ping, _, N) -> {{reply, {tag}, N}}.
+             handle_cast(work, N) -> working:until_told(N).\n"
+        );
+        // It returns into nothing of what changes.
+        let working = "-module(working).
+             -export([until_told/1]).
+             until_told(N) -> receive go_on -> {noreply, N + 1} end.\n";
+        let base = Release::shop(Otp::under_test(), "v1").variant();
+        base.erlang("slow", &slow).erlang("working", working).build()
+    };
+    let (v1, v2) = (with("v1"), with("v2"));
+    let shop = Shop::of(&v1).carts(10).pool(10).start();
+    shop.probe().eval(
+        "[{module, M} = code:load_file(M) || M <- [working, slow]], {ok, _} = slow:start(),
+         register(flyhot_trace, spawn(fun Spy() ->
+             receive
+                 {struck, _, _, _} -> gen_server:cast(slow, work);
+                 _ -> ok
+             end,
+             Spy()
+         end)), ok.",
+    );
+    shop.probe()
+        .plan_faults(&[befalls_the_worker("proving_one", 1, "{delay, 300}")]);
+    let run = Flyhot::upgrade(&shop, &v2).faulty().run();
+    run.expect("failed", 13);
+    shop.probe().eval("unregister(flyhot_trace).");
+    let left = "[whereis(flyhot_agent), code:is_loaded(flyhot_agent)].";
+    wait_until("the agent has left", SOON, || {
+        shop.probe().eval(left) == "[undefined,false]"
+    });
+    shop.probe().eval("slow ! go_on.");
+    assert_eq!(shop.probe().eval("sys:get_state(slow)."), "1", "{run}");
+    assert_eq!(
+        shop.probe()
+            .eval("[K || {K, _} <- element(2, process_info(whereis(slow), dictionary)), lists:prefix(\"$flyhot\", atom_to_list(K))]."),
+        "[]",
+        "{run}"
+    );
+}
+
 #[test]
 fn a_kind_whose_mailboxes_are_never_empty_is_named_as_not_proven() {
     let otp = Otp::under_test();

@@ -2878,13 +2878,16 @@ prove_kind(Id, Pids, W) ->
             Ref = erlang:unique_integer([positive]),
             ?AT(proving_one),
             ?TELL({prove, P}),
-            Marks = migrates((maps:get(Id, W#w.jobs))#job.behaviour),
+            #job{behaviour = B, fate = Fate} = maps:get(Id, W#w.jobs),
+            Marks = migrates(B),
+            %% Who keeps its state drops nothing at the thaw, and may come to this only when the agent has left.
+            Unmark = case Fate of keep -> W#w.outliving; _ -> fun ?MODULE:unmark/1 end,
             Marks andalso sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:mark/1}),
             sys(P, {W#w.dead, ok}, resume),
             sys(P, {self(), {Ref, P}}, suspend),
             W1 = proven(P, Id, Ref, ?PROVE_MS, W),
             WentOn = Marks andalso W1#w.nfaults =:= W#w.nfaults andalso not W1#w.seen_by_world andalso went_on(P, W#w.dead),
-            Marks andalso sys(P, {W#w.dead, ok}, {replace_state, fun ?MODULE:unmark/1}),
+            Marks andalso sys(P, {W#w.dead, ok}, {replace_state, Unmark}),
             case WentOn of
                 true -> W1#w{seen_by_world = true};
                 false -> W1
