@@ -299,7 +299,7 @@ pub(crate) fn of_other_images(machines: &[String]) -> Option<Event> {
         some_of(machines)
     );
     let fix = "Where a `fly deploy` came to some machines only, have it come to its end, or take it back by `fly deploy --image`.";
-    Some(not_well(IMAGE, found, fix.to_owned()).event(first))
+    Some(not_well(IMAGE, found, fix).event(first))
 }
 
 /// What a rollout says where machines are suspended, if any is: they do not boot. Where `again` is true, the same command takes them over

@@ -155,6 +155,7 @@ enum Answer {
 pub(crate) type Images = HashMap<MachineId, Option<String>>;
 
 /// What a look at who else is there found, beside nodes.
+#[derive(Default)]
 pub(crate) struct Again {
     /// Whose machines are suspended, and were not taken over since they were started last.
     pub(crate) asleep: Vec<String>,
@@ -210,11 +211,7 @@ pub(crate) async fn again(
     emit: &mut dyn FnMut(Event),
 ) -> Result<Again, NodeError> {
     let reach = &mut leg.options.reach;
-    let mut again = Again {
-        asleep: Vec::new(),
-        started: HashSet::new(),
-        images: Images::new(),
-    };
+    let mut again = Again::default();
     let Some(on) = &reach.fly else {
         return Ok(again);
     };
@@ -312,10 +309,9 @@ pub(crate) fn unreplaced(machine: &MachineOf, now: &Machine) -> Result<(), NodeE
 /// The same of all of these machines, by one list; those that are gone are met when it is their turn.
 pub(crate) async fn all_unreplaced(fly: &Fly, before: &Images) -> Result<(), NodeError> {
     let seen = fly.inventory().await.map_err(|error| errors::fly(&error))?;
-    let mut known = seen
-        .iter()
-        .filter_map(|now| Some((&now.id, before.get(&now.id)?, image(now))));
-    known.try_for_each(|(id, was, now)| still(id, was.as_deref(), now.as_deref()))
+    let known = seen.iter().filter(|now| before.contains_key(&now.id));
+    let now = known.map(|now| (now.id.clone(), image(now))).collect();
+    none_replaced(before, &now)
 }
 
 /// Whether the image that every machine was started from is still the one for which the store has a pointer.

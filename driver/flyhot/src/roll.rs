@@ -4,7 +4,6 @@
 //! written to pointer or lock by one who lost the lock, and no node is begun.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -31,7 +30,7 @@ use crate::drive::{self, NodeError};
 use crate::errors;
 use crate::fleet::{self, Fleet, Made};
 use crate::interrupt::{self, Signals, Watch};
-use crate::inventory::{self, All, Leases};
+use crate::inventory::{self, Again, All, Leases};
 use crate::ledger::{Command, Ledger};
 use crate::options::{
     self, Direction, Environment, Options, OptionsError, Peer, Place, WayBackNeeded, plain_image,
@@ -281,28 +280,38 @@ impl Work<'_> {
                     let machines = fleet.machines.clone();
                     let base = fleet.rollout.pointer().base_image.clone();
                     let looking = async {
-                        let mut started = HashSet::new();
-                        if let Some(machines) = &machines {
-                            // Nobody may run a command on a machine that is leased, by us as well.
-                            machines.leases.end().await;
-                            let again = inventory::again(&machines.fly, &mut leg, ledger, emit).await?;
-                            (asleep, started) = (again.asleep, again.started);
-                            // A `fly deploy` may have come between.
-                            let nodes = &leg.options.reach.nodes;
-                            if let What::Out(OutArgs { base: None, .. }) = self.what {
-                                inventory::still_of(nodes, base.as_deref())?;
+                        let again = match &machines {
+                            Some(machines) => {
+                                // Nobody may run a command on a machine that is leased, by us as well.
+                                machines.leases.end().await;
+                                inventory::again(&machines.fly, &mut leg, ledger, emit).await
                             }
-                            if !matches!(self.what, What::Out(OutArgs { base: Some(_), .. })) {
-                                inventory::none_replaced(&machines.images, &again.images)?;
-                            }
-                        }
+                            None => Ok(Again::default()),
+                        };
+                        // Whatever ends this look: whoever was started anew since is not told as taken over.
+                        let started = again.as_ref().map(|again| again.started.clone());
+                        let started = started.unwrap_or_default();
                         let unbooted = waves::once_more(course, &leg, &started, ledger, emit).await;
                         if let [first, others @ ..] = &unbooted[..]
                             && std::mem::replace(&mut warns, false)
                         {
                             emit(doctor::unbooted(first, others.len()));
                         }
-                        Ok::<(), NodeError>(())
+                        let again = again?;
+                        asleep = again.asleep;
+                        let Some(machines) = &machines else {
+                            return Ok(());
+                        };
+                        // A `fly deploy` may have come between.
+                        let others = || inventory::none_replaced(&machines.images, &again.images);
+                        match self.what {
+                            What::Out(OutArgs { base: Some(_), .. }) => Ok(()),
+                            What::Out(_) => {
+                                let nodes = &leg.options.reach.nodes;
+                                inventory::still_of(nodes, base.as_deref()).and_then(|()| others())
+                            }
+                            What::Back(_) => others(),
+                        }
                     };
                     match Box::pin(fleet.beside(looking)).await {
                         Ok(()) => {
