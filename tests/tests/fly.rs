@@ -629,7 +629,7 @@ fn who_is_put_off_for_longer_than_they_have_hears_it_at_once() {
 
 #[test]
 fn who_holds_a_lease_is_named_and_waited_for() {
-    let fly = fly("leases", FlyIlls::default());
+    let fly = fly("leases", unlimited());
     let id = started(&fly, "app");
     fly.lease_away(&id, "bob@example.com", 600);
     let asker = Asker::start(&fly, PATIENCE);
@@ -674,7 +674,7 @@ fn a_lease_that_went_to_another_is_lost() {
             "lost lease",
             FlyIlls {
                 flat_leases,
-                ..FlyIlls::default()
+                ..unlimited()
             },
         );
         let id = started(&fly, "app");
