@@ -16,10 +16,10 @@ setup: ## Check Rust, put Erlang/OTP 25, 27 and 29 with Elixir into target/otp; 
 	@tests/otp/setup.sh
 
 demo: setup ## Build flyhot and a shop, upgrade the shop under traffic, let two bad upgrades fail
-	cargo run --release -p flyhot-tests --bin demo
+	cargo run --release --bin demo
 
 demo-fleet: setup ## Upgrade six machines in three regions under traffic by one command, let an ill version fail on the canary; needs root
-	cargo run --release -p flyhot-tests --bin demo_fleet
+	cargo run --release --bin demo_fleet
 
 test: setup ## Everything: all tests on OTP 25, then the matrix
 	cargo test --workspace
@@ -30,7 +30,7 @@ matrix: setup ## The tests of the matrix group on OTP 27 and 29
 	FLYHOT_OTP=29 cargo test --workspace --test all -- matrix:: native:: mix::
 
 soak: setup ## Every scenario with many more rounds and fresh seeds on every OTP; resumes, result in target/soak.json
-	cargo run -p flyhot-tests --bin soak
+	cargo run --bin soak
 
 # Each has its own words on what it is fed; seconds for each of them.
 FUZZED = frame handshake term answer manifest artifact boot beam resource policy fly mix machines
@@ -47,7 +47,7 @@ fuzz-%:
 		../../target/fuzz/$* corpus/$*
 
 bench: setup ## Measure the window, the rehearsal, the revert and the command; keep the figures under docs/
-	cargo run --release -p flyhot-tests --bin bench
+	cargo run --release --bin bench
 
 lint: setup ## Check formatting and lints, warnings are errors
 	cargo fmt --all --check

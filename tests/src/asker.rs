@@ -48,7 +48,7 @@ impl Asker {
     /// One of an app, with a token, at an address.
     pub fn with(url: &str, app: &str, token: &str, patience: Duration) -> Self {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
-        let binary = BINARY.get_or_init(|| build(&["--workspace", "--example", "asker"], "examples/asker"));
+        let binary = BINARY.get_or_init(|| build(&["--example", "asker"], "examples/asker"));
         let mut command = mortal(binary);
         command
             .args([app, &patience.as_millis().to_string()])

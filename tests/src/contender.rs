@@ -43,8 +43,7 @@ impl Contender {
         heard: Sender<Step>,
     ) -> Self {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
-        let binary =
-            BINARY.get_or_init(|| build(&["--workspace", "--example", "contender"], "examples/contender"));
+        let binary = BINARY.get_or_init(|| build(&["--example", "contender"], "examples/contender"));
         let mut command = mortal(binary);
         command
             .args([

@@ -133,13 +133,7 @@ impl Flyhot {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
         BINARY.get_or_init(|| {
             build(
-                &[
-                    "--workspace",
-                    "--features",
-                    "flyhot/faults",
-                    "--bin",
-                    "flyhot-faults",
-                ],
+                &["--features", "flyhot/faults", "--bin", "flyhot-faults"],
                 "flyhot-faults",
             )
         })
@@ -178,7 +172,7 @@ impl Flyhot {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
         BINARY.get_or_init(|| match std::env::var_os("FLYHOT_BIN") {
             Some(path) => workspace().join(path),
-            None => build(&["--workspace", "--bin", "flyhot"], "flyhot"),
+            None => build(&["--bin", "flyhot"], "flyhot"),
         })
     }
 
@@ -533,8 +527,7 @@ impl fmt::Display for Run {
     }
 }
 
-/// Builds a program of the driver, with the profile of these tests. `--workspace` has it take the libraries that the tests were built with:
-/// with the features that one package alone asks for, each of them would be built once more.
+/// Builds a program of the workspace, with the profile of these tests.
 pub(crate) fn build(what: &[&str], binary: &str) -> PathBuf {
     // .../TARGET/PROFILE/deps/test-0123, or .../TARGET/PROFILE/demo
     let own = std::env::current_exe().expect("the kernel knows");
@@ -545,7 +538,7 @@ pub(crate) fn build(what: &[&str], binary: &str) -> PathBuf {
         .expect("cargo runs it");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["build", "--quiet", "--target-dir"])
+        .args(["build", "--quiet", "--workspace", "--target-dir"])
         .arg(profile.parent().expect("a profile lies in a target directory"))
         .args(what)
         .current_dir(workspace());
@@ -556,9 +549,13 @@ pub(crate) fn build(what: &[&str], binary: &str) -> PathBuf {
             cargo.env_remove(&name);
         }
     }
-    if profile.ends_with("release") {
-        cargo.arg("--release");
-    }
+    // It takes the libraries that whoever asks was built with. With the features that a package alone asks for, or all of them without what
+    // tests and examples need beside, each would be built once more.
+    cargo.arg(if profile.ends_with("release") {
+        "--release"
+    } else {
+        "--examples"
+    });
     let mut child = cargo.spawn().expect("cargo runs");
     // Far beyond any build of the driver: a second cargo that holds the lock is waited for.
     assert!(

@@ -37,7 +37,7 @@ impl Mover {
     /// Starts one. `home` is a directory or `bucket@endpoint`.
     pub fn start(home: &str, words: &[&str]) -> Self {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
-        let binary = BINARY.get_or_init(|| build(&["--workspace", "--example", "mover"], "examples/mover"));
+        let binary = BINARY.get_or_init(|| build(&["--example", "mover"], "examples/mover"));
         let mut command = mortal(binary);
         command
             .arg(home)

@@ -35,16 +35,13 @@ fn libraries() -> &'static Libraries {
         let scratch = Scratch::new("libraries");
         let kept = |what: &[&str], name: &str| {
             // Both are built to one place, one after the other.
-            let built = build(
-                &[&["-p", "flyhot-native"], what].concat(),
-                "libfly_deploy_native.so",
-            );
+            let built = build(&[&["--lib"], what].concat(), "libfly_deploy_native.so");
             let kept = scratch.path().join(name);
             fs::copy(built, &kept).expect("our own directory");
             kept
         };
         Libraries {
-            faulty: kept(&["--features", "faults"], "faulty.so"),
+            faulty: kept(&["--features", "flyhot-native/faults"], "faulty.so"),
             shipped: kept(&[], "shipped.so"),
             _scratch: scratch,
         }

@@ -13,12 +13,7 @@ use crate::process::{mortal, spawn};
 /// If that fails.
 pub fn publish(store: &Path, artifact: &Path, words: &[&str]) -> String {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let binary = BINARY.get_or_init(|| {
-        build(
-            &["-p", "flyhot-store", "--example", "publish"],
-            "examples/publish",
-        )
-    });
+    let binary = BINARY.get_or_init(|| build(&["--example", "publish"], "examples/publish"));
     let mut command = mortal(binary);
     command
         .arg(store)

@@ -469,10 +469,11 @@ fn make_help_explains_every_target() {
 fn every_program_that_make_runs_is_there() {
     let makefile = fs::read_to_string(workspace().join("Makefile")).unwrap();
     let words: Vec<_> = makefile.split_whitespace().collect();
+    // The fuzz targets are of a workspace of their own.
     let mut run: Vec<_> = words
-        .windows(5)
-        .filter(|words| words[..3] == ["-p", "flyhot-tests", "--bin"])
-        .map(|words| words[3])
+        .windows(2)
+        .filter(|words| words[0] == "--bin" && !words[1].starts_with('$'))
+        .map(|words| words[1])
         .collect();
     run.sort_unstable();
     assert_eq!(run, ["bench", "demo", "demo_fleet", "soak"]);

@@ -171,7 +171,7 @@ fn number() -> u64 {
 
 fn relay() -> &'static Path {
     static RELAY: OnceLock<PathBuf> = OnceLock::new();
-    RELAY.get_or_init(|| build(&["-p", "flyhot-tests", "--bin", "relay"], "relay"))
+    RELAY.get_or_init(|| build(&["--bin", "relay"], "relay"))
 }
 
 fn text(path: &Path) -> &str {

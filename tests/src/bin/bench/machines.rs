@@ -1,14 +1,18 @@
-//! Six machines of an app, each with a network of its own: one orchestrator for all of them, beside one upgrade after the other.
+//! Machines of an app, each with a network of its own: one orchestrator for six of them, beside one upgrade after the other; and a
+//! look at twenty.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use flyhot_tests::{Flyhot, Machines, Otp, Release, Scratch, ShopBuild, rounds, workspace};
+use flyhot_tests::{Flyhot, Machines, Otp, Release, Run, Scratch, ShopBuild, rounds, watched, workspace};
 use serde_json::{Value, json};
 
 use super::{median, pair, spread, told};
 
 const MACHINES: usize = 6;
+
+/// Machines that are looked at.
+const LOOKED_AT: usize = 20;
 
 const COOKIE: &str = "cookie_of_every_build";
 
@@ -53,6 +57,42 @@ pub(super) fn machines() -> Value {
     }))
 }
 
+/// A look at twenty machines of an app, beside one at the same nodes by name: what the inventory and their cookies take.
+pub(super) fn look() -> Value {
+    let release = Release::shop(Otp::v25(), "v1");
+    let machines = Machines::start("look");
+    let image = machines.image("01H3A", &release, COOKIE);
+    let ids: Vec<String> = (0..LOOKED_AT)
+        .map(|_| machines.shop(&image, "app", "ams", &[]))
+        .collect();
+    for id in &ids {
+        machines.serves(id);
+    }
+    let (mut found, mut named, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds(7, 21) {
+        let running = machines
+            .flyhot(["status", "--inventory", "fly", "--output", "json"])
+            .spawn();
+        let used = watched(running.pid());
+        let run = running.wait();
+        memory.push(used().kib);
+        run.expect("done", 0);
+        found.push(us(run.took));
+        let names = names(&run, LOOKED_AT);
+        let by_name = machines
+            .flyhot(["status", "--output", "json"])
+            .args(names.iter().flat_map(|name| ["--node", name]))
+            .env("RELEASE_COOKIE", COOKIE)
+            .run();
+        by_name.expect("done", 0);
+        named.push(us(by_name.took));
+    }
+    told(json!({
+        "machines": LOOKED_AT, "by_inventory_us": spread(&found), "by_name_us": spread(&named),
+        "peak_memory_kib": spread(&memory), "ratio": median(&found) / median(&named),
+    }))
+}
+
 /// Up to where the store says that the release is what machines run; and the names of the nodes.
 fn orchestrated(machines: &Machines, image: &Path, here: &Path, more: &[&str]) -> (Duration, Vec<String>) {
     let run = machines
@@ -65,12 +105,20 @@ fn orchestrated(machines: &Machines, image: &Path, here: &Path, more: &[&str]) -
     run.expect("upgraded", 0);
     let mut pointer = run.events_named("pointer");
     let committed = pointer.find(|event| event.json["state"] == "committed");
+    (
+        committed.expect("it was committed").at - run.begun,
+        names(&run, MACHINES),
+    )
+}
+
+/// The nodes that a command was done on.
+fn names(run: &Run, machines: usize) -> Vec<String> {
     let nodes = run.outcome()["nodes"].as_array().expect("an array").iter();
     let names: Vec<String> = nodes
         .filter_map(|node| Some(node["node"].as_str()?.to_owned()))
         .collect();
-    assert_eq!(names.len(), MACHINES, "{run}");
-    (committed.expect("it was committed").at - run.begun, names)
+    assert_eq!(names.len(), machines, "{run}");
+    names
 }
 
 fn upgraded(machines: &Machines, names: &[String], release: &Release) -> Duration {

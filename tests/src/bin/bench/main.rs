@@ -2,7 +2,7 @@
 //!
 //! Figures go to docs/bench.json and the terminal; a target that is missed is written as missed. Sections by name
 //! (`window`, `again`, `rehearsal`, `revert`, `callers`, `client`, `census`, `command`, `plan`, `sessions`, `terms`, `status`,
-//! `crowd`, `machines`, `pack`, `unpack`, `large`, `moved`, `native`) run those alone, and the others keep the figures they have.
+//! `crowd`, `machines`, `look`, `pack`, `unpack`, `large`, `moved`, `native`) run those alone, and the others keep the figures they have.
 //! FLYHOT_ROUNDS multiplies the repetitions.
 #![allow(
     clippy::unwrap_used,
@@ -70,6 +70,7 @@ fn main() {
         "status",
         "crowd",
         "machines",
+        "look",
         "pack",
         "unpack",
         "large",
@@ -93,6 +94,7 @@ fn main() {
                 "status" => operator::status(),
                 "crowd" => crowd::crowd(),
                 "machines" => machines::machines(),
+                "look" => machines::look(),
                 "pack" => artifacts::pack(),
                 "unpack" => artifacts::unpack(),
                 "large" => artifacts::large(),
