@@ -126,8 +126,9 @@ async fn round(
     rollout.commit().await?;
     println!("committed {fencing} {number}");
     match rollout.end().await {
+        Ok(()) => println!("released {fencing}"),
         // Where the answer to the put that let go of it was lost, somebody else may have it before that was found out.
-        Ok(()) | Err(LockError::Lost(_)) => println!("released {fencing}"),
+        Err(LockError::Lost(_)) => println!("gone {fencing}"),
         Err(error) => return Err(error.into()),
     }
     Ok(())
