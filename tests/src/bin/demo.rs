@@ -17,7 +17,8 @@ const LOOK: Duration = Duration::from_secs(3);
 
 fn main() {
     let otp = Otp::v25();
-    title("Building the shop: v1, v2 and v3");
+    title("Building flyhot and the shop: v1, v2 and v3");
+    Flyhot::binary();
     let [v1, v2, v3] = ["v1", "v2", "v3"].map(|code| {
         let release = Release::shop(otp, code);
         println!("  {code} is version {}", release.version());
