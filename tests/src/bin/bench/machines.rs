@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use flyhot_tests::{Flyhot, Machines, Otp, Release, Run, Scratch, ShopBuild, rounds, watched, workspace};
+use flyhot_tests::{Flyhot, Machines, Otp, Release, Scratch, ShopBuild, rounds, watched, workspace};
 use serde_json::{Value, json};
 
 use super::{median, pair, spread, told};
@@ -78,7 +78,11 @@ pub(super) fn look() -> Value {
         memory.push(used().kib);
         run.expect("done", 0);
         found.push(us(run.took));
-        let names = names(&run, LOOKED_AT);
+        let names: Vec<&str> = run
+            .events_named("status")
+            .filter_map(|event| event.json["node"].as_str())
+            .collect();
+        assert_eq!(names.len(), LOOKED_AT, "{run}");
         let by_name = machines
             .flyhot(["status", "--output", "json"])
             .args(names.iter().flat_map(|name| ["--node", name]))
@@ -105,20 +109,12 @@ fn orchestrated(machines: &Machines, image: &Path, here: &Path, more: &[&str]) -
     run.expect("upgraded", 0);
     let mut pointer = run.events_named("pointer");
     let committed = pointer.find(|event| event.json["state"] == "committed");
-    (
-        committed.expect("it was committed").at - run.begun,
-        names(&run, MACHINES),
-    )
-}
-
-/// The nodes that a command was done on.
-fn names(run: &Run, machines: usize) -> Vec<String> {
     let nodes = run.outcome()["nodes"].as_array().expect("an array").iter();
     let names: Vec<String> = nodes
         .filter_map(|node| Some(node["node"].as_str()?.to_owned()))
         .collect();
-    assert_eq!(names.len(), machines, "{run}");
-    names
+    assert_eq!(names.len(), MACHINES, "{run}");
+    (committed.expect("it was committed").at - run.begun, names)
 }
 
 fn upgraded(machines: &Machines, names: &[String], release: &Release) -> Duration {
