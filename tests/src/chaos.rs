@@ -58,6 +58,8 @@ pub struct Ills {
     pub refuses_time: bool,
     /// Nothing is answered, and nothing done, as long as it is so.
     pub swallows: bool,
+    /// Artifacts that are put reach the store as soon as it is no longer so.
+    pub holds_artifacts: bool,
 }
 
 /// The proxy; it stops listening when dropped.
@@ -214,6 +216,12 @@ impl Shared {
         per_mille > 0 && held(&self.random).below(1000) < per_mille
     }
 
+    fn wait_while(&self, ails: impl Fn(&Ills) -> bool) {
+        while ails(&held(&self.ills)) && !*held(&self.stopped) {
+            std::thread::sleep(LOOK);
+        }
+    }
+
     fn serve(&self, mut client: TcpStream) -> std::io::Result<()> {
         let mut request = read_message(&mut client, true)?;
         let ills = *held(&self.ills);
@@ -243,10 +251,11 @@ impl Shared {
             return self.reset(client);
         }
         if ills.swallows {
-            while held(&self.ills).swallows && !*held(&self.stopped) {
-                std::thread::sleep(LOOK);
-            }
+            self.wait_while(|ills| ills.swallows);
             return self.reset(client);
+        }
+        if ills.holds_artifacts && method == "PUT" && path.contains("/artifacts/") {
+            self.wait_while(|ills| ills.holds_artifacts);
         }
         if self.befalls(ills.server_errors) {
             return if self.befalls(500) {

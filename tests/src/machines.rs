@@ -173,6 +173,15 @@ impl Machines {
         self.machine(image, group, region, &["sh", "-c", INIT], env)
     }
 
+    /// Machines of that image in these regions, which serve.
+    pub fn shops<const N: usize>(&self, image: &str, regions: [&str; N]) -> [String; N] {
+        let shops = regions.map(|region| self.shop(image, "app", region, &[]));
+        for id in &shops {
+            self.serves(id);
+        }
+        shops
+    }
+
     /// A machine of that image, which runs something else.
     pub fn other(&self, image: &str, group: &str, region: &str) -> String {
         self.machine(image, group, region, &["sleep", "infinity"], json!({}))

@@ -70,8 +70,7 @@ fn a_fly_deploy_and_machines_that_are_added_boot_what_their_image_should_run() {
     rollout("v2").expect("upgraded", 0);
 
     // Another machine of the same image boots what the others were upgraded to.
-    let added = machines.shop(&image, "app", "iad", &[]);
-    machines.serves(&added);
+    let [added] = machines.shops(&image, ["iad"]);
     assert_eq!(versions(&[&one, &other, &added]), ["v2"; 3]);
     let run = status();
     let told = statuses(&run);
@@ -109,8 +108,7 @@ fn a_fly_deploy_and_machines_that_are_added_boot_what_their_image_should_run() {
     for id in [&other, &added] {
         machines.serves(id);
     }
-    let late = machines.shop(&next, "app", "iad", &[]);
-    machines.serves(&late);
+    let [late] = machines.shops(&next, ["iad"]);
     assert_eq!(versions(&[&one, &other, &added, &late]), ["v1"; 4]);
     assert_eq!(app.pointer()["base_image"], image);
 
@@ -183,11 +181,7 @@ fn a_machine_that_was_suspended_goes_on_with_the_code_that_it_had() {
     let machines = Machines::start("suspended");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), App::COOKIE);
-    let [one, asleep, third, stopped] =
-        ["ams", "fra", "iad", "ord"].map(|region| machines.shop(&image, "app", region, &[]));
-    for id in [&one, &asleep, &third, &stopped] {
-        machines.serves(id);
-    }
+    let [one, asleep, third, stopped] = machines.shops(&image, ["ams", "fra", "iad", "ord"]);
     let visits = (0..3).map(|_| machines.visits(&asleep)).last().unwrap();
     machines.fly.suspend(&asleep);
     machines.fly.stop(&stopped);

@@ -500,14 +500,12 @@ fn one_that_calls_a_frozen_one_in_the_instant_of_its_proof_is_no_failure() {
         let shop = Shop::of(&v1).carts(10).pool(10).start();
         shop.probe().eval(
             "[{module, M} = code:load_file(M) || M <- [calling, called]], {ok, _} = called:start(1),
-             [{ok, _} = calling:start(N) || N <- [1, 2]],
-             register(flyhot_trace, spawn(fun Spy() ->
-                 receive
-                     {struck, _, _, _} -> gen_server:cast(calling_1, ask), gen_server:cast(calling_2, ask);
-                     _ -> ok
-                 end,
-                 Spy()
-             end)), ok.",
+             [{ok, _} = calling:start(N) || N <- [1, 2]], ok.",
+        );
+        whenever_told(
+            &shop,
+            "{struck, _, _, _}",
+            "gen_server:cast(calling_1, ask), gen_server:cast(calling_2, ask)",
         );
         shop.probe()
             .plan_faults(&[befalls_the_worker("proving_one", nth, "{delay, 300}")]);
@@ -552,16 +550,9 @@ fn one_that_is_busy_since_the_instant_of_its_proof_keeps_no_copy_of_its_state() 
     };
     let (v1, v2) = (with("v1"), with("v2"));
     let shop = Shop::of(&v1).carts(10).pool(10).start();
-    shop.probe().eval(
-        "[{module, M} = code:load_file(M) || M <- [working, slow]], {ok, _} = slow:start(),
-         register(flyhot_trace, spawn(fun Spy() ->
-             receive
-                 {struck, _, _, _} -> gen_server:cast(slow, work);
-                 _ -> ok
-             end,
-             Spy()
-         end)), ok.",
-    );
+    shop.probe()
+        .eval("[{module, M} = code:load_file(M) || M <- [working, slow]], {ok, _} = slow:start(), ok.");
+    whenever_told(&shop, "{struck, _, _, _}", "gen_server:cast(slow, work)");
     shop.probe()
         .plan_faults(&[befalls_the_worker("proving_one", 1, "{delay, 300}")]);
     let run = Flyhot::upgrade(&shop, &v2).faulty().run();
@@ -808,11 +799,7 @@ fn a_worker_that_dies_while_the_old_code_comes_back_leaves_it_wholly_back() {
     );
     let shop = Shop::of(&v1).carts(50).start();
     let bad = release(&v2, "error(bad)");
-    shop.probe().eval(
-        "register(flyhot_trace, spawn(fun Spy() ->
-             receive {told, worker, back} -> exit(whereis(flyhot_agent), kill); _ -> ok end, Spy()
-         end)).",
-    );
+    whenever_told(&shop, "{told, worker, back}", "exit(whereis(flyhot_agent), kill)");
     let before = look(&shop);
     let mut by_guard = 0;
     for _ in 0..rounds(15, 60) {
@@ -853,6 +840,13 @@ fn a_machine_that_stands_still_is_no_reason_to_give_anybody_up() {
         run.node(0)["phases_us"]["migrate"].as_u64().unwrap() > 2_000_000
     });
     assert!(stood_still, "it never stood still while it migrated");
+}
+
+/// Has this done each time an agent with fault points says such a message of itself.
+fn whenever_told(shop: &Shop, message: &str, done: &str) {
+    shop.probe().eval(&format!(
+        "register(flyhot_trace, spawn(fun Spy() -> receive {message} -> {done}; _ -> ok end, Spy() end))."
+    ));
 }
 
 /// Stops the node for three seconds once that one process is asked to migrate.
@@ -1128,10 +1122,10 @@ fn an_undo_that_was_to_be_exact_purges_nothing_while_somebody_is_inside() {
     let bad = release(&with(&Release::shop(Otp::under_test(), "v2"), "v2"), "error(bad)");
     let shop = Shop::of(&v1).carts(10).pool(10).start();
     hold_a_fun(&shop);
-    shop.probe().eval(
-        "register(flyhot_trace, spawn(fun Spy() ->
-             receive {told, worker, {phase, freezing}} -> spawn('Elixir.Shop.Hold', hold, [1000000000]); _ -> ok end, Spy()
-         end)), ok.",
+    whenever_told(
+        &shop,
+        "{told, worker, {phase, freezing}}",
+        "spawn('Elixir.Shop.Hold', hold, [1000000000])",
     );
     let run = Flyhot::upgrade(&shop, &bad)
         .args(["--no-rehearsal", "--revert-budget", "300ms"])

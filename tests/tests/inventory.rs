@@ -322,7 +322,7 @@ fn what_a_token_may_not_do_is_done_without_and_said() {
     let machines = Machines::start("may not");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);
-    let shops = shops(&machines, &image, ["ams", "fra"]);
+    let shops = machines.shops(&image, ["ams", "fra"]);
     let grant = Grant {
         user: "deploy@example.com".to_owned(),
         apps: vec![Fly::APP.to_owned()],
@@ -361,15 +361,6 @@ fn what_a_token_may_not_do_is_done_without_and_said() {
     );
 }
 
-/// Machines that serve, one in each region.
-fn shops<const N: usize>(machines: &Machines, image: &str, regions: [&str; N]) -> [String; N] {
-    let shops = regions.map(|region| machines.shop(image, "app", region, &[]));
-    for id in &shops {
-        machines.serves(id);
-    }
-    shops
-}
-
 /// A rollout of v2, one machine after the other, that waits for this one: somebody else holds it until they let it go.
 fn held_at(machines: &Machines, store: &Scratch, id: &str) -> Running {
     held(machines, id, machines.rollout(&release("v2"), store.path()))
@@ -390,7 +381,7 @@ fn who_starts_meanwhile_is_taken_over_before_the_end() {
     let machines = Machines::start("meanwhile");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);
-    let [first, second, late] = shops(&machines, &image, ["ams", "fra", "ord"]);
+    let [first, second, late] = machines.shops(&image, ["ams", "fra", "ord"]);
     machines.fly.stop(&late);
     // The second one is held for as long as the test needs to start one anew that was taken over, and one that was stopped.
     let running = held_at(&machines, &store, &second);
@@ -453,7 +444,7 @@ fn who_was_suspended_meanwhile_and_goes_on_is_not_taken_over_twice() {
     let machines = Machines::start("resumed");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);
-    let [first, second] = shops(&machines, &image, ["ams", "fra"]);
+    let [first, second] = machines.shops(&image, ["ams", "fra"]);
     let running = held_at(&machines, &store, &second);
     assert_eq!(machines.version(&first), "v2");
     machines.fly.suspend(&first);
@@ -472,7 +463,7 @@ fn who_was_started_anew_and_is_suspended_then_is_warned_of() {
     let machines = Machines::start("restarted, suspended");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);
-    let [first, second] = shops(&machines, &image, ["ams", "fra"]);
+    let [first, second] = machines.shops(&image, ["ams", "fra"]);
     let running = held_at(&machines, &store, &second);
     assert_eq!(machines.version(&first), "v2");
     // What is on trial is booted by nobody.
@@ -526,7 +517,7 @@ fn who_is_stopped_after_it_was_taken_over_boots_what_is_committed() {
     let machines = Machines::start("stopped");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);
-    let [first, second] = shops(&machines, &image, ["ams", "fra"]);
+    let [first, second] = machines.shops(&image, ["ams", "fra"]);
     // The first is taken over, and what happens to it then happens before the second is.
     let rollout = |happens: &dyn Fn()| {
         machines.serves(&second);
@@ -577,7 +568,7 @@ fn who_is_stopped_before_its_wave_is_left_to_boot() {
     let machines = Machines::start("before its wave");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);
-    let [first, again, gone, last] = shops(&machines, &image, ["ams", "fra", "ord", "syd"]);
+    let [first, again, gone, last] = machines.shops(&image, ["ams", "fra", "ord", "syd"]);
     let left = |run: &Run| -> Vec<(String, String)> {
         let told = run.events_named("left_to_boot").map(|event| &event.json);
         told.map(|event| [&event["machine"], &event["state"]].map(|text| text.as_str().unwrap().to_owned()))
@@ -690,7 +681,7 @@ fn whose_host_is_lost_is_left_out_and_told() {
     let machines = Machines::start("lost");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);
-    let [one, lost, other] = shops(&machines, &image, ["ams", "fra", "ord"]);
+    let [one, lost, other] = machines.shops(&image, ["ams", "fra", "ord"]);
     let ends = |run: &Run, exit_code: i32, of_others: &str| {
         assert_eq!(run.exit_code, Some(exit_code), "{run}");
         let ended = outcomes(run);
@@ -908,7 +899,7 @@ fn a_stopped_machine_that_gets_another_image_meanwhile_is_no_success() {
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);
     let other = machines.image("01H3B", &release("v1"), COOKIE);
-    let [first, second, asleep] = shops(&machines, &image, ["ams", "fra", "ord"]);
+    let [first, second, asleep] = machines.shops(&image, ["ams", "fra", "ord"]);
     machines.fly.stop(&asleep);
     let running = held_at(&machines, &store, &second);
     assert_eq!(machines.version(&first), "v2");
@@ -966,7 +957,7 @@ fn what_a_fly_deploy_brought_to_one_is_not_taken_back_with_the_others() {
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);
     let other = machines.image("01H3B", &release("v2"), COOKIE);
-    let [first, second] = shops(&machines, &image, ["ams", "fra"]);
+    let [first, second] = machines.shops(&image, ["ams", "fra"]);
     machines
         .rollout(&release("v2"), store.path())
         .run()

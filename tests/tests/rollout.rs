@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use flyhot_tests::{
-    Chaos, Fleet, Flyhot, Ills, Moto, Node, Otp, Random, Release, Scratch, Shop, free_port, pairs,
+    Chaos, Fleet, Flyhot, Ills, Moto, Node, Otp, Random, Release, Scratch, Shop, free_port, pairs, wait_until,
 };
 use serde_json::Value;
 
@@ -495,6 +495,52 @@ fn code_whose_gate_says_no_is_booted_by_nobody() {
     assert!(none.stdout.contains("is no URL"), "{none}");
 }
 
+/// A command about one node and a bucket.
+fn in_bucket(chaos: &Chaos, node: &Node, words: &[&str]) -> Flyhot {
+    Flyhot::new([&words[..1], &["--node", node.name()], &words[1..]].concat())
+        .of(node)
+        .args(["--app", "shop", "--bucket", Moto::BUCKET])
+        .args(["--endpoint", &chaos.endpoint(), "--output", "json"])
+        .env("AWS_ACCESS_KEY_ID", "tid_test")
+        .env("AWS_SECRET_ACCESS_KEY", "tsec_secret")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+}
+
+#[test]
+fn an_upload_that_takes_longer_than_a_lease_keeps_the_lock() {
+    /// Renewals: three in each lease, so that two leases are over before this many.
+    const RENEWED: usize = 8;
+    let (v1, v2) = releases();
+    let one = small(&v1);
+    let moto = Moto::start();
+    let held_up = Ills {
+        holds_artifacts: true,
+        ..Ills::default()
+    };
+    let chaos = Chaos::before(moto.address(), held_up, Random::new("held up"));
+    let rollout = || {
+        let words = ["rollout", "--release", v2.directory().to_str().unwrap()];
+        in_bucket(&chaos, &one, &words).args(["--lock-timeout", "5s"])
+    };
+    let mut alice = rollout().env("USER", "alice").spawn();
+    alice.wait_for_step("upload");
+    let locks = || {
+        let puts = chaos.asked("PUT");
+        puts.iter().filter(|path| path.contains("/lock.json")).count()
+    };
+    let before = locks();
+    wait_until("its lease was renewed", LIMIT, || locks() >= before + RENEWED);
+    let bob = rollout().env("USER", "bob").run();
+    bob.expect("refused", 20);
+    assert!(bob.stdout.contains("alice on "), "{bob}");
+    chaos.ail(Ills::default());
+    let run = alice.wait();
+    run.expect("upgraded", 0);
+    assert_eq!(run.pointer(), ["trial", "committed"], "{run}");
+    assert_eq!(shapes(&one), ["struct"]);
+    clean(&one);
+}
+
 /// In a bucket that does what buckets do: errors, conflicts, answers that are lost, bodies that are cut and bent.
 #[test]
 fn a_bucket_that_ails_says_what_nodes_run_all_the_same() {
@@ -512,18 +558,8 @@ fn a_bucket_that_ails_says_what_nodes_run_all_the_same() {
         ..Ills::default()
     };
     let chaos = Chaos::before(moto.address(), ills, Random::new("rollout"));
-    let endpoint = chaos.endpoint();
-    let bucket = |command: Flyhot| {
-        command
-            .args(["--app", "shop", "--bucket", Moto::BUCKET, "--endpoint", &endpoint])
-            .args(["--output", "json"])
-            .env("AWS_ACCESS_KEY_ID", "tid_test")
-            .env("AWS_SECRET_ACCESS_KEY", "tsec_secret")
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-    };
     let on = |words: &[&str]| {
-        let command = Flyhot::new([&words[..1], &["--node", one.name()], &words[1..]].concat());
-        let run = bucket(command.of(&one)).run();
+        let run = in_bucket(&chaos, &one, words).run();
         assert!(!format!("{run}").contains("tsec_secret"), "{run}");
         run
     };

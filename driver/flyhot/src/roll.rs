@@ -4,6 +4,7 @@
 //! written to pointer or lock by one who lost the lock, and no node is begun.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -289,9 +290,9 @@ impl Work<'_> {
                             None => Ok(Again::default()),
                         };
                         // Whatever ends this look: whoever was started anew since is not told as taken over.
-                        let started = again.as_ref().map(|again| again.started.clone());
-                        let started = started.unwrap_or_default();
-                        let unbooted = waves::once_more(course, &leg, &started, ledger, emit).await;
+                        let nobody = HashSet::new();
+                        let started = again.as_ref().map_or(&nobody, |again| &again.started);
+                        let unbooted = waves::once_more(course, &leg, started, ledger, emit).await;
                         if let [first, others @ ..] = &unbooted[..]
                             && std::mem::replace(&mut warns, false)
                         {

@@ -29,12 +29,7 @@ pub(super) fn machines() -> Value {
     let image = machines.image("01H3A", &first, COOKIE);
     let images =
         [("01H3B", &one), ("01H3C", &other)].map(|(tag, release)| machines.unpushed(tag, release, COOKIE));
-    let ids: Vec<String> = (0..MACHINES)
-        .map(|_| machines.shop(&image, "app", "ams", &[]))
-        .collect();
-    for id in &ids {
-        machines.serves(id);
-    }
+    machines.shops(&image, ["ams"; MACHINES]);
     let here = Scratch::new("orchestrator");
     let moment = workspace().join("tests/fixtures/watch/quick.toml");
     let watched = ["--policy", text(&moment)];
@@ -62,12 +57,7 @@ pub(super) fn look() -> Value {
     let release = Release::shop(Otp::v25(), "v1");
     let machines = Machines::start("look");
     let image = machines.image("01H3A", &release, COOKIE);
-    let ids: Vec<String> = (0..LOOKED_AT)
-        .map(|_| machines.shop(&image, "app", "ams", &[]))
-        .collect();
-    for id in &ids {
-        machines.serves(id);
-    }
+    machines.shops(&image, ["ams"; LOOKED_AT]);
     let (mut found, mut named, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds(7, 21) {
         let running = machines
