@@ -149,6 +149,13 @@ impl Shop {
         });
     }
 
+    /// Has this done each time an agent with fault points says such a message of itself, by the process `flyhot_trace`.
+    pub fn whenever_told(&self, message: &str, done: &str) {
+        self.probe().eval(&format!(
+            "register(flyhot_trace, spawn(fun Spy() -> receive {message} -> {done}; _ -> ok end, Spy() end))."
+        ));
+    }
+
     /// Ends [`Shop::hold`].
     pub fn let_go(&self) {
         self.probe().eval(

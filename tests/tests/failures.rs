@@ -2,9 +2,10 @@
 //! kind counted by themselves, and a process that is too busy to be frozen.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 
-use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Shop, Trace, model, rounds, wait_until};
+use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Scratch, Shop, Trace, model, rounds, wait_until};
 
 const NONE: [&str; 0] = [];
 
@@ -502,8 +503,7 @@ fn one_that_calls_a_frozen_one_in_the_instant_of_its_proof_is_no_failure() {
             "[{module, M} = code:load_file(M) || M <- [calling, called]], {ok, _} = called:start(1),
              [{ok, _} = calling:start(N) || N <- [1, 2]], ok.",
         );
-        whenever_told(
-            &shop,
+        shop.whenever_told(
             "{struck, _, _, _}",
             "gen_server:cast(calling_1, ask), gen_server:cast(calling_2, ask)",
         );
@@ -552,7 +552,7 @@ fn one_that_is_busy_since_the_instant_of_its_proof_keeps_no_copy_of_its_state() 
     let shop = Shop::of(&v1).carts(10).pool(10).start();
     shop.probe()
         .eval("[{module, M} = code:load_file(M) || M <- [working, slow]], {ok, _} = slow:start(), ok.");
-    whenever_told(&shop, "{struck, _, _, _}", "gen_server:cast(slow, work)");
+    shop.whenever_told("{struck, _, _, _}", "gen_server:cast(slow, work)");
     shop.probe()
         .plan_faults(&[befalls_the_worker("proving_one", 1, "{delay, 300}")]);
     let run = Flyhot::upgrade(&shop, &v2).faulty().run();
@@ -570,6 +570,171 @@ fn one_that_is_busy_since_the_instant_of_its_proof_keeps_no_copy_of_its_state() 
         "[]",
         "{run}"
     );
+}
+
+/// Nobody waits for the answer any more: the agent leaves, and it does not end what it asked.
+#[test]
+fn a_try_that_outlives_whoever_asked_for_it_harms_nobody() {
+    let with = |tag: &str, asked: &str| {
+        let slow = format!(
+            "-module(slow).
+             -behaviour(gen_server).
+             -export([start/0, init/1, handle_call/3, handle_cast/2, code_change/3]).
+             start() -> gen_server:start({{local, slow}}, ?MODULE, 0, []).
+             init(N) -> {{ok, N}}.
+             handle_call(ping, _, N) -> {{reply, {tag}, N}}.
+             handle_cast(_, N) -> {{noreply, N}}.
+             code_change(_, N, _) -> {{ok, {asked}}}.\n"
+        );
+        let base = Release::shop(Otp::under_test(), "v1").variant();
+        let go_on = "-module(go_on).\n-export([now/0]).\nnow() -> ok.\n";
+        base.erlang("slow", &slow).erlang("go_on", go_on).build()
+    };
+    // By what it calls it ends: after minutes, or when that module is loaded.
+    let long = "lists:foldl(fun(_, A) -> case erlang:function_exported(go_on, now, 0) of
+                    true -> A;
+                    false -> lists:foldl(fun(X, B) -> B + X - X end, A, lists:seq(1, 100000))
+                end end, N, lists:seq(1, 1000000))";
+    let (v1, v2) = (with("v1", "N"), with("v2", long));
+    let shop = Shop::of(&v1).carts(10).pool(10).start();
+    shop.probe()
+        .eval("{module, slow} = code:load_file(slow), {ok, _} = slow:start(), ok.");
+    let pid = shop.probe().eval("whereis(slow).");
+    let mut running = Flyhot::upgrade(&shop, &v2)
+        .args(["--quiesce-timeout", "1s"])
+        .spawn();
+    running.wait_for_step("rehearse");
+    let inside =
+        "{_, F} = process_info(whereis(slow), current_stacktrace), lists:keymember(code_change, 2, F).";
+    wait_until("it tries", SOON, || shop.probe().eval(inside) == "true");
+    running.kill();
+    wait_until("the agent has left", SOON, || {
+        shop.probe()
+            .eval("[whereis(flyhot_agent), code:is_loaded(flyhot_agent)].")
+            == "[undefined,false]"
+    });
+    assert_eq!(shop.probe().eval(inside), "true");
+    shop.probe().eval("{module, go_on} = code:load_file(go_on).");
+    wait_until("nobody is inside the agent", SOON, || {
+        shop.probe().eval("erlang:check_old_code(flyhot_agent).") == "false"
+    });
+    assert_eq!(shop.probe().eval("whereis(slow)."), pid);
+    assert_eq!(shop.probe().eval("sys:get_state(slow)."), "0");
+    assert_eq!(shop.probe().suspended(), NONE);
+}
+
+/// Handlers of one module in one manager differ by nothing but their place.
+#[test]
+fn a_handler_that_is_there_more_than_once_gets_its_own_state_back() {
+    let with = |base: &Release, tag: &str| {
+        let twice = format!(
+            "-module(twice).
+             -behaviour(gen_event).
+             -export([init/1, handle_event/2, handle_call/2, code_change/3]).
+             init(N) -> {{ok, N}}.
+             handle_event(_, N) -> {{ok, N}}.
+             handle_call(ping, N) -> {{ok, {tag}, N}}.
+             code_change(_, N, _) -> {{ok, {{{tag}, N}}}}.\n"
+        );
+        base.variant().erlang("twice", &twice).build()
+    };
+    let otp = Otp::under_test();
+    let (v1, v2) = (
+        with(&Release::shop(otp, "v1"), "v1"),
+        with(&Release::shop(otp, "v2"), "v2"),
+    );
+    let shop = Shop::of(&v1).carts(10).pool(10).start();
+    shop.probe().eval(
+        "{module, twice} = code:load_file(twice), {ok, P} = gen_event:start({local, manager}),
+         [ok = gen_event:add_handler(P, twice, N) || N <- [1, 2, 3]], ok.",
+    );
+    let states = || {
+        shop.probe()
+            .eval("[S || {twice, _, S} <- sys:get_state(manager)].")
+    };
+    let before = states();
+    let bad = release(&v2, "error(bad)");
+    let run = Flyhot::upgrade(&shop, &bad).args(["--no-rehearsal"]).run();
+    run.expect("reverted", 11);
+    assert_eq!(states(), before, "{run}");
+    Flyhot::upgrade(&shop, &v2).run().expect("upgraded", 0);
+    assert_eq!(states(), "[{v2,3},{v2,2},{v2,1}]");
+}
+
+/// What `-pa` names is looked at before what the boot file names.
+#[test]
+fn what_hides_the_new_code_from_the_next_start_is_named() {
+    let base = Release::shop(Otp::under_test(), "v1");
+    let with = |tag: &str| {
+        let patched = format!("-module(patched).\n-export([tag/0]).\ntag() -> {tag}.\n");
+        base.variant().erlang("patched", &patched).build()
+    };
+    let (v1, v2) = (with("v1"), with("v2"));
+    let patches = Scratch::new("patches");
+    fs::copy(
+        v1.ebin("shop").join("patched.beam"),
+        patches.path().join("patched.beam"),
+    )
+    .unwrap();
+    let directory = patches.path().to_str().unwrap().to_owned();
+    let shop = Shop::of(&v1)
+        .carts(10)
+        .pool(10)
+        .node(|node| node.flags(["-pa", &directory]))
+        .start();
+    for outcome in ["upgraded", "nothing_to_do"] {
+        let run = Flyhot::upgrade(&shop, &v2).run();
+        run.expect(outcome, 0);
+        let reason = run.reason("not_persisted");
+        assert_eq!(reason["subject"], "patched", "{run}");
+        assert!(reason["sentence"].as_str().unwrap().contains("-pa"), "{run}");
+        assert_eq!(shop.probe().eval("patched:tag()."), "v2");
+    }
+    fs::remove_file(patches.path().join("patched.beam")).unwrap();
+    let run = Flyhot::upgrade(&shop, &v2).run();
+    run.expect("nothing_to_do", 0);
+    assert!(!run.reason_codes().contains(&"not_persisted"), "{run}");
+}
+
+/// The new code may be why.
+#[test]
+fn a_node_that_stops_behind_its_window_is_no_success() {
+    let otp = Otp::under_test();
+    let shop = Shop::of(&Release::shop(otp, "v1")).carts(10).pool(10).start();
+    shop.probe()
+        .plan_faults(&[Fault::new("guard", "stopping", 1, "halt")]);
+    let run = Flyhot::upgrade(&shop, &Release::shop(otp, "v2")).faulty().run();
+    run.expect("failed", 24);
+    assert_eq!(run.node(0)["outcome"], "upgraded", "{run}");
+}
+
+/// The limit is for every process of the node: the agent's own are freed of it, or nobody would thaw what they have frozen.
+#[test]
+fn a_node_that_ends_large_processes_does_not_end_the_agent() {
+    let otp = Otp::under_test();
+    let shop = Shop::of(&Release::shop(otp, "v1"))
+        .carts(10)
+        .pool(10)
+        .node(|node| node.flags(["+hmax", "20000000"]))
+        .start();
+    let limit = |name: &str| {
+        format!(
+            "#{{size := S}} = proplists:get_value(max_heap_size, element(2, process_info(whereis({name}), garbage_collection))),
+             application:set_env(shop, {name}, S)"
+        )
+    };
+    let both = format!(
+        "(fun() -> {} end)(), (fun() -> {} end)()",
+        limit("flyhot_agent"),
+        limit("flyhot_guard")
+    );
+    shop.whenever_told("{told, worker, swap}", &both);
+    let run = Flyhot::upgrade(&shop, &Release::shop(otp, "v2")).faulty().run();
+    run.expect("upgraded", 0);
+    let limits = "[application:get_env(shop, P) || P <- [flyhot_agent, flyhot_guard]].";
+    assert_eq!(shop.probe().eval(limits), "[{ok,0},{ok,0}]", "{run}");
+    shop.probe().eval("exit(whereis(flyhot_trace), kill), ok.");
+    clean(&shop, &run);
 }
 
 #[test]
@@ -799,7 +964,7 @@ fn a_worker_that_dies_while_the_old_code_comes_back_leaves_it_wholly_back() {
     );
     let shop = Shop::of(&v1).carts(50).start();
     let bad = release(&v2, "error(bad)");
-    whenever_told(&shop, "{told, worker, back}", "exit(whereis(flyhot_agent), kill)");
+    shop.whenever_told("{told, worker, back}", "exit(whereis(flyhot_agent), kill)");
     let before = look(&shop);
     let mut by_guard = 0;
     for _ in 0..rounds(15, 60) {
@@ -840,13 +1005,6 @@ fn a_machine_that_stands_still_is_no_reason_to_give_anybody_up() {
         run.node(0)["phases_us"]["migrate"].as_u64().unwrap() > 2_000_000
     });
     assert!(stood_still, "it never stood still while it migrated");
-}
-
-/// Has this done each time an agent with fault points says such a message of itself.
-fn whenever_told(shop: &Shop, message: &str, done: &str) {
-    shop.probe().eval(&format!(
-        "register(flyhot_trace, spawn(fun Spy() -> receive {message} -> {done}; _ -> ok end, Spy() end))."
-    ));
 }
 
 /// Stops the node for three seconds once that one process is asked to migrate.
@@ -1122,8 +1280,7 @@ fn an_undo_that_was_to_be_exact_purges_nothing_while_somebody_is_inside() {
     let bad = release(&with(&Release::shop(Otp::under_test(), "v2"), "v2"), "error(bad)");
     let shop = Shop::of(&v1).carts(10).pool(10).start();
     hold_a_fun(&shop);
-    whenever_told(
-        &shop,
+    shop.whenever_told(
         "{told, worker, {phase, freezing}}",
         "spawn('Elixir.Shop.Hold', hold, [1000000000])",
     );

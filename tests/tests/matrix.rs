@@ -193,3 +193,30 @@ fn a_worker_or_guard_killed_in_the_window_leaves_it_wholly_old_or_wholly_new() {
         }
     }
 }
+
+/// Nobody waits for it frozen: everybody is let go before the swap.
+#[test]
+fn a_code_server_that_is_busy_keeps_nobody_frozen() {
+    let otp = Otp::under_test();
+    let shop = Shop::of(&Release::shop(otp, "v1")).carts(10).pool(10).start();
+    shop.whenever_told(
+        "{told, worker, {phase, freezing}}",
+        "erlang:suspend_process(whereis(code_server)), receive {told, worker, {abandon, _}} -> ok after 20000 -> ok end,
+         erlang:resume_process(whereis(code_server))",
+    );
+    // Behind the message and before the code server is looked at: it is suspended by then.
+    shop.probe()
+        .plan_faults(&[Fault::new("worker", "suspending", 1, "{delay, 500}")]);
+    let run = Flyhot::upgrade(&shop, &Release::shop(otp, "v2"))
+        .args(["--freeze-attempts", "1"])
+        .faulty()
+        .run();
+    run.expect("not_quiesced", 14);
+    let longest = run.node(0)["longest_freeze_us"].as_u64().unwrap();
+    assert!(longest < 3_000_000, "{longest} us: {run}");
+    shop.probe().eval("exit(whereis(flyhot_trace), kill), ok.");
+    assert_eq!(shop.probe().suspended(), NONE, "{run}");
+    Flyhot::upgrade(&shop, &Release::shop(otp, "v2"))
+        .run()
+        .expect("upgraded", 0);
+}

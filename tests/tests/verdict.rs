@@ -685,3 +685,118 @@ fn what_an_option_takes_away_is_named() {
         assert_eq!(about(&run, code).len(), 1, "{code}: {run}");
     }
 }
+
+/// A server with a code_change: `init` begins it, `start` says how.
+fn asked(name: &str, tag: &str, start: &str, init: &str) -> String {
+    format!(
+        "-module({name}).
+         -export([start/0, begins/1, init/1, handle_call/3, handle_cast/2, code_change/3]).
+         start() -> {start}.
+         begins(N) -> proc_lib:init_ack({{ok, self()}}), gen_server:enter_loop({name}, [], N).
+         init(N) -> {init}, {{ok, N}}.
+         handle_call(ping, _, N) -> {{reply, {tag}, N}}.
+         handle_cast(_, N) -> {{noreply, N}}.
+         code_change(_, N, _) -> {{ok, {{{tag}, N}}}}.\n"
+    )
+}
+
+/// release_handler would ask them, by what their supervisor says of them. Whoever cannot be asked here is not passed over.
+#[test]
+fn who_cannot_be_asked_for_its_code_change_makes_it_cold() {
+    let by_server = |name: &str| format!("gen_server:start({name}, 0, [])");
+    let entered = "proc_lib:start(entered, begins, [0])";
+    let machine = |tag: &str| {
+        format!(
+            "-module(machine).
+             -export([start/0, init/1, idle/2, idle/3, handle_info/3, handle_event/3, handle_sync_event/4, terminate/3, code_change/4]).
+             start() -> gen_fsm:start(machine, 0, []).
+             init(N) -> {{ok, idle, N}}.
+             idle(_, N) -> {{next_state, idle, N}}.
+             idle(_, _, N) -> {{reply, {tag}, idle, N}}.
+             handle_info(_, S, N) -> {{next_state, S, N}}.
+             handle_event(_, S, N) -> {{next_state, S, N}}.
+             handle_sync_event(_, _, S, N) -> {{reply, {tag}, S, N}}.
+             terminate(_, _, _) -> ok.
+             code_change(_, S, N, _) -> {{ok, S, {{{tag}, N}}}}.\n"
+        )
+    };
+    let all = |tag: &str| {
+        [
+            ("erased", asked("erased", tag, &by_server("erased"), "erase()")),
+            (
+                "secret",
+                asked(
+                    "secret",
+                    tag,
+                    &by_server("secret"),
+                    "process_flag(sensitive, true)",
+                ),
+            ),
+            ("entered", asked("entered", tag, entered, "ok")),
+            ("machine", machine(tag)),
+            ("plainly", asked("plainly", tag, &by_server("plainly"), "ok")),
+            (
+                "asleep",
+                asked("asleep", tag, &by_server("asleep"), "erase()")
+                    .replace("erase(), {ok, N}.", "erase(), {ok, N, hibernate}."),
+            ),
+        ]
+    };
+    let (v1, v2) = (with(&all("v1")), with(&all("v2")));
+    let shop = small(&v1);
+    // The supervisor says the module of each.
+    shop.probe().eval(
+        "[begin {module, M} = code:load_file(M),
+                {ok, _} = supervisor:start_child('Elixir.Shop.Supervisor', #{id => M, start => {M, start, []}})
+          end || M <- [erased, secret, entered, machine, asleep, plainly]], ok.",
+    );
+    let run = plan(&shop, &v2);
+    run.expect("refused", 10);
+    let mut cold = about(&run, "not_asked");
+    cold.sort_unstable();
+    assert_eq!(
+        cold,
+        ["asleep", "entered", "erased", "machine", "secret"],
+        "{run}"
+    );
+    clean(&shop);
+
+    // One that shows its module is asked once that is said.
+    let scratch = Scratch::new("hosts");
+    let policy = scratch.path().join("flyhot.toml");
+    fs::write(
+        &policy,
+        "[hosts]\nentered = [\"entered\"]\nmachine = [\"machine\"]\n",
+    )
+    .unwrap();
+    let named = Flyhot::plan(&shop, &v2)
+        .args(["--policy", policy.to_str().unwrap()])
+        .run();
+    named.expect("refused", 10);
+    assert!(about(&named, "not_asked").contains(&"machine"), "{named}");
+    assert!(!about(&named, "not_asked").contains(&"entered"), "{named}");
+    fs::write(&policy, "[hosts]\nentered = [\"entered\"]\n").unwrap();
+    let own = |tag: &str| {
+        [
+            ("entered", asked("entered", tag, entered, "ok")),
+            ("plainly", asked("plainly", tag, &by_server("plainly"), "ok")),
+        ]
+    };
+    let (v1, v2) = (with(&own("v1")), with(&own("v2")));
+    let shop = small(&v1);
+    shop.probe().eval(
+        "[begin {module, M} = code:load_file(M), {ok, P} = M:start(), register(M, P) end || M <- [entered, plainly]], ok.",
+    );
+    let run = Flyhot::upgrade(&shop, &v2)
+        .args(["--policy", policy.to_str().unwrap()])
+        .run();
+    run.expect("upgraded", 0);
+    assert_eq!(about(&run, "not_asked"), NONE, "{run}");
+    assert_eq!(
+        shop.probe()
+            .eval("[sys:get_state(M) || M <- [entered, plainly]]."),
+        "[{v2,0},{v2,0}]",
+        "{run}"
+    );
+    clean(&shop);
+}

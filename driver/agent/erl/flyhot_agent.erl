@@ -123,6 +123,9 @@
 -define(LOGGER_MS, 2000).
 %% Whoever was called away inside seen/2 has had its turn again by then: 25 turns on a scheduler with forty others.
 -define(COUNTING_MS, 100).
+%% Between two looks whether nobody is inside the agent any more, and how many there are: for ten minutes, beyond any code_change.
+-define(PURGE_MS, 100).
+-define(PURGES, 6000).
 %% Between two looks at run queues and memory: each takes some ten microseconds. Of a watch that lasts for minutes no more than
 %% so many are kept.
 -define(SAMPLE_MS, 100).
@@ -162,7 +165,8 @@
 
 %% Opts: [{driver, node()}, {pid, pid()}, {holder, binary()}].
 start(Opts) ->
-    {Pid, Mon} = spawn_opt(?MODULE, worker, [self(), make_ref(), maps:from_list(Opts)], [monitor, {min_heap_size, ?HEAP}]),
+    {Pid, Mon} = spawn_opt(?MODULE, worker, [self(), make_ref(), maps:from_list(Opts)],
+                           [monitor, {min_heap_size, ?HEAP}, {max_heap_size, 0}]),
     receive
         {started, Pid, Answer} -> demonitor(Mon, [flush]), Answer;
         {'DOWN', Mon, process, _, Why} -> {error, {worker_died, text(Why)}}
@@ -243,7 +247,8 @@ worker(Starter, Ref, #{driver := Driver, pid := DriverPid, holder := Holder}) ->
                 undefined ->
                     put(?HOLDER, Holder),
                     put(?STEP, idle),
-                    {Guard, GMon} = spawn_monitor(?MODULE, guard, [self(), Driver, Ref]),
+                    %% A node's own limit would end whoever has to thaw its processes.
+                    {Guard, GMon} = spawn_opt(?MODULE, guard, [self(), Driver, Ref], [monitor, {max_heap_size, 0}]),
                     receive
                         {Guard, ready} ->
                             monitor_node(Driver, true),
@@ -313,12 +318,21 @@ stop_guard(#s{guard = Guard, gmon = GMon}) ->
     Guard ! {stop, self()},
     receive {'DOWN', GMon, process, _, _} -> ok end.
 
-%% Takes itself off the node when no driver is left to do it.
+%% Takes itself off the node when no driver is left to do it. A process of the node that is inside a function which it was handed
+%% would end with a purge: it is waited for, by one that needs nothing of this module. Where it stays, or is inside what an agent
+%% before this one left, whoever comes next waits as well.
 unload() ->
     receive after ?COUNTING_MS -> ok end,
-    code:purge(?MODULE),
-    code:delete(?MODULE),
-    spawn(code, purge, [?MODULE]).
+    case code:soft_purge(?MODULE) andalso code:delete(?MODULE) of
+        true -> spawn(stdlib_fun(io_lib:format(
+            "fun() ->
+                 Purged = fun Purged(0) -> false;
+                             Purged(N) -> code:soft_purge(~s) orelse (receive after ~b -> Purged(N - 1) end)
+                          end,
+                 Purged(~b)
+             end.", [?MODULE, ?PURGE_MS, ?PURGES])));
+        false -> ok
+    end.
 
 %% The counter out of the logger, and renamed copies out of the code server, whoever loaded them: nothing runs them by now.
 forget() ->
@@ -619,7 +633,7 @@ named({_, Pid, worker, Mods}, #s{seen = Seen, kinds = Kinds}, Acc) when is_pid(P
             #kind{behaviour = B, modules = Ms} = maps:get(Id, Kinds),
             case [M || M <- Mods, is_atom(M)] -- Ms of
                 [_ | _] = More when B =/= gen_event ->
-                    case migrates(B) of
+                    case migrates(B) orelse B =:= unasked orelse B =:= hidden of
                         true ->
                             Of = maps:get(Id, Acc, #{}),
                             Acc#{Id => Of#{More => (maps:get(More, Of, #{}))#{Pid => []}}};
@@ -667,9 +681,19 @@ classify(Pid, Hosts) ->
                                                  none -> driven({Pid, Hib}, {M, F, A}, St, Hosts);
                                                  PageHost -> {gen_server, PageHost, [M], {M, F, A}}
                                              end;
+                                         _ when IM =:= proc_lib -> hidden(St);
                                          _ -> raw(IM, St)
                                      end,
             {B, Host, Mods, Entry, Parent, Hib, Mem}
+    end.
+
+%% One that has erased its dictionary, or is sensitive: its stack says what runs it, and at most a child spec whose callbacks.
+hidden(St) ->
+    case engine(lists:reverse(St)) of
+        task -> raw(proc_lib, St);
+        %% It hibernates, or is deep in other code.
+        unknown -> {hidden, proc_lib, [proc_lib], none};
+        _ -> {unasked, proc_lib, [proc_lib], none}
     end.
 
 %% One that a fun was spawned for began in apply; whose fun it is its outermost frame says.
@@ -714,19 +738,29 @@ driven(_, {M, _, _} = E, St, Hosts) when is_map_key(M, Hosts) ->
     %% Whatever it was started by: it has become what the user says.
     case engine(lists:reverse(St)) of
         unknown -> by_exports({Host, init, 1}, Mods, E);
+        gen_fsm -> {unasked, Host, Mods, E};
         Engine -> {Engine, Host, Mods, E}
     end;
-driven(_, {M, F, A} = E, St, _) ->
+driven({_, Hib}, {M, F, A} = E, St, _) ->
     case engine(lists:reverse(St)) of
         task -> {task, M, [M], E};
         gen_server when F =:= init, A =:= 1 -> {gen_server, M, [M], E};
         gen_statem when F =:= init, A =:= 1 -> {gen_statem, M, [M], E};
         %% Spawned by proc_lib and entered the loop from there, as protocols of ranch do. An Agent names its function too.
         gen_server when F =:= init -> case exports(M, handle_call, 3) of true -> {gen_server, M, [M], E}; false -> agent(M, E) end;
-        gen_statem when F =:= init -> {gen_statem, M, [M], E};
-        gen_server -> agent(M, E);
-        _ -> by_exports(E, [M], E)
+        gen_statem ->
+            case F =:= init orelse exports(M, callback_mode, 0) of true -> {gen_statem, M, [M], E}; false -> {unasked, M, [M], E} end;
+        %% An Agent of a function, not of a fun, looks like a server that entered the loop from one.
+        gen_server ->
+            case is_fun(F) orelse not exports(M, handle_call, 3) of true -> agent(M, E); false -> {unasked, M, [M], E} end;
+        gen_fsm -> {unasked, M, [M], E};
+        unknown ->
+            %% Whoever hibernates shows no stack: it may have entered a loop from there.
+            Serves = exports(M, handle_call, 3) orelse exports(M, handle_sync_event, 4),
+            case Hib andalso Serves andalso F =/= init andalso not is_fun(F) of true -> {hidden, M, [M], E}; false -> by_exports(E, [M], E) end
     end.
+
+is_fun(F) -> lists:prefix("-", atom_to_list(F)).
 
 agent(M, E) -> {agent, 'Elixir.Agent.Server', [M], E}.
 
@@ -746,6 +780,7 @@ exports(M, F, A) -> erlang:function_exported(M, F, A).
 %% frames are not told, so functions that callers run do not count.
 engine([{gen_server, F, _, _} | St]) -> engine(F, gen_server, St);
 engine([{gen_statem, F, _, _} | St]) -> engine(F, gen_statem, St);
+engine([{gen_fsm, F, _, _} | St]) -> engine(F, gen_fsm, St);
 engine([{'Elixir.Task.Supervised', _, _, _} | _]) -> task;
 engine([_ | St]) -> engine(St);
 engine([]) -> unknown.
@@ -1164,7 +1199,7 @@ held_by_processes({_, Removed} = Want, Ask, Limit, Until, Held, S) ->
     Skipped = lists:any(fun(#kind{behaviour = B, hibernated = N}) -> answers(B) andalso N > ?HIBERNATED end, Kinds),
     {H2, {N1 + N2, Of}, Cut2 orelse Skipped orelse not Ask}.
 
-answers(B) -> migrates(B) orelse B =:= supervisor orelse B =:= agent.
+answers(B) -> migrates(B) orelse B =:= supervisor orelse B =:= agent orelse B =:= unasked.
 
 %% The kernel's own processes, and those of the VM, hold nothing of anybody's but what they index.
 looked_into(S) ->
@@ -1193,7 +1228,8 @@ on_stack(P, Printed, Looks) ->
         {memory, Bytes} when Bytes > ?STACK -> {false, []};
         {memory, _} ->
             case process_info(P, [status, current_function, backtrace]) of
-                [{_, waiting}, {_, {M, F, _}}, {_, Text}] when {M, F} =/= {erlang, hibernate} ->
+                %% A sensitive one prints nothing.
+                [{_, waiting}, {_, {M, F, _}}, {_, Text}] when {M, F} =/= {erlang, hibernate}, Text =/= <<>> ->
                     {binary:match(Text, <<"...">>) =:= nomatch, [What || {What, Pattern} <- Printed, re:run(Text, Pattern, [{capture, none}]) =:= match]};
                 undefined -> {true, []};
                 [{_, waiting}, _, _] -> {false, []};
@@ -1649,10 +1685,24 @@ layout(Apps, Protocols, Name) ->
             Stay = [{A, D} || A <- [consolidated | [A || {A, _, _, _} <- Apps]], not lists:keymember(A, 1, Anew), D <- [ebin(A, At)], D =/= none],
             #{lacks => lists:usort(lists:append([lacking(Mods, ebin(A, At)) || {A, _, Mods, _} <- New]
                                                 ++ [lacking(Protocols, ebin(consolidated, At))])),
-              places => [{A, bin(D)} || {A, D} <- Anew ++ Stay]};
+              places => [{A, bin(D)} || {A, D} <- Anew ++ Stay],
+              shadowed => shadowed(lists:append([Protocols | [Mods || {_, _, Mods, _} <- Apps]]))};
         %% It has no start that could be changed; writing will say so.
-        {error, _} -> #{lacks => [], places => []}
+        {error, _} -> #{lacks => [], places => [], shadowed => []}
     end.
+
+%% Of which modules a start finds another build before it comes to what the boot file names: each -pa comes before those that were given
+%% before it, and while the code server turns each of them round as well, the loader of an embedded start does not.
+shadowed(Mods) ->
+    Before = case {init:get_argument(pa), code:get_mode()} of
+                 {{ok, Given}, embedded} -> lists:append(lists:reverse(Given));
+                 {{ok, Given}, interactive} -> lists:reverse(lists:append(Given));
+                 {error, _} -> []
+             end,
+    [M || {M, Md5} <- Mods, not lists:member(first_md5(M, Before), [none, Md5])].
+
+first_md5(_, []) -> none;
+first_md5(M, [D | Dirs]) -> case beam_md5(M, D) of none -> first_md5(M, Dirs); Md5 -> Md5 end.
 
 %% The boot file of this node as it lies on the disk now, with the release's directory. The first -boot counts.
 booted() ->
@@ -2427,7 +2477,8 @@ driver_gone() ->
 
 %% The swap waits for the code server, and nothing can call it back from there: it must be idle before it is asked.
 code_server_rests(W) ->
-    {Pid, Mon} = spawn_monitor(code, get_mode, []),
+    %% One that has to be asked: from OTP 27 on the mode is not.
+    {Pid, Mon} = spawn_monitor(code, get_path, []),
     receive {'DOWN', Mon, process, Pid, _} -> ok
     after ?CODE_SERVER_MS ->
         demonitor(Mon, [flush]),
@@ -3246,14 +3297,19 @@ stash_handler(Handler) ->
 restore(State) ->
     case get(?STASH) of {state, Old} -> Old; _ -> State end.
 
-restore_handler(Handler) -> handler_back(Handler, get(?STASH)).
+%% Handlers come in the order in which they were stashed, and one may be there more than once: each has its own turn, and all of them
+%% a further one when they are asked again.
+restore_handler({Module, Id, _} = Handler) ->
+    case get(?STASH) of
+        L when is_list(L) ->
+            case [H || {M, I, _} = H <- L, M =:= Module, I =:= Id] of
+                [] -> Handler;
+                Found -> put(?STASH, [lists:last(Found) | without_last(lists:last(Found), L)]), lists:last(Found)
+            end;
+        _ -> Handler
+    end.
 
-handler_back({Module, Id, _} = Handler, L) when is_list(L) ->
-    case [H || {M, I, _} = H <- L, M =:= Module, I =:= Id] of
-        [] -> Handler;
-        Found -> lists:last(Found)
-    end;
-handler_back(Handler, _) -> Handler.
+without_last(H, L) -> lists:reverse(lists:delete(H, lists:reverse(L))).
 
 drop(State) -> erase(?STASH), erase(?MARK), State.
 
@@ -3263,7 +3319,7 @@ outliving_drop() -> stdlib_fun("fun(State) -> erase('$flyhot_stash'), erase('$fl
 
 %% A fun that needs nothing of this module.
 stdlib_fun(Text) ->
-    {ok, Tokens, _} = erl_scan:string(Text),
+    {ok, Tokens, _} = erl_scan:string(lists:flatten(Text)),
     {ok, Exprs} = erl_parse:parse_exprs(Tokens),
     {value, Fun, _} = erl_eval:exprs(Exprs, []),
     Fun.
@@ -3454,7 +3510,7 @@ guard_loop(#g{worker = Worker, mon = Mon} = G) ->
                     guard_loop(G#g{reductions = R, timer = erlang:send_after(?THAW_MS, self(), {deadline, T0})});
                 _ -> exit(Worker, kill), guard_loop(G)
             end;
-        {stop, Worker} -> ?TELL(stop), ok;
+        {stop, Worker} -> ?TELL(stop), ?AT(stopping);
         {'DOWN', Mon, process, _, _} ->
             disarm(G),
             G1 = entry_too(take_over(G#g{gone = true})),

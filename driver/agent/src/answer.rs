@@ -56,6 +56,8 @@ pub struct Layout {
     pub lacks: Vec<String>,
     /// Where the beams of each application lie or will, and those of `consolidated`.
     pub places: BTreeMap<String, String>,
+    /// Modules of which a start loads another build, from a directory that `-pa` names.
+    pub shadowed: Vec<String>,
 }
 
 /// What a loaded module says when it is asked for itself.
@@ -705,6 +707,7 @@ pub fn layout(term: &Term) -> Read<Layout> {
     Ok(Layout {
         lacks: names(layout, "lacks")?,
         places: items(layout, "places")?.iter().map(place).collect::<Read<_>>()?,
+        shadowed: names(layout, "shadowed")?,
     })
 }
 

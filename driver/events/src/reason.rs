@@ -163,6 +163,8 @@ reason_codes! {
     RehearsalOff = "rehearsal_off", Warning;
     /// Processes that run changed code are of a kind that is neither suspended nor migrated.
     KindNotMigrated = "kind_not_migrated", Note;
+    /// Processes of a changed module have a code_change that they cannot be asked for.
+    NotAsked = "not_asked", Cold;
     /// Supervisors did not say in time which children they have; some of these may be affected and not be known to be.
     SupervisorSilent = "supervisor_silent", Warning;
     /// Code that the node has loaded for a module is neither on its disk nor in the release.

@@ -975,6 +975,15 @@ pub(crate) fn call(error: &CallError) -> (ErrorKind, &'static str) {
     }
 }
 
+/// A node that was upgraded, was lost, and runs something else by now.
+pub(crate) fn started_anew(node: &NodeName) -> NodeError {
+    node_error(
+        ErrorKind::NodeUnreachable,
+        format!("{node}: the connection was lost behind the window, and the node was started anew since"),
+        "Look in its log whether the new code stopped it, before the same command takes it over again.",
+    )
+}
+
 /// The operating system refuses what a command needs before it can begin: a thread, a signal handler.
 pub(crate) fn runtime(error: &dyn Error) -> NodeError {
     node_error(

@@ -86,6 +86,10 @@ pub enum Behaviour {
     ProcLib,
     /// Spawned without proc_lib.
     Raw,
+    /// Run by a behaviour of OTP, and it does not show by which callbacks.
+    Unasked,
+    /// The same, where it does not show what runs it either: it may be nothing that answers system messages.
+    Hidden,
     /// Kernel's, logger's or flyhot's own: never touched.
     System,
 }
@@ -103,12 +107,14 @@ impl Behaviour {
             Behaviour::Task => "task",
             Behaviour::ProcLib => "proc_lib",
             Behaviour::Raw => "raw",
+            Behaviour::Unasked => "unasked",
+            Behaviour::Hidden => "hidden",
             Behaviour::System => "system",
         }
     }
 
     /// Every behaviour.
-    pub const ALL: [Behaviour; 10] = [
+    pub const ALL: [Behaviour; 12] = [
         Behaviour::GenServer,
         Behaviour::GenStatem,
         Behaviour::GenEvent,
@@ -118,6 +124,8 @@ impl Behaviour {
         Behaviour::Task,
         Behaviour::ProcLib,
         Behaviour::Raw,
+        Behaviour::Unasked,
+        Behaviour::Hidden,
         Behaviour::System,
     ];
 

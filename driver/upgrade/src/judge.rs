@@ -76,6 +76,20 @@ fn module_counts(plan: &Plan) -> ModuleCounts {
     }
 }
 
+/// Modules that are as they should be where the boot file leads, and that a start finds elsewhere before.
+pub fn shadowed(modules: &[String]) -> Option<Reason> {
+    let first = elixir_name(modules.first()?);
+    Some(Reason::new(
+        ReasonCode::NotPersisted,
+        &first,
+        format!(
+            "the next start loads {} from a directory that -pa names, {first} the first: not what runs",
+            counted(modules.len() as u64, "module")
+        ),
+        "Take them out of that directory, or put the new builds there.",
+    ))
+}
+
 /// What a rehearsal that did not pass everywhere means; empty when it did.
 pub fn rehearsal(report: &RehearsalReport) -> Vec<Reason> {
     let mut reasons = faults(
@@ -301,6 +315,21 @@ pub fn removed(outcome: &mut NodeOutcome, plan: &Plan, report: &RemoveReport) {
     outcome.reasons.extend(plan.removed.reasons_after(report));
 }
 
+/// Who ended, by themselves or with others, while a window was tried.
+fn died(report: &WindowReport) -> Option<Reason> {
+    (report.died > 0).then(|| {
+        Reason::new(
+            ReasonCode::ProcessDied,
+            "processes",
+            format!(
+                "{} ended during the window or right after it, by themselves or with their supervisor",
+                counted(report.died, "process")
+            ),
+            "See whether a supervisor ends siblings together, or could not start one again.",
+        )
+    })
+}
+
 /// What a window means. `more` says whether another attempt is left; `reasons` are those of the plan. A failed rehearsal
 /// is tried again where that is `accepted`: the kind is left untried then.
 pub fn window(
@@ -319,13 +348,14 @@ pub fn window(
         WindowEnd::Reverted => (OutcomeKind::Reverted, failures(report)),
         WindowEnd::Degraded => (OutcomeKind::Degraded, failures(report)),
         WindowEnd::Abandoned(cause) => {
-            let found = abandoned(cause, report);
+            let mut found = abandoned(cause, report);
             let retry = matches!(
                 cause,
                 AbandonCause::Budget | AbandonCause::Newborn | AbandonCause::CodeServer
             ) || (cause == AbandonCause::Rehearsal
                 && accepted.contains_key(&ReasonCode::RehearsalFailed));
             if retry && more && report.unresumed.is_empty() && report.entry.is_empty() {
+                found.extend(died(report));
                 return Judgement::Retry(found);
             }
             let outcome = match cause {
@@ -366,17 +396,7 @@ pub fn window(
             "Check what its state was needed for.",
         )
     }));
-    if report.died > 0 {
-        found.push(Reason::new(
-            ReasonCode::ProcessDied,
-            "processes",
-            format!(
-                "{} ended during the window or right after it, by themselves or with their supervisor",
-                counted(report.died, "process")
-            ),
-            "See whether a supervisor ends siblings together, or could not start one again.",
-        ));
-    }
+    found.extend(died(report));
     found.extend(report.late.iter().map(|process| {
         Reason::new(
             ReasonCode::Newborn,

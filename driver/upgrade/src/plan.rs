@@ -251,6 +251,8 @@ fn kind_plan(kind: &Kind, input: &PlanInput<'_>) -> KindPlan {
         Behaviour::Agent => return left("an Agent's state belongs to closures; it is never suspended"),
         Behaviour::Task => return left("a Task runs to its end on the code it started with"),
         Behaviour::ProcLib | Behaviour::Raw => return left("it does not answer system messages"),
+        Behaviour::Unasked => return left("what runs it does not show whose callbacks it has"),
+        Behaviour::Hidden => return left("it does not show what runs it"),
         Behaviour::System => return left("it belongs to the runtime system"),
         Behaviour::GenServer | Behaviour::GenStatem | Behaviour::GenEvent | Behaviour::Special => {}
     }
@@ -281,6 +283,17 @@ fn kind_plan(kind: &Kind, input: &PlanInput<'_>) -> KindPlan {
         rehearsal,
         why,
     }
+}
+
+/// The changed module whose code_change processes of this kind would need, and are not asked for. One that stayed as it was, such as that
+/// which every server of Elixir has, leads nowhere.
+fn unasked<'a>(kind: &'a Kind, input: &PlanInput<'_>) -> Option<&'a String> {
+    let leads = |module: &&String| {
+        input.changes.swapped().any(|name| name == *module)
+            && closer::takes_over(input, module) != closer::TakesOver::No
+    };
+    let is_unasked = matches!(kind.behaviour, Behaviour::Unasked | Behaviour::Hidden);
+    kind.modules.iter().find(leads).filter(|_| is_unasked)
 }
 
 /// Whether a module is asked: decided by what the new code exports. A wrapper host outside the change set is asked
@@ -666,6 +679,18 @@ fn processes(kinds: &[KindPlan], input: &PlanInput<'_>, reasons: &mut Vec<Reason
     for plan in kinds {
         let shown = elixir_name(&plan.kind.host);
         match &plan.fate {
+            None if let Some(module) = unasked(&plan.kind, input) => reasons.push(Reason::new(
+                ReasonCode::NotAsked,
+                elixir_name(module),
+                format!(
+                    "{} of {} would not be asked for its code_change: {}",
+                    counted(plan.kind.processes, "process"),
+                    elixir_name(module),
+                    plan.why
+                ),
+                "A server that entered its loop from a function of that module can be named in [hosts] of the policy file; a gen_fsm, and one \
+                 that hides or has erased its dictionary, need a cold deploy.",
+            )),
             None if plan.kind.behaviour != Behaviour::Supervisor => reasons.push(Reason::new(
                 ReasonCode::KindNotMigrated,
                 &shown,

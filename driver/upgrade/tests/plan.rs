@@ -736,6 +736,10 @@ fn each_reason_comes_from_its_cause() {
         (ReasonCode::KindNotMigrated, Verdict::Hot, |case| {
             case.census.kinds.push(kind(Behaviour::Task, CART))
         }),
+        (ReasonCode::NotAsked, Verdict::Cold, |case| {
+            case.target().code_change_3 = true;
+            case.census.kinds.push(kind(Behaviour::Unasked, CART))
+        }),
         (ReasonCode::Drift, Verdict::HotWithWarnings, |case| {
             case.drifted.insert(CART.into());
         }),
@@ -1028,6 +1032,22 @@ fn no_reason_comes_from_what_is_no_cause() {
         }),
         (ReasonCode::KindNotMigrated, |case| {
             case.census.kinds.push(kind(Behaviour::Task, "Elixir.Shop.Same"));
+        }),
+        (ReasonCode::NotAsked, |case| {
+            case.target().code_change_3 = true;
+            case.census
+                .kinds
+                .push(kind(Behaviour::Unasked, "Elixir.Shop.Same"));
+            case.census.kinds.push(kind(Behaviour::ProcLib, CART));
+        }),
+        (ReasonCode::NotAsked, |case| {
+            case.target().code_change_3 = false;
+            case.census.kinds.push(kind(Behaviour::Unasked, CART));
+        }),
+        (ReasonCode::NotAsked, |case| {
+            case.target().code_change_3 = true;
+            case.same("code_change", 3);
+            case.census.kinds.push(kind(Behaviour::Hidden, CART));
         }),
         (ReasonCode::RevertSlow, |case| case.facts.processes = 100_000),
     ];

@@ -91,6 +91,9 @@ impl<'a> Agent<'a> {
         if agent.rpc("code", "is_loaded", vec![atom(MODULE)], CALL).await? != atom("false") {
             agent.evict().await?;
             agent.unload().await?;
+        } else {
+            // One that took itself off may have left somebody inside.
+            agent.purged().await?;
         }
         let module = tuple([atom(MODULE), charlist(MODULE), binary(BEAM)]);
         let loaded = agent

@@ -38,6 +38,12 @@ pub(super) const HELD: Duration = Duration::from_secs(5);
 /// How long the agent may take over the listeners: it asks them for 2 s, and pauses them for as long.
 pub(super) const ENTRY: Duration = Duration::from_secs(4);
 
+/// How long a connection that broke may take to come again: what lies between turns to another way within seconds.
+const BROKEN: Duration = Duration::from_secs(10);
+
+/// Between two tries.
+const AGAIN: Duration = Duration::from_millis(500);
+
 pub(super) async fn upgrade(
     request: &NodeRequest<'_>,
     emit: &mut dyn FnMut(Event),
@@ -49,10 +55,9 @@ pub(super) async fn upgrade(
         .await
         .map_err(|error| failed(&request.peer.name, &error))?;
     steps.done(connecting, 1, Unit::Modules);
-    if let Some(known) = request.start
-        && let Some(start) = look::start(&session).await
-    {
-        let _ = known.set(start);
+    let start = look::start(&session).await;
+    if let (Some(known), Some(start)) = (request.start, &start) {
+        let _ = known.set(start.clone());
     }
 
     let outcome = Work {
@@ -85,17 +90,38 @@ pub(super) async fn upgrade(
     match finished {
         Ok(still) => outcome.reasons.extend(entry::still_paused(&still)),
         // The upgrade is what it is; a node that cannot be reached any more takes the agent off by itself.
-        Err(error) => outcome.reasons.push(Reason::new(
-            ReasonCode::WorkerDied,
-            "agent",
-            format!(
-                "the agent could not be taken off the node: {}",
-                errors::chain(&error)
-            ),
-            "Where the connection was lost it leaves the node by itself within 30 s.",
-        )),
+        Err(error) => {
+            outcome.reasons.push(Reason::new(
+                ReasonCode::WorkerDied,
+                "agent",
+                format!(
+                    "the agent could not be taken off the node: {}",
+                    errors::chain(&error)
+                ),
+                "Where the connection was lost it leaves the node by itself within 30 s.",
+            ));
+            // It may have stopped because of the new code.
+            let swapped = matches!(outcome.outcome, OutcomeKind::Upgraded | OutcomeKind::Degraded);
+            if swapped && let Err(mut lost) = Box::pin(is_there_still(request, start.as_deref())).await {
+                lost.outcome = Some(Box::new(outcome));
+                return Err(lost);
+            }
+        }
     }
     Ok(outcome)
+}
+
+/// Whether a node whose connection broke behind its window runs the release still, without a start between.
+async fn is_there_still(request: &NodeRequest<'_>, start: Option<&str>) -> Result<(), NodeError> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        match look::kept(request.peer, request.release, start).await {
+            Ok(kept) if kept.runs => return Ok(()),
+            Ok(_) => return Err(errors::started_anew(&request.peer.name)),
+            Err(error) if begun.elapsed() > BROKEN => return Err(error),
+            Err(_) => tokio::time::sleep(AGAIN).await,
+        }
+    }
 }
 
 /// A session with one of the nodes.

@@ -184,7 +184,9 @@ impl Work<'_> {
             .timed("persisting", &command, PERSIST, flyhot_agent::persist)
             .await?;
         steps.done(begun, report.written, Unit::Files);
-        Ok(judge::persist(steps.node(), &report))
+        let mut reasons = judge::persist(steps.node(), &report);
+        reasons.extend(judge::shadowed(&layout.shadowed));
+        Ok(reasons)
     }
 }
 

@@ -298,6 +298,11 @@ impl Work<'_> {
             match self.window(seen, plan, &script, attempt < of, steps).await? {
                 Judgement::Done(outcome) => return Ok(*outcome),
                 Judgement::Retry(reasons) => {
+                    // They stay dead, whatever comes of the next attempt.
+                    let died = reasons
+                        .iter()
+                        .filter(|reason| reason.code == ReasonCode::ProcessDied);
+                    plan.reasons.extend(died.cloned());
                     steps.emit(Event::Attempt {
                         node: node.clone(),
                         attempt,

@@ -56,7 +56,7 @@ fn running(kinds: &[KindPlan]) -> BTreeSet<&String> {
 
 /// What becomes of the states that a module keeps.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum TakesOver {
+pub(super) enum TakesOver {
     /// Its code_change is another one than it had.
     Yes,
     /// It has no code_change, or the one it had.
@@ -66,7 +66,7 @@ enum TakesOver {
 }
 
 /// Whether a code_change of a module leads from the running code to the new one.
-fn takes_over(input: &PlanInput<'_>, module: &str) -> TakesOver {
+pub(super) fn takes_over(input: &PlanInput<'_>, module: &str) -> TakesOver {
     let Some(target) = input.target.modules.get(module) else {
         return TakesOver::Yes;
     };
