@@ -904,7 +904,11 @@ fn a_release_that_alone_knows_its_bucket_is_asked_for_it() {
     );
     let named = named.expect("base", "store_failed").aloud("the bucket mine");
     // And from there it boots.
-    let (moto, next) = (Moto::start(), same_version());
+    let moto = Moto::start();
+    let next = ShopBuild::new(Otp::under_test(), "v2")
+        .version("1.0.0")
+        .runtime(&runtime)
+        .build();
     let endpoint = format!("http://{}", moto.address());
     let told = |flyhot: Flyhot| {
         flyhot
@@ -928,7 +932,62 @@ fn a_release_that_alone_knows_its_bucket_is_asked_for_it() {
         Booted(told(surrounded(machine.flyhot(&["--wait", "60s"]))).run()).expect("target", "committed");
     assert!(there.fetched(), "{}", there.0);
     assert_eq!(machine.runs(), known(&next));
-    for run in [&booted.0, &silent.0, &named.0, &there.0] {
+    // So are commands on a machine of Fly.io, where nobody else names bucket or keys.
+    let on_machine = |words: &[&str]| {
+        let words = words.iter().copied().chain(["--output", "json"]);
+        let flyhot = told(surrounded(Flyhot::new(words)));
+        flyhot
+            .env("FLY_MACHINE_ID", "148e4d55f74d89")
+            .env("FLY_APP_NAME", "shop")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("RELEASE_ROOT", text(machine.directory()))
+    };
+    let history = |flyhot: Flyhot| {
+        let run = flyhot.run();
+        run.expect("done", 0);
+        let said = run.events_named("history").next().unwrap().json.clone();
+        assert_eq!(said["artifacts"][0]["state"], "committed", "{run}");
+        run
+    };
+    let asked = history(on_machine(&["history"]));
+    let keys = history(on_machine(&[
+        "history",
+        "--bucket",
+        Moto::BUCKET,
+        "--endpoint",
+        &endpoint,
+    ]));
+    let lost = on_machine(&["history"]).env("RUNTIME_FAILS", "yes").run();
+    lost.expect("refused", 2);
+    assert!(
+        lost.stdout
+            .contains("no store is named, and the release does not say"),
+        "{lost}"
+    );
+    let doctor = on_machine(&["doctor", "--node", shop.name()]).of(&shop).run();
+    let store = |run: &Run| -> Vec<_> {
+        let checks = run.events_named("check").map(|event| &event.json);
+        let of_store = checks.filter(|check| check["check"] == "store");
+        of_store
+            .map(|check| (check["well"] == true, check["found"].to_string()))
+            .collect()
+    };
+    let [(true, found)] = &store(&doctor)[..] else {
+        panic!("{doctor}")
+    };
+    assert!(found.contains("keeps conditions"), "{doctor}");
+    let unsure = on_machine(&["doctor", "--node", shop.name()]).env("RUNTIME_FAILS", "yes");
+    let unsure = unsure.of(&shop).run();
+    let [(true, found)] = &store(&unsure)[..] else {
+        panic!("{unsure}")
+    };
+    assert!(found.contains("not known: no store is named"), "{unsure}");
+    let back = on_machine(&["rollback", "--node", shop.name()]).of(&shop).run();
+    back.expect("upgraded", 0);
+    assert_eq!(back.pointer(), ["trial", "committed"], "{back}");
+    for run in [
+        &booted.0, &silent.0, &named.0, &there.0, &asked, &keys, &lost, &doctor, &unsure, &back,
+    ] {
         for secret in ["tid_hidden", "tsec"] {
             assert!(!run.to_string().contains(secret), "{run}");
         }

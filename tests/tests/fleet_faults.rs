@@ -300,6 +300,8 @@ fn phase(said: &[Value]) -> &'static str {
     let windows = count(&|event| is_begun(event, "window"));
     if has(&|event| says(event, "committed")) {
         "after the commit"
+    } else if has(&|event| event["event"] == "wave" && event["way"] == "back") {
+        "on the way back"
     } else if !has(&|event| is_done(event, "lock")) {
         "before the lock"
     } else if !has(&|event| event["event"] == "wave") {
@@ -316,7 +318,7 @@ fn phase(said: &[Value]) -> &'static str {
 /// Waits until an orchestrator is at some point.
 type Until = fn(&Fleet, &mut Orchestrator);
 
-const PHASES: [(&str, Until); 6] = [
+const PHASES: [(&str, Until); 7] = [
     ("before it has the lock", |_, one| {
         one.comes_to("packing", |said| said.iter().any(|event| is_begun(event, "pack")));
     }),
@@ -340,6 +342,15 @@ const PHASES: [(&str, Until); 6] = [
     ("between waves", |_, one| {
         one.comes_to("the end of the first wave", |said| {
             said.iter().filter(|event| is_done(event, "cleanup")).count() == 2
+        });
+    }),
+    ("on the way back", |fleet, one| {
+        let last = fleet.probes.len() - 1;
+        fleet.takes_only(last, &fleet.runs()[last].1);
+        fleet.takes_everywhere(1_000);
+        one.comes_to("the way back", |said| {
+            said.iter()
+                .any(|event| event["event"] == "wave" && event["way"] == "back")
         });
     }),
     ("on the commit", |fleet, one| {
@@ -388,6 +399,7 @@ fn gone(
     let what = format!("{way:?} {name}, {phase}");
     fleet.thaws(&what);
     let first = first.wait();
+    (0..fleet.probes.len()).for_each(|at| fleet.takes_all(at));
     let what = format!("{what}: {first}");
     // Success is what was said to have been committed, and nothing else.
     assert!(

@@ -350,7 +350,7 @@ fn what_this_machine_does_not_trust_goes_to_no_node() {
         (file, public.as_str().unwrap().to_owned())
     };
     let (ours, our_public) = key("ours");
-    let (_, their_public) = key("theirs");
+    let (theirs, their_public) = key("theirs");
     fleet
         .rollout(&v2)
         .args(["--key-file", &ours])
@@ -363,9 +363,53 @@ fn what_this_machine_does_not_trust_goes_to_no_node() {
     assert_eq!(refused.pointer(), NONE, "{refused}");
     let back = fleet.rollback().env("FLYHOT_PUBLIC_KEYS", &our_public).run();
     back.expect("upgraded", 0);
+    let before_back = one.probe().md5s();
     let artifact = &back.events_named("artifact").next().unwrap().json["artifact"];
     assert_eq!(artifact["trust"], "signed", "{back}");
     assert_eq!(shapes(&one), ["tuple"]);
+
+    // What would boot nowhere is not rolled out, nor what could not be taken back again.
+    let trusts = |public: &str, words: &[&str]| {
+        let out = fleet.rollout(&v2).args(words.iter().copied());
+        out.env("FLYHOT_PUBLIC_KEYS", public).run()
+    };
+    let (theirs_too, [their_key, our_key]) = (
+        format!("{their_public} {our_public}"),
+        [["--key-file", &*theirs], ["--key-file", &*ours]],
+    );
+    for (public, words, said) in [
+        (
+            &our_public,
+            &[][..],
+            "is not taken by this machine: it is not signed",
+        ),
+        (
+            &our_public,
+            &their_key,
+            "is not taken by this machine: it is signed by",
+        ),
+        (&their_public, &their_key, "could not go back to"),
+    ] {
+        let refused = trusts(public, words);
+        refused.expect("refused", 25);
+        assert!(refused.stdout.contains(said), "{refused}");
+        assert_eq!(one.probe().md5s(), before_back, "{refused}");
+        assert_eq!(refused.pointer(), NONE, "{refused}");
+    }
+    trusts(&theirs_too, &our_key).expect("upgraded", 0);
+    fleet.rollback().run().expect("upgraded", 0);
+    let committed = fleet.records().last().unwrap()["to"]["digest"].clone();
+    let committed = store.join(format!(
+        "releases/shop/artifacts/{}.tar.gz",
+        committed.as_str().unwrap()
+    ));
+    let aside = scratch.path().join("aside");
+    fs::rename(&committed, &aside).unwrap();
+    let gone = fleet.rollout(&v2).run();
+    gone.expect("failed", 22);
+    assert!(gone.stdout.contains("Nodes could not go back to it"), "{gone}");
+    assert_eq!(gone.pointer(), NONE, "{gone}");
+    fs::rename(&aside, &committed).unwrap();
 
     // Signed later it is signed, and not signed again it stays so.
     fleet.rollout(&v2).run().expect("upgraded", 0);

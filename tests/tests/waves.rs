@@ -183,6 +183,29 @@ fn a_fleet_ends_on_one_code_whichever_node_fails() {
     );
     clean(&shops);
 
+    // Interrupted on the way back, some of them run it still: what is to be done next is no step forth. One answers nothing meanwhile.
+    let mut begun = fleet
+        .rollout(&v2)
+        .args(["--no-rehearsal", "--sequential"])
+        .spawn();
+    begun.wait_for("the fourth is begun", LIMIT, |event| is_begun(event, &shops[3]));
+    shops[1].pause();
+    begun.wait_for("the way back", LIMIT, |event| {
+        event["event"] == "wave" && event["way"] == "back"
+    });
+    begun.interrupt();
+    let cut = begun.wait();
+    shops[1].wake();
+    cut.expect("mixed", 12);
+    assert!(
+        cut.stdout.contains("`flyhot rollback` takes the others back"),
+        "{cut}"
+    );
+    assert_eq!(cut.pointer(), ["trial", "trial"], "{cut}");
+    fleet.rollback().run().expect("upgraded", 0);
+    assert_eq!(looks(&shops), before);
+    clean(&shops);
+
     // The first alone: nobody else is touched.
     takes_all(&shops[3]);
     takes_only(&shops[0], "first");
@@ -223,17 +246,28 @@ fn a_fleet_ends_on_one_code_whichever_node_fails() {
     let finished = out(&["--canary", "--bake", "2s"]).run();
     finished.expect("upgraded", 0);
     assert_eq!(words(&shops), ["second"; 6]);
+    // Nothing is learned from those that run it already: the canary is the first that does not.
     assert_eq!(
         waves(&finished),
-        [("forth", 1), ("forth", 2), ("forth", 2), ("forth", 1)],
+        [
+            ("forth", 1),
+            ("forth", 1),
+            ("forth", 1),
+            ("forth", 1),
+            ("forth", 2)
+        ],
         "{finished}"
     );
     let baked = finished.events_named("bake").next().expect("the canary baked");
-    assert_eq!(baked.json["bake_us"], 2_000_000, "{finished}");
+    assert_eq!(
+        (&baked.json["bake_us"], &baked.json["node"]),
+        (&2_000_000.into(), &shops[3].name().into()),
+        "{finished}"
+    );
     let second = finished
         .events
         .iter()
-        .find(|event| is_begun(&event.json, &shops[1]))
+        .find(|event| is_begun(&event.json, &shops[4]))
         .unwrap();
     // Half of it: what is read here may have been written a while ago.
     assert!(second.at - baked.at >= Duration::from_secs(1), "{finished}");
@@ -290,7 +324,7 @@ fn a_fleet_ends_on_one_code_whichever_node_fails() {
     fleet.rollback().run().expect("upgraded", 0);
     assert_eq!(looks(&shops), before);
 
-    // What they would go back to is gone: they stay, and are named.
+    // What they would go back to goes meanwhile: they stay, and are named.
     let from = fleet.records().last().unwrap()["to"]["digest"].clone();
     let name = format!("{}.tar.gz", from.as_str().unwrap());
     let artifact = fleet
@@ -299,8 +333,13 @@ fn a_fleet_ends_on_one_code_whichever_node_fails() {
         .find(|path| path.ends_with(&name))
         .unwrap();
     let aside = scratch.path().join("aside");
+    // The first wave does not end before that.
+    shops[1].pause();
+    let mut begun = out(&[]).spawn();
+    begun.wait_for("the first wave", LIMIT, |event| event["event"] == "wave");
     fs::rename(&artifact, &aside).unwrap();
-    let without = out(&[]).run();
+    shops[1].wake();
+    let without = begun.wait();
     without.expect("mixed", 12);
     assert!(without.stdout.contains("the store has no artifact"), "{without}");
     assert_eq!(

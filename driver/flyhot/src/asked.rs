@@ -81,8 +81,8 @@ where
     let made = catch_unwind(AssertUnwindSafe(|| {
         let (runtime, signals) = begun.map_err(|error| errors::runtime(&error))?;
         let answers = runtime.block_on(ask(args, home, environment, signals, first, work));
-        // A read that was interrupted must not be waited for.
-        runtime.shutdown_background();
+        // A read that was interrupted must not be waited for much longer.
+        runtime.shutdown_timeout(interrupt::LEFT);
         answers.map(|((mut events, unwell), answers)| {
             let (of_nodes, against) = told(answers);
             events.extend(of_nodes);

@@ -7,6 +7,7 @@
 mod choice;
 mod disk;
 mod evaluate;
+mod place;
 
 use std::ffi::OsString;
 use std::fs;
@@ -28,13 +29,14 @@ use crate::cli::boot::{BootArgs, OnUnreachable};
 use crate::drive::NodeError;
 use crate::errors;
 use crate::local::{self, Talk};
-use crate::options::{self, Environment, Place, StoreSaid, plain_image};
+use crate::options::{self, Environment, Place, plain_image};
 use crate::report::Reporter;
 use crate::run;
 
 use choice::{Choice, choose};
 use disk::{Disk, DiskError, Start};
 use evaluate::AskError;
+pub(crate) use place::{PlaceError, has_release, place_here, places};
 
 /// What the release finds in its environment: the code id that it boots, else [`BASE`] or [`AS_IT_IS`]. By it a node says that flyhot
 /// started it.
@@ -173,9 +175,7 @@ fn program(name: &OsString, environment: &Environment) -> io::Result<PathBuf> {
 fn release_of(program: &Path) -> Option<PathBuf> {
     let real = fs::canonicalize(program).ok()?;
     let root = real.parent().filter(|bin| bin.ends_with("bin"))?.parent()?;
-    root.join("releases/start_erl.data")
-        .is_file()
-        .then(|| root.to_owned())
+    has_release(root).then(|| root.to_owned())
 }
 
 /// What boots, in a word.
@@ -299,27 +299,15 @@ fn aim(order: &Order, disk: &Disk, asked: &mut Asked, talk: &Talk) -> Result<Aim
 
 /// Where the store is; `None` where nobody says.
 fn place(order: &Order, disk: &Disk, talk: &Talk) -> Result<Option<Place>, Failed> {
-    let usage = |error| Failed {
-        why: BootWhy::NotConfigured,
-        error: errors::options(&error),
-    };
-    let nobody = StoreSaid::default();
-    match Place::of(&order.home, &order.environment, Some(disk.name()), &nobody) {
-        Ok(place) => return Ok(Some(place)),
-        Err(error) if !error.is_no_store() => return Err(usage(error)),
-        Err(_) => {}
-    }
-    let told = match evaluate::ask(&order.root, disk.name(), disk.version(), &|| talk.is_stopped()) {
-        Err(AskError::NoScript(_)) => return Ok(None),
-        Err(AskError::Stopped) => return Err(interrupted()),
-        Err(error) => return Err(unreached(errors::not_asked(&error))),
-        Ok(told) => told,
-    };
-    match Place::of(&order.home, &order.environment, Some(disk.name()), &told) {
-        Ok(place) => Ok(Some(place)),
-        Err(error) if error.is_no_store() => Ok(None),
-        Err(error) => Err(usage(error)),
-    }
+    let (home, environment) = (&order.home, &order.environment);
+    place::place(home, environment, &order.root, disk, &|| talk.is_stopped()).map_err(|error| match error {
+        PlaceError::Options(error) => Failed {
+            why: BootWhy::NotConfigured,
+            error: errors::options(&error),
+        },
+        PlaceError::Asked(AskError::Stopped) => interrupted(),
+        PlaceError::Asked(error) => unreached(errors::not_asked(&error)),
+    })
 }
 
 impl Order {

@@ -1,7 +1,7 @@
 //! `flyhot doctor`: whether nodes can be reached and upgraded, check by check, each with what to do where it is not well.
 //!
-//! Nothing is touched on a node, and nothing stays where something has to be tried. The checks of a node are made by pure functions of
-//! what [`crate::drive::examine`] found.
+//! Nothing is touched on a node. What has to be tried leaves nothing behind but the one object of a store that is for that. The checks of a
+//! node are made by pure functions of what [`crate::drive::examine`] found.
 
 mod fly;
 mod flyctl;
@@ -12,13 +12,14 @@ use flyhot_node::NodeName;
 use flyhot_store::{Store as _, keeps_conditions};
 
 use crate::asked::{self, Answer, Told};
+use crate::boot::{self, PlaceError};
 use crate::cli::{HomeArgs, Inventory, ReachArgs};
 use crate::clock::{self, Beside};
 use crate::drive::NodeError;
 use crate::drive::examine::{Examined, Found, Stage, examine};
 use crate::errors;
 use crate::inventory;
-use crate::options::{self, Environment, HomeError, OptionsError, Peer, Place};
+use crate::options::{self, Environment, Peer, Place};
 use crate::report::Reporter;
 
 /// The oldest OTP whose nodes are upgraded: the agent is compiled with it.
@@ -41,7 +42,13 @@ pub(crate) fn command(
     };
     let here = async |found: Option<&inventory::Found>| {
         let (keys, unusable) = keys(environment);
-        let (store, unwell) = store(home, environment).await;
+        let place = boot::place_here(home, environment).await;
+        let settings = options::settings(home, environment).ok();
+        let known = place.as_ref().ok().and_then(|place| place.as_ref().ok());
+        let told = fly::Told::of(settings.as_ref(), known, environment.machine.is_some());
+        // A command on a machine may see less than what runs there.
+        let sees_all = environment.machine.is_none() || told.keys || environment.access_key_id.is_some();
+        let (store, unwell) = store(place, sees_all).await;
         let mut checks = vec![keys];
         checks.extend(store);
         // On a machine of Fly nobody deploys by hand.
@@ -49,8 +56,7 @@ pub(crate) fn command(
             checks.extend(flyctl::checks(environment, found.is_some()).await);
         }
         if let Some(found) = found {
-            let settings = options::settings(home, environment).ok();
-            checks.extend(fly::checks(found, settings.as_ref()).await);
+            checks.extend(fly::checks(found, told).await);
         }
         let events = checks.into_iter().map(|check| check.event(HERE));
         (events.collect(), unusable.or(unwell))
@@ -74,15 +80,22 @@ pub(crate) async fn before_it_goes(environment: &Environment) -> impl Iterator<I
 }
 
 /// Whether the store that is named, if one is, can be relied on.
-async fn store(home: &HomeArgs, environment: &Environment) -> (Vec<Check>, Option<ErrorKind>) {
+async fn store(
+    place: Result<Result<Place, PlaceError>, NodeError>,
+    sees_all: bool,
+) -> (Vec<Check>, Option<ErrorKind>) {
     let ill = |error: NodeError| {
         let kind = error.kind;
         (vec![not_well("store", error.message, error.hint)], Some(kind))
     };
-    let place = match Place::new(home, environment) {
-        Ok(place) => place,
-        Err(OptionsError::Home(HomeError::None)) => return (Vec::new(), None),
-        Err(error) => return ill(errors::options(&error)),
+    let unseen = |why: &str| (vec![well("store", format!("not known: {why}"))], None);
+    let place = match place {
+        Ok(Ok(place)) if sees_all || place.directory().is_some() => place,
+        Ok(Ok(_)) => return unseen("the keys of its bucket are not seen here"),
+        Ok(Err(error)) if error.is_no_store() && sees_all => return (Vec::new(), None),
+        Ok(Err(error)) if error.is_no_store() => return unseen(&error.told().message),
+        Ok(Err(error)) => return ill(error.told()),
+        Err(error) => return ill(error),
     };
     let store = place.open().await;
     if let Err(error) = keeps_conditions(&store, &place.app).await {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use flyhot_artifact::chain;
-use flyhot_artifact::{ArchiveError, FileDigest, PackError, ReadReleaseError};
+use flyhot_artifact::{ArchiveError, FileDigest, PackError, ReadReleaseError, TrustError};
 use flyhot_events::ErrorKind;
 use flyhot_store::{LockError, PointerError, RolloutError, SHORTEST_LEASE, StoreError, Target};
 
@@ -281,6 +281,14 @@ pub(crate) fn not_asked(error: &dyn Error) -> NodeError {
     )
 }
 
+/// The same, of a command that needs one.
+pub(crate) fn named_nowhere(error: &dyn Error) -> NodeError {
+    NodeError {
+        kind: ErrorKind::Usage,
+        ..not_asked(error)
+    }
+}
+
 /// An image that was not built.
 pub(crate) fn build(error: &BuildError) -> NodeError {
     let (kind, hint) = match error {
@@ -376,10 +384,10 @@ pub(crate) fn no_release_here(places: &[PathBuf]) -> NodeError {
     node_error(
         ErrorKind::Usage,
         format!(
-            "there is no release: RELEASE_ROOT is not set, and none of {} has releases/start_erl.data",
+            "there is no release: none of {} has releases/start_erl.data",
             places.join(", ")
         ),
-        "Name the release's directory by RELEASE_ROOT or --release.",
+        "Name the release's directory by the variable RELEASE_ROOT or by --release.",
     )
 }
 
@@ -668,6 +676,36 @@ pub(crate) fn no_artifact(target: &Target) -> NodeError {
         ErrorKind::Store,
         format!("the store has no artifact {} ({})", target.digest, target.version),
         "Name another one of `flyhot history` by --to, or upgrade with the release itself and --down.",
+    )
+}
+
+/// The same of what nodes would go back to.
+pub(crate) fn no_artifact_before(target: &Target) -> NodeError {
+    NodeError {
+        hint: "Nodes could not go back to it: roll that release out once more, or say --no-rollback."
+            .to_owned(),
+        ..no_artifact(target)
+    }
+}
+
+/// A release that no machine would take which starts anew.
+pub(crate) fn not_taken(target: &Target, error: &TrustError) -> NodeError {
+    node_error(
+        ErrorKind::NotTrusted,
+        format!("{} is not taken by this machine: {error}", target.version),
+        "Have it signed by --key-file with a key that this machine trusts: machines that start anew would boot what was there before.",
+    )
+}
+
+/// A release that nodes could not go back to.
+pub(crate) fn no_way_back(target: &Target, error: &TrustError) -> NodeError {
+    node_error(
+        ErrorKind::NotTrusted,
+        format!(
+            "nodes could not go back to {}, which was committed before: {error}",
+            target.version
+        ),
+        "Roll that release out once more, signed by --key-file with a key that this machine trusts, or say --no-rollback.",
     )
 }
 
@@ -1101,6 +1139,9 @@ pub(crate) fn nothing_before() -> NodeError {
         "Look with `flyhot history`; go back by `flyhot upgrade` with the old release and --down.",
     )
 }
+
+/// What to do about a rollout that was ended before everybody had gone back because of a failure.
+pub(crate) const GOES_BACK: &str = "A node had failed before: `flyhot rollback` takes the others back; the same command would roll the release out anew.";
 
 /// A signal that ended the command: with no node under way, before the window of one, or in it.
 pub(crate) fn interrupted(signal: &str, under_way: &[&str], in_window: bool) -> NodeError {

@@ -112,6 +112,9 @@ impl Signals {
     }
 }
 
+/// How long threads that nobody waits for any more have to see that, and to end what they started: four looks of the slowest.
+pub(crate) const LEFT: Duration = Duration::from_millis(200);
+
 /// A runtime, and the signals that are heard from now on: made before a command says that it began, so that none that comes then is
 /// missed.
 pub(crate) fn runtime() -> io::Result<(Runtime, Signals)> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use flyhot_events::{
     CodeIds, ErrorKind, ExitCode, NodeOutcome, Outcome, OutcomeKind, Reason, ReasonCode, Watched,
 };
-use flyhot_rollout::{Happened, Machine, Settings, Stands, Verdict};
+use flyhot_rollout::{Fleet as Runs, Happened, Machine, Settings, Stands, Verdict};
 use flyhot_upgrade::judge;
 
 /// What is done with the nodes.
@@ -107,6 +107,11 @@ impl Ledger {
     pub fn next(&mut self, now: Duration) -> flyhot_rollout::Command {
         let machine = self.machine.as_mut();
         machine.map_or(flyhot_rollout::Command::Finished, |machine| machine.next(now))
+    }
+
+    /// Whether a node of a rollout failed, and somebody has not gone back yet because of it.
+    pub fn owes_way_back(&self) -> bool {
+        self.machine.as_ref().is_some_and(Machine::owes_way_back)
     }
 
     /// Something happened to a rollout.
@@ -379,8 +384,12 @@ impl Ledger {
             return Some(ErrorKind::MaybeSuspended);
         }
         if let Some(kind) = self.aborted {
-            let mixed =
-                self.entries.iter().any(runs_the_release) && !self.entries.iter().all(runs_the_release);
+            let mixed = match &self.machine {
+                Some(machine) => machine.verdict().fleet == Runs::Mixed,
+                None => {
+                    self.entries.iter().any(runs_the_release) && !self.entries.iter().all(runs_the_release)
+                }
+            };
             // Whoever stopped it may think that nothing was done.
             return Some(if mixed && kind == ErrorKind::Interrupted {
                 ErrorKind::Mixed
@@ -714,11 +723,16 @@ mod tests {
                                 None => Stands::Target,
                                 Some(_) => Stands::Old,
                             };
-                            End { stands, against }
+                            End {
+                                stands,
+                                against,
+                                already: forth[at] == OutcomeKind::NothingToDo,
+                            }
                         }
                         Way::Back => End {
                             stands: back(&mut ledger, at),
                             against: None,
+                            already: false,
                         },
                     };
                     ledger.happened(Happened::Ended { node: at, end });
@@ -763,6 +777,43 @@ mod tests {
         );
     }
 
+    /// The canary went ill, and the rollout was ended before it had gone back.
+    #[test]
+    fn an_interrupted_way_back_leaves_a_mixed_fleet() {
+        let mut ledger = rolls(2);
+        ledger.next(Duration::ZERO);
+        ledger.begin(0);
+        ledger.ended(0, of(OutcomeKind::Upgraded));
+        ledger.happened(Happened::Ended {
+            node: 0,
+            end: flyhot_rollout::End {
+                stands: Stands::Target,
+                against: None,
+                already: false,
+            },
+        });
+        ledger.next(Duration::ZERO);
+        ledger.unwell(0, Reason::new(ReasonCode::GateFailed, "n0@h", "", ""));
+        ledger.happened(Happened::Gate { node: 0, well: false });
+        assert!(ledger.owes_way_back());
+        ledger.abort(ErrorKind::Interrupted);
+        let outcome = ledger.outcome();
+        assert_eq!((outcome.outcome, outcome.exit_code.0), (OutcomeKind::Mixed, 12));
+        // As soon as it has gone back nobody has to be taken further back.
+        ledger.next(Duration::ZERO);
+        ledger.happened(Happened::Ready);
+        ledger.next(Duration::ZERO);
+        ledger.happened(Happened::Ended {
+            node: 0,
+            end: flyhot_rollout::End {
+                stands: Stands::Old,
+                against: None,
+                already: false,
+            },
+        });
+        assert!(!ledger.owes_way_back());
+    }
+
     #[test]
     fn what_was_said_of_a_node_on_the_way_forth_stays() {
         let mut ledger = rolls(1);
@@ -793,6 +844,7 @@ mod tests {
             end: flyhot_rollout::End {
                 stands: Stands::Target,
                 against: None,
+                already: false,
             },
         };
         ledger.next(Duration::ZERO);

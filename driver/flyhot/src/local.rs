@@ -142,8 +142,8 @@ pub(crate) fn whole<T>(
     let done = catch_unwind(AssertUnwindSafe(|| {
         let (runtime, signals) = begun.map_err(|error| errors::runtime(&error))?;
         let done = runtime.block_on(work(signals, reporter));
-        // A read that was interrupted must not be waited for.
-        runtime.shutdown_background();
+        // A read that was interrupted must not be waited for much longer.
+        runtime.shutdown_timeout(interrupt::LEFT);
         done
     }))
     .unwrap_or_else(|panic| Err(run::bug(panic.as_ref())));

@@ -40,7 +40,7 @@ pub use duration::{DurationError, parse_duration, parse_milliseconds, parse_seco
 pub(crate) use environment::{CHECK_URL, OF_MIX};
 pub use environment::{Environment, Screen, Secret, Variable};
 pub use home::HomeError;
-pub(crate) use home::{Need, Place, Project, StoreSaid, at_hand, project, settings};
+pub(crate) use home::{Need, Place, Project, StoreSaid, at_hand, lacks, project, settings};
 pub use named::NamedError;
 pub use plain::PlainError;
 use policy::{Gate, Hooks, PolicyError, PolicyFile, Watch};

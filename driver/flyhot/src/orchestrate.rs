@@ -17,6 +17,7 @@ use flyhot_events::{Event, ExitCode};
 use flyhot_fleet::{Fly, MachineId, Token};
 
 use crate::VERSION;
+use crate::boot;
 use crate::cli::events::EventsArgs;
 use crate::cli::orchestrate::OrchestrateArgs;
 use crate::cli::{Cli, NodeArgs, Verb};
@@ -24,7 +25,7 @@ use crate::drive::NodeError;
 use crate::errors;
 use crate::interrupt;
 use crate::local;
-use crate::options::{self, Environment, IN_IMAGE, Secret};
+use crate::options::{self, Environment, Secret};
 use crate::report::Reporter;
 use crate::roll::{self, Afar};
 use crate::run;
@@ -170,13 +171,8 @@ fn release(given: Option<&Path>, environment: &Environment) -> Result<PathBuf, N
     if let Some(given) = given {
         return Ok(given.to_owned());
     }
-    if let Some(root) = &environment.release_root {
-        return Ok(root.into());
-    }
-    let places = [std::env::current_dir().unwrap_or_default(), IN_IMAGE.into()];
-    let found = places
-        .iter()
-        .find(|place| place.join("releases/start_erl.data").is_file());
+    let places = boot::places(environment);
+    let found = places.iter().find(|place| boot::has_release(place));
     found.cloned().ok_or_else(|| errors::no_release_here(&places))
 }
 

@@ -20,7 +20,7 @@ use crate::drive::NodeError;
 use crate::errors;
 use crate::interrupt::Signals;
 use crate::local;
-use crate::options::{self, Environment, HomeError, Need, Settings};
+use crate::options::{self, Environment, HomeError, Need, Origin, Said, Settings};
 use crate::report::Reporter;
 use crate::run::{self, apart};
 
@@ -197,9 +197,14 @@ impl<'a> Asked<'a> {
                 };
                 let asked = of_nodes("plan", needs, args.app.home(), &args.reach);
                 let release = args.release.as_ref().map(|_| "--release");
+                let names = matches!(args.reach.inventory, Some(Inventory::File(_)));
+                let names = (names && args.image.is_some()).then_some("--inventory");
                 Self {
                     image: args.image.as_deref(),
-                    ..asked.and_file(policy_of(&args.how)).and_file(release)
+                    ..asked
+                        .and_file(policy_of(&args.how))
+                        .and_file(release)
+                        .and_file(names)
                 }
             }
             _ => return None,
@@ -325,7 +330,10 @@ impl Away<'_> {
         }
         let app = self.settings.app.as_ref().map(|app| app.value.clone());
         let app = app.ok_or_else(|| errors::options(&HomeError::NoApp.into()))?;
-        let words = words(self.typed, &app, &self.settings, self.asked.needs.keys)
+        let by_mix = |bucket: &Said<String>| matches!(bucket.origin, Origin::Mix(_));
+        let is_known = self.asked.here_first && self.settings.bucket.as_ref().is_some_and(by_mix);
+        let names_store = self.asked.needs.keys || is_known;
+        let words = words(self.typed, &app, &self.settings, names_store)
             .ok_or_else(|| errors::not_text(self.asked.name))?;
         let told = self.environment.clone();
         let token = heeding(
@@ -463,7 +471,7 @@ fn image(machines: &[Machine]) -> Option<String> {
 }
 
 /// The verb as it was typed, but for what is said here alone and there by other words.
-fn words(typed: &[OsString], app: &str, settings: &Settings, keys: bool) -> Option<Vec<String>> {
+fn words(typed: &[OsString], app: &str, settings: &Settings, names_store: bool) -> Option<Vec<String>> {
     const HERE: [&str; 9] = [
         "--output",
         "--report",
@@ -490,7 +498,7 @@ fn words(typed: &[OsString], app: &str, settings: &Settings, keys: bool) -> Opti
         }
     }
     words.extend(["--app", app, "--output", "json"].map(str::to_owned));
-    if keys {
+    if names_store {
         words.extend(deploy::store_words(settings));
     }
     Some(words)
@@ -628,6 +636,8 @@ mod tests {
             ),
             ("plan --inventory fly --release r", Some("--release")),
             ("plan --inventory fly --image i", None),
+            ("plan --inventory names --image i", Some("--inventory")),
+            ("plan --inventory names --release r", Some("--release")),
             ("status --inventory fly", None),
         ] {
             assert_eq!(Asked::of(&verb(words)).unwrap().file, file, "{words}");

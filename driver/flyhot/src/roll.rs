@@ -20,6 +20,7 @@ use flyhot_store::{
 };
 
 use crate::artifacts;
+use crate::boot::{self, PlaceError};
 use crate::check::Check;
 use crate::cli::rollback::RollbackArgs;
 use crate::cli::rollout::{OutArgs, RolloutArgs};
@@ -187,7 +188,11 @@ impl Work<'_> {
         emit: &mut dyn FnMut(Event),
     ) -> Result<(), NodeError> {
         let usage = |error: OptionsError| errors::options(&error);
-        let place = Place::new(&self.fleet.home, self.environment).map_err(usage)?;
+        let place = tokio::select! {
+            biased;
+            signal = signals.next() => return Err(errors::interrupted(signal, &[], false)),
+            place = boot::place_here(&self.fleet.home, self.environment) => place?.map_err(PlaceError::told)?,
+        };
         let terms = terms(&self.fleet.lock)?;
         let signer = match (self.key, self.afar) {
             (Some(file), _) => Signer::Key(options::private_key(file).map_err(usage)?),
@@ -481,6 +486,8 @@ impl Work<'_> {
         fleet.machines.clone_from(&machines);
         let (release, target, way) = match made {
             Some((release, made)) => {
+                let goes_back = matches!(self.what, What::Out(args) if !args.no_rollback);
+                self.is_taken(&made.target, goes_back, fleet).await?;
                 if fleet.rollout.pointer().committed().is_none() {
                     save_base(&options, scratch, signer, fleet, emit).await?;
                 }
@@ -521,6 +528,36 @@ impl Work<'_> {
             starts: RefCell::default(),
         };
         Ok((course, Leg { options, release }))
+    }
+
+    /// Whether machines that start anew will take the release, and nodes that are to go back what was committed before: neither is found
+    /// out only when it is needed.
+    async fn is_taken(&self, to: &Target, goes_back: bool, fleet: &mut Fleet<'_>) -> Result<(), NodeError> {
+        let trust = options::trust(self.environment).map_err(|error| errors::options(&error))?;
+        let pointer = fleet.rollout.pointer();
+        // One that is signed already stays so.
+        let there = pointer.target.as_ref().filter(|there| there.digest == to.digest);
+        let signature = to.signature.as_ref().or_else(|| there?.signature.as_ref());
+        trust
+            .judge(to.manifest_digest, signature)
+            .map_err(|error| errors::not_taken(to, &error))?;
+        let committed = pointer
+            .committed()
+            .filter(|before| goes_back && before.digest != to.digest);
+        let Some(before) = committed.cloned() else {
+            return Ok(());
+        };
+        trust
+            .judge(before.manifest_digest, before.signature.as_ref())
+            .map_err(|error| errors::no_way_back(&before, &error))?;
+        let (app, store) = (&fleet.place.app, fleet.store);
+        let stored = fleet.beside(store.artifacts(app)).await;
+        let stored = stored.map_err(|error| errors::store(&error))?;
+        if stored.iter().any(|artifact| artifact.digest == before.digest) {
+            Ok(())
+        } else {
+            Err(errors::no_artifact_before(&before))
+        }
     }
 
     fn settings(&self, fleet: &Fleet<'_>, options: &Options) -> Settings {

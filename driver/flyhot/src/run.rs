@@ -104,8 +104,8 @@ pub(crate) fn in_runtime(
         Err(error) => return abort(ledger, emit, errors::runtime(&error)),
     };
     runtime.block_on(work(&mut signals, ledger, emit));
-    // A read that was interrupted must not be waited for.
-    runtime.shutdown_background();
+    // A read that was interrupted must not be waited for much longer.
+    runtime.shutdown_timeout(interrupt::LEFT);
 }
 
 /// Does work on nodes until it ends, or a signal ends it.
@@ -129,7 +129,10 @@ pub(crate) async fn heed(
     };
     // A signal that came when nothing was left to be begun changes nothing about the outcome.
     if let (Finished::No, Some(signal)) = (finished, watch.asked()) {
-        let error = errors::interrupted(signal, &ledger.under_way(), watch.in_window());
+        let mut error = errors::interrupted(signal, &ledger.under_way(), watch.in_window());
+        if ledger.owes_way_back() {
+            errors::GOES_BACK.clone_into(&mut error.hint);
+        }
         abort(ledger, emit, error);
     }
 }

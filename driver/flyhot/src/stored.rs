@@ -8,6 +8,7 @@ use std::time::Duration;
 use flyhot_events::{Event, ExitCode, HistoryEntry, LockHolder};
 use flyhot_store::{Artifacts as _, Home, Lock, LockError, Standing, State, Store as _, Target};
 
+use crate::boot::{self, PlaceError};
 use crate::cli::HomeArgs;
 use crate::cli::gc::GcArgs;
 use crate::drive::NodeError;
@@ -114,7 +115,8 @@ async fn collected(
     let mut unfinished = 0;
     if !dry_run {
         for artifact in &others {
-            // Somebody else may have taken over, and put this very artifact there.
+            // Somebody else may have taken over, and put this very artifact there: the store is asked each time.
+            lock.renew().await.map_err(|error| errors::lock(&error))?;
             let left = lock.hold().await.map_err(|error| errors::lock(&error))?;
             let removed = store.remove(&place.app, artifact.digest);
             match tokio::time::timeout(left, removed).await {
@@ -148,9 +150,10 @@ fn ask(
     reporter: &mut Reporter,
     work: impl AsyncFnOnce(Place, &Home) -> Result<Event, NodeError>,
 ) -> ExitCode {
-    let place = Place::new(args, environment).map_err(|error| errors::options(&error));
     local::ask(name, reporter, async || {
-        let place = place?;
+        let place = boot::place_here(args, environment)
+            .await?
+            .map_err(PlaceError::told)?;
         let store = place.open().await;
         work(place, &store).await
     })

@@ -190,7 +190,7 @@ pub(crate) async fn go(
                         node: node.name.to_string(),
                         bake_us: u64::try_from(bake.as_micros()).unwrap_or(u64::MAX),
                     });
-                    // One that ran the release already has no before to go by.
+                    // Who is told not to be watched has no before to go by.
                     if let (Some(watch), Some(first)) = (leg.options.watch, ledger.watched(at).cloned()) {
                         let (send, seen) = oneshot::channel();
                         baking = Some(seen);
@@ -580,6 +580,8 @@ fn take(course: &Course, done: Done, barred: &mut bool, ledger: &mut Ledger, say
                     Ok(outcome) => judge::error_kind(outcome),
                     Err(error) => Some(error.kind),
                 },
+                already: way == Way::Forth
+                    && matches!(&result, Ok(outcome) if outcome.outcome == OutcomeKind::NothingToDo),
             };
             if let Err(error) = &mut result {
                 let outcome = error.outcome.take();
@@ -622,7 +624,11 @@ fn take(course: &Course, done: Done, barred: &mut bool, ledger: &mut Ledger, say
             let against = Some(ErrorKind::Interrupted);
             Happened::Ended {
                 node: at,
-                end: End { stands, against },
+                end: End {
+                    stands,
+                    against,
+                    already: false,
+                },
             }
         }
         Done::Baked => return,

@@ -16,8 +16,8 @@ use crate::verdict::{self, End, Fate, Happened, Stands, Verdict};
 /// How a fleet is rolled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The first node that is not left to boot is a wave of its own, and stands alone for so long before its gate is asked once more;
-    /// `None`: it is no other than the rest.
+    /// The first node that is neither left to boot nor ran the target already is a wave of its own, as are those before it, and stands
+    /// alone for so long before its gate is asked once more; `None`: it is no other than the rest.
     pub canary: Option<Duration>,
     /// How many nodes are worked on at once, at most.
     pub at_once: NonZeroUsize,
@@ -113,6 +113,8 @@ pub struct Machine {
 #[derive(Debug, Clone, Copy)]
 struct Node {
     fate: Fate,
+    /// It ran the target when it was begun.
+    already: bool,
     at: At,
 }
 
@@ -161,6 +163,7 @@ impl Node {
                 taken_back: false,
                 against: None,
             },
+            already: false,
             at: At::Waiting,
         }
     }
@@ -318,6 +321,16 @@ impl Machine {
         verdict::verdict(self.nodes.iter().map(|node| node.fate), first)
     }
 
+    /// Whether a node failed, and somebody runs the target still who is to go back because of it.
+    pub fn owes_way_back(&self) -> bool {
+        let failed = |node: &Node| {
+            node.fate
+                .against
+                .is_some_and(|kind| kind != ErrorKind::Interrupted)
+        };
+        self.nodes.iter().any(failed) && self.turns()
+    }
+
     /// What stopped it.
     pub fn first(&self) -> Option<ErrorKind> {
         self.first
@@ -352,7 +365,8 @@ impl Machine {
         }
         let done = |at: &usize| self.nodes.get(*at).is_some_and(|node| node.at == At::Done);
         if self.wave.iter().all(done) {
-            let stood = self.wave.iter().any(|at| self.stands(*at) != Stands::Left);
+            let shows = |node: &Node| node.fate.stands != Stands::Left && !node.already;
+            let stood = self.wave.iter().any(|at| self.nodes.get(*at).is_some_and(shows));
             if stood && self.bake == Bake::ToCome(Duration::ZERO) {
                 self.bake = Bake::Over;
             }
@@ -371,7 +385,7 @@ impl Machine {
                         canary.at = At::ToBeAsked;
                     }
                 }
-                // Whoever was left to boot stood for nobody: the next one does.
+                // Whoever was left to boot, or ran the target already, stood for nobody: the next one does.
                 Bake::ToCome(_) | Bake::Over => {
                     let wave = self.next_wave();
                     if wave.is_empty() {
@@ -452,6 +466,7 @@ impl Machine {
                 End {
                     stands,
                     against: None,
+                    ..
                 },
             ) if stands != Stands::Target => Some(ErrorKind::Bug),
             (_, end) => end.against,
@@ -462,6 +477,7 @@ impl Machine {
         }
         match way {
             Way::Forth => {
+                node.already = end.already;
                 node.at = match end.stands {
                     Stands::Target => At::ToBeAsked,
                     Stands::Old | Stands::Before | Stands::Unknown | Stands::Left => At::Done,

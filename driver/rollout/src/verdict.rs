@@ -24,6 +24,8 @@ pub struct End {
     pub stands: Stands,
     /// What stands against it.
     pub against: Option<ErrorKind>,
+    /// It ran that before it was begun: what it does to a node was not seen of this one.
+    pub already: bool,
 }
 
 /// Something that happened.

@@ -69,7 +69,7 @@ struct Seen {
     barred: Option<Duration>,
     /// Nodes whose first and second gate passed, since they were started last.
     passed: Vec<usize>,
-    /// The first who was not left to boot, and whether it was started anew since.
+    /// The first who was neither left to boot nor ran the target already, and whether it was started anew since.
     canary: Option<(usize, bool)>,
     /// How often it was asked who else is there.
     looks: usize,
@@ -147,6 +147,7 @@ fn play(story: &Story) -> (Seen, Verdict) {
                         let end = End {
                             stands: seen.stands[node],
                             against: Some(ErrorKind::NotQuiesced),
+                            already: false,
                         };
                         hanging.insert(node, end);
                     }
@@ -244,7 +245,9 @@ fn note(story: &Story, seen: &mut Seen, now: Duration, happened: Happened) {
     match happened {
         Happened::Ended { node, end } => {
             let way = seen.under_way.remove(&node).unwrap();
-            seen.canary.get_or_insert((node, false));
+            if !end.already {
+                seen.canary.get_or_insert((node, false));
+            }
             seen.stands[node] = end.stands;
             match way {
                 Way::Forth => seen.upgraded |= matches!(end.stands, Stands::Target | Stands::Unknown),
@@ -389,7 +392,7 @@ fn invariant_the_canary_was_well_and_has_baked(story: &Story, seen: &Seen, now: 
     let first = seen
         .commands
         .iter()
-        .find(|(_, command)| matches!(command, Command::Gate { .. }));
+        .find(|(_, command)| *command == Command::Gate { node: canary });
     let asked = first.unwrap().0;
     assert!(now >= asked + bake, "begun before the canary has baked");
 }
@@ -548,20 +551,27 @@ fn any_ending(well: Stands, from: Stands) -> impl Strategy<Value = Ending> {
         any_kind().prop_map(move |kind| End {
             stands,
             against: Some(kind),
+            already: false,
         })
     };
     let hoped = End {
         stands: well,
         against: None,
+        already: false,
+    };
+    let already = End {
+        already: true,
+        ..hoped
     };
     prop_oneof![
         30 => Just(Ending::With(hoped)),
+        6 => Just(Ending::With(already)),
         2 => against(from).prop_map(Ending::With),
         1 => against(Stands::Target).prop_map(Ending::With),
         1 => against(Stands::Unknown).prop_map(Ending::With),
-        1 => Just(Ending::With(End { stands: from, against: Some(ErrorKind::ColdDeployNeeded) })),
+        1 => Just(Ending::With(End { stands: from, against: Some(ErrorKind::ColdDeployNeeded), ..hoped })),
         // Well, and elsewhere: whoever tells that is mistaken.
-        1 => Just(Ending::With(End { stands: from, against: None })),
+        1 => Just(Ending::With(End { stands: from, ..hoped })),
         1 => Just(Ending::Hangs),
         1 => Just(Ending::Barred),
         3 => Just(Ending::Left),
@@ -580,6 +590,7 @@ fn any_script(from: Stands) -> impl Strategy<Value = Script> {
             let given_up = End {
                 stands: Stands::Target,
                 against: Some(ErrorKind::NotQuiesced),
+                already: false,
             };
             let back = match back {
                 // Nor is anybody left to boot who is to go back.
@@ -660,17 +671,22 @@ proptest! {
     }
 }
 
-const WELL: (Duration, Ending) = (
-    MS,
-    Ending::With(End {
-        stands: Stands::Target,
-        against: None,
-    }),
-);
+const WELL: (Duration, Ending) = with(Stands::Target, None, false);
+
+/// It runs the target already.
+const THERE: (Duration, Ending) = with(Stands::Target, None, true);
+
+const fn with(stands: Stands, against: Option<ErrorKind>, already: bool) -> (Duration, Ending) {
+    let end = End {
+        stands,
+        against,
+        already,
+    };
+    (MS, Ending::With(end))
+}
 
 fn ends(stands: Stands, kind: ErrorKind) -> (Duration, Ending) {
-    let against = Some(kind);
-    (MS, Ending::With(End { stands, against }))
+    with(stands, Some(kind), false)
 }
 
 /// A fleet of nodes that go forth so, and all go back.
@@ -678,13 +694,7 @@ fn fleet(forth: &[(Duration, Ending)], at_once: usize) -> Story {
     let node = |forth: &(Duration, Ending)| Script {
         forth: *forth,
         gates: [(MS, true); 2],
-        back: (
-            MS,
-            Ending::With(End {
-                stands: Stands::Old,
-                against: None,
-            }),
-        ),
+        back: with(Stands::Old, None, false),
     };
     Story {
         settings: Settings {
@@ -817,6 +827,30 @@ fn what_bakes_badly_is_seen_before_the_next_wave() {
     assert_eq!(verdict.against, None);
     let times: Vec<_> = seen.begun(Way::Forth).map(|(at, _)| at.as_secs()).collect();
     assert_eq!(times, [0, 60, 60, 60]);
+}
+
+/// As behind a rollout that was killed when its canary had gone ill: the first to be taken over now is the canary.
+#[test]
+fn who_runs_the_target_already_is_no_canary() {
+    let mut story = fleet(&[THERE, WELL, WELL, WELL], 2);
+    story.settings.canary = Some(Duration::from_secs(60));
+    let times = |story: &Story| -> Vec<_> {
+        let (seen, verdict) = play(story);
+        assert_eq!(verdict.against, None);
+        seen.begun(Way::Forth).map(|(at, _)| at.as_secs()).collect()
+    };
+    assert_eq!(times(&story), [0, 0, 60, 60]);
+    story.nodes[1].gates = [(MS, true), (MS, false)];
+    let (seen, verdict) = play(&story);
+    assert_eq!(seen.begun(Way::Forth).count(), 2);
+    assert_eq!(
+        (verdict.fleet, verdict.against),
+        (Fleet::Old, Some(ErrorKind::Reverted))
+    );
+    // Where all of them do, nobody is waited for.
+    let mut there = fleet(&[THERE; 3], 2);
+    there.settings.canary = Some(Duration::from_secs(60));
+    assert_eq!(times(&there), [0, 0, 0]);
 }
 
 #[test]

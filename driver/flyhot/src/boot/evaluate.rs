@@ -37,7 +37,7 @@ const FIELDS: [&str; 5] = [
 
 /// Why a release does not say where its store is.
 #[derive(Debug, Error)]
-pub(super) enum AskError {
+pub(crate) enum AskError {
     /// It has no such script, as a release without Elixir.
     #[error("{} cannot be asked: the release is none of Elixir", .0.display())]
     NoScript(PathBuf),

@@ -19,7 +19,7 @@ pub struct WaveArgs {
     #[arg(long, conflicts_with = "max_concurrency", help_heading = "Waves")]
     pub sequential: bool,
 
-    /// Begin with the first node alone
+    /// Begin with the first node alone that does not run the release yet
     #[arg(long, help_heading = "Waves")]
     pub canary: bool,
 

@@ -14,7 +14,7 @@ use crate::VERSION;
 use crate::clock::{self, Beside};
 use crate::deploy::PROGRAM;
 use crate::inventory::{Found, look_at};
-use crate::options::{Origin, Said, Settings, plain_image};
+use crate::options::{Origin, Place, Settings, plain_image};
 
 /// So many machines are tried to be leased while others hold them: a rollout or a `fly deploy` that is under way has many at once,
 /// and nothing more is learned from the next.
@@ -43,13 +43,13 @@ const WELCOME: [(&str, &str); 2] = [
 ];
 
 /// Everything that is of no node.
-pub(super) async fn checks(found: &Found, settings: Option<&Settings>) -> Vec<Check> {
+pub(super) async fn checks(found: &Found, told: Told) -> Vec<Check> {
     let fly = &*found.fly;
     let machines = in_order(found);
     let of_machines = async {
         // A command is refused on a machine that is leased.
         let lease = lease(fly, &machines).await;
-        let secrets = secrets(fly, &machines, settings).await;
+        let secrets = secrets(fly, &machines, told).await;
         (lease, secrets, images(fly, &machines).await)
     };
     let (token, (lease, secrets, images), clock) = tokio::join!(token(fly), of_machines, clock(fly));
@@ -115,34 +115,55 @@ async fn lease(fly: &Fly, machines: &[&Machine]) -> Option<Check> {
     held.map(|error| well("lease", format!("not known: {error}")))
 }
 
+/// What is said of the store otherwise than by variables of the machines: by arguments, or `config :fly_deploy` of the project or of
+/// the release, which a machine asks for it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    is_directory: bool,
+    bucket: bool,
+    pub(super) keys: bool,
+}
+
+impl Told {
+    /// An argument counts on a machine alone: there it is what a laptop has from `config :fly_deploy`.
+    pub(super) fn of(settings: Option<&Settings>, place: Option<&Place>, on_machine: bool) -> Self {
+        let said = |origin: &Origin| match origin {
+            Origin::Mix(_) => true,
+            Origin::Argument(_) => on_machine,
+            _ => false,
+        };
+        let (mut bucket, mut keys) = (false, false);
+        if let Some(settings) = settings {
+            bucket = settings
+                .bucket
+                .as_ref()
+                .map_or(place.is_some(), |bucket| said(&bucket.origin));
+            keys = settings.access_key_id.as_ref().is_some_and(|id| said(&id.origin));
+        }
+        Self {
+            is_directory: place.is_some_and(|place| place.directory().is_some()),
+            bucket,
+            keys: keys || place.is_some_and(Place::has_keys),
+        }
+    }
+}
+
 /// Whether machines find the store.
-async fn secrets(fly: &Fly, machines: &[&Machine], settings: Option<&Settings>) -> Check {
-    if settings.is_some_and(|settings| settings.store.is_some()) {
+async fn secrets(fly: &Fly, machines: &[&Machine], told: Told) -> Check {
+    if told.is_directory {
         return well("secrets", "none is needed: the store is a directory");
     }
-    let by_mix = settings.map_or([false; 3], |settings| {
-        [
-            is_by_mix(settings.bucket.as_ref()),
-            is_by_mix(settings.access_key_id.as_ref()),
-            is_by_mix(settings.secret_access_key.as_ref()),
-        ]
-    });
     match set(fly, machines).await {
-        Ok(set) => judged(&set, by_mix),
+        Ok(set) => judged(&set, [told.bucket, told.keys, told.keys]),
         Err(why) => well("secrets", format!("not known: {why}")),
     }
 }
 
-/// Whether `config :fly_deploy` says it: a machine asks its release for that.
-fn is_by_mix<T>(said: Option<&Said<T>>) -> bool {
-    said.is_some_and(|said| matches!(said.origin, Origin::Mix(_)))
-}
-
-fn judged(set: &BTreeSet<String>, by_mix: [bool; 3]) -> Check {
+fn judged(set: &BTreeSet<String>, told: [bool; 3]) -> Check {
     let lacking: Vec<&str> = NEEDED
         .iter()
-        .zip(by_mix)
-        .filter(|(names, by_mix)| !by_mix && !names.iter().any(|name| set.contains(*name)))
+        .zip(told)
+        .filter(|(names, told)| !told && !names.iter().any(|name| set.contains(*name)))
         .filter_map(|(names, _)| names.first().copied())
         .collect();
     if !lacking.is_empty() {
@@ -264,6 +285,75 @@ async fn clock(fly: &Fly) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::HomeArgs;
+    use crate::options::{self, Environment, Secret, StoreSaid, Variable};
+    use flyhot_store::Keys;
+
+    /// Whether bucket and keys are told, and whether the store is a directory.
+    fn told(args: &HomeArgs, environment: &Environment, said: &StoreSaid) -> [bool; 3] {
+        let settings = options::settings(args, environment).ok();
+        let place = Place::of(args, environment, Some("shop"), said).ok();
+        let told = Told::of(settings.as_ref(), place.as_ref(), environment.machine.is_some());
+        [told.bucket, told.keys, told.is_directory]
+    }
+
+    #[test]
+    fn who_says_where_the_store_is() {
+        let bucket = |args: &str| HomeArgs {
+            bucket: Some(args.into()),
+            ..HomeArgs::default()
+        };
+        let (nobody, nothing) = (HomeArgs::default(), StoreSaid::default());
+        let keys = || Some(Keys::new("tid".to_owned(), "tsec".to_owned()));
+        let machine = Environment {
+            machine: Some("148e4d55f74d89".into()),
+            ..Environment::default()
+        };
+        let set = |environment: &Environment| Environment {
+            bucket: Some(Variable {
+                name: "BUCKET_NAME",
+                value: "b".into(),
+            }),
+            ..environment.clone()
+        };
+        let mix = |config: &str| Environment {
+            mix: Some(Secret(format!(r#"{{"v": 1, "config": {config}}}"#).into())),
+            ..Environment::default()
+        };
+        let by_release = StoreSaid {
+            bucket: Some("b".into()),
+            keys: keys(),
+            ..StoreSaid::default()
+        };
+        let lent = StoreSaid {
+            keys: keys(),
+            ..StoreSaid::default()
+        };
+        let laptop = Environment::default();
+        let of_mix = mix(r#"{"bucket": "b", "aws_access_key_id": "i", "aws_secret_access_key": "s"}"#);
+        let half = mix(r#"{"aws_access_key_id": "i", "aws_secret_access_key": "s"}"#);
+        let directory = HomeArgs {
+            store: Some("/srv/store".into()),
+            ..HomeArgs::default()
+        };
+        for (args, environment, said, expected) in [
+            (&nobody, &laptop, &nothing, [false; 3]),
+            (&directory, &laptop, &nothing, [true, false, true]),
+            (&nobody, &of_mix, &nothing, [true, true, false]),
+            // The bucket is a secret of the app, and nobody here knows it.
+            (&nobody, &half, &nothing, [false, true, false]),
+            (&nobody, &machine, &by_release, [true, true, false]),
+            (&nobody, &set(&machine), &lent, [false, true, false]),
+            (&nobody, &set(&machine), &nothing, [false; 3]),
+            // What was typed here helps no machine; there it is what a laptop knows by `config :fly_deploy`.
+            (&bucket("b"), &laptop, &nothing, [false; 3]),
+            (&bucket("b"), &machine, &nothing, [true, false, false]),
+            // What the release says of another bucket is none of this one.
+            (&bucket("c"), &machine, &by_release, [true, false, false]),
+        ] {
+            assert_eq!(told(args, environment, said), expected, "{args:?} {said:?}");
+        }
+    }
 
     #[test]
     fn what_a_machine_needs_is_set_by_somebody() {
@@ -284,9 +374,9 @@ mod tests {
                 "{}",
                 ill.found
             );
-            let mut by_mix = [false; 3];
-            by_mix[at] = true;
-            assert!(judged(&set(&others), by_mix).well, "{name}");
+            let mut told = [false; 3];
+            told[at] = true;
+            assert!(judged(&set(&others), told).well, "{name}");
         }
     }
 }

@@ -50,6 +50,8 @@ pub struct Environment {
     pub access_key_id: Option<Secret>,
     /// `AWS_SECRET_ACCESS_KEY`; absent when empty.
     pub secret_access_key: Option<Secret>,
+    /// `AWS_ROLE_ARN` or `AWS_PROFILE` is set: AWS's own tools find keys by it.
+    pub has_role: bool,
     /// `FLY_APP_NAME`, as Fly.io sets it on its machines; absent when empty.
     pub app: Option<Variable>,
     /// `FLY_ACCESS_TOKEN`, else `FLY_API_TOKEN`, as flyctl hears them, with the name of the one that is set; absent when empty.
@@ -142,6 +144,7 @@ impl Environment {
             region: first(&["AWS_REGION"]),
             access_key_id: set(ACCESS_KEY_ID).map(Secret),
             secret_access_key: set(SECRET_ACCESS_KEY).map(Secret),
+            has_role: first(&["AWS_ROLE_ARN", "AWS_PROFILE"]).is_some(),
             app: first(&["FLY_APP_NAME"]),
             fly_token: first(&["FLY_ACCESS_TOKEN", "FLY_API_TOKEN"])
                 .map(|Variable { name, value }| (name, Secret(value))),

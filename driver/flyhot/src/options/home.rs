@@ -22,6 +22,21 @@ const FLY_FILES: [&str; 3] = ["fly.toml", "fly.json", "fly.yaml"];
 /// The longest one that is read, bytes; those of Fly.io's own guides have one or two thousand.
 const MAX_FLY_FILE: u64 = 1024 * 1024;
 
+/// What nobody says of a bucket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lacks {
+    /// Which one it is, nor of a directory.
+    pub(crate) bucket: bool,
+    /// Who may write there.
+    keys: bool,
+}
+
+impl Lacks {
+    pub(crate) fn any(self) -> bool {
+        self.bucket || self.keys
+    }
+}
+
 /// Where a fleet's artifacts lie.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -124,6 +139,20 @@ impl HomeError {
         }
         .to_owned()
     }
+}
+
+/// What a release may know better.
+pub(crate) fn lacks(args: &HomeArgs, environment: &Environment) -> Result<Lacks, OptionsError> {
+    let (settings, _) = gathered(args, environment, Need::Machine)?;
+    let in_bucket = settings.store.is_none();
+    Ok(Lacks {
+        bucket: in_bucket && settings.bucket.is_none(),
+        // Elsewhere machines have them otherwise, and are not to wait for a runtime at each start.
+        keys: in_bucket
+            && settings.access_key_id.is_none()
+            && environment.machine.is_some()
+            && !environment.has_role,
+    })
 }
 
 /// Every value that arguments, configuration and environment say.
@@ -274,14 +303,22 @@ impl Place {
         let (settings, _) = gathered(args, environment, need)?;
         let at = match (&settings.store, &settings.bucket, &said.bucket) {
             (Some(directory), ..) => At::Directory(directory.value.clone()),
-            (None, Some(name), _) => {
+            (None, Some(name), told) => {
                 let keys = keys(&settings)?;
+                // What the release says of another bucket is none of this one.
+                let of_it = told.as_ref().is_none_or(|told| *told == name.value);
+                let lacks = of_it && keys.is_none() && settings.access_key_id.is_none();
+                let told = said.keys.clone().filter(|_| lacks);
+                let or = |settled: Said<String>, said: &Option<String>| match (&settled.origin, said) {
+                    (Origin::Default, Some(said)) if told.is_some() => said.clone(),
+                    _ => settled.value,
+                };
                 let bucket = Bucket {
                     name: name.value.clone(),
-                    endpoint: Some(settings.endpoint.value),
-                    region: Some(settings.region.value),
+                    endpoint: Some(or(settings.endpoint, &said.endpoint)),
+                    region: Some(or(settings.region, &said.region)),
                 };
-                At::Bucket(bucket, keys)
+                At::Bucket(bucket, keys.or(told))
             }
             (None, None, Some(name)) => {
                 // What it says goes together, and before what the environment says to others.
@@ -307,6 +344,11 @@ impl Place {
             app: app.parse().map_err(|source| HomeError::App { origin, source })?,
             at,
         })
+    }
+
+    /// Whether it has keys that are not of the environment.
+    pub(crate) fn has_keys(&self) -> bool {
+        matches!(self.at, At::Bucket(_, Some(_)))
     }
 
     /// The directory, where it is one.
@@ -392,6 +434,59 @@ mod tests {
             bucket.region.as_deref().unwrap_or_default(),
             keys.is_some(),
         )
+    }
+
+    /// Keys of a release go with its bucket, and with its endpoint where nobody else names one.
+    #[test]
+    fn what_a_release_says_is_of_its_own_bucket() {
+        let machine = Environment {
+            machine: Some("148e4d55f74d89".into()),
+            app: variable("FLY_APP_NAME", "shop"),
+            bucket: variable("BUCKET_NAME", "b"),
+            ..Environment::default()
+        };
+        let args = HomeArgs::default();
+        let said = |bucket: Option<&str>| StoreSaid {
+            bucket: bucket.map(str::to_owned),
+            endpoint: Some("https://r2".to_owned()),
+            region: None,
+            keys: Some(Keys::new("tid".to_owned(), "tsec".to_owned())),
+        };
+        let shown = |environment: &Environment, of: Option<&str>| {
+            let place = Place::of(&args, environment, None, &said(of)).unwrap();
+            let (name, endpoint, _, keys) = bucket(&place);
+            (name.to_owned(), endpoint == "https://r2", keys)
+        };
+        assert_eq!(shown(&machine, None), ("b".to_owned(), true, true));
+        assert_eq!(shown(&machine, Some("b")), ("b".to_owned(), true, true));
+        assert_eq!(shown(&machine, Some("a")), ("b".to_owned(), false, false));
+        let own = Environment {
+            access_key_id: Some(Secret("id".into())),
+            secret_access_key: Some(Secret("secret".into())),
+            ..machine.clone()
+        };
+        assert_eq!(shown(&own, None), ("b".to_owned(), false, false));
+        let elsewhere = Environment {
+            endpoint: variable("AWS_ENDPOINT_URL_S3", "https://mine"),
+            ..machine.clone()
+        };
+        assert_eq!(shown(&elsewhere, None), ("b".to_owned(), false, true));
+
+        let asks = |environment: &Environment| lacks(&args, environment).unwrap().any();
+        assert!(asks(&machine) && !asks(&own));
+        for quiet in [
+            Environment {
+                machine: None,
+                ..machine.clone()
+            },
+            Environment {
+                has_role: true,
+                ..machine.clone()
+            },
+        ] {
+            assert!(!asks(&quiet));
+        }
+        assert!(asks(&Environment::default()), "nobody names a bucket");
     }
 
     #[test]

@@ -1,0 +1,119 @@
+//! Where the store is, where the release may be the only one that knows: it is asked what arguments, files and environment lack.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::Disk;
+use super::evaluate::{self, AskError};
+use crate::cli::HomeArgs;
+use crate::drive::NodeError;
+use crate::errors;
+use crate::options::{self, Environment, HomeError, IN_IMAGE, OptionsError, Place, StoreSaid};
+use crate::run::apart;
+
+/// Why it is not known.
+pub(crate) enum PlaceError {
+    /// What is said of it cannot be used.
+    Options(OptionsError),
+    /// The release does not say.
+    Asked(AskError),
+}
+
+impl PlaceError {
+    /// Whether it is only that nobody names a store.
+    pub(crate) fn is_no_store(&self) -> bool {
+        match self {
+            Self::Options(error) => error.is_no_store(),
+            Self::Asked(_) => true,
+        }
+    }
+
+    /// As whoever runs a command that needs one meets it.
+    pub(crate) fn told(self) -> NodeError {
+        match self {
+            Self::Options(error) => errors::options(&error),
+            Self::Asked(error) => errors::named_nowhere(&error),
+        }
+    }
+}
+
+/// Of the release in that directory; `None` where nobody says.
+pub(super) fn place(
+    home: &HomeArgs,
+    environment: &Environment,
+    root: &Path,
+    disk: &Disk,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Option<Place>, PlaceError> {
+    let lacks = options::lacks(home, environment).map_err(PlaceError::Options)?;
+    let told = if lacks.any() {
+        match evaluate::ask(root, disk.name(), disk.version(), stopped) {
+            Ok(told) => told,
+            Err(AskError::Stopped) => return Err(PlaceError::Asked(AskError::Stopped)),
+            // Where the bucket is known, keys may come from elsewhere.
+            Err(error) if lacks.bucket && !matches!(error, AskError::NoScript(_)) => {
+                return Err(PlaceError::Asked(error));
+            }
+            Err(_) => StoreSaid::default(),
+        }
+    } else {
+        StoreSaid::default()
+    };
+    match Place::of(home, environment, Some(disk.name()), &told) {
+        Ok(place) => Ok(Some(place)),
+        Err(error) if error.is_no_store() => Ok(None),
+        Err(error) => Err(PlaceError::Options(error)),
+    }
+}
+
+/// For what runs on a machine of Fly.io beside its release, or on one that was made of its image. Who does not wait for it any more has
+/// the release asked no longer.
+///
+/// # Errors
+/// Nobody names a store, or not in a way that can be used.
+pub(crate) async fn place_here(
+    home: &HomeArgs,
+    environment: &Environment,
+) -> Result<Result<Place, PlaceError>, NodeError> {
+    let (home, environment) = (home.clone(), environment.clone());
+    let wanted = Arc::new(());
+    let there = Arc::downgrade(&wanted);
+    let place = apart(move || Ok(asked(&home, &environment, &|| there.strong_count() == 0))).await;
+    drop(wanted);
+    place
+}
+
+fn asked(
+    home: &HomeArgs,
+    environment: &Environment,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Place, PlaceError> {
+    let known = || Place::new(home, environment).map_err(PlaceError::Options);
+    let Some(root) = environment.machine.as_ref().and_then(|_| root(environment)) else {
+        return known();
+    };
+    // What cannot be looked at is not asked.
+    let Ok(disk) = Disk::look(&root) else {
+        return known();
+    };
+    place(home, environment, &root, &disk, stopped)?
+        .ok_or_else(|| PlaceError::Options(HomeError::None.into()))
+}
+
+/// The directory of the release of this image.
+fn root(environment: &Environment) -> Option<PathBuf> {
+    places(environment).into_iter().find(|place| has_release(place))
+}
+
+/// Where the release of this image may be, the likeliest first.
+pub(crate) fn places(environment: &Environment) -> Vec<PathBuf> {
+    match &environment.release_root {
+        Some(root) => vec![root.into()],
+        None => vec![std::env::current_dir().unwrap_or_default(), IN_IMAGE.into()],
+    }
+}
+
+/// Whether it is the directory of a release.
+pub(crate) fn has_release(place: &Path) -> bool {
+    place.join("releases/start_erl.data").is_file()
+}
