@@ -289,6 +289,10 @@ fn a_create_that_is_refused_for_anything_else_is_tried_once() {
     };
     let mut of_fra = creation("flyhot-1", &["true"]);
     of_fra["region"] = json!("fra");
+    let maintained = FlyIlls {
+        maintained: &["fra"],
+        ..FlyIlls::default()
+    };
     for (status, kind, ills, token, creation) in [
         (
             401,
@@ -314,7 +318,8 @@ fn a_create_that_is_refused_for_anything_else_is_tried_once() {
             Fly::TOKEN,
             creation("flyhot-0", &["true"]),
         ),
-        (422, "NoRoom", ills, Fly::TOKEN, of_fra),
+        (422, "NoRoom", ills, Fly::TOKEN, of_fra.clone()),
+        (503, "NoRoom", maintained, Fly::TOKEN, of_fra),
     ] {
         let fly = fly("refused once", ills);
         fly.make(&json!({"name": "flyhot-0", "config": {"image": IMAGE}}));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use flyhot_tests::{App, FlyCli, Flyhot, Otp, Project, Release, Run, Traffic};
+use flyhot_tests::{App, FlyCli, FlyIlls, Flyhot, Otp, Project, Release, Run, Traffic};
 use serde_json::Value;
 
 /// Machines in three regions.
@@ -99,6 +99,8 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
     let project = Project::shop(Otp::under_test());
     let app = App::start("hot", &project.release("v1"), &REGIONS, None);
     assert_eq!(app.versions(), ["v1"; 6]);
+    // With the rates that Fly.io holds whoever asks to.
+    app.machines.fly.ail(FlyIlls::default());
     let cli = app.builds_project();
     let failed = hot(&app, &project, &cli, &["--build-arg", "SHOP_CODE=v9"]).run();
     failed.expect("failed", 21);

@@ -83,6 +83,7 @@ impl Said {
         } else if self.code.as_ref().is_some_and(|code| code.ends_with("capacity"))
             || has("could not reserve resource")
             || has("insufficient ")
+            || has("deploys to this host are temporarily disabled")
             || has("machine limit")
             || has("add a payment method")
         {
@@ -159,6 +160,11 @@ mod tests {
             (
                 409,
                 "could not reserve resource for machine: insufficient memory available to fulfill request on the current host",
+                Why::NoRoom,
+            ),
+            (
+                503,
+                "unavailable: deploys to this host are temporarily disabled, please try again later",
                 Why::NoRoom,
             ),
             (

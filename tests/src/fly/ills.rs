@@ -47,6 +47,8 @@ pub struct FlyIlls {
     pub unknown_manifests: u32,
     /// Regions in which no host has room.
     pub no_room: &'static [&'static str],
+    /// Regions whose hosts are in maintenance.
+    pub maintained: &'static [&'static str],
     /// An update finds no image: the machine goes back to the version before.
     pub unpullable: bool,
     /// A refusal is text and no JSON.
@@ -112,6 +114,7 @@ impl Default for FlyIlls {
             late_errors: 0,
             unknown_manifests: 0,
             no_room: &[],
+            maintained: &[],
             unpullable: false,
             text_refusals: false,
             echoes_token: false,

@@ -175,7 +175,14 @@ impl Shared {
                     ("POST", ["machines"]) => {
                         self.world().turn("create machine", app)?;
                         let body = request.json()?;
-                        let full = self.world().ills.no_room;
+                        let (full, maintained) = {
+                            let ills = &self.world().ills;
+                            (ills.no_room, ills.maintained)
+                        };
+                        if maintained.iter().any(|region| body["region"] == **region) {
+                            let said = "unavailable: deploys to this host are temporarily disabled, please try again later";
+                            return Err(Reply::refused(503, said));
+                        }
                         if full.iter().any(|region| body["region"] == **region) {
                             let said = "insufficient resources available to fulfill request";
                             return Err(Reply::coded(422, said, "insufficient_capacity"));
