@@ -103,9 +103,9 @@ pub struct Cli {
 pub enum Verb {
     /// Upgrade running nodes to a release
     Upgrade(upgrade::UpgradeArgs),
-    /// Show what an upgrade would do; touches nothing
+    /// Show what an upgrade would do; changes nothing on a node
     Plan(plan::PlanArgs),
-    /// Show what nodes run, at once; touches nothing and loads nothing
+    /// Show what nodes run, at once; changes nothing and loads nothing there
     Status(status::StatusArgs),
     /// Show processes that a tool left suspended, and resume them with --apply
     Thaw(thaw::ThawArgs),

@@ -4,7 +4,7 @@ defmodule FlyDeploy.Components do
   """
 
   @doc """
-  Nothing on the page: static files are not taken along, so that there is never a new stylesheet to load.
+  Nothing on the page: a machine that runs keeps its static files, so that there is never a new stylesheet to load.
   """
   @spec hot_reload_css(map()) :: struct()
   def hot_reload_css(_assigns) do

@@ -1,9 +1,9 @@
 defmodule Mix.Tasks.FlyDeploy.Plan do
-  @shortdoc "Says whether a release can be taken over hot; touches nothing"
+  @shortdoc "Says whether a release can be taken over hot; changes no code and no state"
 
   @moduledoc """
   Says what an upgrade of running nodes would do, and whether it would be done: `hot`, `hot with warnings` or `cold`, with every reason.
-  It touches nothing.
+  It changes no code and no state of a node. With `--image` one machine of that image is made for it, which removes itself.
 
       $ mix fly_deploy.plan --image registry.fly.io/shop:deployment-01J
       $ mix fly_deploy.plan --node shop@10.0.0.1 --release _build/prod/rel/shop
