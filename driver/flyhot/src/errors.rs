@@ -1013,7 +1013,7 @@ pub(crate) fn call(error: &CallError) -> (ErrorKind, &'static str) {
     }
 }
 
-/// A node that was upgraded, was lost, and runs something else by now.
+/// A node that was upgraded, was lost, and was started anew since.
 pub(crate) fn started_anew(node: &NodeName) -> NodeError {
     node_error(
         ErrorKind::NodeUnreachable,

@@ -25,7 +25,7 @@ use crate::drive::{Leave, NodeError, Question};
 use crate::errors;
 use crate::ledger::Ledger;
 use crate::options::Place;
-use crate::run::{self, apart};
+use crate::run::{self, apart_while_wanted};
 use crate::stored::entry;
 use crate::waves::Machines;
 
@@ -429,20 +429,17 @@ pub(crate) async fn step_apart<T: Send + 'static>(
 ) -> Result<T, NodeError> {
     let moved = Arc::new(Moved::default());
     let telling = Arc::clone(&moved);
-    let wanted = Arc::new(());
-    let there = Arc::downgrade(&wanted);
-    let work = apart(move || {
+    let work = apart_while_wanted(move |wanted| {
         work(&mut |done, total| {
             telling.set(done, total);
-            match there.strong_count() {
-                0 => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
+            if wanted() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
         })
     });
-    let done = step(on, &moved, work, emit).await;
-    drop(wanted);
-    done
+    step(on, &moved, work, emit).await
 }
 
 impl Made {

@@ -7,6 +7,7 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use flyhot_artifact::Release;
@@ -233,6 +234,17 @@ pub(crate) async fn apart<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
 ) -> Result<T, NodeError> {
     joined(tokio::task::spawn_blocking(read)).await
+}
+
+/// The same, for work that asks from time to time whether anybody waits for it still.
+pub(crate) async fn apart_while_wanted<T: Send + 'static>(
+    work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, NodeError> + Send + 'static,
+) -> Result<T, NodeError> {
+    let wanted = Arc::new(());
+    let there = Arc::downgrade(&wanted);
+    let done = apart(move || work(&|| there.strong_count() > 0)).await;
+    drop(wanted);
+    done
 }
 
 /// What a thread of its own came to.

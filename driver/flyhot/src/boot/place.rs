@@ -1,7 +1,6 @@
 //! Where the store is, where the release may be the only one that knows: it is asked what arguments, files and environment lack.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::disk::Disk;
 use super::evaluate::{self, AskError};
@@ -9,7 +8,7 @@ use crate::cli::HomeArgs;
 use crate::drive::NodeError;
 use crate::errors;
 use crate::options::{self, Environment, HomeError, IN_IMAGE, OptionsError, Place, StoreSaid};
-use crate::run::apart;
+use crate::run::apart_while_wanted;
 
 /// Why it is not known.
 pub(crate) enum PlaceError {
@@ -76,11 +75,7 @@ pub(crate) async fn place_here(
     environment: &Environment,
 ) -> Result<Result<Place, PlaceError>, NodeError> {
     let (home, environment) = (home.clone(), environment.clone());
-    let wanted = Arc::new(());
-    let there = Arc::downgrade(&wanted);
-    let place = apart(move || Ok(asked(&home, &environment, &|| there.strong_count() == 0))).await;
-    drop(wanted);
-    place
+    apart_while_wanted(move |wanted| Ok(asked(&home, &environment, &|| !wanted()))).await
 }
 
 fn asked(

@@ -117,7 +117,7 @@ async fn lease(fly: &Fly, machines: &[&Machine]) -> Option<Check> {
 
 /// What is said of the store otherwise than by variables of the machines: by arguments, or `config :fly_deploy` of the project or of
 /// the release, which a machine asks for it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Told {
     is_directory: bool,
     bucket: bool,

@@ -55,7 +55,12 @@ pub(super) async fn upgrade(
         .await
         .map_err(|error| failed(&request.peer.name, &error))?;
     steps.done(connecting, 1, Unit::Modules);
-    let start = look::start(&session).await;
+    // A plan changes nothing that a start could undo.
+    let start = if request.plan_only {
+        None
+    } else {
+        look::start(&session).await
+    };
     if let (Some(known), Some(start)) = (request.start, &start) {
         let _ = known.set(start.clone());
     }
