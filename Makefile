@@ -29,7 +29,7 @@ matrix: setup ## The tests of the matrix group on OTP 27 and 29
 	FLYHOT_OTP=27 cargo test --workspace --test all -- matrix:: native:: mix::
 	FLYHOT_OTP=29 cargo test --workspace --test all -- matrix:: native:: mix::
 
-soak: setup ## Every scenario with many more rounds and fresh seeds on every OTP; resumes, result in target/soak.json
+soak: setup ## Every scenario with many more rounds and fresh seeds on every OTP; resumes, result in docs/soak.json
 	cargo run --bin soak
 
 # Each has its own words on what it is fed; seconds for each of them.

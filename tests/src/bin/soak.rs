@@ -1,8 +1,8 @@
 //! `make soak`: every scenario test with the large counts and fresh seeds, on every OTP, five at a time.
 //!
-//! What passed is kept in target/soak.json and not done again by a later start on a commit that has the same product, harness
-//! and fixtures, and the same file of that scenario; `--fresh` forgets it. A unit that fails keeps its output beside that file,
-//! and the others go on.
+//! What passed is kept in docs/soak.json and not done again by a later start, here or in another clone, on a commit that has the
+//! same product, harness and fixtures, and the same file of that scenario; `--fresh` forgets it. A unit that fails keeps its
+//! output in target/soak, and the others go on.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -73,6 +73,9 @@ const SCENARIOS: [&str; 43] = [
 #[cfg(test)]
 const NO_SCENARIOS: [&str; 5] = ["all", "crowd", "fixture", "harness", "tidy"];
 
+/// Kept in the tree: a soak takes hours, and its result is worth as much in another clone.
+const RESULT: &str = "docs/soak.json";
+
 /// Marks a commit that the tree differs from.
 const CHANGED: &str = ", changed";
 
@@ -96,7 +99,7 @@ const LOOK: Duration = Duration::from_millis(100);
 fn main() {
     let directory = workspace().join("target/soak");
     fs::create_dir_all(&directory).expect("target can be written");
-    let path = workspace().join("target/soak.json");
+    let path = workspace().join(RESULT);
     let commit = commit();
     let contents = SCENARIOS.map(|scenario| (scenario, content(scenario, &commit)));
     let contents = BTreeMap::from(contents);
@@ -305,10 +308,10 @@ fn content(scenario: &str, commit: &str) -> String {
         .collect()
 }
 
-/// The commit, marked where the tree differs from it.
+/// The commit, marked where the tree differs from it by more than the result.
 fn commit() -> String {
     let head = git(&["rev-parse", "HEAD"]);
-    if git(&["status", "--porcelain"]).is_empty() {
+    if git(&["status", "--porcelain", "--", ".", &format!(":!{RESULT}")]).is_empty() {
         head
     } else {
         format!("{head}{CHANGED}")
@@ -331,10 +334,19 @@ fn passed_before(text: &str, contents: &BTreeMap<&str, String>) -> Vec<Value> {
 }
 
 fn keep(path: &Path, commit: &str, done: &[Value]) {
-    let text = serde_json::to_string_pretty(&json!({ "commit": commit, "units": done })).expect("it is JSON");
-    let temporary = path.with_extension("json.new");
-    fs::write(&temporary, text + "\n").expect("target can be written");
-    fs::rename(&temporary, path).expect("target can be written");
+    let temporary = workspace().join("target/soak.json.new");
+    fs::write(&temporary, result(commit, done)).expect("target can be written");
+    fs::rename(&temporary, path).expect("docs can be written");
+}
+
+/// A line for each unit, so that commits of it show what was done between them.
+fn result(commit: &str, done: &[Value]) -> String {
+    let units: Vec<String> = done.iter().map(Value::to_string).collect();
+    format!(
+        "{{\"commit\": {}, \"units\": [\n{}\n]}}\n",
+        json!(commit),
+        units.join(",\n")
+    )
 }
 
 /// The lines of a test's output that count something or repeat it.
@@ -399,11 +411,13 @@ mod tests {
 
     #[test]
     fn only_what_passed_on_the_same_content_is_not_done_again() {
-        let kept = json!({ "units": [
-            { "name": "otp-25 busy a", "passed": true, "of": "c1" }, { "name": "otp-25 busy b", "passed": false, "of": "c1" },
-            { "name": "otp-25 kills a", "passed": true, "of": "c2" }, { "name": "otp-25 zoo a", "passed": true, "of": "" },
-        ] })
-        .to_string();
+        let units = [
+            json!({ "name": "otp-25 busy a", "passed": true, "of": "c1" }),
+            json!({ "name": "otp-25 busy b", "passed": false, "of": "c1" }),
+            json!({ "name": "otp-25 kills a", "passed": true, "of": "c2" }),
+            json!({ "name": "otp-25 zoo a", "passed": true, "of": "" }),
+        ];
+        let kept = result("c", &units);
         let names = |contents: &[(&'static str, &str)]| -> Vec<Value> {
             let contents = contents
                 .iter()
