@@ -708,6 +708,23 @@ fn a_node_that_stops_behind_its_window_is_no_success() {
     assert_eq!(run.node(0)["outcome"], "upgraded", "{run}");
 }
 
+/// Its host stands still or is lost. The node counts ticks, but not while it waits for what it sends there: for a quarter of an hour.
+#[test]
+fn a_driver_that_is_not_there_any_more_keeps_the_node_from_nobody() {
+    let otp = Otp::under_test();
+    let shop = Shop::of(&Release::shop(otp, "v1")).carts(10).pool(10).start();
+    let v2 = Release::shop(otp, "v2");
+    let mut first = Flyhot::upgrade(&shop, &v2).spawn();
+    first.wait_for_step("census");
+    let pid = first.pid().to_string();
+    flyhot_tests::signal("STOP", &pid);
+    let second = Flyhot::upgrade(&shop, &v2).run();
+    flyhot_tests::signal("CONT", &pid);
+    second.expect("upgraded", 0);
+    first.wait().expect("failed", 24);
+    clean(&shop, &second);
+}
+
 /// The limit is for every process of the node: the agent's own are freed of it, or nobody would thaw what they have frozen.
 #[test]
 fn a_node_that_ends_large_processes_does_not_end_the_agent() {

@@ -24,6 +24,7 @@
 -define(MARK, '$flyhot_mark').
 -define(STEP, '$flyhot_step').
 -define(HOLDER, '$flyhot_holder').
+-define(DRIVER, '$flyhot_driver').
 -define(WATCH, '$flyhot_watch').
 
 %% How long a finished window's result waits for a driver that is gone: long enough for a person to start the
@@ -31,6 +32,8 @@
 -define(RESULT_TTL_MS, 30000).
 %% An idle worker asked to give way answers at once; this is a scheduler's bad second.
 -define(YIELD_MS, 1000).
+%% A driver that is there answers within a round trip; one that is silent for this long is on a host that stands still or is lost.
+-define(THERE_MS, 5000).
 %% Faults and stragglers are named up to this many; the counts say the rest. Twenty lines are what a person reads.
 -define(NAMED, 20).
 %% A manager answers from the head of its mailbox; one that is busy for longer is asked again before the window.
@@ -202,14 +205,14 @@ from_guard() ->
             end
     end.
 
-%% Makes room: ok when nobody works here any more, else {busy, Holder}.
+%% Makes room: ok when nobody works here any more, else {busy, Holder}, or {left, Holder} where that driver is gone: then the agent
+%% leaves behind what it does.
 evict() ->
     case evict(flyhot_guard, evict(?MODULE, ok)) of
         ok -> count_no_more(), ok;
-        Busy -> Busy
+        Held -> Held
     end.
 
-evict(_, {busy, _} = Busy) -> Busy;
 evict(Name, ok) ->
     case whereis(Name) of
         undefined -> ok;
@@ -217,21 +220,45 @@ evict(Name, ok) ->
             Mon = monitor(process, Pid),
             Pid ! {yield, {self(), Mon}},
             receive
-                {Mon, busy} -> demonitor(Mon, [flush]), {busy, holder()};
+                {Mon, busy} -> demonitor(Mon, [flush]), held();
                 %% Purging copies takes as long as the slowest process of the node needs to be asked.
                 {Mon, leaving} -> receive {'DOWN', Mon, process, _, _} -> ok end;
                 {'DOWN', Mon, process, _, _} -> ok
-            after ?YIELD_MS -> demonitor(Mon, [flush]), {busy, holder()}
+            after ?YIELD_MS -> demonitor(Mon, [flush]), held()
             end
+    end;
+evict(_, Held) -> Held.
+
+%% The node itself may not notice for a quarter of an hour that a host is lost: whoever counts the ticks (dist_util) waits in a send
+%% where something was under way to it. What is closed here is what net_kernel closes then.
+held() ->
+    Driver = of_worker(?DRIVER, undefined),
+    case is_there(Driver) of
+        true -> {busy, holder()};
+        false -> disconnect_node(Driver), {left, holder()}
     end.
 
-holder() ->
+%% A driver has no process of that name, and says so. Whoever asks may be held up by what is to be sent before it.
+is_there(Driver) ->
+    lists:member(Driver, nodes(connected)) andalso begin
+        {Pid, Mon} = spawn_monitor(fun() ->
+            Asked = monitor(process, {?MODULE, Driver}),
+            receive {'DOWN', Asked, process, _, Why} -> exit(Why) end
+        end),
+        receive {'DOWN', Mon, process, _, Why} -> Why =:= noproc
+        after ?THERE_MS -> exit(Pid, kill), demonitor(Mon, [flush]), false
+        end
+    end.
+
+holder() -> of_worker(?HOLDER, <<>>).
+
+of_worker(Key, Default) ->
     case whereis(?MODULE) of
-        undefined -> <<>>;
+        undefined -> Default;
         Pid ->
             case process_info(Pid, dictionary) of
-                {dictionary, D} -> proplists:get_value(?HOLDER, D, <<>>);
-                undefined -> <<>>
+                {dictionary, D} -> proplists:get_value(Key, D, Default);
+                undefined -> Default
             end
     end.
 
@@ -246,6 +273,7 @@ worker(Starter, Ref, #{driver := Driver, pid := DriverPid, holder := Holder}) ->
             case whereis(flyhot_guard) of
                 undefined ->
                     put(?HOLDER, Holder),
+                    put(?DRIVER, Driver),
                     put(?STEP, idle),
                     %% A node's own limit would end whoever has to thaw its processes.
                     {Guard, GMon} = spawn_opt(?MODULE, guard, [self(), Driver, Ref], [monitor, {max_heap_size, 0}]),

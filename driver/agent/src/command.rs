@@ -463,13 +463,30 @@ pub fn start_options(driver: &str, pid: &Pid, holder: &str) -> Term {
     ])
 }
 
+/// Who works on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its own words.
+    pub words: String,
+    /// Whether its driver is gone: the agent then leaves behind what it does.
+    pub left: bool,
+}
+
 /// The answer of `flyhot_agent:evict/0`: `Ok` when nobody works on the node, else who does.
 ///
 /// # Errors
-/// The holder's own words.
-pub fn evict_answer(term: &Term) -> Result<(), String> {
-    match as_tuple(term) {
-        Some([busy, holder]) if as_atom(busy) == Some("busy") => Err(as_text(holder).unwrap_or_default()),
-        _ => Ok(()),
-    }
+/// [`Holder`].
+pub fn evict_answer(term: &Term) -> Result<(), Holder> {
+    let Some([tag, holder]) = as_tuple(term) else {
+        return Ok(());
+    };
+    let left = match as_atom(tag) {
+        Some("busy") => false,
+        Some("left") => true,
+        _ => return Ok(()),
+    };
+    Err(Holder {
+        words: as_text(holder).unwrap_or_default(),
+        left,
+    })
 }

@@ -17,8 +17,8 @@ pub use answer::{
     rehearsal, removed, started, watched, way_back, window,
 };
 pub use command::{
-    Command, FACTS, FINISH, Piece, PrepareModule, RehearsalJob, StagedKey, StartApplication, StartCode,
-    evict_answer, start_options,
+    Command, FACTS, FINISH, Holder, Piece, PrepareModule, RehearsalJob, StagedKey, StartApplication,
+    StartCode, evict_answer, start_options,
 };
 
 /// The module's name on the node.

@@ -37,6 +37,15 @@ pub(crate) enum Frame<'a> {
         /// The pid of ours that it linked to.
         to: Pid,
     },
+    /// A process monitors one of ours.
+    Monitor {
+        /// The process that does.
+        from: Pid,
+        /// Whom, by pid or by name.
+        to: Term,
+        /// The peer's reference for it.
+        reference: Term,
+    },
     /// A control message that needs nothing done.
     Other {
         /// The first element of its tuple.
@@ -71,6 +80,8 @@ pub(crate) fn read(frame: &[u8]) -> Result<Frame<'_>, String> {
                 to,
                 message: &body[length..],
             },
+            // MONITOR_P {19, From, To, Ref}
+            (19, Some(Term::Pid(from)), Some(to), Some(reference)) => Frame::Monitor { from, to, reference },
             // UNLINK_ID {35, Id, From, To}
             (35, Some(id), Some(Term::Pid(from)), Some(Term::Pid(to))) => Frame::Unlink { id, from, to },
             _ => Frame::Other { operation },
@@ -112,6 +123,15 @@ pub(crate) fn reg_send(from: Pid, to: &str, message: &Term) -> Result<Vec<u8>, E
 /// The peer's number cannot be sent.
 pub(crate) fn unlink_ack(id: Term, from: Pid, to: Pid) -> Result<Vec<u8>, EncodeError> {
     framed(&[&control(36, [id, from.into(), to.into()])])
+}
+
+/// MONITOR_P_EXIT: there is no such process, as the answer to [`Frame::Monitor`], framed.
+///
+/// # Errors
+/// The peer's reference cannot be sent.
+pub(crate) fn no_process(from: Pid, to: Term, reference: Term) -> Result<Vec<u8>, EncodeError> {
+    let reason = Atom::from("noproc").into();
+    framed(&[&control(21, [to, from.into(), reference, reason])])
 }
 
 fn empty() -> Term {

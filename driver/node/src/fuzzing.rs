@@ -36,6 +36,9 @@ pub fn stream(bytes: &[u8]) {
                 Ok(Some(frame)) => match control::read(frame) {
                     Ok(Frame::Send { message, .. }) => calls.deliver(message),
                     Ok(Frame::Unlink { id, from, to }) => drop(control::unlink_ack(id, to, from)),
+                    Ok(Frame::Monitor { from, to, reference }) => {
+                        drop(control::no_process(from, to, reference));
+                    }
                     Ok(_) => {}
                     Err(_) => return,
                 },

@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_needs_no_answer_is_passed_over_and_an_unlink_gets_one() {
+    async fn what_needs_no_answer_is_passed_over_and_an_unlink_or_a_monitor_of_another_gets_one() {
         let (mut peer, session) = Peer::with_session().await;
         let (them, us) = (Pid::new("shop@host", 9, 0, 1), session.pid());
         let unlink = vec![small(35), small(42), them.clone().into(), us.clone().into()];
@@ -549,14 +549,13 @@ mod tests {
             id: vec![1, 2, 3],
             creation: 1,
         };
-        let monitor = vec![
-            small(19),
-            them.clone().into(),
-            us.clone().into(),
-            reference.into(),
-        ];
+        let monitor = |of: Term| {
+            let reference = reference.clone().into();
+            vec![small(19), them.clone().into(), of, reference]
+        };
+        let (ours, other) = (monitor(us.clone().into()), monitor(Atom::from("other").into()));
         let link = vec![small(1), them.clone().into(), us.clone().into()];
-        for control in [link, monitor, vec![small(77)], unlink] {
+        for control in [link, ours, vec![small(77)], unlink, other] {
             let mut frame = vec![0, 0, 0, 0, 112];
             crate::encode::encode(&Tuple::from(control).into(), &mut frame).unwrap();
             let size = u32::try_from(frame.len() - 4).unwrap();
@@ -566,7 +565,12 @@ mod tests {
         let Message::UnlinkIdAck(ack) = peer.message().await else {
             panic!("no acknowledgement")
         };
-        assert_eq!((ack.id, ack.from_pid, ack.to_pid), (small(42), us, them));
+        assert_eq!((ack.id, ack.from_pid, ack.to_pid), (small(42), us, them.clone()));
+        let Message::MonitorPExit(none) = peer.message().await else {
+            panic!("no answer")
+        };
+        assert_eq!((none.to_pid, none.reference), (them, reference));
+        assert_eq!(none.reason, Atom::from("noproc").into());
         let calling = tokio::spawn(node_call(&session));
         let reference = peer.call().await;
         peer.answer(reference, small(1)).await;

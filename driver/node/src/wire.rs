@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::CallError;
 use crate::calls::Calls;
-use crate::control::{Frame, TICK, read, unlink_ack};
+use crate::control::{Frame, TICK, no_process, read, unlink_ack};
 use crate::frame::{FrameBuffer, MAX_FRAME, TooLarge};
 
 /// The `net_ticktime` of a node that is not told otherwise, until ours has told us its own.
@@ -160,9 +160,16 @@ fn take(
             Frame::Tick => ticks.answer.notify_one(),
             Frame::Send { to, message } if to == calls.own().pid() => calls.deliver(message),
             Frame::Send { to, .. } => tracing::debug!(%to, "a send to no pid of ours was passed over"),
+            // A full queue means a writer that is stuck: then the peer learns of either by the end.
             Frame::Unlink { id, from, to } => {
-                // A full queue means a writer that is stuck: then the peer learns of the unlink by the end.
                 if let Ok(frame) = unlink_ack(id, to, from) {
+                    let _ = replies.try_send(Outgoing::Frame(frame));
+                }
+            }
+            // Ours lives as long as the session. Of another an agent asks to learn whether somebody is here.
+            Frame::Monitor { to, .. } if to == calls.own().pid().into() => {}
+            Frame::Monitor { from, to, reference } => {
+                if let Ok(frame) = no_process(from, to, reference) {
                     let _ = replies.try_send(Outgoing::Frame(frame));
                 }
             }

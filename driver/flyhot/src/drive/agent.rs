@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use flyhot_agent::term::{atom, binary, charlist, list, tuple};
-use flyhot_agent::{AnswerError, BEAM, Command, MODULE, Piece, StagedKey, Started};
+use flyhot_agent::{AnswerError, BEAM, Command, Holder, MODULE, Piece, StagedKey, Started};
 use flyhot_node::term::Term;
 use flyhot_node::{CallError, Session};
 use flyhot_upgrade::{NodeFunction, StillPaused};
@@ -24,10 +24,17 @@ const IN_USE: Duration = Duration::from_secs(5);
 /// Between two looks whether it still is: the worker that just answered needs microseconds to end.
 const AGAIN: Duration = Duration::from_millis(5);
 
+/// How long an agent whose driver is gone may take to leave: the longest that it does by itself is a drain of 30 s, as long as nothing
+/// else is said.
+const LEAVING: Duration = Duration::from_secs(40);
+
+/// Between two looks whether it has.
+const LEFT: Duration = Duration::from_millis(100);
+
 /// Added to a deadline that the agent itself keeps, for the answer to come back.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// The most bytes handed over in one call, so that ticks and answers are never long behind them (design §5 step 2).
+/// The most bytes handed over in one call, so that ticks and answers are never long behind them.
 const PIECE: usize = 1024 * 1024;
 
 /// The agent, working on one node for this driver.
@@ -79,7 +86,7 @@ impl<'a> Agent<'a> {
     /// Loads the agent and starts its worker and guard.
     ///
     /// # Errors
-    /// [`AgentError::Busy`] while another flyhot is at work there; a finished one whose driver is gone gives way.
+    /// [`AgentError::Busy`] while another flyhot is at work there; one whose driver is gone gives way.
     pub(crate) async fn start(session: &'a Session) -> Result<Self, AgentError> {
         let agent = Self { session };
         let holder = format!(
@@ -137,14 +144,24 @@ impl<'a> Agent<'a> {
     }
 
     async fn evict(&self) -> Result<(), AgentError> {
-        match self.rpc(MODULE, "evict", vec![], CALL).await {
-            Ok(answer) => flyhot_agent::evict_answer(&answer).map_err(|holder| AgentError::Busy { holder }),
-            // Not loaded any more: it took itself off.
-            Err(AgentError::Call {
-                source: CallError::BadRpc { .. },
-                ..
-            }) => Ok(()),
-            Err(error) => Err(error),
+        let begun = tokio::time::Instant::now();
+        loop {
+            let answer = match self.rpc(MODULE, "evict", vec![], CALL).await {
+                Ok(answer) => answer,
+                // Not loaded any more: it took itself off.
+                Err(AgentError::Call {
+                    source: CallError::BadRpc { .. },
+                    ..
+                }) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            match flyhot_agent::evict_answer(&answer) {
+                Ok(()) => return Ok(()),
+                Err(Holder { left: true, .. }) if begun.elapsed() < LEAVING => {
+                    tokio::time::sleep(LEFT).await;
+                }
+                Err(Holder { words, .. }) => return Err(AgentError::Busy { holder: words }),
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The steps of design §5, in order.
+//! The steps of docs/upgrade.md, in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
