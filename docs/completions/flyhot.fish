@@ -441,7 +441,7 @@ complete -c flyhot -n "__fish_flyhot_using_subcommand config" -s h -l help -d 'P
 complete -c flyhot -n "__fish_flyhot_using_subcommand boot" -l release -d 'The release\'s directory [default: that in whose bin CMD lies]' -r -F
 complete -c flyhot -n "__fish_flyhot_using_subcommand boot" -l base -d 'The image of this machine; artifacts for others are not booted [default: FLY_IMAGE_REF]' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand boot" -l on-unreachable -d 'What to do where the artifact cannot be had' -r -f -a "wait\t'Wait for the store as long as --wait says, then boot the base'
-boot-base\t'Boot the base, and wait for nothing'
+boot-base\t'Ask the store for 5 s at the most, then boot the base'
 fail\t'Wait as long, then end: also where an artifact is damaged or not trusted'"
 complete -c flyhot -n "__fish_flyhot_using_subcommand boot" -l wait -d 'Longest wait for a store that does not answer, or sends nothing more' -r
 complete -c flyhot -n "__fish_flyhot_using_subcommand boot" -l cache -d 'Where artifacts are kept [default: flyhot/artifacts in the release\'s directory]' -r -F

@@ -439,7 +439,7 @@ fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
     );
     assert_eq!(
         told["env"],
-        serde_json::json!(["POOL_SIZE", "SECRET_KEY"]),
+        serde_json::json!(["POOL_SIZE", "SECRET_KEY", "USER"]),
         "{dry}"
     );
 
@@ -478,6 +478,7 @@ fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
             "--build-arg",
             "A=b",
             "--no-cache",
+            "--buildkit",
             "--report",
             text(&fleet.at("page.html")),
         ])
@@ -506,7 +507,7 @@ fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
         .find(|call| call.starts_with("deploy"))
         .unwrap();
     assert!(
-        build.starts_with("deploy --build-only --push --remote-only -c fly.toml -a shop --build-arg A=b --no-cache --image-label flyhot-"),
+        build.starts_with("deploy --build-only --push --remote-only -c fly.toml -a shop --build-arg A=b --no-cache --buildkit --image-label flyhot-"),
         "{build}"
     );
     let [machine] = &fleet.orchestrators()[..] else {

@@ -27,7 +27,7 @@ impl Line {
     }
 }
 
-/// A step of the work on one node (design §5).
+/// A step of the work on one node (docs/upgrade.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {

@@ -30,7 +30,7 @@ pub enum Verdict {
     Cold,
 }
 
-/// What a revert after the swap would be (design §5 step 6).
+/// What a revert after the swap would be (docs/upgrade.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WayBack {

@@ -49,7 +49,7 @@ use crate::options::{parse_duration, parse_seconds};
     arg_required_else_help = true,
     after_long_help = "\
 Examples:
-  See what an upgrade would do; nothing is touched:
+  See what an upgrade would do; no code and no state is changed:
     flyhot plan --node shop@10.0.0.1 --release _build/prod/rel/shop
 
   Upgrade two nodes, one after the other:

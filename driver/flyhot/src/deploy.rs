@@ -91,7 +91,7 @@ async fn perform(
     let app = order.app.parse().map_err(fly)?;
     let client = Fly::new(&environment.machines_api(), app, token.clone()).map_err(fly)?;
     heeding(signals, async { client.app().await.map_err(fly) }).await?;
-    reporter.event(&order.said(args.dry_run));
+    reporter.event(&order.said(environment, args.dry_run));
     if args.dry_run {
         return Ok(None);
     }

@@ -645,6 +645,22 @@ fn every_key_of_a_policy_file_is_documented_and_no_other() {
 }
 
 #[test]
+fn every_signal_of_the_gate_is_on_its_page_with_what_is_let_pass() {
+    let page = read("gate.md");
+    let number = |text: &str| text.split(' ').next().unwrap().to_owned();
+    let documented: Vec<_> = table(&page, "## The signals")
+        .into_iter()
+        .map(|row| (row[0].clone(), number(&row[2])))
+        .collect();
+    let keys = keys().into_iter();
+    let known: Vec<_> = keys
+        .filter(|key| key.table == "gate" && !key.default.is_empty() && !key.default.ends_with('s'))
+        .map(|key| (key.name.to_owned(), key.default.clone()))
+        .collect();
+    assert_eq!(documented, known);
+}
+
+#[test]
 fn every_example_of_a_policy_file_is_one_and_together_they_have_every_key() {
     let page = read("policy.md");
     let examples: Vec<_> = page

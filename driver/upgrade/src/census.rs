@@ -65,7 +65,7 @@ pub struct NodeApplication {
     pub environment: BTreeSet<String>,
 }
 
-/// How a process is driven (design §5 step 1).
+/// How a process is driven (docs/upgrade.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Behaviour {
     /// OTP `gen_server`.

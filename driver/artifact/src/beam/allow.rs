@@ -1,7 +1,7 @@
 //! Functions outside the change set that a rehearsal may run: they compute, and leave nothing behind.
 //!
 //! A rehearsal runs them twice more than the upgrade does, on the live state, and throws the result away. Logging is
-//! let through (design §5 step 3). What is not here rules a kind's rehearsal out and is named. So does a call of what is
+//! let through (docs/upgrade.md). What is not here rules a kind's rehearsal out and is named. So does a call of what is
 //! here that would run a fun of the data: [`super::funs`] says which arguments that can be.
 
 /// Modules all of whose functions compute only.

@@ -18,7 +18,7 @@ pub enum OnUnreachable {
     /// Wait for the store as long as --wait says, then boot the base
     #[default]
     Wait,
-    /// Boot the base, and wait for nothing
+    /// Ask the store for 5 s at the most, then boot the base
     BootBase,
     /// Wait as long, then end: also where an artifact is damaged or not trusted
     Fail,

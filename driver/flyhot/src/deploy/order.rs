@@ -97,15 +97,14 @@ impl Order {
     }
 
     /// What will be done, or would be.
-    pub(super) fn said(&self, dry_run: bool) -> Event {
-        let url = self.check_url.as_ref().map(|_| CHECK_URL.to_owned());
+    pub(super) fn said(&self, environment: &Environment, dry_run: bool) -> Event {
         Event::Deploy {
             app: self.app.clone(),
             config: self.config.clone(),
             image: self.image.clone(),
             region: self.region.clone(),
             command: self.words.clone(),
-            env: self.settings.env.keys().cloned().chain(url).collect(),
+            env: self.env(environment).into_keys().collect(),
             dry_run,
         }
     }
@@ -422,14 +421,18 @@ mod tests {
             assert!(words.iter().any(|one| one == word), "{word}");
         }
         assert_eq!(value(&told, "--max-concurrency"), None);
-        let said = format!("{words:?} {:?}", told.said(true));
-        assert!(!said.contains("hidden") && !said.contains("here\""), "{said}");
-        assert!(said.contains("FLYHOT_CHECK_URL"), "{said}");
         let environment = Environment {
             user: Some("alice".into()),
             ..Environment::default()
         };
+        let said = told.said(&environment, true);
+        let Event::Deploy { env: names, .. } = &said else {
+            panic!("{said:?}")
+        };
         let env = told.env(&environment);
+        assert!(names.iter().eq(env.keys()), "{names:?}");
+        let said = format!("{words:?} {said:?}");
+        assert!(!said.contains("hidden") && !said.contains("here\""), "{said}");
         for (name, expected) in [
             ("PORT", "9"),
             ("TOKEN", "hidden"),
