@@ -1,6 +1,8 @@
 //! From `mix fly_deploy.hot` in a project, which is built each time, to every machine of its app: each with a network of its own, under
 //! traffic, booted by flyhot.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use flyhot_tests::{App, FlyCli, FlyIlls, Flyhot, Otp, Project, Release, Run, Traffic};
@@ -19,6 +21,31 @@ const PATIENCE: Duration = Duration::from_secs(360);
 fn mix(app: &App, project: &Project, cli: &FlyCli, words: &[&str]) -> Flyhot {
     app.mix(Otp::under_test(), project, cli, words)
         .args(["--output", "json"])
+}
+
+/// The shop, whose nodes are distributed by what the task puts into a project, and by nothing else.
+fn installed() -> Project {
+    let project = Project::shop(Otp::under_test());
+    let env = project.directory().join("rel/env.sh.eex");
+    fs::remove_file(&env).unwrap();
+    // It asks flyhot for nothing.
+    let run = project
+        .mix(Path::new("/nowhere"))
+        .args(["fly_deploy.install", "--apply"])
+        .run();
+    assert_eq!(run.exit_code, Some(0), "{run}");
+    assert!(env.is_file(), "{run}");
+    project
+}
+
+/// The record of a rollout, as the bucket has it.
+fn record(app: &App, fencing: u64) -> Value {
+    let listing = app.bucket.listing();
+    let start = format!("releases/shop/rollouts/{fencing:08}-");
+    let mut keys = listing.split(['<', '>']).filter(|key| key.starts_with(&start));
+    let key = keys.next().unwrap_or_else(|| panic!("{fencing}: {listing}"));
+    let record: Value = serde_json::from_str(&app.bucket.object(key).unwrap()).unwrap();
+    record["record"].clone()
 }
 
 /// To what the project is with this variable of its build, where no later one says otherwise.
@@ -96,7 +123,7 @@ fn plans(app: &App, project: &Project, cli: &FlyCli, image: &str, outcome: &str,
 
 #[test]
 fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
-    let project = Project::shop(Otp::under_test());
+    let project = installed();
     let app = App::start("hot", &project.release("v1"), &REGIONS, None);
     assert_eq!(app.versions(), ["v1"; 6]);
     // With the rates that Fly.io holds whoever asks to.
@@ -130,6 +157,14 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
     let pointer = app.pointer();
     assert_eq!(pointer["state"], "committed");
     assert_eq!(pointer["base_image"], App::image());
+    // Who did it, and what became of each machine, stays in the bucket.
+    let record = record(&app, 1);
+    assert_eq!(record["end"]["outcome"], "upgraded", "{record}");
+    assert_eq!(
+        record["end"]["nodes"].as_array().map(Vec::len),
+        Some(6),
+        "{record}"
+    );
 
     // A machine that starts anew boots what the others run.
     app.machines.fly.stop(&app.ids[5]);

@@ -513,7 +513,7 @@ fn who_has_not_come_to_its_release_at_the_last_look_is_waited_for() {
 }
 
 #[test]
-fn who_is_stopped_after_it_was_taken_over_boots_what_is_committed() {
+fn who_is_stopped_after_it_was_taken_over_is_left_to_boot() {
     let machines = Machines::start("stopped");
     let store = Scratch::new("store");
     let image = machines.image("01H3A", &release("v1"), COOKIE);

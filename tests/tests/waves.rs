@@ -290,6 +290,18 @@ fn a_fleet_ends_on_one_code_whichever_node_fails() {
     back.expect("upgraded", 0);
     assert_eq!(waves(&back), [("forth", 6)], "{back}");
     assert_eq!(looks(&shops), before, "{back}");
+    let release = v2.directory().to_str().unwrap();
+    for (verb, more, event, outcome) in [
+        ("status", &[][..], "status", "done"),
+        ("plan", &["--release", release], "plan", "planned"),
+    ] {
+        let all = Flyhot::new([verb, "--inventory", file, "--output", "json"])
+            .args(more.iter().copied())
+            .of(fleet.nodes[0])
+            .run();
+        all.expect(outcome, 0);
+        assert_eq!(all.events_named(event).count(), 6, "{all}");
+    }
     assert!(at_once(&back) > 1, "{back}");
     clean(&shops);
 

@@ -13,7 +13,7 @@ const CALLERS: u32 = 1_000;
 const SERVERS: u32 = 20;
 
 /// How busy the servers are, and the longest freeze measured at that for the same order of suspends without checks,
-/// milliseconds: median and largest (design D8).
+/// milliseconds: median and largest.
 const LOADS: [(u32, f64, f64); 3] = [(35, 7.0, 26.0), (67, 88.0, 298.0), (90, 200.0, 311.0)];
 
 /// How near a load has to be to be called that, as a part of one, and how often it is corrected for that.
