@@ -708,16 +708,25 @@ fn a_node_that_stops_behind_its_window_is_no_success() {
     assert_eq!(run.node(0)["outcome"], "upgraded", "{run}");
 }
 
-/// Its host stands still or is lost. The node counts ticks, but not while it waits for what it sends there: for a quarter of an hour.
+/// Its host stands still or is lost. The node counts ticks, but not while it waits in a send, as it does here: for a quarter of an hour.
 #[test]
 fn a_driver_that_is_not_there_any_more_keeps_the_node_from_nobody() {
     let otp = Otp::under_test();
     let shop = Shop::of(&Release::shop(otp, "v1")).carts(10).pool(10).start();
     let v2 = Release::shop(otp, "v2");
-    let mut first = Flyhot::upgrade(&shop, &v2).spawn();
-    first.wait_for_step("census");
+    shop.hold();
+    let mut first = Flyhot::upgrade(&shop, &v2)
+        .args(["--quiesce-timeout", "60s"])
+        .spawn();
+    first.wait_for_step("knock");
     let pid = first.pid().to_string();
     flyhot_tests::signal("STOP", &pid);
+    shop.let_go();
+    // More than sockets hold: the rest waits in the node.
+    shop.probe().eval(
+        "[Driver] = [N || N <- nodes(hidden), lists:prefix(\"probe\", atom_to_list(N)) =:= false],
+         spawn(fun() -> {nobody, Driver} ! binary:copy(<<0>>, 30000000) end), ok.",
+    );
     let second = Flyhot::upgrade(&shop, &v2).run();
     flyhot_tests::signal("CONT", &pid);
     second.expect("upgraded", 0);

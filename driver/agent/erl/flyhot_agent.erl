@@ -10,8 +10,8 @@
 %% finishes when the worker ends early. docs/upgrade.md has the window in prose; driver/agent/src/terms.rs is the one home of the terms.
 -module(flyhot_agent).
 
--export([start/1, call/1, evict/0, holder/0]).
--export([worker/3, guard/3]).
+-export([start/1, call/1, evict/1, holder/0]).
+-export([worker/2, guard/3]).
 %% Run inside other processes by sys:replace_state.
 -export([restore/1, restore_handler/1, drop/1, mark/1, unmark/1]).
 %% Run in a helper process of its own.
@@ -32,8 +32,9 @@
 -define(RESULT_TTL_MS, 30000).
 %% An idle worker asked to give way answers at once; this is a scheduler's bad second.
 -define(YIELD_MS, 1000).
-%% A driver that is there answers within a round trip; one that is silent for this long is on a host that stands still or is lost.
--define(THERE_MS, 5000).
+%% A driver that is there answers within a round trip. One that is silent for twice this long, and of whose line nothing moves in the
+%% second half, stands still or is lost.
+-define(THERE_MS, 2500).
 %% Faults and stragglers are named up to this many; the counts say the rest. Twenty lines are what a person reads.
 -define(NAMED, 20).
 %% A manager answers from the head of its mailbox; one that is busy for longer is asked again before the window.
@@ -168,7 +169,7 @@
 
 %% Opts: [{driver, node()}, {pid, pid()}, {holder, binary()}].
 start(Opts) ->
-    {Pid, Mon} = spawn_opt(?MODULE, worker, [self(), make_ref(), maps:from_list(Opts)],
+    {Pid, Mon} = spawn_opt(?MODULE, worker, [self(), maps:from_list(Opts)],
                            [monitor, {min_heap_size, ?HEAP}, {max_heap_size, 0}]),
     receive
         {started, Pid, Answer} -> demonitor(Mon, [flush]), Answer;
@@ -205,68 +206,116 @@ from_guard() ->
             end
     end.
 
-%% Makes room: ok when nobody works here any more, else {busy, Holder}, or {left, Holder} where that driver is gone: then the agent
-%% leaves behind what it does.
-evict() ->
-    case evict(flyhot_guard, evict(?MODULE, ok)) of
+%% Makes room for Own: ok when nobody else works here any more, else {busy, Holder}, or {left, Holder} where that driver is gone: then
+%% the agent leaves behind what it does.
+evict(Own) ->
+    case evict(flyhot_guard, Own, evict(?MODULE, Own, ok)) of
         ok -> count_no_more(), ok;
         Held -> Held
     end.
 
-evict(Name, ok) ->
+evict(Name, Own, ok) ->
     case whereis(Name) of
         undefined -> ok;
         Pid ->
-            Mon = monitor(process, Pid),
-            Pid ! {yield, {self(), Mon}},
-            receive
-                {Mon, busy} -> demonitor(Mon, [flush]), held();
-                %% Purging copies takes as long as the slowest process of the node needs to be asked.
-                {Mon, leaving} -> receive {'DOWN', Mon, process, _, _} -> ok end;
-                {'DOWN', Mon, process, _, _} -> ok
-            after ?YIELD_MS -> demonitor(Mon, [flush]), held()
+            %% A guard that is through gives way to whoever asks, and may have a driver that is there.
+            case Name =:= flyhot_guard andalso said(?DRIVER, Pid) =/= Own andalso held(Pid) of
+                {busy, _} = Busy -> Busy;
+                _ -> yields(Pid)
             end
     end;
-evict(_, Held) -> Held.
+evict(_, _, Held) -> Held.
 
-%% The node itself may not notice for a quarter of an hour that a host is lost: whoever counts the ticks (dist_util) waits in a send
-%% where something was under way to it. What is closed here is what net_kernel closes then.
-held() ->
-    Driver = of_worker(?DRIVER, undefined),
-    case is_there(Driver) of
-        true -> {busy, holder()};
-        false -> disconnect_node(Driver), {left, holder()}
+yields(Pid) ->
+    Mon = monitor(process, Pid),
+    Pid ! {yield, {self(), Mon}},
+    receive
+        {Mon, busy} -> demonitor(Mon, [flush]), held(Pid);
+        %% Purging copies takes as long as the slowest process of the node needs to be asked.
+        {Mon, leaving} -> receive {'DOWN', Mon, process, _, _} -> ok end;
+        {'DOWN', Mon, process, _, _} -> ok
+    after ?YIELD_MS -> demonitor(Mon, [flush]), held(Pid)
+    end.
+
+held(Pid) ->
+    Holder = holder(Pid),
+    case said(?DRIVER, Pid) of
+        %% It has just begun, or has just ended.
+        undefined -> {busy, Holder};
+        Driver ->
+            %% Names of drivers are given out again: whoever has this one now may be another.
+            case knows(Pid, Driver) of
+                true -> {left, Holder};
+                false ->
+                    case is_there(Driver) of
+                        true -> {busy, Holder};
+                        false -> cut(Driver), {left, Holder}
+                    end
+            end
+    end.
+
+knows(Pid, Driver) ->
+    case process_info(Pid, messages) of
+        {messages, Messages} -> lists:member({nodedown, Driver}, Messages);
+        undefined -> false
+    end.
+
+%% The node itself may not notice for a quarter of an hour that a host is lost: whoever counts its ticks (dist_util) waits in a send
+%% where something was under way to it. Over TLS that send is another process's.
+is_there(Driver) ->
+    case lists:keyfind(Driver, 1, erlang:system_info(dist_ctrl)) of
+        {_, Port} when is_port(Port) -> answers(Driver, Port);
+        {_, _} -> true;
+        false -> false
     end.
 
 %% A driver has no process of that name, and says so. Whoever asks may be held up by what is to be sent before it.
-is_there(Driver) ->
-    lists:member(Driver, nodes(connected)) andalso begin
-        {Pid, Mon} = spawn_monitor(fun() ->
-            Asked = monitor(process, {?MODULE, Driver}),
-            receive {'DOWN', Asked, process, _, Why} -> exit(Why) end
-        end),
-        receive {'DOWN', Mon, process, _, Why} -> Why =:= noproc
-        after ?THERE_MS -> exit(Pid, kill), demonitor(Mon, [flush]), false
+answers(Driver, Port) ->
+    {Pid, Mon} = spawn_monitor(fun() ->
+        Asked = monitor(process, {?MODULE, Driver}),
+        receive {'DOWN', Asked, process, _, Why} -> exit(Why) end
+    end),
+    receive {'DOWN', Mon, process, _, Early} -> Early =:= noproc
+    after ?THERE_MS ->
+        Before = line(Port),
+        receive {'DOWN', Mon, process, _, Late} -> Late =:= noproc
+        after ?THERE_MS -> exit(Pid, kill), demonitor(Mon, [flush]), moves(Before, line(Port))
         end
     end.
 
-holder() -> of_worker(?HOLDER, <<>>).
+%% Of a slow line the answer comes late: something comes from there all the while, or goes there.
+moves({Came, Waits}, {Comes, Wait}) -> Comes > Came orelse Wait < Waits;
+moves(_, _) -> false.
 
-of_worker(Key, Default) ->
-    case whereis(?MODULE) of
-        undefined -> Default;
-        Pid ->
-            case process_info(Pid, dictionary) of
-                {dictionary, D} -> proplists:get_value(Key, D, Default);
-                undefined -> Default
-            end
+line(Port) ->
+    case inet:getstat(Port, [recv_oct, send_pend]) of
+        {ok, Stat} -> {proplists:get_value(recv_oct, Stat), proplists:get_value(send_pend, Stat)};
+        {error, _} -> closed
+    end.
+
+%% net_kernel would wait for it, and a port that is only told to end for what it has still to send.
+cut(Driver) ->
+    case lists:keyfind(Driver, 1, erlang:system_info(dist_ctrl)) of
+        {_, Port} when is_port(Port) -> exit(Port, kill);
+        _ -> ok
+    end.
+
+holder() -> holder(whereis(?MODULE)).
+
+holder(Pid) -> case said(?HOLDER, Pid) of undefined -> <<>>; Holder -> Holder end.
+
+said(_, undefined) -> undefined;
+said(Key, Pid) ->
+    case process_info(Pid, dictionary) of
+        {dictionary, D} -> proplists:get_value(Key, D);
+        undefined -> undefined
     end.
 
 %% ---------------------------------------------------------------------------------------------------------------
 %% Worker
 %% ---------------------------------------------------------------------------------------------------------------
 
-worker(Starter, Ref, #{driver := Driver, pid := DriverPid, holder := Holder}) ->
+worker(Starter, #{driver := Driver, pid := DriverPid, holder := Holder}) ->
     %% The name is the mutex of the node: sys suspension is not counted, two tools would undo each other.
     try register(?MODULE, self()) of
         true ->
@@ -276,7 +325,7 @@ worker(Starter, Ref, #{driver := Driver, pid := DriverPid, holder := Holder}) ->
                     put(?DRIVER, Driver),
                     put(?STEP, idle),
                     %% A node's own limit would end whoever has to thaw its processes.
-                    {Guard, GMon} = spawn_opt(?MODULE, guard, [self(), Driver, Ref], [monitor, {max_heap_size, 0}]),
+                    {Guard, GMon} = spawn_opt(?MODULE, guard, [self(), Driver, Holder], [monitor, {max_heap_size, 0}]),
                     receive
                         {Guard, ready} ->
                             monitor_node(Driver, true),
@@ -3507,8 +3556,10 @@ cause(_) -> [].
 -record(g, {worker, mon, driver, w = none, phase = idle, timer, reductions = 0, result = none, waiting = [], gone = false,
             entry = [], answered = #{}}).
 
-guard(Worker, Driver, _) ->
+guard(Worker, Driver, Holder) ->
     register(flyhot_guard, self()),
+    put(?HOLDER, Holder),
+    put(?DRIVER, Driver),
     Mon = monitor(process, Worker),
     Worker ! {self(), ready},
     guard_loop(#g{worker = Worker, mon = Mon, driver = Driver}).

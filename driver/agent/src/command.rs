@@ -472,7 +472,7 @@ pub struct Holder {
     pub left: bool,
 }
 
-/// The answer of `flyhot_agent:evict/0`: `Ok` when nobody works on the node, else who does.
+/// The answer of `flyhot_agent:evict/1`: `Ok` when nobody works on the node, else who does.
 ///
 /// # Errors
 /// [`Holder`].

@@ -825,7 +825,8 @@ pub(crate) fn connect(peer: &Peer, error: &ConnectError) -> NodeError {
         ConnectError::CookieRefused { .. } if peer.machine.is_some() => {
             format!(
                 "It was the one in {}; give the one of the nodes by RELEASE_COOKIE or --cookie-file, and have every build use the \
-                 same: `cookie:` of the release in mix.exs, or `fly secrets set RELEASE_COOKIE=...`.",
+                 same: `cookie:` of the release in mix.exs, or \
+                 `fly secrets set RELEASE_COOKIE=\"$(openssl rand -hex 32)\"`.",
                 peer.door.cookie_place
             )
         }

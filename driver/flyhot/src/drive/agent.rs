@@ -24,8 +24,8 @@ const IN_USE: Duration = Duration::from_secs(5);
 /// Between two looks whether it still is: the worker that just answered needs microseconds to end.
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// How long an agent whose driver is gone may take to leave: the longest that it does by itself is a drain of 30 s, as long as nothing
-/// else is said.
+/// How long an agent whose driver is gone is waited for. It ends the command that it is in: a window ends within seconds, a drain within
+/// 30 s as long as nothing else is said.
 const LEAVING: Duration = Duration::from_secs(40);
 
 /// Between two looks whether it has.
@@ -97,11 +97,10 @@ impl<'a> Agent<'a> {
         );
         if agent.rpc("code", "is_loaded", vec![atom(MODULE)], CALL).await? != atom("false") {
             agent.evict().await?;
-            agent.unload().await?;
-        } else {
-            // One that took itself off may have left somebody inside.
-            agent.purged().await?;
         }
+        // One that took itself off may have left somebody inside. What is loaded here may be somebody else's since: it is replaced, not
+        // deleted, and whoever registers first has the node.
+        agent.purged().await?;
         let module = tuple([atom(MODULE), charlist(MODULE), binary(BEAM)]);
         let loaded = agent
             .rpc("code", "atomic_load", vec![list([module])], CALL)
@@ -146,7 +145,8 @@ impl<'a> Agent<'a> {
     async fn evict(&self) -> Result<(), AgentError> {
         let begun = tokio::time::Instant::now();
         loop {
-            let answer = match self.rpc(MODULE, "evict", vec![], CALL).await {
+            let own = vec![atom(self.session.own_name())];
+            let answer = match self.rpc(MODULE, "evict", own, CALL).await {
                 Ok(answer) => answer,
                 // Not loaded any more: it took itself off.
                 Err(AgentError::Call {
