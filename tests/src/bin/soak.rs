@@ -311,7 +311,7 @@ fn content(scenario: &str, commit: &str) -> String {
 /// The commit, marked where the tree differs from it by more than the result.
 fn commit() -> String {
     let head = git(&["rev-parse", "HEAD"]);
-    if git(&["status", "--porcelain", "--", ".", &format!(":!{RESULT}")]).is_empty() {
+    if git(&["status", "--porcelain", "--", ".", &format!(":!{RESULT}*")]).is_empty() {
         head
     } else {
         format!("{head}{CHANGED}")
@@ -334,8 +334,8 @@ fn passed_before(text: &str, contents: &BTreeMap<&str, String>) -> Vec<Value> {
 }
 
 fn keep(path: &Path, commit: &str, done: &[Value]) {
-    let temporary = workspace().join("target/soak.json.new");
-    fs::write(&temporary, result(commit, done)).expect("target can be written");
+    let temporary = path.with_extension("json.new");
+    fs::write(&temporary, result(commit, done)).expect("docs can be written");
     fs::rename(&temporary, path).expect("docs can be written");
 }
 
