@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Scratch, Shop, Trace, model, rounds, wait_until};
@@ -732,6 +734,44 @@ fn a_driver_that_is_not_there_any_more_keeps_the_node_from_nobody() {
     second.expect("upgraded", 0);
     first.wait().expect("failed", 24);
     clean(&shop, &second);
+}
+
+/// What it is sent comes in drops, and its answers late: it is there all the while, and whoever comes next is told so.
+#[test]
+fn a_driver_on_a_slow_line_keeps_its_node() {
+    let otp = Otp::under_test();
+    let shop = Shop::of(&Release::shop(otp, "v1")).carts(10).pool(10).start();
+    let v2 = Release::shop(otp, "v2");
+    shop.hold();
+    let mut first = Flyhot::upgrade(&shop, &v2)
+        .args(["--quiesce-timeout", "120s"])
+        .spawn();
+    first.wait_for_step("knock");
+    let pid = first.pid().to_string();
+    flyhot_tests::signal("STOP", &pid);
+    shop.probe().eval(
+        "[Driver] = [N || N <- nodes(hidden), lists:prefix(\"probe\", atom_to_list(N)) =:= false],
+         spawn(fun() -> [{nobody, Driver} ! binary:copy(<<0>>, 10000000) || _ <- lists:seq(1, 40)] end), ok.",
+    );
+    let over = AtomicBool::new(false);
+    let second = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                flyhot_tests::signal("CONT", &pid);
+                flyhot_tests::signal("STOP", &pid);
+                thread::sleep(Duration::from_millis(800));
+            }
+        });
+        let second = Flyhot::upgrade(&shop, &v2).run();
+        over.store(true, Ordering::Relaxed);
+        second
+    });
+    flyhot_tests::signal("CONT", &pid);
+    second.expect("refused", 20);
+    shop.let_go();
+    let first = first.wait();
+    first.expect("upgraded", 0);
+    clean(&shop, &first);
 }
 
 /// The limit is for every process of the node: the agent's own are freed of it, or nobody would thaw what they have frozen.

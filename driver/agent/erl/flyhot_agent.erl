@@ -249,7 +249,7 @@ held(Pid) ->
                 false ->
                     case is_there(Driver) of
                         true -> {busy, Holder};
-                        false -> cut(Driver), {left, Holder}
+                        false -> {left, Holder}
                     end
             end
     end.
@@ -261,10 +261,15 @@ knows(Pid, Driver) ->
     end.
 
 %% The node itself may not notice for a quarter of an hour that a host is lost: whoever counts its ticks (dist_util) waits in a send
-%% where something was under way to it. Over TLS that send is another process's.
+%% where something was under way to it. The line to one that is not there is cut. Over TLS that send is another process's.
 is_there(Driver) ->
     case lists:keyfind(Driver, 1, erlang:system_info(dist_ctrl)) of
-        {_, Port} when is_port(Port) -> answers(Driver, Port);
+        {_, Port} when is_port(Port) ->
+            case answers(Driver, Port) of
+                true -> true;
+                %% net_kernel would wait for it, and a port that is only told to end for what it has still to send.
+                false -> exit(Port, kill), false
+            end;
         {_, _} -> true;
         false -> false
     end.
@@ -284,20 +289,16 @@ answers(Driver, Port) ->
     end.
 
 %% Of a slow line the answer comes late: something comes from there all the while, or goes there.
-moves({Came, Waits}, {Comes, Wait}) -> Comes > Came orelse Wait < Waits;
+moves({Came, Went}, {Comes, Goes}) -> Comes > Came orelse Goes > Went;
 moves(_, _) -> false.
 
+%% What came and what went, in bytes: what waits in the port was counted as sent.
 line(Port) ->
-    case inet:getstat(Port, [recv_oct, send_pend]) of
-        {ok, Stat} -> {proplists:get_value(recv_oct, Stat), proplists:get_value(send_pend, Stat)};
+    case inet:getstat(Port, [recv_oct, send_oct, send_pend]) of
+        {ok, Stat} ->
+            [Came, Sent, Waits] = [proplists:get_value(Of, Stat) || Of <- [recv_oct, send_oct, send_pend]],
+            {Came, Sent - Waits};
         {error, _} -> closed
-    end.
-
-%% net_kernel would wait for it, and a port that is only told to end for what it has still to send.
-cut(Driver) ->
-    case lists:keyfind(Driver, 1, erlang:system_info(dist_ctrl)) of
-        {_, Port} when is_port(Port) -> exit(Port, kill);
-        _ -> ok
     end.
 
 holder() -> holder(whereis(?MODULE)).
@@ -3553,7 +3554,7 @@ cause(_) -> [].
 %% Guard
 %% ---------------------------------------------------------------------------------------------------------------
 
--record(g, {worker, mon, driver, w = none, phase = idle, timer, reductions = 0, result = none, waiting = [], gone = false,
+-record(g, {worker, mon, w = none, phase = idle, timer, reductions = 0, result = none, waiting = [], gone = false,
             entry = [], answered = #{}}).
 
 guard(Worker, Driver, Holder) ->
@@ -3562,7 +3563,7 @@ guard(Worker, Driver, Holder) ->
     put(?DRIVER, Driver),
     Mon = monitor(process, Worker),
     Worker ! {self(), ready},
-    guard_loop(#g{worker = Worker, mon = Mon, driver = Driver}).
+    guard_loop(#g{worker = Worker, mon = Mon}).
 
 guard_loop(#g{worker = Worker, mon = Mon} = G) ->
     receive

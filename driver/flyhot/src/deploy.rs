@@ -91,7 +91,7 @@ async fn perform(
     let app = order.app.parse().map_err(fly)?;
     let client = Fly::new(&environment.machines_api(), app, token.clone()).map_err(fly)?;
     heeding(signals, async { client.app().await.map_err(fly) }).await?;
-    reporter.event(&order.said(environment, args.dry_run));
+    reporter.event(&order.said(args.dry_run));
     if args.dry_run {
         return Ok(None);
     }
@@ -106,10 +106,10 @@ async fn perform(
         }
     };
     let errand = Errand {
-        region: order.region.clone(),
+        region: order.region,
         image,
-        command: order.command(),
-        env: order.env(environment),
+        command: order.command,
+        env: order.env,
         memory_mb: order.memory_mb,
         app: order.app,
     };

@@ -31,10 +31,11 @@ pub(super) struct Order {
     pub(super) build: Option<build::Order>,
     /// What the machine of the orchestrator has.
     pub(super) memory_mb: u32,
+    /// What runs on it.
+    pub(super) command: Vec<String>,
+    /// Its environment: secrets are among the values.
+    pub(super) env: BTreeMap<String, String>,
     config: String,
-    words: Vec<String>,
-    check_url: Option<String>,
-    settings: Settings,
 }
 
 impl Order {
@@ -70,6 +71,7 @@ impl Order {
                 }),
             ),
         };
+        let check_url = environment.check_url(args.waves.check_url.as_deref());
         Ok(Self {
             app,
             region: settings
@@ -79,32 +81,21 @@ impl Order {
             image,
             build,
             memory_mb: memory_mb(args.memory.mb, args.waves.at_once(settings.max_concurrency.value)),
+            command: words(args, &settings),
+            env: env(&settings, environment, check_url.as_deref()),
             config: path.display().to_string(),
-            words: words(args, &settings),
-            check_url: environment.check_url(args.waves.check_url.as_deref()),
-            settings,
         })
     }
 
-    /// What runs on the machine.
-    pub(super) fn command(&self) -> Vec<String> {
-        self.words.clone()
-    }
-
-    /// Its environment.
-    pub(super) fn env(&self, environment: &Environment) -> BTreeMap<String, String> {
-        env(&self.settings, environment, self.check_url.as_deref())
-    }
-
     /// What will be done, or would be.
-    pub(super) fn said(&self, environment: &Environment, dry_run: bool) -> Event {
+    pub(super) fn said(&self, dry_run: bool) -> Event {
         Event::Deploy {
             app: self.app.clone(),
             config: self.config.clone(),
             image: self.image.clone(),
             region: self.region.clone(),
-            command: self.words.clone(),
-            env: self.env(environment).into_keys().collect(),
+            command: self.command.clone(),
+            env: self.env.keys().cloned().collect(),
             dry_run,
         }
     }
@@ -302,7 +293,7 @@ mod tests {
 
     /// What stands behind an option.
     fn value(order: &Order, name: &str) -> Option<String> {
-        let words = order.command();
+        let words = &order.command;
         let at = words.iter().position(|word| word == name)?;
         words.get(at + 1).cloned()
     }
@@ -354,7 +345,7 @@ mod tests {
         ] {
             assert_eq!(value(&told, name).as_deref(), Some(expected), "{name}");
         }
-        let words = told.command();
+        let words = &told.command;
         let count = |word: &str| words.iter().filter(|one| *one == word).count();
         assert_eq!(
             (
@@ -381,7 +372,7 @@ mod tests {
         let plain = order(&[], "{}");
         // What stands in fly.toml is in its environment.
         assert_eq!(value(&plain, "--bucket"), None);
-        assert_eq!(plain.env(&Environment::default())["BUCKET_NAME"], "of-file");
+        assert_eq!(plain.env["BUCKET_NAME"], "of-file");
         assert_eq!((&*plain.app, plain.region.as_deref()), ("shop", Some("fra")));
 
         let mix = r#"{"bucket": "of-mix", "env": {"PORT": "9", "TOKEN": "hidden"}, "aws_access_key_id": "tid_hidden",
@@ -410,7 +401,7 @@ mod tests {
         ] {
             assert_eq!(value(&told, name).as_deref(), Some(expected), "{name}");
         }
-        let words = told.command();
+        let words = &told.command;
         for word in [
             "--canary",
             "--sequential",
@@ -421,15 +412,11 @@ mod tests {
             assert!(words.iter().any(|one| one == word), "{word}");
         }
         assert_eq!(value(&told, "--max-concurrency"), None);
-        let environment = Environment {
-            user: Some("alice".into()),
-            ..Environment::default()
-        };
-        let said = told.said(&environment, true);
+        let said = told.said(true);
         let Event::Deploy { env: names, .. } = &said else {
             panic!("{said:?}")
         };
-        let env = told.env(&environment);
+        let env = &told.env;
         assert!(names.iter().eq(env.keys()), "{names:?}");
         let said = format!("{words:?} {said:?}");
         assert!(!said.contains("hidden") && !said.contains("here\""), "{said}");

@@ -138,7 +138,9 @@ impl<'a> Agent<'a> {
             Err(_) => Vec::new(),
         };
         self.evict().await?;
-        self.unload().await?;
+        self.purged().await?;
+        self.rpc("code", "delete", vec![atom(MODULE)], CENSUS).await?;
+        self.purged().await?;
         Ok(still)
     }
 
@@ -163,12 +165,6 @@ impl<'a> Agent<'a> {
                 Err(Holder { words, .. }) => return Err(AgentError::Busy { holder: words }),
             }
         }
-    }
-
-    async fn unload(&self) -> Result<(), AgentError> {
-        self.purged().await?;
-        self.rpc("code", "delete", vec![atom(MODULE)], CENSUS).await?;
-        self.purged().await
     }
 
     /// Softly: a process of the node may be inside a function that it was handed late.
