@@ -774,6 +774,36 @@ fn a_driver_on_a_slow_line_keeps_its_node() {
     clean(&shop, &first);
 }
 
+/// Of the agent there is only who thaws left: it has its driver all the same.
+#[test]
+fn a_driver_whose_worker_was_killed_keeps_its_node_until_it_knows() {
+    let otp = Otp::under_test();
+    let shop = Shop::of(&Release::shop(otp, "v1")).carts(10).pool(10).start();
+    let v2 = Release::shop(otp, "v2");
+    shop.hold();
+    let mut first = Flyhot::upgrade(&shop, &v2)
+        .args(["--quiesce-timeout", "60s"])
+        .spawn();
+    first.wait_for_step("knock");
+    let step = "{_, Said} = process_info(whereis(flyhot_agent), dictionary), proplists:get_value('$flyhot_step', Said).";
+    wait_until("it waits on the node", SOON, || {
+        shop.probe().eval(step) == "knock"
+    });
+    let pid = first.pid().to_string();
+    flyhot_tests::signal("STOP", &pid);
+    shop.probe().eval("exit(whereis(flyhot_agent), kill), ok.");
+    let second = Flyhot::upgrade(&shop, &v2).spawn();
+    let asks = "[P || P <- processes(), {_, Calls} <- [process_info(P, current_stacktrace)], {flyhot_agent, answers, _, _} <- Calls] =/= [].";
+    wait_until("the first is asked", SOON, || shop.probe().eval(asks) == "true");
+    flyhot_tests::signal("CONT", &pid);
+    second.wait().expect("refused", 20);
+    first.wait().expect("failed", 1);
+    shop.let_go();
+    let third = Flyhot::upgrade(&shop, &v2).run();
+    third.expect("upgraded", 0);
+    clean(&shop, &third);
+}
+
 /// The limit is for every process of the node: the agent's own are freed of it, or nobody would thaw what they have frozen.
 #[test]
 fn a_node_that_ends_large_processes_does_not_end_the_agent() {
