@@ -3,16 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use flyhot_tests::{Fault, Flyhot, Otp, Release, Run, Scratch, Shop, Trace, model, rounds, wait_until};
+use flyhot_tests::{
+    Fault, Flyhot, Otp, Release, Run, Running, Scratch, Shop, Trace, model, rounds, wait_until,
+};
 
 const NONE: [&str; 0] = [];
 
 /// A supervisor restarts one process in milliseconds; a loaded machine may need seconds.
 const SOON: Duration = Duration::from_secs(20);
+
+/// Between two instants in which a driver on a slow line runs: three of them in the time in which something has to move.
+const DROP: Duration = Duration::from_millis(800);
 
 /// The worker whose code_change is bad.
 const BAD: usize = 7;
@@ -710,25 +715,35 @@ fn a_node_that_stops_behind_its_window_is_no_success() {
     assert_eq!(run.node(0)["outcome"], "upgraded", "{run}");
 }
 
+/// A driver that waits in its knock for a process that is held.
+fn knocking(shop: &Shop, release: &Release, patience: &str) -> Running {
+    shop.hold();
+    let mut running = Flyhot::upgrade(shop, release)
+        .args(["--quiesce-timeout", patience])
+        .spawn();
+    running.wait_for_step("knock");
+    running
+}
+
+/// The node sends it what nobody there wants: more than sockets hold, the rest waits in the node.
+fn send_to_driver(shop: &Shop, times: usize, bytes: usize) {
+    shop.probe().eval(&format!(
+        "[Driver] = [N || N <- nodes(hidden), lists:prefix(\"probe\", atom_to_list(N)) =:= false],
+         spawn(fun() -> [{{nobody, Driver}} ! binary:copy(<<0>>, {bytes}) || _ <- lists:seq(1, {times})] end), ok."
+    ));
+}
+
 /// Its host stands still or is lost. The node counts ticks, but not while it waits in a send, as it does here: for a quarter of an hour.
 #[test]
 fn a_driver_that_is_not_there_any_more_keeps_the_node_from_nobody() {
     let otp = Otp::under_test();
     let shop = Shop::of(&Release::shop(otp, "v1")).carts(10).pool(10).start();
     let v2 = Release::shop(otp, "v2");
-    shop.hold();
-    let mut first = Flyhot::upgrade(&shop, &v2)
-        .args(["--quiesce-timeout", "60s"])
-        .spawn();
-    first.wait_for_step("knock");
+    let first = knocking(&shop, &v2, "60s");
     let pid = first.pid().to_string();
     flyhot_tests::signal("STOP", &pid);
     shop.let_go();
-    // More than sockets hold: the rest waits in the node.
-    shop.probe().eval(
-        "[Driver] = [N || N <- nodes(hidden), lists:prefix(\"probe\", atom_to_list(N)) =:= false],
-         spawn(fun() -> {nobody, Driver} ! binary:copy(<<0>>, 30000000) end), ok.",
-    );
+    send_to_driver(&shop, 1, 30_000_000);
     let second = Flyhot::upgrade(&shop, &v2).run();
     flyhot_tests::signal("CONT", &pid);
     second.expect("upgraded", 0);
@@ -742,29 +757,21 @@ fn a_driver_on_a_slow_line_keeps_its_node() {
     let otp = Otp::under_test();
     let shop = Shop::of(&Release::shop(otp, "v1")).carts(10).pool(10).start();
     let v2 = Release::shop(otp, "v2");
-    shop.hold();
-    let mut first = Flyhot::upgrade(&shop, &v2)
-        .args(["--quiesce-timeout", "120s"])
-        .spawn();
-    first.wait_for_step("knock");
+    let first = knocking(&shop, &v2, "120s");
     let pid = first.pid().to_string();
     flyhot_tests::signal("STOP", &pid);
-    shop.probe().eval(
-        "[Driver] = [N || N <- nodes(hidden), lists:prefix(\"probe\", atom_to_list(N)) =:= false],
-         spawn(fun() -> [{nobody, Driver} ! binary:copy(<<0>>, 10000000) || _ <- lists:seq(1, 40)] end), ok.",
-    );
-    let over = AtomicBool::new(false);
+    send_to_driver(&shop, 40, 10_000_000);
     let second = thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                flyhot_tests::signal("CONT", &pid);
-                flyhot_tests::signal("STOP", &pid);
-                thread::sleep(Duration::from_millis(800));
+        // Dropped when the second has ended, however it does.
+        let (_runs, ended) = mpsc::channel::<()>();
+        let pid = &pid;
+        scope.spawn(move || {
+            while ended.recv_timeout(DROP) == Err(RecvTimeoutError::Timeout) {
+                flyhot_tests::signal("CONT", pid);
+                flyhot_tests::signal("STOP", pid);
             }
         });
-        let second = Flyhot::upgrade(&shop, &v2).run();
-        over.store(true, Ordering::Relaxed);
-        second
+        Flyhot::upgrade(&shop, &v2).run()
     });
     flyhot_tests::signal("CONT", &pid);
     second.expect("refused", 20);
@@ -780,11 +787,7 @@ fn a_driver_whose_worker_was_killed_keeps_its_node_until_it_knows() {
     let otp = Otp::under_test();
     let shop = Shop::of(&Release::shop(otp, "v1")).carts(10).pool(10).start();
     let v2 = Release::shop(otp, "v2");
-    shop.hold();
-    let mut first = Flyhot::upgrade(&shop, &v2)
-        .args(["--quiesce-timeout", "60s"])
-        .spawn();
-    first.wait_for_step("knock");
+    let first = knocking(&shop, &v2, "60s");
     let step = "{_, Said} = process_info(whereis(flyhot_agent), dictionary), proplists:get_value('$flyhot_step', Said).";
     wait_until("it waits on the node", SOON, || {
         shop.probe().eval(step) == "knock"
