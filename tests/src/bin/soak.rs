@@ -1,4 +1,5 @@
-//! `make soak`: every scenario test with the large counts and fresh seeds, on every OTP, five at a time.
+//! `make soak`: every scenario test with the large counts and fresh seeds, on every OTP, five at a time,
+//! or fewer where the machine has enough to do.
 //!
 //! What passed is kept in docs/soak.json and not done again by a later start, here or in another clone, on a commit that has the
 //! same product, harness and fixtures, and the same file of that scenario; `--fresh` forgets it. A unit that fails keeps its
@@ -13,6 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -93,7 +95,11 @@ const CROWDED: [&str; 1] = ["store"];
 /// The longest unit, 10 000 changes of one object in a bucket, may take an hour of a core of its own; two hours are one that hangs.
 const UNIT: Duration = Duration::from_secs(7200);
 
-/// Between two looks at a running unit.
+/// Processes that want a core, for each core: the deadlines in the tests have a margin of three. Where more want one, no unit is
+/// begun beside others.
+const LOAD: f64 = 3.0;
+
+/// Between two looks at a running unit, or at the load.
 const LOOK: Duration = Duration::from_millis(100);
 
 fn main() {
@@ -116,7 +122,7 @@ fn main() {
         (0..units.len()).partition(|at| CROWDED.contains(&units[*at].scenario));
     let (crowded, next) = (Mutex::new(crowded), AtomicUsize::new(0));
     let shared = || others.get(next.fetch_add(1, Ordering::Relaxed)).copied();
-    let results = Mutex::new(&mut done);
+    let (results, running) = (Mutex::new(&mut done), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..LANES {
             scope.spawn(|| {
@@ -130,7 +136,12 @@ fn main() {
                         println!("{told}: passed before");
                         continue;
                     }
+                    while running.load(Ordering::Relaxed) > 0 && !has_room(&load()) {
+                        std::thread::sleep(LOOK);
+                    }
+                    running.fetch_add(1, Ordering::Relaxed);
                     let mut result = unit.run(&binary, &directory);
+                    running.fetch_sub(1, Ordering::Relaxed);
                     result["of"] = json!(contents[unit.scenario]);
                     let verdict = if result["passed"] == true {
                         "passed"
@@ -263,6 +274,19 @@ fn units(binary: &Path) -> Vec<Unit> {
         }
     }
     units
+}
+
+/// As the system tells it: the first number is the load of the last minute.
+fn load() -> String {
+    fs::read_to_string("/proc/loadavg").expect("the system tells its load")
+}
+
+/// Whether a machine with this load can keep the deadlines of one more unit.
+fn has_room(load: &str) -> bool {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let minute = load.split(' ').next().and_then(|minute| minute.parse().ok());
+    let minute: f64 = minute.expect("the load begins with a number");
+    minute <= LOAD * f64::from(u32::try_from(cores).unwrap_or(u32::MAX))
 }
 
 fn git(args: &[&str]) -> String {
@@ -433,6 +457,14 @@ mod tests {
         assert!(passed_before("half a fi", &BTreeMap::new()).is_empty());
         assert_eq!(content("busy", "c1, changed"), "");
         assert_ne!(content("busy", "HEAD"), content("kills", "HEAD"));
+    }
+
+    #[test]
+    fn a_machine_that_has_too_much_to_do_has_no_room() {
+        assert!(has_room("0.83 3.97 6.41 1/190 4711\n"));
+        assert!(!has_room("999999.00 3.97 6.41 1/190 4711\n"));
+        // What this machine says can be read, whatever it is.
+        let _: bool = has_room(&load());
     }
 
     #[test]
