@@ -58,8 +58,8 @@ pub struct Ills {
     pub refuses_time: bool,
     /// Nothing is answered, and nothing done, as long as it is so.
     pub swallows: bool,
-    /// Artifacts that are put reach the store as soon as it is no longer so.
-    pub holds_artifacts: bool,
+    /// Whatever is put and has this in its path reaches the store as soon as it is no longer so.
+    pub holds: Option<&'static str>,
 }
 
 /// The proxy; it stops listening when dropped.
@@ -254,8 +254,9 @@ impl Shared {
             self.wait_while(|ills| ills.swallows);
             return self.reset(client);
         }
-        if ills.holds_artifacts && method == "PUT" && path.contains("/artifacts/") {
-            self.wait_while(|ills| ills.holds_artifacts);
+        let is_held = |ills: &Ills| ills.holds.is_some_and(|held| path.contains(held));
+        if method == "PUT" && is_held(&ills) {
+            self.wait_while(is_held);
         }
         if self.befalls(ills.server_errors) {
             return if self.befalls(500) {

@@ -22,7 +22,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -249,14 +249,22 @@ impl Fly {
 
     /// What Fly says of the one check that a machine has.
     pub fn check(&self, id: &str, status: &str, output: &str) {
-        let check = json!({"name": "alive", "status": status, "output": output});
-        let mut world = self.shared.world();
-        world.machine_mut(id).expect("it is there").checks = vec![check];
+        self.check_in(id, Duration::ZERO, status, output);
     }
 
-    /// A machine was made with checks of these names.
-    pub fn made_with_checks(&self, id: &str, names: &[&str]) {
-        let check = || json!({"type": "http", "port": 4000, "path": "/health", "interval": "15s"});
+    /// What Fly says of it once it has looked again, so long from now.
+    pub fn check_in(&self, id: &str, wait: Duration, status: &str, output: &str) {
+        let check = json!({"name": "alive", "status": status, "output": output});
+        let mut world = self.shared.world();
+        let machine = world.machine_mut(id).expect("it is there");
+        machine.checks = machine.checks_now();
+        machine.next_look = Some((Instant::now() + wait, vec![check]));
+    }
+
+    /// A machine was made with checks of these names, and Fly looks at them so often.
+    pub fn made_with_checks(&self, id: &str, names: &[&str], interval: Duration) {
+        let (interval, timeout) = (format!("{}s", interval.as_secs()), "1s");
+        let check = || json!({"type": "http", "port": 4000, "path": "/health", "interval": interval, "timeout": timeout});
         let checks = names.iter().map(|name| ((*name).to_owned(), check()));
         let mut world = self.shared.world();
         world.machine_mut(id).expect("it is there").config["checks"] = Value::Object(checks.collect());
@@ -272,7 +280,7 @@ impl Fly {
     pub fn age(&self, id: &str, seconds: u64) {
         let mut world = self.shared.world();
         let machine = world.machine_mut(id).expect("the machine is there");
-        machine.created_at -= std::time::Duration::from_secs(seconds);
+        machine.created_at -= Duration::from_secs(seconds);
     }
 
     /// What a command wrote that was run on a machine, whoever holds its lease; nothing where it failed.

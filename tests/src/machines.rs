@@ -157,10 +157,10 @@ impl Machines {
         format!("http://[{}]:{port}", Namespaces::SERVICES)
     }
 
-    /// Traffic on a machine: visits of its carts in turn.
+    /// Traffic on a machine: visits of its carts in turn, but for the first, which is left to [`Machines::visits`].
     pub fn traffic(&self, id: &str) -> TrafficBuilder {
         let port = self.network.reach(id, SHOP);
-        TrafficBuilder::new(port, |request| format!("/cart/{}", request % CARTS + 1))
+        TrafficBuilder::new(port, |request| format!("/cart/{}", request % (CARTS - 1) + 2))
     }
 
     /// A machine of that image, which runs the shop; more variables of its environment may change how.

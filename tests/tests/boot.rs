@@ -932,6 +932,19 @@ fn a_release_that_alone_knows_its_bucket_is_asked_for_it() {
         Booted(told(surrounded(machine.flyhot(&["--wait", "60s"]))).run()).expect("target", "committed");
     assert!(there.fetched(), "{}", there.0);
     assert_eq!(machine.runs(), known(&next));
+    // It goes before what the app's secrets say, as it does where it is deployed from.
+    let others = [
+        ("BUCKET_NAME", "of-others"),
+        ("AWS_ENDPOINT_URL_S3", NOBODY),
+        ("AWS_ACCESS_KEY_ID", "of-others"),
+        ("AWS_SECRET_ACCESS_KEY", "of-others"),
+    ];
+    let before = others
+        .iter()
+        .fold(told(surrounded(machine.flyhot(&[]))), |flyhot, (name, value)| {
+            flyhot.env(name, value)
+        });
+    let before = Booted(before.run()).expect("target", "committed");
     // So are commands on a machine of Fly.io, where nobody else names bucket or keys.
     let on_machine = |words: &[&str]| {
         let words = words.iter().copied().chain(["--output", "json"]);
@@ -986,7 +999,7 @@ fn a_release_that_alone_knows_its_bucket_is_asked_for_it() {
     back.expect("upgraded", 0);
     assert_eq!(back.pointer(), ["trial", "committed"], "{back}");
     for run in [
-        &booted.0, &silent.0, &named.0, &there.0, &asked, &keys, &lost, &doctor, &unsure, &back,
+        &booted.0, &silent.0, &named.0, &there.0, &before.0, &asked, &keys, &lost, &doctor, &unsure, &back,
     ] {
         for secret in ["tid_hidden", "tsec"] {
             assert!(!run.to_string().contains(secret), "{run}");

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use flyhot_tests::{
-    App, CrossApp, Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Otp, Page, Project, Random, Release, Rows,
-    Run, Scratch, Shop, Upload, rounds, signal, wait_until,
+    App, CrossApp, Fly, FlyCli, FlyIlls, Flyhot, Grant, Machines, Moto, Otp, Page, Project, Random, Release,
+    Rows, Run, Scratch, Shop, Upload, rounds, signal, wait_until,
 };
 use serde_json::Value;
 
@@ -465,6 +465,8 @@ fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
         }
         asked
     });
+    // What was typed goes before a secret of the app.
+    fleet.fly.secret("FLYHOT_CHECK_URL", "http://{host}:1/of-the-app");
     let run = fleet
         .deploy(&[
             "--check-url",
@@ -516,7 +518,7 @@ fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
     assert_eq!(machine["region"], "fra");
     let config = &machine["config"];
     assert_eq!(config["env"]["POOL_SIZE"], "10");
-    assert_eq!(config["env"]["FLYHOT_CHECK_URL"], *url);
+    assert_eq!(config["env"]["FLYHOT_ORDERED_CHECK_URL"], *url);
     for request in asked.join().unwrap() {
         assert!(request.starts_with("GET /well?key=token_hidden "), "{request}");
     }
@@ -1180,7 +1182,8 @@ fn what_must_not_be_done_twice_is_done_once_where_its_answer_cannot_be_read() {
 #[test]
 fn a_deploy_reaches_the_machines_of_an_app_by_what_fly_says() {
     let (v1, v2) = releases();
-    let machines = Machines::start("deploy");
+    let (machines, bucket) = (Machines::start("deploy"), Moto::start());
+    machines.offer_bucket(bucket.address());
     let image = machines.image("01H3A", &v1, "cookie_of_every_build");
     let shops = [
         machines.shop(&image, "app", "ams", &[]),
@@ -1189,7 +1192,6 @@ fn a_deploy_reaches_the_machines_of_an_app_by_what_fly_says() {
     let scratch = Scratch::new("deploy");
     let at = |name: &str| scratch.path().join(name);
     let built = machines.unpushed("built", &v2, "cookie_of_every_build");
-    machines.fly.secret("FLYHOT_ORCHESTRATE", "said");
     let cli = FlyCli::new(&machines.fly, &built, Fly::TOKEN);
     fs::create_dir(at("project")).unwrap();
     // A machine of the tests has its root where it begins.
@@ -1203,7 +1205,7 @@ fn a_deploy_reaches_the_machines_of_an_app_by_what_fly_says() {
     machines.fly.secret("FLY_API_TOKEN", "fm2_revoked");
     let deploy = || {
         machines
-            .flyhot(["deploy", "--output", "json", "--store", text(&at("store"))])
+            .flyhot(["deploy", "--output", "json"])
             .within(&at("project"))
             .env("PATH", &cli.search_path(&[]))
             .run()
@@ -1219,7 +1221,7 @@ fn a_deploy_reaches_the_machines_of_an_app_by_what_fly_says() {
         let label = machines.fly.label(made.as_str().unwrap(), "flyhot_outcome");
         label.is_some_and(|label| label.starts_with("0 "))
     });
-    let pointer = fs::read_to_string(at("store/releases/shop/pointer.json")).unwrap();
+    let pointer = bucket.object("releases/shop/pointer.json").unwrap();
     let pointer: Value = serde_json::from_str(&pointer).unwrap();
     let record = &pointer["record"];
     assert_eq!(

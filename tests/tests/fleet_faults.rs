@@ -318,16 +318,25 @@ fn phase(said: &[Value]) -> &'static str {
 /// Waits until an orchestrator is at some point.
 type Until = fn(&Fleet, &mut Orchestrator);
 
-const PHASES: [(&str, Until); 7] = [
-    ("before it has the lock", |_, one| {
-        one.comes_to("packing", |said| said.iter().any(|event| is_begun(event, "pack")));
-    }),
-    ("while it uploads", |_, one| {
+/// What is to be reached, and where an orchestrator may be that was there a moment ago.
+const PHASES: [(&str, &[&str], Until); 7] = [
+    (
+        "before it has the lock",
+        &["before the lock", "before the first wave"],
+        |_, one| {
+            one.comes_to("packing", |said| said.iter().any(|event| is_begun(event, "pack")));
+        },
+    ),
+    ("while it uploads", &["before the first wave"], |fleet, one| {
+        fleet.app.s3.ail(Ills {
+            holds: Some("/artifacts/"),
+            ..Ills::default()
+        });
         one.comes_to("an upload", |said| {
             said.iter().any(|event| is_begun(event, "upload"))
         });
     }),
-    ("in a window", |fleet, one| {
+    ("in a window", &["in a window"], |fleet, one| {
         fleet.takes_everywhere(1_000);
         one.comes_to("a window", |said| {
             said.iter().any(|event| is_begun(event, "window"))
@@ -339,12 +348,12 @@ const PHASES: [(&str, Until); 7] = [
             || format!("{:?}", one.said()),
         );
     }),
-    ("between waves", |_, one| {
+    ("between waves", &["between windows", "in a window"], |_, one| {
         one.comes_to("the end of the first wave", |said| {
             said.iter().filter(|event| is_done(event, "cleanup")).count() == 2
         });
     }),
-    ("on the way back", |fleet, one| {
+    ("on the way back", &["on the way back"], |fleet, one| {
         let last = fleet.probes.len() - 1;
         fleet.takes_only(last, &fleet.runs()[last].1);
         fleet.takes_everywhere(1_000);
@@ -353,13 +362,17 @@ const PHASES: [(&str, Until); 7] = [
                 .any(|event| event["event"] == "wave" && event["way"] == "back")
         });
     }),
-    ("on the commit", |fleet, one| {
+    ("on the commit", &["on the commit"], |fleet, one| {
         let puts = || {
             let puts = fleet.app.s3.asked("PUT");
             puts.iter().filter(|path| path.contains("pointer.json")).count()
         };
         one.comes_to("the trial", |said| said.iter().any(|event| says(event, "trial")));
         let before = puts();
+        fleet.app.s3.ail(Ills {
+            holds: Some("pointer.json"),
+            ..Ills::default()
+        });
         wait_or_tell(
             "the commit",
             LIMIT,
@@ -367,7 +380,7 @@ const PHASES: [(&str, Until); 7] = [
             || format!("{:?}", one.said()),
         );
     }),
-    ("after it", |_, one| {
+    ("after it", &["after the commit"], |_, one| {
         one.comes_to("the commit", |said| {
             said.iter().any(|event| says(event, "committed"))
         });
@@ -394,6 +407,8 @@ fn gone(
             fleet.app.machines.fly.destroy(&one.id);
         }
     }
+    // What was under way there arrives behind its end.
+    fleet.app.s3.ail(Ills::default());
     let said = one.said().to_vec();
     let phase = phase(&said);
     let what = format!("{way:?} {name}, {phase}");
@@ -421,8 +436,9 @@ fn whoever_kills_an_orchestrator_leaves_what_the_next_deploy_finishes() {
         now = 1 - now;
         &codes[now]
     };
-    for (number, (name, until)) in PHASES.iter().enumerate() {
+    for (number, (name, where_to, until)) in PHASES.iter().enumerate() {
         let (phase, said) = gone(&fleet, turn(), WAYS[number % WAYS.len()], name, until);
+        assert!(where_to.contains(&phase), "{name}: it was {phase}");
         fleet.takes_everywhere(0);
         events = events.max(said);
         *fallen.entry(phase).or_default() += 1;

@@ -266,6 +266,27 @@ fn no_data_is_not_well_and_a_node_that_cannot_be_seen_is_not_begun() {
         clean(&shops);
     }
 
+    // Whoever says nothing while it is watched is not well either.
+    let new = with_pool("v2", "silent", 3_600_000, "ok");
+    let mut running = fleet
+        .rollout_by(&new, &watch)
+        .args(["--no-rehearsal", "--canary"])
+        .spawn();
+    running.wait_for("it is watched", LIMIT, |event| {
+        event["event"] == "step_started" && event["step"] == "watch"
+    });
+    shops[0].pause();
+    running.wait_for("the way back", LIMIT, |event| {
+        event["event"] == "wave" && event["way"] == "back"
+    });
+    shops[0].wake();
+    let silent = running.wait();
+    silent.expect("reverted", 11);
+    assert_eq!(subjects(&silent, 0), ["answers"], "{silent}");
+    assert_eq!(silent.node(0)["gate"], "not_passed", "{silent}");
+    assert_eq!(words(&shops), ["first", "first"], "{silent}");
+    clean(&shops);
+
     // Before anything is touched it is said, and can be accepted.
     shops[0]
         .probe()
@@ -288,6 +309,9 @@ fn no_data_is_not_well_and_a_node_that_cannot_be_seen_is_not_begun() {
     assert_eq!(words(&shops), ["first", "first"], "{blind}");
     let accepted = out().args(["--accept", "gate_blind"]).run();
     accepted.expect("upgraded", 0);
+    for node in 0..2 {
+        assert_eq!(accepted.node(node)["gate"], "passed", "{accepted}");
+    }
     assert_eq!(words(&shops), ["second", "second"]);
     clean(&shops);
 }

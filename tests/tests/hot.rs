@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use flyhot_tests::{App, FlyCli, FlyIlls, Flyhot, Otp, Project, Release, Run, Traffic};
@@ -13,6 +15,9 @@ const REGIONS: [&str; 6] = ["ams", "fra", "ams", "fra", "iad", "iad"];
 
 /// On each of them: six share the processors of one machine here.
 const PER_SECOND: u32 = 20;
+
+/// What the code of each writes into its answers.
+const VERSIONS: [&str; 2] = [r#""version":"v1""#, r#""version":"v2""#];
 
 /// A build takes five seconds of a processor that is idle, and was seen to take three minutes among others; the rollout comes behind it.
 const PATIENCE: Duration = Duration::from_secs(360);
@@ -62,13 +67,20 @@ fn image(cli: &FlyCli, run: &Run) -> String {
     image.to_owned()
 }
 
-fn on_all(app: &App) -> Vec<Traffic> {
+/// How many requests the code of v1 and that of v2 answered.
+type Answered = Arc<[AtomicUsize; 2]>;
+
+fn on_all(app: &App) -> Vec<(Traffic, Answered)> {
     let on = |id| {
-        app.machines
-            .traffic(id)
-            .per_second(PER_SECOND)
-            .connections(8)
-            .start()
+        let answered = Answered::default();
+        let count = Arc::clone(&answered);
+        let traffic = app.machines.traffic(id).per_second(PER_SECOND).connections(8);
+        let traffic = traffic.check(move |body| {
+            let by = VERSIONS.iter().position(|version| body.contains(version));
+            by.inspect(|by| _ = count[*by].fetch_add(1, Ordering::Relaxed))
+                .is_some()
+        });
+        (traffic.start(), answered)
     };
     app.ids.iter().map(|id| on(id)).collect()
 }
@@ -78,12 +90,23 @@ fn visits(app: &App) -> Vec<u64> {
     app.ids.iter().map(|id| app.machines.visits(id)).collect()
 }
 
-/// No request failed.
-fn well(traffic: Vec<Traffic>, run: &Run) {
-    for (at, traffic) in traffic.into_iter().enumerate() {
+/// Nobody else visited those carts since, and none has begun anew.
+fn kept(app: &App, before: &[u64], run: &Run) {
+    let expected: Vec<_> = before.iter().map(|visits| visits + 1).collect();
+    assert_eq!(visits(app), expected, "{run}");
+}
+
+/// No request failed, and both versions answered some.
+fn well(traffic: Vec<(Traffic, Answered)>, run: &Run) {
+    for (at, (traffic, answered)) in traffic.into_iter().enumerate() {
         let tally = traffic.stop();
-        assert!(tally.ok() > 0);
         assert_eq!(tally.failures(), [""; 0], "machine {at}\n{run}");
+        for (answered, version) in answered.iter().zip(VERSIONS) {
+            assert!(
+                answered.load(Ordering::Relaxed) > 0,
+                "machine {at}: {version}\n{run}"
+            );
+        }
     }
 }
 
@@ -136,11 +159,13 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
         error.as_str().unwrap().contains("key \"v9\" not found"),
         "{failed}"
     );
+    let before = visits(&app);
     let traffic = on_all(&app);
     let run = hot(&app, &project, &cli, &["--canary", "--max-concurrency", "3"]).run();
     well(traffic, &run);
     run.expect("upgraded", 0);
     assert_eq!(app.versions(), ["v2"; 6], "{run}");
+    kept(&app, &before, &run);
     // Whoever starts by `flyhot boot` is warned of nothing.
     assert_eq!(run.events_named("check").count(), 0, "{run}");
     let nodes = run.outcome()["nodes"].as_array().unwrap();
@@ -188,9 +213,7 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
     let made = &back.events_named("orchestrator").next().unwrap().json;
     assert_eq!(made["image"], "registry.fly.io/shop:deployment-01H3A", "{back}");
     assert_eq!(app.versions(), ["v1"; 6], "{back}");
-    for (now, before) in visits(&app).into_iter().zip(before) {
-        assert!(now > before, "{now} {before}");
-    }
+    kept(&app, &before, &back);
 
     // What an image would do is said, and nothing is done.
     let without = Release::shop(Otp::under_test(), "v2");

@@ -1,5 +1,6 @@
 //! Nodes that nobody names: the machines of an app on Fly, upgraded by what its API and epmd say of them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -287,7 +288,10 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
     assert!(held["until"].is_string(), "{run}");
 
     // What Fly says of a machine counts, and so does what it does not say.
-    machines.fly.made_with_checks(&shops[2], &["alive", "deep"]);
+    let often = Duration::from_secs(1);
+    machines
+        .fly
+        .made_with_checks(&shops[2], &["alive", "deep"], often);
     machines.fly.check(&shops[2], "critical", "connection refused");
     let ill = machines
         .rollout(&release("v2"), store.path())
@@ -308,7 +312,31 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
             "{ill}"
         );
     }
-    machines.fly.made_with_checks(&shops[2], &["alive"]);
+    // What it said of the code that was there does not count: its next look is awaited.
+    machines.fly.check(&shops[2], "passing", "200 OK");
+    let seldom = Duration::from_secs(20);
+    machines.fly.made_with_checks(&shops[2], &["alive"], seldom);
+    let mut running = machines
+        .rollout(&release("v2"), store.path())
+        .args(["--base", &image])
+        .spawn();
+    let windows = Cell::new(0);
+    running.wait_for("all windows are over", LIMIT, |event| {
+        let is_over = event["event"] == "step_done" && event["step"] == "window";
+        windows.set(windows.get() + usize::from(is_over));
+        windows.get() == shops.len()
+    });
+    let next = seldom / 2;
+    machines
+        .fly
+        .check_in(&shops[2], next, "critical", "500 by the new code");
+    let ill = running.wait();
+    ill.expect("reverted", 11);
+    assert!(ill.to_string().contains("500 by the new code"), "{ill}");
+    for id in &shops {
+        assert_eq!(machines.version(id), "v1");
+    }
+    machines.fly.made_with_checks(&shops[2], &["alive"], often);
     machines.fly.check(&shops[2], "passing", "200 OK");
     let well = machines
         .rollout(&release("v2"), store.path())
@@ -1068,6 +1096,8 @@ fn a_mistake_ends_in_one_sentence_with_the_fix() {
     let file = store.path().join("cookie");
     fs::write(&file, "of_another_build").unwrap();
     let given = ["--cookie-file", file.to_str().unwrap()];
+    // A machine whose cookie is a secret of the app says so itself: what its image brought is another one.
+    alone(&cookie).run().expect("done", 0);
     by_all("another cookie", alone(&cookie), &given);
     by_all("loopback only", alone(&loopback), &[]);
     by_all("not distributed", alone(&none), &[]);

@@ -558,7 +558,7 @@ fn an_upload_that_takes_longer_than_a_lease_keeps_the_lock() {
     let one = small(&v1);
     let moto = Moto::start();
     let held_up = Ills {
-        holds_artifacts: true,
+        holds: Some("/artifacts/"),
         ..Ills::default()
     };
     let chaos = Chaos::before(moto.address(), held_up, Random::new("held up"));

@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use flyhot_tests::{
-    Cart, Fleet, Flyhot, Probe, Release, Run, Scratch, Shop, pairs, quick, wait_until, with_pool,
+    Cart, Fleet, Flyhot, Probe, Release, Run, Scratch, Shop, pairs, quick, rounds, wait_until, with_pool,
 };
 use serde_json::Value;
 
@@ -147,7 +147,14 @@ fn a_fleet_ends_on_one_code_whichever_node_fails() {
     let out = |more: &[&str]| {
         fleet
             .rollout(&v2)
-            .args(["--no-rehearsal", "--max-concurrency", "2"])
+            // The one that fails goes back by itself, however busy the machine is.
+            .args([
+                "--no-rehearsal",
+                "--max-concurrency",
+                "2",
+                "--revert-budget",
+                "60s",
+            ])
             .args(more.iter().copied())
     };
 
@@ -495,17 +502,23 @@ fn a_driver_that_dies_or_loses_its_lock_in_a_wave_leaves_what_the_next_one_finis
     );
     // Too long is the same to the node, and the others of its wave come to their end: far before that, on a machine of two cores
     // and six nodes at once.
-    shops[1].pause();
-    let late = fleet.rollback().args(["--timeout", "20s"]).run();
-    shops[1].wake();
+    shops[1].hold();
+    let late = fleet
+        .rollback()
+        .args(["--timeout", "20s", "--quiesce-timeout", "60s"])
+        .run();
     late.expect("mixed", 12);
     assert!(late.stdout.contains("not done within --timeout 20 s"), "{late}");
     assert_eq!(outcomes(&late)[1], "not_quiesced", "{late}");
-    // What was begun there learns of its end once the node is awake.
     wait_until("the agent is gone", Duration::from_secs(60), || {
         shops[1].probe().traces() == NONE
     });
-    fleet.rollback().run().expect("upgraded", 0);
+    shops[1].let_go();
+    // As many at once as `config :fly_deploy` says.
+    let said = r#"{"v": 1, "config": {"max_concurrency": 2}}"#;
+    let back = fleet.rollback().env("FLYHOT_MIX", said).run();
+    back.expect("upgraded", 0);
+    assert!(waves(&back).iter().all(|(_, nodes)| *nodes <= 2), "{back}");
     assert_eq!(looks(&shops), before);
     clean(&shops);
 }
@@ -520,11 +533,14 @@ fn who_is_started_anew_or_gone_after_it_was_taken_over_is_no_success() {
         .variant()
         .erlang("shop_extra", "-module(shop_extra).\n")
         .build();
-    // The second is watched for twelve seconds: long beside a boot.
+    // The second is watched twice: long beside a boot, on a machine that soaks too.
+    let policy = scratch.path().join("watch.toml");
+    fs::write(&policy, format!("[gate]\nwatch = \"{}s\"\n", rounds(6, 30))).unwrap();
     let out = |shops: &[Shop], release: &Release| {
         fleet(&scratch, shops)
             .command(&["rollout", "--release", release.directory().to_str().unwrap()])
             .args(["--no-rehearsal", "--no-persist", "--sequential"])
+            .args(["--policy", policy.to_str().unwrap()])
             .spawn()
     };
 

@@ -87,6 +87,8 @@ pub enum Step {
     Overlay,
     /// Asking the URL of a node whether it is well.
     CheckUrl,
+    /// Asking Fly.io whether the checks of a machine pass.
+    MachineChecks,
 }
 
 /// What a progress number counts.

@@ -21,8 +21,8 @@ pub use event::{
 };
 pub use exit::{ErrorKind, ExitCode};
 pub use outcome::{
-    CodeIds, Measured, ModuleCounts, NodeOutcome, Outcome, OutcomeKind, PhaseTimes, Predicted, ProcessCounts,
-    Signal, Watched,
+    CodeIds, GateAnswer, Measured, ModuleCounts, NodeOutcome, Outcome, OutcomeKind, PhaseTimes, Predicted,
+    ProcessCounts, Signal, Watched,
 };
 pub use reason::{Reason, ReasonCode, Severity, Verdict, WayBack};
 pub use status::{Drift, LastOutcome, NodeStatus, StatusApplication, StatusProcess, UnderWay};

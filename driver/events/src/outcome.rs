@@ -203,11 +203,33 @@ pub struct NodeOutcome {
     pub predicted: Option<Predicted>,
     /// How it was before and after; absent where it was not watched.
     pub watched: Option<Watched>,
+    /// What its gate said; absent where it was not asked.
+    pub gate: Option<GateAnswer>,
     /// Why, and what else to know.
     pub reasons: Vec<Reason>,
 }
 
+/// What the gate of a node said: whatever it was asked, a function, how the node is, a URL or Fly.io.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateAnswer {
+    /// All that was asked said yes.
+    Passed,
+    /// Something did not; the reasons say what.
+    NotPassed,
+}
+
 impl NodeOutcome {
+    /// Adds one answer: one no is enough.
+    pub fn gated(&mut self, passed: bool) {
+        let no = !passed || self.gate == Some(GateAnswer::NotPassed);
+        self.gate = Some(if no {
+            GateAnswer::NotPassed
+        } else {
+            GateAnswer::Passed
+        });
+    }
+
     /// An outcome of `kind` for a node on which nothing was done.
     pub fn untouched(node: impl Into<String>, kind: OutcomeKind) -> Self {
         Self {
@@ -223,6 +245,7 @@ impl NodeOutcome {
             phases_us: PhaseTimes::default(),
             predicted: None,
             watched: None,
+            gate: None,
             reasons: Vec::new(),
         }
     }

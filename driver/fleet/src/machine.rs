@@ -175,6 +175,9 @@ pub struct Configured {
     pub of_services: usize,
     /// How long Fly does not ask after a start: the longest time that one of them says.
     pub grace: Duration,
+    /// How long it takes until Fly has asked all of them once more: the longest interval and time for an answer of one, for two minutes
+    /// at most.
+    pub round: Duration,
 }
 
 /// How the main process of a machine ended.
@@ -307,8 +310,12 @@ impl Configured {
             }
         }
         let grace = all
-            .into_iter()
+            .iter()
             .filter_map(|check| duration(check.get("grace_period")?));
+        let or = |check: &Value, name: &str, default| check.get(name).and_then(duration).unwrap_or(default);
+        let round = all
+            .iter()
+            .map(|check| or(check, "interval", INTERVAL).saturating_add(or(check, "timeout", ANSWER)));
         Self {
             named: named
                 .into_iter()
@@ -316,6 +323,7 @@ impl Configured {
                 .collect(),
             of_services: most.values().sum(),
             grace: grace.max().unwrap_or_default(),
+            round: round.max().unwrap_or_default().min(LONGEST_ROUND),
         }
     }
 }
@@ -375,6 +383,13 @@ fn exit(events: &[Value]) -> Option<Exit> {
     })
 }
 
+/// How often Fly asks, and how long it waits for an answer, where a machine's config does not say: as its guide to checks writes them.
+const INTERVAL: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// The longest that is waited for: in that guide a minute is the longest interval, and a minute the longest time for an answer.
+const LONGEST_ROUND: Duration = Duration::from_secs(120);
+
 /// What a shell adds to the number of a signal, and what it makes of SIGKILL.
 const SIGNALLED: i64 = 128;
 const KILLED: i64 = SIGNALLED + 9;
@@ -428,7 +443,7 @@ mod tests {
             "config": {
                 "image": "registry.fly.io/shop:deployment-01H3", "metadata": {"fly_process_group": "app"},
                 "env": {"PORT": "8080", "KEY": "secret"},
-                "checks": {"alive": {"type": "http", "port": 9000, "grace_period": "1m30s"}},
+                "checks": {"alive": {"type": "http", "port": 9000, "grace_period": "1m30s", "interval": "30s", "timeout": "5s"}},
                 "services": [
                     {"autostop": false, "internal_port": 8080, "checks": [{"type": "http", "grace_period": 5000000000_u64}]},
                     {"autostop": "suspend"},
@@ -460,9 +475,27 @@ mod tests {
             named: ["alive".to_owned()].into(),
             of_services: 1,
             grace: Duration::from_secs(90),
+            round: Duration::from_secs(35),
         };
         assert_eq!(config.checks, configured);
         assert_eq!(machine.exit, None);
+    }
+
+    #[test]
+    fn a_round_is_that_of_the_slowest_check() {
+        for (checks, seconds) in [
+            (json!({}), 0),
+            (json!({"a": {"type": "tcp"}}), 17),
+            (
+                json!({"a": {"interval": "10s", "timeout": 1_000_000_000}, "b": {"interval": "30s"}}),
+                32,
+            ),
+            (json!({"a": {"interval": "1h", "timeout": "1m"}}), 120),
+        ] {
+            let machine = Machine::read(&json!({"id": "1", "config": {"checks": checks}})).unwrap();
+            let round = machine.config.unwrap().checks.round;
+            assert_eq!(round, Duration::from_secs(seconds), "{checks}");
+        }
     }
 
     #[test]

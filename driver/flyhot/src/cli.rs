@@ -418,9 +418,10 @@ pub struct HowArgs {
     #[command(flatten)]
     pub(crate) work: WorkArgs,
 
-    /// Longest wait, before any freeze, for processes that do not read their mailbox
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration, help_heading = "Window")]
-    pub quiesce_timeout: Duration,
+    /// Longest wait, before any freeze, for processes that do not read their mailbox [default: `suspend_timeout` of
+    /// `config :fly_deploy` where a mix task says it, else 10s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Window")]
+    pub quiesce_timeout: Option<Duration>,
 }
 
 /// How a node is taken over.

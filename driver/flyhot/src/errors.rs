@@ -733,6 +733,15 @@ pub(crate) fn slow(name: &str, bytes: u64, after: Duration) -> NodeError {
     )
 }
 
+/// A store that no machine would find again.
+pub(crate) fn store_goes_with_it() -> NodeError {
+    node_error(
+        ErrorKind::Usage,
+        "--store names a directory, and whatever an orchestrator writes goes with its machine".to_owned(),
+        "Name a bucket by --bucket, or make one with `fly storage create`.".to_owned(),
+    )
+}
+
 /// A lease that could not be renewed in time.
 pub(crate) fn short_lease(given: Duration) -> NodeError {
     node_error(

@@ -289,7 +289,8 @@ fn in_window(step: Step) -> bool {
         | Step::Upload
         | Step::Fetch
         | Step::Overlay
-        | Step::CheckUrl => false,
+        | Step::CheckUrl
+        | Step::MachineChecks => false,
     }
 }
 

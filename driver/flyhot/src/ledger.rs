@@ -240,8 +240,16 @@ impl Ledger {
             return;
         };
         entry.outcome.outcome = OutcomeKind::Degraded;
+        entry.outcome.gated(false);
         entry.outcome.reasons.push(why);
         entry.against.get_or_insert(ErrorKind::Degraded);
+    }
+
+    /// The node at this place is well on the new code.
+    pub fn passed(&mut self, at: usize) {
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.outcome.gated(true);
+        }
     }
 
     /// How the node at this place was before and after, as far as it was watched.
@@ -283,6 +291,7 @@ impl Ledger {
             reasons,
             // What was seen of the release is why.
             watched: forth.watched.clone(),
+            gate: forth.gate,
             ..back
         };
     }

@@ -11,7 +11,7 @@ pub mod fly;
 mod home;
 pub mod mix;
 mod named;
-mod plain;
+pub(crate) mod plain;
 pub mod policy;
 mod reach;
 mod settings;
@@ -37,15 +37,17 @@ use crate::cli::{HomeArgs, NodeArgs, WorkArgs};
 pub use cookie::CookieError;
 pub(crate) use cookie::of_machine as cookie_of_machine;
 pub use duration::{DurationError, parse_duration, parse_milliseconds, parse_seconds};
-pub(crate) use environment::{CHECK_URL, OF_MIX};
 pub use environment::{Environment, Screen, Secret, Variable};
+pub(crate) use environment::{MIX, OF_MIX, ORDERED_CHECK_URL};
 pub use home::HomeError;
-pub(crate) use home::{Need, Place, Project, StoreSaid, at_hand, lacks, project, settings};
+pub(crate) use home::{Asks, Need, Place, Project, StoreSaid, asks, at_hand, keys, mix, project, settings};
+pub(crate) use mix::MixConfig;
 pub use named::NamedError;
 pub use plain::PlainError;
 use policy::{Gate, Hooks, PolicyError, PolicyFile, Watch};
 pub use reach::{DEFAULT_EPMD_PORT, Door, MachineOf, OnFly, Peer, Reach};
 pub(crate) use reach::{IN_IMAGE, complete, plain_image};
+use settings::SUSPEND_TIMEOUT;
 pub(crate) use settings::{MAX_CONCURRENCY, Origin, Said, Settings};
 pub use tls::TlsFileError;
 pub use token::TokenError;
@@ -186,7 +188,11 @@ impl Options {
             release: args.release.clone(),
             window_budget: how.window_budget,
             revert_budget: how.revert_budget,
-            quiesce_timeout: args.how.quiesce_timeout,
+            quiesce_timeout: args
+                .how
+                .quiesce_timeout
+                .or(mix(environment)?.config.suspend_timeout)
+                .unwrap_or(SUSPEND_TIMEOUT),
             freeze_attempts: how.freeze_attempts,
             drain_timeout: how.drain_timeout,
             lingerers: if how.kill_lingerers {

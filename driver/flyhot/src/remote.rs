@@ -13,6 +13,7 @@ use flyhot_events::{ErrorKind, Event, ExitCode, Line, Outcome};
 use flyhot_fleet::{Exec, Fly, FlyError, Host, LONGEST_EXEC, Machine, Repeat, State, Token};
 
 use crate::cli::lock::LockVerb;
+use crate::cli::waves::WaveArgs;
 use crate::cli::{HomeArgs, HowArgs, Inventory, ReachArgs, Verb};
 use crate::deploy::{self, Errand, PROGRAM, heeding};
 use crate::doctor;
@@ -20,7 +21,7 @@ use crate::drive::NodeError;
 use crate::errors;
 use crate::interrupt::Signals;
 use crate::local;
-use crate::options::{self, Environment, HomeError, Need, Origin, Said, Settings};
+use crate::options::{self, Environment, HomeError, Need, Said, Settings};
 use crate::report::Reporter;
 use crate::run::{self, apart};
 
@@ -112,16 +113,13 @@ struct Asked<'a> {
     file: Option<&'static str>,
     /// Whether it may be done twice.
     repeat: Repeat,
-    /// The URL that says whether a node is well.
-    check_url: Option<&'a str>,
-    /// The memory of an orchestrator, where somebody says it, and how many nodes it works on at once.
-    memory: (Option<u32>, NonZeroUsize),
+    /// How nodes are worked on; one after the other where nobody says it.
+    waves: Option<&'a WaveArgs>,
+    /// The memory of an orchestrator, where somebody says it, MB.
+    memory_mb: Option<u32>,
     /// Whether a part of it is about this machine.
     here_first: bool,
 }
-
-/// As much as is needed for one node after the other.
-const ONE: (Option<u32>, NonZeroUsize) = (None, NonZeroUsize::MIN);
 
 impl<'a> Asked<'a> {
     fn of(verb: &'a Verb) -> Option<Self> {
@@ -139,8 +137,8 @@ impl<'a> Asked<'a> {
             image: None,
             file: None,
             repeat,
-            check_url: None,
-            memory: ONE,
+            waves: None,
+            memory_mb: None,
             here_first: false,
         };
         let of_nodes = |name, needs, home: HomeArgs, reach: &ReachArgs| Self {
@@ -151,8 +149,8 @@ impl<'a> Asked<'a> {
             image: None,
             file: file_of(reach),
             repeat: Repeat::Harmless,
-            check_url: None,
-            memory: ONE,
+            waves: None,
+            memory_mb: None,
             here_first: false,
         };
         Some(match verb {
@@ -185,8 +183,8 @@ impl<'a> Asked<'a> {
                 let needs = needs(true, true, true);
                 let asked = of_nodes("rollback", needs, args.fleet.home.clone(), &args.reach);
                 Self {
-                    check_url: args.waves.check_url.as_deref(),
-                    memory: (args.memory.mb, args.waves.at_once(options::MAX_CONCURRENCY)),
+                    waves: Some(&args.waves),
+                    memory_mb: args.memory.mb,
                     ..asked.and_file(policy_of(&args.how))
                 }
             }
@@ -330,8 +328,7 @@ impl Away<'_> {
         }
         let app = self.settings.app.as_ref().map(|app| app.value.clone());
         let app = app.ok_or_else(|| errors::options(&HomeError::NoApp.into()))?;
-        let by_mix = |bucket: &Said<String>| matches!(bucket.origin, Origin::Mix(_));
-        let is_known = self.asked.here_first && self.settings.bucket.as_ref().is_some_and(by_mix);
+        let is_known = self.asked.here_first && self.settings.bucket.as_ref().is_some_and(Said::is_by_mix);
         let names_store = self.asked.needs.keys || is_known;
         let words = words(self.typed, &app, &self.settings, names_store)
             .ok_or_else(|| errors::not_text(self.asked.name))?;
@@ -358,8 +355,13 @@ impl Away<'_> {
             Some(image) => image.to_owned(),
             None => image(&machines).ok_or_else(|| errors::no_image(&app, self.asked.name))?,
         };
-        let (said, at_once) = self.asked.memory;
-        let check_url = self.environment.check_url(self.asked.check_url);
+        let at_once = self.settings.max_concurrency.value;
+        let at_once = self
+            .asked
+            .waves
+            .map_or(NonZeroUsize::MIN, |waves| waves.at_once(at_once));
+        let check_url = self.asked.waves.and_then(|waves| waves.check_url.as_deref());
+        let check_url = self.environment.check_url(check_url);
         let mut command = deploy::orchestrate();
         command.push("--".to_owned());
         command.extend(words);
@@ -371,8 +373,9 @@ impl Away<'_> {
                 .map(|region| region.value.clone()),
             image,
             command,
-            env: deploy::env(&self.settings, self.environment, check_url.as_deref()),
-            memory_mb: deploy::memory_mb(said, at_once),
+            env: deploy::env(&self.settings, self.environment, check_url.as_deref())
+                .map_err(|error| errors::options(&error.into()))?,
+            memory_mb: deploy::memory_mb(self.asked.memory_mb, at_once),
             app,
         };
         deploy::send(&client, errand, None, &token, signals, reporter).await

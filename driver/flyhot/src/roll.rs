@@ -73,7 +73,7 @@ pub(crate) fn out(args: &RolloutArgs, environment: &Environment, reporter: &mut 
         what: What::Out(&args.out),
         key: args.key_file.as_deref(),
         afar: None,
-        waves: &args.out.waves,
+        waves: args.out.waves.clone(),
         nodes: args.shared.clone(),
         fleet: &args.out.fleet,
         environment,
@@ -93,7 +93,7 @@ pub(crate) fn afar(
         what: What::Out(args),
         key: None,
         afar: Some(afar),
-        waves: &args.waves,
+        waves: args.waves.clone(),
         nodes,
         fleet: &args.fleet,
         environment,
@@ -114,7 +114,7 @@ pub(crate) fn back(args: &RollbackArgs, environment: &Environment, reporter: &mu
         what: What::Back(args.to.as_deref()),
         key: None,
         afar: None,
-        waves: &args.waves,
+        waves: args.waves.clone(),
         nodes,
         fleet: &args.fleet,
         environment,
@@ -175,7 +175,7 @@ struct Work<'a> {
     key: Option<&'a Path>,
     afar: Option<&'a Afar<'a>>,
     nodes: NodeArgs,
-    waves: &'a WaveArgs,
+    waves: WaveArgs,
     fleet: &'a FleetArgs,
     environment: &'a Environment,
 }
@@ -193,6 +193,8 @@ impl Work<'_> {
             signal = signals.next() => return Err(errors::interrupted(signal, &[], false)),
             place = boot::place_here(&self.fleet.home, self.environment) => place?.map_err(PlaceError::told)?,
         };
+        let said = options::mix(self.environment).map_err(|error| usage(error.into()))?;
+        self.waves = self.waves.or(&said.config);
         let terms = terms(&self.fleet.lock)?;
         let signer = match (self.key, self.afar) {
             (Some(file), _) => Signer::Key(options::private_key(file).map_err(usage)?),
@@ -526,6 +528,7 @@ impl Work<'_> {
             machines,
             old: fleet.rollout.pointer().committed().map(|target| target.code_id),
             starts: RefCell::default(),
+            windows: RefCell::default(),
         };
         Ok((course, Leg { options, release }))
     }
@@ -567,7 +570,7 @@ impl Work<'_> {
             // Whoever goes back does not want to run what was there.
             What::Back(_) => false,
         };
-        let waves = self.waves;
+        let waves = &self.waves;
         let watched = options.watch.map(|watch| watch.span).unwrap_or_default();
         Settings {
             canary: waves.canary.then_some(waves.bake),

@@ -54,6 +54,8 @@ pub(crate) struct Course {
     pub(crate) old: Option<CodeId>,
     /// Which start of each node it was that was worked on last.
     pub(crate) starts: RefCell<HashMap<usize, String>>,
+    /// When the window of each node ended.
+    pub(crate) windows: RefCell<HashMap<usize, Instant>>,
 }
 
 /// The machines of a rollout.
@@ -440,6 +442,12 @@ async fn work(
     };
     let mut emit = |event: Event| {
         sight.see(&event);
+        if let Event::StepDone {
+            step: Step::Window, ..
+        } = &event
+        {
+            course.windows.borrow_mut().insert(at, Instant::now());
+        }
         say(event);
     };
     let done = tokio::select! {
@@ -499,7 +507,12 @@ async fn gate(course: &Course, at: usize, peer: &Peer, baking: Option<Baking>, s
         against.extend(checked(check, &peer.name, say).await.err());
     }
     if let (Some(machines), Some(machine)) = (&course.machines, &peer.machine) {
-        against.extend(passing(&machines.fly, &machine.id).await.err());
+        let window = course.windows.borrow().get(&at).copied();
+        against.extend(
+            passing(&machines.fly, &machine.id, window, &peer.name, say)
+                .await
+                .err(),
+        );
     }
     Done::Gate { at, baked, against }
 }
@@ -528,14 +541,30 @@ async fn checked(check: &Check, node: &NodeName, say: &impl Fn(Event)) -> Result
     Ok(())
 }
 
-/// Waits until Fly says that all checks of a machine pass; one that was made with none passes.
-async fn passing(fly: &Fly, machine: &MachineId) -> Result<(), Reason> {
+/// Waits until Fly says that all checks of a machine pass, by a look behind its window; one that was made with none passes.
+async fn passing(
+    fly: &Fly,
+    machine: &MachineId,
+    window: Option<Instant>,
+    node: &NodeName,
+    say: &impl Fn(Event),
+) -> Result<(), Reason> {
+    let (name, step, began) = (node.to_string(), Step::MachineChecks, Instant::now());
+    say(Event::StepStarted {
+        node: Some(name.clone()),
+        step,
+    });
+    let seen = fly.machine(machine).await.ok();
+    // What Fly says before it has looked again is of the code that was there.
+    let round = seen
+        .as_ref()
+        .and_then(|seen| Some(seen.config.as_ref()?.checks.round));
+    if let (Some(window), Some(round)) = (window, round) {
+        tokio::time::sleep((window + round).saturating_duration_since(Instant::now())).await;
+    }
     // One that was started a moment ago is not asked by Fly yet.
-    let grace = match fly.machine(machine).await {
-        Ok(seen) => flyhot_fleet::grace(&seen, SystemTime::now()),
-        Err(_) => Duration::ZERO,
-    };
-    let within = grace + GATE_WITHIN;
+    let grace = seen.map(|seen| flyhot_fleet::grace(&seen, SystemTime::now()));
+    let within = grace.unwrap_or_default() + GATE_WITHIN;
     let look = "Look at it with `fly checks list`; the same command asks again.";
     let asking = until_well(within, async || match fly.machine(machine).await {
         // What Fly said last of a machine that it does not hear is no data.
@@ -543,9 +572,8 @@ async fn passing(fly: &Fly, machine: &MachineId) -> Result<(), Reason> {
         Ok(seen) => flyhot_fleet::failing(&seen).map_or(Ok(()), |found| Err((found, look))),
         Err(error) => Err((errors::chain(&error), error.hint())),
     });
-    match asking.await {
-        Ok(_) => Ok(()),
-        Err((_, (found, hint))) => Err(Reason::new(
+    let count = asking.await.map_err(|(_, (found, hint))| {
+        Reason::new(
             ReasonCode::GateFailed,
             machine.to_string(),
             format!(
@@ -553,8 +581,16 @@ async fn passing(fly: &Fly, machine: &MachineId) -> Result<(), Reason> {
                 within.as_secs()
             ),
             hint,
-        )),
-    }
+        )
+    })?;
+    say(Event::StepDone {
+        node: Some(name),
+        step,
+        duration_us: since_us(began),
+        count,
+        unit: Unit::Calls,
+    });
+    Ok(())
 }
 
 /// Tells the ledger of a machine that does not carry the code of its node.
@@ -637,6 +673,9 @@ fn take(course: &Course, done: Done, barred: &mut bool, ledger: &mut Ledger, say
                 ledger.baked(at, seen);
             }
             let well = against.is_empty();
+            if well {
+                ledger.passed(at);
+            }
             for reason in against {
                 ledger.unwell(at, reason);
             }

@@ -9,7 +9,7 @@ use std::process::Command;
 use flyhot::options::mix;
 use flyhot::options::policy::{PolicyFile, Value as KeyValue, keys};
 use flyhot_events::{
-    ArtifactFacts, ArtifactTrust, BootWhat, BootWhy, CodeIds, Drift, ErrorKind, Event, ExitCode,
+    ArtifactFacts, ArtifactTrust, BootWhat, BootWhy, CodeIds, Drift, ErrorKind, Event, ExitCode, GateAnswer,
     HistoryEntry, InventoryMachine, LastOutcome, LeaseState, Line, LockHolder, MachineRole, Measured,
     NodeCensus, NodeOutcome, NodeStatus, Outcome, OutcomeKind, PlannedCalls, PlannedKind, PlannedModules,
     Predicted, Reason, ReasonCode, Setting, Severity, Signal, StatusApplication, StatusProcess, Step,
@@ -149,6 +149,7 @@ fn samples() -> Vec<Event> {
             revert_us: 0,
             freeze_us: 0,
         }),
+        gate: Some(GateAnswer::Passed),
         watched: Some(Watched {
             before_us: 0,
             after_us: 0,
@@ -531,9 +532,10 @@ fn every_value_is_documented_and_no_other() {
             "### Step",
             every!(Step: Read, Connect, Census, Closures, Stage, Rehearse, Drain, Prepare, Baseline, HooksBefore, Entry,
                 Knock, Window, Persist, Remove, HooksAfter, Gate, Watch, Cleanup, Pack, Verify, Unpack, Lock, SaveBase,
-                Upload, Fetch, Overlay, CheckUrl)
+                Upload, Fetch, Overlay, CheckUrl, MachineChecks)
             .to_vec(),
         ),
+        ("### GateAnswer", every!(GateAnswer: Passed, NotPassed).to_vec()),
         ("### Unit", every!(Unit: Modules, Processes, Bytes, Files, Attempts, Calls, Signals).to_vec()),
         ("### Verdict", every!(Verdict: Hot, HotWithWarnings, Cold).to_vec()),
         ("### WayBack", every!(WayBack: Exact, AfterDrain, None).to_vec()),

@@ -298,6 +298,7 @@ pub fn note(outcome: &mut NodeOutcome, seen: Result<Watched, String>) {
     if !against.is_empty() {
         judge::degrade(outcome);
     }
+    outcome.gated(against.is_empty());
     outcome.reasons.extend(against);
 }
 

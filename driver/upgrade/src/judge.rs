@@ -648,6 +648,7 @@ pub fn after_hook(outcome: &mut NodeOutcome, hook: &NodeFunction, what: &str) {
 /// Adds to an outcome that the gate did not pass: `asked` so often, within `within_ms`; `what` came last.
 pub fn gate(outcome: &mut NodeOutcome, gate: &NodeFunction, asked: u64, within_ms: u128, what: &str) {
     degrade(outcome);
+    outcome.gated(false);
     outcome.reasons.push(Reason::new(
         ReasonCode::GateFailed,
         gate.to_string(),

@@ -45,6 +45,8 @@ pub(super) struct Machine {
     pub(super) cordoned: bool,
     /// Its checks, as Fly shows them.
     pub(super) checks: Vec<Value>,
+    /// What its next look at them finds, and when that is.
+    pub(super) next_look: Option<(Instant, Vec<Value>)>,
     pub(super) lease: Option<Lease>,
     /// The process group that runs.
     pub(super) group: Option<u32>,
@@ -56,6 +58,12 @@ pub(super) struct Machine {
 }
 
 impl Machine {
+    /// What Fly's last look at its checks found.
+    pub(super) fn checks_now(&self) -> Vec<Value> {
+        let next = self.next_look.as_ref().filter(|(at, _)| *at <= Instant::now());
+        next.map_or_else(|| self.checks.clone(), |(_, found)| found.clone())
+    }
+
     /// As the API shows it.
     pub(super) fn json(&self) -> Value {
         let mut json = json!({
@@ -63,7 +71,7 @@ impl Machine {
             "instance_id": self.version, "version": self.version, "private_ip": self.address.to_string(),
             "created_at": clock::rfc3339(self.created_at), "updated_at": clock::rfc3339(self.updated_at),
             "config": self.config, "events": self.events.iter().take(20).collect::<Vec<_>>(),
-            "checks": self.checks, "host_status": self.host_status, "cordoned": self.cordoned,
+            "checks": self.checks_now(), "host_status": self.host_status, "cordoned": self.cordoned,
             "image_ref": image_ref(self.config["image"].as_str().unwrap_or_default()),
         });
         if self.host_status != "ok" {
@@ -579,6 +587,7 @@ impl World {
             stopping: false,
             restarts: 0,
             checks: Vec::new(),
+            next_look: None,
         };
         if !machine.config.is_object() || machine.config["metadata"].is_null() {
             machine.config["metadata"] = Value::Object(Map::new());

@@ -1,4 +1,4 @@
-//! What a release says of its store, where bucket and keys are set in its `runtime.exs` and nowhere else.
+//! What a release says of its store, where bucket and keys are set in its `config :fly_deploy`.
 //!
 //! It is asked once, by its own script and over a pipe. What it answers is in no argument, no variable and no output; what it says
 //! besides is not shown either: it may hold the same.
@@ -14,11 +14,20 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use thiserror::Error;
 
 use crate::child::{self, Group};
-use crate::options::StoreSaid;
+use crate::options::{StoreSaid, plain};
 
 /// How long it may take: a runtime with its configuration is there after one to two seconds, on a machine with a share of a core
 /// after ten; three times that.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a release is configured by: `config.exs` as it was when it was built, and what runs at each start.
+const CONFIGURATION: [&str; 2] = ["sys.config", "runtime.exs"];
+
+/// The most bytes of such a file that are looked through: they have some thousands; a hundred times that.
+const MAX_CONFIGURATION: u64 = 1024 * 1024;
+
+/// The application whose environment says it.
+const APPLICATION: &[u8] = b"fly_deploy";
 
 /// Between two looks whether it is over.
 const LOOK: Duration = Duration::from_millis(50);
@@ -105,6 +114,18 @@ pub(super) fn ask(
             Err(RecvTimeoutError::Timeout) => {}
         }
     }
+}
+
+/// Whether the configuration of this version has anything to say of its store. Providers may read it from elsewhere: nobody knows that
+/// before they run.
+pub(super) fn has_words(root: &Path, version: &str) -> bool {
+    let directory = root.join("releases").join(version);
+    CONFIGURATION.iter().any(|name| {
+        let Ok(text) = plain::read(&directory.join(name), MAX_CONFIGURATION) else {
+            return false;
+        };
+        text.windows(APPLICATION.len()).any(|word| word == APPLICATION)
+    })
 }
 
 /// What nobody can guess: a `runtime.exs` that prints things does not print this.

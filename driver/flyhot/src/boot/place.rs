@@ -1,4 +1,4 @@
-//! Where the store is, where the release may be the only one that knows: it is asked what arguments, files and environment lack.
+//! Where the store is, where the release may know it alone, or better than the environment: it is asked.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use super::evaluate::{self, AskError};
 use crate::cli::HomeArgs;
 use crate::drive::NodeError;
 use crate::errors;
-use crate::options::{self, Environment, HomeError, IN_IMAGE, OptionsError, Place, StoreSaid};
+use crate::options::{self, Asks, Environment, HomeError, IN_IMAGE, OptionsError, Place, StoreSaid};
 use crate::run::apart_while_wanted;
 
 /// Why it is not known.
@@ -44,19 +44,18 @@ pub(super) fn place(
     disk: &Disk,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Option<Place>, PlaceError> {
-    let lacks = options::lacks(home, environment).map_err(PlaceError::Options)?;
-    let told = if lacks.any() {
-        match evaluate::ask(root, disk.name(), disk.version(), stopped) {
-            Ok(told) => told,
-            Err(AskError::Stopped) => return Err(PlaceError::Asked(AskError::Stopped)),
-            // Where the bucket is known, keys may come from elsewhere.
-            Err(error) if lacks.bucket && !matches!(error, AskError::NoScript(_)) => {
-                return Err(PlaceError::Asked(error));
-            }
-            Err(_) => StoreSaid::default(),
+    let asks = options::asks(home, environment).map_err(PlaceError::Options)?;
+    // Nobody waits for a runtime that has nothing to say.
+    let asks = asks.filter(|asks| *asks != Asks::Before || evaluate::has_words(root, disk.version()));
+    let told = match asks.map(|_| evaluate::ask(root, disk.name(), disk.version(), stopped)) {
+        None => StoreSaid::default(),
+        Some(Ok(told)) => told,
+        Some(Err(AskError::Stopped)) => return Err(PlaceError::Asked(AskError::Stopped)),
+        // Where the bucket is known, keys may come from elsewhere; and a bucket that is named is better than none.
+        Some(Err(error)) if asks == Some(Asks::Bucket) && !matches!(error, AskError::NoScript(_)) => {
+            return Err(PlaceError::Asked(error));
         }
-    } else {
-        StoreSaid::default()
+        Some(Err(_)) => StoreSaid::default(),
     };
     match Place::of(home, environment, Some(disk.name()), &told) {
         Ok(place) => Ok(Some(place)),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use flyhot_events::ExitCode;
 
@@ -55,7 +56,7 @@ pub struct DeployArgs {
     pub skip_build: bool,
 
     /// An image that is there already: nothing is built [default: `[build] image` of fly.toml]
-    #[arg(long, value_name = "IMAGE", help_heading = "Image")]
+    #[arg(long, value_name = "IMAGE", value_parser = NonEmptyStringValueParser::new(), help_heading = "Image")]
     pub image: Option<String>,
 
     /// A variable of the build; repeatable

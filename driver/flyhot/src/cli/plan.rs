@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use flyhot_events::ExitCode;
 
 use super::{AppArgs, HowArgs, NodeArgs, ReachArgs};
@@ -45,6 +46,7 @@ pub struct PlanArgs {
     #[arg(
         long,
         value_name = "IMAGE",
+        value_parser = NonEmptyStringValueParser::new(),
         conflicts_with_all = ["release", "node"],
         help_heading = "What"
     )]

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use clap::{Args, value_parser};
 
-use crate::options::{parse_duration, parse_milliseconds};
+use crate::options::{MixConfig, parse_duration, parse_milliseconds};
 
 /// In which order, and how many at a time.
 #[derive(Debug, Clone, Args)]
 pub struct WaveArgs {
-    /// How many nodes are worked on at once; the next ones are begun when all of these are done and well [default: 20; of a deploy
-    /// what `max_concurrency` of `config :fly_deploy` says]
+    /// How many nodes are worked on at once; the next ones are begun when all of these are done and well [default:
+    /// `max_concurrency` of `config :fly_deploy` where a mix task says it, else 20]
     #[arg(long, value_name = "COUNT", help_heading = "Waves")]
     pub max_concurrency: Option<NonZeroUsize>,
 
@@ -31,13 +31,22 @@ pub struct WaveArgs {
     #[arg(long, value_name = "URL", help_heading = "Waves")]
     pub check_url: Option<String>,
 
-    /// Longest time for the work on one node before its window; then it is left as it is, and has failed. Without it every step has a
-    /// limit of its own; of a deploy it is what `timeout` of `config :fly_deploy` says, else 60s
+    /// Longest time for the work on one node before its window; then it is left as it is, and has failed. [default:
+    /// `timeout` of `config :fly_deploy` where a mix task says it, else 60s of a deploy; else every step has a limit of its own]
     #[arg(long, value_name = "TIME", value_parser = parse_milliseconds, help_heading = "Waves")]
     pub timeout: Option<Duration>,
 }
 
 impl WaveArgs {
+    /// The same, and what `config :fly_deploy` says where no argument does.
+    pub(crate) fn or(&self, said: &MixConfig) -> Self {
+        Self {
+            max_concurrency: self.max_concurrency.or(said.max_concurrency),
+            timeout: self.timeout.or(said.timeout),
+            ..self.clone()
+        }
+    }
+
     /// How many at once, where this many are if nobody says otherwise.
     pub(crate) fn at_once(&self, default: NonZeroUsize) -> NonZeroUsize {
         if self.sequential {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flyhot_events::Event;
+use serde_json::json;
 
 use super::memory::memory_mb;
 use crate::build::{self, Builder, Cache, Source};
@@ -12,7 +13,9 @@ use crate::cli::deploy::DeployArgs;
 use crate::drive::NodeError;
 use crate::errors;
 use crate::options::fly::FlyFile;
-use crate::options::{self, CHECK_URL, Environment, Origin, Project, Said, Secret, Settings};
+use crate::options::{
+    self, Environment, HomeError, MIX, ORDERED_CHECK_URL, Origin, Project, Said, Secret, Settings,
+};
 
 /// Who keeps the images of Fly.io.
 const REGISTRY: &str = "registry.fly.io";
@@ -44,8 +47,11 @@ impl Order {
         crate::roll::terms(&args.lock)?;
         options::accepted(&args.work).map_err(usage)?;
         let Project { settings, path, file } = options::project(&args.home, environment).map_err(usage)?;
+        if settings.store.is_some() {
+            return Err(errors::store_goes_with_it());
+        }
         let Some(app) = settings.app.as_ref().map(|app| app.value.clone()) else {
-            return Err(usage(options::HomeError::NoApp.into()));
+            return Err(usage(HomeError::NoApp.into()));
         };
         let (image, build) = match Source::of(args.image.as_deref(), &file) {
             Source::Taken(image) => (Some(image), None),
@@ -55,7 +61,10 @@ impl Order {
                     path: environment.path.clone().unwrap_or_default(),
                     app: app.clone(),
                     config: path.clone(),
-                    registry: REGISTRY.to_owned(),
+                    registry: environment
+                        .registry
+                        .as_ref()
+                        .map_or_else(|| REGISTRY.into(), |host| host.to_string_lossy().into_owned()),
                     args: args.build_arg.clone(),
                     cache: if args.no_cache {
                         Cache::Ignored
@@ -82,7 +91,7 @@ impl Order {
             build,
             memory_mb: memory_mb(args.memory.mb, args.waves.at_once(settings.max_concurrency.value)),
             command: words(args, &settings),
-            env: env(&settings, environment, check_url.as_deref()),
+            env: env(&settings, environment, check_url.as_deref()).map_err(|error| usage(error.into()))?,
             config: path.display().to_string(),
         })
     }
@@ -115,37 +124,53 @@ fn secrets(args: &DeployArgs, settings: &Settings, file: &FlyFile) -> Vec<Secret
 }
 
 /// The environment of an orchestrator: what all machines of the app have, and what is known here alone.
+///
+/// # Errors
+/// One half of credentials.
 pub(crate) fn env(
     settings: &Settings,
     environment: &Environment,
     check_url: Option<&str>,
-) -> BTreeMap<String, String> {
+) -> Result<BTreeMap<String, String>, HomeError> {
     let variables = settings.env.iter();
     let mut env: BTreeMap<String, String> = variables
         .map(|(name, said)| (name.clone(), said.value.text()))
         .collect();
-    let keys = [
-        ("AWS_ACCESS_KEY_ID", &settings.access_key_id),
-        ("AWS_SECRET_ACCESS_KEY", &settings.secret_access_key),
-    ];
-    for (name, said) in keys {
-        // Those of this environment are this machine's; the app has its own as secrets.
-        if let Some(Said {
-            value,
-            origin: Origin::Mix(_),
-        }) = said
-        {
-            env.insert(name.to_owned(), value.text());
-        }
+    if let Some(said) = said_by_mix(settings)? {
+        env.insert(MIX.to_owned(), said);
     }
     if let Some(url) = check_url {
-        env.insert(CHECK_URL.to_owned(), url.to_owned());
+        env.insert(ORDERED_CHECK_URL.to_owned(), url.to_owned());
     }
     // Whoever is kept out by the lock is told who holds it.
     if let Some(user) = &environment.user {
         env.insert("USER".to_owned(), user.to_string_lossy().into_owned());
     }
-    env
+    Ok(env)
+}
+
+/// What `config :fly_deploy` says here and nobody does there, as a mix task hands it over. As variables of AWS the keys would be those
+/// of the app's secrets, which go before the environment that a machine is made with. Keys of this environment are this machine's.
+fn said_by_mix(settings: &Settings) -> Result<Option<String>, HomeError> {
+    let keys = options::keys(settings)?;
+    let key = |at: usize| keys.map(|keys| json!(keys[at].text()));
+    let time = |said: &Said<Duration>| said.is_by_mix().then(|| json!(said.value.as_millis()));
+    let at_once = &settings.max_concurrency;
+    let said = [
+        ("aws_access_key_id", key(0)),
+        ("aws_secret_access_key", key(1)),
+        (
+            "max_concurrency",
+            at_once.is_by_mix().then(|| json!(at_once.value)),
+        ),
+        ("timeout", time(&settings.timeout)),
+        ("suspend_timeout", time(&settings.suspend_timeout)),
+    ];
+    let said: serde_json::Map<_, _> = said
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect();
+    Ok((!said.is_empty()).then(|| json!({ "v": 1, "config": said }).to_string()))
 }
 
 /// How an orchestrator is called, whatever it is to do.
@@ -186,9 +211,6 @@ fn words(args: &DeployArgs, settings: &Settings) -> Vec<String> {
         words.extend(value);
     };
     let time = |time: Duration| Some(format!("{}ms", time.as_millis()));
-    if let Some(store) = &settings.store {
-        say("--store", Some(store.value.display().to_string()));
-    }
     let waves = &args.waves;
     if waves.sequential {
         say("--sequential", None);
@@ -273,6 +295,16 @@ mod tests {
     }
 
     fn tried(words: &[&str], mix: &str) -> Result<Order, NodeError> {
+        let mix = format!(r#"{{"v": 1, "app": "shop", "config": {mix}}}"#);
+        let environment = Environment {
+            mix: Some(Secret(mix.into())),
+            user: Some("alice".into()),
+            ..Environment::default()
+        };
+        ordered(words, environment)
+    }
+
+    fn ordered(words: &[&str], environment: Environment) -> Result<Order, NodeError> {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("fly.toml"), FILE).unwrap();
         let config = directory.path().to_str().unwrap();
@@ -280,13 +312,6 @@ mod tests {
         let cli = Cli::try_parse_from(head.iter().chain(words)).unwrap_or_else(|error| panic!("{error}"));
         let Verb::Deploy(args) = &cli.verb else {
             panic!("{cli:?}")
-        };
-        let environment = Environment {
-            mix: Some(Secret(
-                format!(r#"{{"v": 1, "app": "shop", "config": {mix}}}"#).into(),
-            )),
-            user: Some("alice".into()),
-            ..Environment::default()
         };
         Order::new(args, &environment)
     }
@@ -361,6 +386,38 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_done_is_refused_before_anything_is() {
+        for (words, mix, said) in [
+            (&["--store", "here"][..], "{}", "--store names a directory"),
+            (
+                &[],
+                r#"{"aws_access_key_id": "tid_hidden"}"#,
+                "aws_secret_access_key is set nowhere",
+            ),
+        ] {
+            let Err(error) = tried(words, mix) else {
+                panic!("{words:?} {mix}")
+            };
+            assert!(error.message.contains(said), "{error:?}");
+        }
+        let empty = Cli::try_parse_from(["flyhot", "deploy", "--skip-build", "--image", ""]);
+        assert!(empty.is_err(), "{empty:?}");
+    }
+
+    #[test]
+    fn images_lie_where_flyctl_pushes_them() {
+        let build = |host: Option<&str>| {
+            let environment = Environment {
+                registry: host.map(Into::into),
+                ..Environment::default()
+            };
+            ordered(&[], environment).unwrap().build.unwrap().registry
+        };
+        assert_eq!(build(None), "registry.fly.io");
+        assert_eq!(build(Some("registry.example")), "registry.example");
+    }
+
+    #[test]
     fn arguments_of_a_build_are_not_told() {
         let told = order(&["--build-arg", "KEY=of_the_build"], "{}");
         let secrets = told.build.unwrap().secrets;
@@ -424,12 +481,28 @@ mod tests {
             ("PORT", "9"),
             ("TOKEN", "hidden"),
             ("USER", "alice"),
-            ("AWS_ACCESS_KEY_ID", "tid_hidden"),
-            ("AWS_SECRET_ACCESS_KEY", "tsec_hidden"),
-            ("FLYHOT_CHECK_URL", "http://u:pw_hidden@{host}/?key=hidden"),
+            (
+                "FLYHOT_ORDERED_CHECK_URL",
+                "http://u:pw_hidden@{host}/?key=hidden",
+            ),
         ] {
             assert_eq!(env[name], expected, "{name}");
         }
+        // Secrets of the app have the names of AWS, and would go before these.
+        assert!(
+            !env.keys().any(|name| name.starts_with("AWS_")),
+            "{:?}",
+            env.keys()
+        );
+        let there = Environment {
+            mix: Some(Secret(env["FLYHOT_MIX"].clone().into())),
+            access_key_id: Some(Secret("of-the-app".into())),
+            secret_access_key: Some(Secret("of-the-app".into())),
+            ..Environment::default()
+        };
+        let settings = options::settings(&crate::cli::HomeArgs::default(), &there).unwrap();
+        let keys = options::keys(&settings).unwrap().unwrap();
+        assert_eq!(keys.map(Secret::text), ["tid_hidden", "tsec_hidden"]);
         // The orchestrator takes what it is given.
         let cli = Cli::try_parse_from(
             words

@@ -109,6 +109,7 @@ impl Work<'_> {
             asked += 1;
             let Err(what) = success(&answer) else {
                 steps.done(begun, asked, Unit::Calls);
+                outcome.gated(true);
                 return;
             };
             // The last question may have had no time to be answered: what was answered before says more.

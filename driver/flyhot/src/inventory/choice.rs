@@ -16,7 +16,10 @@ pub(crate) enum Unclear {
 /// The node that is meant, of those that are registered on a machine: the only one that is no tool. Of several, the one that is named
 /// as the release or the app is; else the only one whose name begins so. The names that are known are tried in order.
 pub(crate) fn choose<'a>(registered: &[&'a str], known: &[&str]) -> Result<&'a str, Unclear> {
-    let is_tool = |name: &&str| TOOLS.iter().any(|tool| name.starts_with(tool));
+    let is_tool = |name: &&str| {
+        // An app may be called as tools are, and its nodes are not.
+        TOOLS.iter().any(|tool| name.starts_with(tool)) && !known.iter().any(|known| name.starts_with(known))
+    };
     let nodes: Vec<&str> = registered.iter().filter(|name| !is_tool(name)).copied().collect();
     match nodes[..] {
         [] => return Err(Unclear::None),
@@ -72,5 +75,16 @@ mod tests {
             assert_eq!(choose(registered, &known), node, "{registered:?}");
         }
         assert_eq!(choose(&[], &known), Err(Unclear::None));
+        let known = ["rpc_gateway", "rpc-gateway"];
+        for registered in [
+            &["rpc-gateway-01H3"][..],
+            &["rpc-1f2a-rpc-gateway-01H3", "rpc-gateway-01H3"],
+        ] {
+            assert_eq!(
+                choose(registered, &known),
+                Ok("rpc-gateway-01H3"),
+                "{registered:?}"
+            );
+        }
     }
 }

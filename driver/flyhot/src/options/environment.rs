@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr, stdout};
 use std::path::PathBuf;
 
 /// What a mix task hands over. It may hold keys.
-pub(super) const MIX: &str = "FLYHOT_MIX";
+pub(crate) const MIX: &str = "FLYHOT_MIX";
 
 /// `1` where a port of a mix task started this program.
 const PORT: &str = "FLYHOT_PORT";
@@ -15,7 +15,11 @@ const PORT: &str = "FLYHOT_PORT";
 pub(crate) const OF_MIX: [&str; 2] = [MIX, PORT];
 
 /// A URL may have a password or a token in it, and arguments are everybody's to read.
-pub(crate) const CHECK_URL: &str = "FLYHOT_CHECK_URL";
+pub(super) const CHECK_URL: &str = "FLYHOT_CHECK_URL";
+
+/// The same, as whoever makes an orchestrator says it: secrets of the app go before the environment that a machine is made with, and
+/// one may be called as the other.
+pub(crate) const ORDERED_CHECK_URL: &str = "FLYHOT_ORDERED_CHECK_URL";
 
 /// Where flyctl finds the Machines API.
 pub(super) const FLY_ADDRESS: &str = "FLY_FLAPS_BASE_URL";
@@ -58,11 +62,13 @@ pub struct Environment {
     pub fly_token: Option<(&'static str, Secret)>,
     /// `FLY_FLAPS_BASE_URL`, where flyctl finds the Machines API; absent when empty.
     pub fly_address: Option<OsString>,
+    /// `FLY_REGISTRY_HOST`, where flyctl pushes images; absent when empty.
+    pub registry: Option<OsString>,
     /// `RELEASE_ROOT`, as `mix release` scripts set it; absent when empty.
     pub release_root: Option<OsString>,
     /// `FLYHOT_MIX`: what a mix task knows of its project; absent when empty.
     pub mix: Option<Secret>,
-    /// `FLYHOT_CHECK_URL`: the URL that says whether a node is well; absent when empty.
+    /// `FLYHOT_ORDERED_CHECK_URL`, else `FLYHOT_CHECK_URL`: the URL that says whether a node is well; absent when empty.
     pub check_url: Option<Secret>,
     /// `USER`, else `LOGNAME`: who this is, for people; absent when empty.
     pub user: Option<OsString>,
@@ -149,9 +155,10 @@ impl Environment {
             fly_token: first(&["FLY_ACCESS_TOKEN", "FLY_API_TOKEN"])
                 .map(|Variable { name, value }| (name, Secret(value))),
             fly_address: set(FLY_ADDRESS),
+            registry: set("FLY_REGISTRY_HOST"),
             release_root: set("RELEASE_ROOT"),
             mix: set(MIX).map(Secret),
-            check_url: set(CHECK_URL).map(Secret),
+            check_url: set(ORDERED_CHECK_URL).or_else(|| set(CHECK_URL)).map(Secret),
             user: set("USER").or_else(|| set("LOGNAME")),
             image: set("FLY_IMAGE_REF"),
             machine: set("FLY_MACHINE_ID"),

@@ -11,9 +11,9 @@ use thiserror::Error;
 use super::fly::{FlyError, FlyFile};
 use super::mix::{Mix, MixError};
 use super::plain::{self, PlainError};
-use super::settings::{Here, Origin, Said, Settings, Sources};
+use super::settings::{Here, Said, Settings, Sources};
 use super::tree::Format;
-use super::{Environment, OptionsError, token, trust};
+use super::{Environment, OptionsError, Secret, token, trust};
 use crate::cli::HomeArgs;
 
 /// What flyctl calls an app's configuration where nothing else is said, the first that is there.
@@ -22,19 +22,15 @@ const FLY_FILES: [&str; 3] = ["fly.toml", "fly.json", "fly.yaml"];
 /// The longest one that is read, bytes; those of Fly.io's own guides have one or two thousand.
 const MAX_FLY_FILE: u64 = 1024 * 1024;
 
-/// What nobody says of a bucket.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Lacks {
-    /// Which one it is, nor of a directory.
-    pub(crate) bucket: bool,
-    /// Who may write there.
-    keys: bool,
-}
-
-impl Lacks {
-    pub(crate) fn any(self) -> bool {
-        self.bucket || self.keys
-    }
+/// Why a release is asked which bucket is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asks {
+    /// Nobody says it, nor names a directory.
+    Bucket,
+    /// Nobody says who may write there.
+    Keys,
+    /// What it says goes before what is said here, which is no argument.
+    Before,
 }
 
 /// Where a fleet's artifacts lie.
@@ -50,7 +46,7 @@ enum At {
     Bucket(Bucket, Option<Keys>),
 }
 
-/// What a release says of its store, where nobody else names one.
+/// What a release says of its store: its `config :fly_deploy`.
 #[derive(Debug, Default)]
 pub(crate) struct StoreSaid {
     pub(crate) bucket: Option<String>,
@@ -141,17 +137,19 @@ impl HomeError {
     }
 }
 
-/// What a release may know better.
-pub(crate) fn lacks(args: &HomeArgs, environment: &Environment) -> Result<Lacks, OptionsError> {
+/// Whether a release may know better; `None` where it does not.
+pub(crate) fn asks(args: &HomeArgs, environment: &Environment) -> Result<Option<Asks>, OptionsError> {
     let (settings, _) = gathered(args, environment, Need::Machine)?;
-    let in_bucket = settings.store.is_none();
-    Ok(Lacks {
-        bucket: in_bucket && settings.bucket.is_none(),
-        // Elsewhere machines have them otherwise, and are not to wait for a runtime at each start.
-        keys: in_bucket
-            && settings.access_key_id.is_none()
-            && environment.machine.is_some()
-            && !environment.has_role,
+    Ok(match (&settings.store, &settings.bucket) {
+        (Some(_), _) => None,
+        (None, None) => Some(Asks::Bucket),
+        // Elsewhere machines have keys otherwise, and are not to wait for a runtime at each start.
+        (None, Some(_))
+            if settings.access_key_id.is_none() && environment.machine.is_some() && !environment.has_role =>
+        {
+            Some(Asks::Keys)
+        }
+        (None, Some(bucket)) => (!bucket.goes_before_a_release()).then_some(Asks::Before),
     })
 }
 
@@ -213,15 +211,19 @@ pub(crate) enum Need {
     Machine,
 }
 
+/// What a mix task handed over; nothing where none did.
+pub(crate) fn mix(environment: &Environment) -> Result<Mix, HomeError> {
+    let text = environment.mix.as_ref();
+    let mix = text.map(|text| Mix::parse(text.0.as_encoded_bytes()));
+    Ok(mix.transpose()?.unwrap_or_default())
+}
+
 fn gathered(
     args: &HomeArgs,
     environment: &Environment,
     need: Need,
 ) -> Result<(Settings, Option<(PathBuf, FlyFile)>), HomeError> {
-    let mix = match &environment.mix {
-        Some(text) => Mix::parse(text.0.as_encoded_bytes())?,
-        None => Mix::default(),
-    };
+    let mix = mix(environment)?;
     let has_app = args.app.is_some() || environment.app.is_some() && environment.machine.is_some();
     let has_store =
         args.store.is_some() || args.bucket.is_some() && args.endpoint.is_some() && args.region.is_some();
@@ -301,39 +303,30 @@ impl Place {
         said: &StoreSaid,
     ) -> Result<Self, OptionsError> {
         let (settings, _) = gathered(args, environment, need)?;
-        let at = match (&settings.store, &settings.bucket, &said.bucket) {
-            (Some(directory), ..) => At::Directory(directory.value.clone()),
-            (None, Some(name), told) => {
-                let keys = keys(&settings)?;
+        let named = settings.bucket.as_ref();
+        let first = named.filter(|name| name.goes_before_a_release());
+        let name = first
+            .map(|name| &name.value)
+            .or(said.bucket.as_ref())
+            .or(named.map(|name| &name.value));
+        let at = match (&settings.store, name) {
+            (Some(directory), _) => At::Directory(directory.value.clone()),
+            (None, Some(name)) => {
                 // What the release says of another bucket is none of this one.
-                let of_it = told.as_ref().is_none_or(|told| *told == name.value);
-                let lacks = of_it && keys.is_none() && settings.access_key_id.is_none();
-                let told = said.keys.clone().filter(|_| lacks);
-                let or = |settled: Said<String>, said: &Option<String>| match (&settled.origin, said) {
-                    (Origin::Default, Some(said)) if told.is_some() => said.clone(),
-                    _ => settled.value,
-                };
-                let bucket = Bucket {
-                    name: name.value.clone(),
-                    endpoint: Some(or(settings.endpoint, &said.endpoint)),
-                    region: Some(or(settings.region, &said.region)),
-                };
-                At::Bucket(bucket, keys.or(told))
-            }
-            (None, None, Some(name)) => {
-                // What it says goes together, and before what the environment says to others.
-                let told = |settled: Said<String>, said: &Option<String>| match (&settled.origin, said) {
-                    (Origin::Argument(_), _) | (_, None) => settled.value,
-                    (_, Some(said)) => said.clone(),
+                let of_it = said.bucket.as_ref().is_none_or(|told| told == name);
+                let told = |settled: &Said<String>, said: &Option<String>| match said {
+                    Some(said) if of_it && !settled.goes_before_a_release() => said.clone(),
+                    _ => settled.value.clone(),
                 };
                 let bucket = Bucket {
                     name: name.clone(),
-                    endpoint: Some(told(settings.endpoint, &said.endpoint)),
-                    region: Some(told(settings.region, &said.region)),
+                    endpoint: Some(told(&settings.endpoint, &said.endpoint)),
+                    region: Some(told(&settings.region, &said.region)),
                 };
-                At::Bucket(bucket, said.keys.clone())
+                let keys = keys(&settings)?.map(|[id, secret]| Keys::new(id.text(), secret.text()));
+                At::Bucket(bucket, keys.or_else(|| said.keys.clone().filter(|_| of_it)))
             }
-            (None, None, None) => return Err(HomeError::None.into()),
+            (None, None) => return Err(HomeError::None.into()),
         };
         let (app, origin) = match (settings.app, release) {
             (Some(app), _) => (app.value, app.origin.to_string()),
@@ -368,26 +361,18 @@ impl Place {
     }
 }
 
-/// Credentials, where `config :fly_deploy` has a part in them; those of the environment alone are found by AWS's own tools, with a
-/// session token that may go with them.
-fn keys(settings: &Settings) -> Result<Option<Keys>, HomeError> {
+/// Credentials, where `config :fly_deploy` has a part in them, id and secret; those of the environment alone are found by AWS's own
+/// tools, with a session token that may go with them.
+pub(crate) fn keys(settings: &Settings) -> Result<Option<[&Secret; 2]>, HomeError> {
     let (id, secret) = (&settings.access_key_id, &settings.secret_access_key);
-    let by_mix = |said: &Option<Said<_>>| {
-        matches!(
-            said,
-            Some(Said {
-                origin: Origin::Mix(_),
-                ..
-            })
-        )
-    };
+    let by_mix = |said: &Option<Said<_>>| said.as_ref().is_some_and(Said::is_by_mix);
     let half = |there: &Said<_>, lacks| HomeError::HalfKeys {
         there: there.origin.to_string(),
         lacks,
     };
     match (id, secret) {
         _ if !by_mix(id) && !by_mix(secret) => Ok(None),
-        (Some(id), Some(secret)) => Ok(Some(Keys::new(id.value.text(), secret.value.text()))),
+        (Some(id), Some(secret)) => Ok(Some([&id.value, &secret.value])),
         (Some(id), None) => Err(half(id, "aws_secret_access_key")),
         (None, Some(secret)) => Err(half(secret, "aws_access_key_id")),
         (None, None) => Ok(None),
@@ -399,7 +384,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::options::environment::{Secret, Variable};
+    use crate::options::environment::Variable;
 
     fn variable(name: &'static str, value: &str) -> Option<Variable> {
         let value = value.into();
@@ -436,9 +421,9 @@ mod tests {
         )
     }
 
-    /// Keys of a release go with its bucket, and with its endpoint where nobody else names one.
+    /// What it says goes before the environment and behind arguments, and is of the bucket that it names.
     #[test]
-    fn what_a_release_says_is_of_its_own_bucket() {
+    fn a_release_is_heard_behind_arguments_and_before_the_environment() {
         let machine = Environment {
             machine: Some("148e4d55f74d89".into()),
             app: variable("FLY_APP_NAME", "shop"),
@@ -452,41 +437,57 @@ mod tests {
             region: None,
             keys: Some(Keys::new("tid".to_owned(), "tsec".to_owned())),
         };
-        let shown = |environment: &Environment, of: Option<&str>| {
-            let place = Place::of(&args, environment, None, &said(of)).unwrap();
-            let (name, endpoint, _, keys) = bucket(&place);
-            (name.to_owned(), endpoint == "https://r2", keys)
-        };
-        assert_eq!(shown(&machine, None), ("b".to_owned(), true, true));
-        assert_eq!(shown(&machine, Some("b")), ("b".to_owned(), true, true));
-        assert_eq!(shown(&machine, Some("a")), ("b".to_owned(), false, false));
         let own = Environment {
             access_key_id: Some(Secret("id".into())),
             secret_access_key: Some(Secret("secret".into())),
-            ..machine.clone()
-        };
-        assert_eq!(shown(&own, None), ("b".to_owned(), false, false));
-        let elsewhere = Environment {
             endpoint: variable("AWS_ENDPOINT_URL_S3", "https://mine"),
             ..machine.clone()
         };
-        assert_eq!(shown(&elsewhere, None), ("b".to_owned(), false, true));
-
-        let asks = |environment: &Environment| lacks(&args, environment).unwrap().any();
-        assert!(asks(&machine) && !asks(&own));
-        for quiet in [
-            Environment {
-                machine: None,
-                ..machine.clone()
-            },
-            Environment {
-                has_role: true,
-                ..machine.clone()
-            },
+        let typed = HomeArgs {
+            bucket: Some("typed".to_owned()),
+            ..HomeArgs::default()
+        };
+        // Name, whether the endpoint is that of the release, whether the keys are.
+        for (args, environment, of, expected) in [
+            (&args, &machine, None, ("b", true, true)),
+            (&args, &machine, Some("b"), ("b", true, true)),
+            (&args, &machine, Some("a"), ("a", true, true)),
+            (&args, &own, None, ("b", true, true)),
+            (&args, &own, Some("a"), ("a", true, true)),
+            (&typed, &own, None, ("typed", true, true)),
+            (&typed, &own, Some("typed"), ("typed", true, true)),
+            (&typed, &own, Some("a"), ("typed", false, false)),
         ] {
-            assert!(!asks(&quiet));
+            let place = Place::of(args, environment, None, &said(of)).unwrap();
+            let (name, endpoint, _, keys) = bucket(&place);
+            assert_eq!((name, endpoint == "https://r2", keys), expected, "{of:?}");
         }
-        assert!(asks(&Environment::default()), "nobody names a bucket");
+
+        let elsewhere = Environment {
+            machine: None,
+            ..machine.clone()
+        };
+        let role = Environment {
+            has_role: true,
+            ..machine.clone()
+        };
+        let nothing = Environment::default();
+        let directory = HomeArgs {
+            store: Some("/srv".into()),
+            ..HomeArgs::default()
+        };
+        for (args, environment, expected) in [
+            (&args, &nothing, Some(Asks::Bucket)),
+            (&args, &machine, Some(Asks::Keys)),
+            (&typed, &machine, Some(Asks::Keys)),
+            (&args, &own, Some(Asks::Before)),
+            (&args, &role, Some(Asks::Before)),
+            (&args, &elsewhere, Some(Asks::Before)),
+            (&typed, &own, None),
+            (&directory, &machine, None),
+        ] {
+            assert_eq!(asks(args, environment).unwrap(), expected, "{environment:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -51,7 +52,7 @@ pub struct MixConfig {
     /// `flyhot`.
     pub flyhot: Option<String>,
     /// `max_concurrency`, above 0.
-    pub max_concurrency: Option<u32>,
+    pub max_concurrency: Option<NonZeroUsize>,
     /// `timeout`, above 0.
     pub timeout: Option<Duration>,
     /// `suspend_timeout`, above 0.
@@ -222,7 +223,7 @@ impl MixConfig {
                 "otp_app" => config.otp_app = of.text()?,
                 "binary_name" => config.binary_name = of.text()?,
                 "flyhot" => config.flyhot = of.text()?,
-                "max_concurrency" => config.max_concurrency = Some(of.number()?),
+                "max_concurrency" => config.max_concurrency = Some(of.count()?),
                 "timeout" => config.timeout = Some(of.milliseconds()?),
                 _ => config.suspend_timeout = Some(of.milliseconds()?),
             }
@@ -262,15 +263,17 @@ impl Of<'_> {
         Ok(self.text()?.map(|text| Secret(text.into())))
     }
 
-    fn number<N: TryFrom<i64>>(&self) -> Result<N, MixError> {
-        let number = self.value.whole().filter(|number| *number > 0);
-        number
-            .and_then(|number| number.try_into().ok())
-            .ok_or_else(|| self.mistyped())
+    fn count(&self) -> Result<NonZeroUsize, MixError> {
+        // As many bits as are enough of any fleet, and the same ones on every machine.
+        let number = self.value.whole().and_then(|number| u32::try_from(number).ok());
+        let number = number.and_then(|number| usize::try_from(number).ok());
+        number.and_then(NonZeroUsize::new).ok_or_else(|| self.mistyped())
     }
 
     fn milliseconds(&self) -> Result<Duration, MixError> {
-        self.number().map(Duration::from_millis)
+        let number = self.value.whole().and_then(|number| u64::try_from(number).ok());
+        let number = number.filter(|number| *number > 0);
+        number.map(Duration::from_millis).ok_or_else(|| self.mistyped())
     }
 
     fn variables(&self) -> Result<BTreeMap<String, Secret>, MixError> {

@@ -28,7 +28,7 @@ impl PlainError {
 }
 
 /// What is in a file, where it is no longer than `limit` bytes.
-pub(super) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PlainError> {
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PlainError> {
     if !fs::metadata(path)?.is_file() {
         return Err(PlainError::Kind);
     }

@@ -29,7 +29,7 @@ pub(crate) const MAX_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(20).unwrap();
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a busy process is waited for. fly_deploy's own.
-const SUSPEND_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const SUSPEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Those who say something, what they said.
 #[derive(Debug, Clone, Copy)]
@@ -155,6 +155,16 @@ impl<T> Said<T> {
         Self { value, origin }
     }
 
+    /// Whether `config :fly_deploy` says it.
+    pub(crate) fn is_by_mix(&self) -> bool {
+        matches!(self.origin, Origin::Mix(_))
+    }
+
+    /// Whether it counts where a release says something else by its own `config :fly_deploy`.
+    pub(super) fn goes_before_a_release(&self) -> bool {
+        matches!(self.origin, Origin::Argument(_) | Origin::Mix(_))
+    }
+
     fn or_default(said: Option<Self>, value: T) -> Self {
         said.unwrap_or(Self {
             value,
@@ -275,13 +285,7 @@ impl Settings {
             binary_name: of_mix("binary_name", &config.binary_name).or_else(|| otp_app.clone()),
             otp_app,
             flyhot: of_mix("flyhot", &config.flyhot),
-            max_concurrency: number(
-                "max_concurrency",
-                config
-                    .max_concurrency
-                    .and_then(|count| NonZeroUsize::new(count.try_into().ok()?)),
-                MAX_CONCURRENCY,
-            ),
+            max_concurrency: number("max_concurrency", config.max_concurrency, MAX_CONCURRENCY),
             timeout: number("timeout", config.timeout, TIMEOUT),
             suspend_timeout: number("suspend_timeout", config.suspend_timeout, SUSPEND_TIMEOUT),
             env: env(mix, fly),

@@ -625,7 +625,7 @@ fn ends(event: &Event) -> bool {
     matches!(
         event,
         Event::StepDone {
-            step: Step::Cleanup | Step::CheckUrl,
+            step: Step::Cleanup | Step::CheckUrl | Step::MachineChecks,
             ..
         } | Event::LeftToBoot { .. }
     )

@@ -140,7 +140,7 @@ fn details(
     let is_shown =
         |reason: &&Reason| shown.contains(&(node.node.clone(), reason.code, reason.subject.clone()));
     let (above, reasons): (Vec<_>, Vec<_>) = node.reasons.iter().partition(is_shown);
-    if node.window_us == 0 && reasons.is_empty() {
+    if node.window_us == 0 && node.gate.is_none() && reasons.is_empty() {
         return;
     }
     let _ = writeln!(text, "\n{}", paint(screen, TITLE, &words::plain(&node.node)));
@@ -167,6 +167,9 @@ fn details(
             time(phases.thaw)
         );
         expected(node, text);
+    }
+    if node.gate.is_some() {
+        let _ = writeln!(text, "  gate    {}", words::gate(node).0);
     }
     words::reasons(screen, reasons, text);
     if !above.is_empty() {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anstyle::Style;
 use flyhot_events::{
-    CodeIds, ErrorKind, Event, Measured, NodeOutcome, Outcome, PhaseTimes, Predicted, Reason, ReasonCode,
-    Signal, Step, Unit, Verdict, Watched, WaveWay,
+    CodeIds, ErrorKind, Event, Measured, NodeOutcome, Outcome, PhaseTimes, Predicted, Reason, Signal, Step,
+    Unit, Verdict, Watched, WaveWay,
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -323,7 +323,7 @@ impl Page {
     fn line(&self, node: &NodeOutcome, machines: bool) -> Markup {
         let [name, word, modules, processes, window, freeze] = row(node);
         let CodeIds { before, after } = &node.code_id;
-        let (gate, gate_style) = self.gate(node);
+        let (gate, gate_style) = words::gate(node);
         html! {
             tr {
                 @if machines {
@@ -341,23 +341,6 @@ impl Page {
                 td { @if let Some(predicted) = node.predicted { (words::way_back(predicted.way_back)) } }
                 td class=(tone(gate_style)) { (gate) }
             }
-        }
-    }
-
-    /// What the gate of a node said.
-    fn gate(&self, node: &NodeOutcome) -> (String, Style) {
-        let failed = node
-            .reasons
-            .iter()
-            .filter(|reason| reason.code == ReasonCode::GateFailed);
-        let subjects: Vec<_> = failed.map(|reason| words::plain(&reason.subject)).collect();
-        let steps = self.works.get(&Some(node.node.clone()));
-        let asks = |done: &Done| matches!(done.step, Step::Gate | Step::Watch | Step::CheckUrl);
-        let asked = node.watched.is_some() || steps.is_some_and(|work| work.steps.iter().any(asks));
-        match (&subjects[..], asked) {
-            ([], true) => ("passed".to_owned(), GOOD),
-            ([], false) => ("not asked".to_owned(), FAINT),
-            (subjects, _) => (format!("not passed: {}", subjects.join(", ")), BAD),
         }
     }
 
@@ -454,7 +437,7 @@ fn segments(steps: &[Done], took: Duration) -> Vec<Markup> {
         next = begin;
         let class = match done.step {
             Step::Window => "window",
-            Step::Baseline | Step::Watch | Step::Gate | Step::CheckUrl => "gate",
+            Step::Baseline | Step::Watch | Step::Gate | Step::CheckUrl | Step::MachineChecks => "gate",
             _ => "step",
         };
         let place = format!("left:{:.2}%;width:{:.2}%", share(begin), share(end - begin));
@@ -573,7 +556,9 @@ fn steps(steps: &[Done]) -> Markup {
 
 #[cfg(test)]
 mod tests {
-    use flyhot_events::{ExitCode, HistoryEntry, ModuleCounts, OutcomeKind, ProcessCounts, WayBack};
+    use flyhot_events::{
+        ExitCode, GateAnswer, HistoryEntry, ModuleCounts, OutcomeKind, ProcessCounts, ReasonCode, WayBack,
+    };
     use html5ever::tendril::TendrilSink as _;
     use html5ever::{ParseOpts, parse_document, tokenizer::TokenizerOpts, tree_builder::TreeBuilderOpts};
     use markup5ever_rcdom::{Handle, NodeData, RcDom};
@@ -776,6 +761,7 @@ mod tests {
                     },
                 ],
             }),
+            gate: Some(GateAnswer::NotPassed),
             reasons: std::iter::repeat_n(reason(ReasonCode::GateFailed), SHOWN + 1)
                 .chain([reason(ReasonCode::PersistOff)])
                 .collect(),

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use flyhot_events::{ErrorKind, OutcomeKind, Reason, Severity, Step, Unit, Verdict, WayBack};
+use flyhot_events::{
+    ErrorKind, GateAnswer, NodeOutcome, OutcomeKind, Reason, ReasonCode, Severity, Step, Unit, Verdict,
+    WayBack,
+};
 
 use crate::options::Screen;
 
@@ -118,6 +121,7 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::Fetch => "fetch",
         Step::Overlay => "overlay",
         Step::CheckUrl => "check URL",
+        Step::MachineChecks => "checks of the machine",
     }
 }
 
@@ -286,6 +290,22 @@ pub(super) fn reasons<'a>(screen: Screen, reasons: impl IntoIterator<Item = &'a 
                 "    and {more} more of {} (--output json lists all)",
                 group[0].code
             );
+        }
+    }
+}
+
+/// What the gate of a node said.
+pub(super) fn gate(node: &NodeOutcome) -> (String, Style) {
+    match node.gate {
+        Some(GateAnswer::Passed) => ("passed".to_owned(), GOOD),
+        None => ("not asked".to_owned(), FAINT),
+        Some(GateAnswer::NotPassed) => {
+            let failed = node
+                .reasons
+                .iter()
+                .filter(|reason| reason.code == ReasonCode::GateFailed);
+            let subjects: Vec<_> = failed.map(|reason| plain(&reason.subject)).collect();
+            (format!("not passed: {}", subjects.join(", ")), BAD)
         }
     }
 }

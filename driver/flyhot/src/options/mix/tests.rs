@@ -61,7 +61,7 @@ fn every_key_is_read() {
         ("G", "-9223372036854775808"),
     ];
     assert_eq!(env, should.map(|(name, value)| (name, value.to_owned())));
-    assert_eq!(config.max_concurrency, Some(3));
+    assert_eq!(config.max_concurrency.unwrap().get(), 3);
     assert_eq!(config.timeout, Some(Duration::from_millis(1500)));
     assert_eq!(config.suspend_timeout, Some(Duration::from_secs(2)));
     assert!(!format!("{config:?}").contains("tsec"), "{config:?}");
