@@ -270,6 +270,17 @@ impl Fly {
         world.machine_mut(id).expect("it is there").config["checks"] = Value::Object(checks.collect());
     }
 
+    /// A machine was made with a service, whose check passes.
+    pub fn made_with_service(&self, id: &str) {
+        let check = json!({"type": "http", "path": "/health", "interval": "1s", "timeout": "1s"});
+        let service = json!({"protocol": "tcp", "internal_port": 4000, "autostop": "off", "checks": [check]});
+        let mut world = self.shared.world();
+        let machine = world.machine_mut(id).expect("it is there");
+        machine.config["services"] = json!([service]);
+        machine.checks =
+            vec![json!({"name": "servicecheck-00-http-4000", "status": "passing", "output": "200 OK"})];
+    }
+
     /// What Fly says of the host of a machine; the config is not known where that is not `ok`.
     pub fn host(&self, id: &str, status: &'static str) {
         let mut world = self.shared.world();
@@ -351,6 +362,12 @@ impl Fly {
         let machines = self.machines();
         let machine = machines.iter().find(|machine| machine["id"] == id)?;
         machine["config"]["metadata"][key].as_str().map(str::to_owned)
+    }
+
+    /// Has its label say so.
+    pub fn set_label(&self, id: &str, key: &str, value: &str) {
+        let mut world = self.shared.world();
+        world.machine_mut(id).expect("it is there").config["metadata"][key] = value.into();
     }
 
     /// Whether anybody holds the lease of a machine.

@@ -485,6 +485,7 @@ fn a_deploy_builds_upgrades_every_node_and_ends_as_its_rollout() {
             text(&fleet.at("page.html")),
         ])
         .run();
+    fleet.fly.secret("FLYHOT_CHECK_URL", "");
     run.expect("upgraded", 0);
     tells_of(&Page::read(&fleet.at("page.html")), &run);
     assert_eq!([&shops[0], &shops[1]].map(shapes), [["struct"], ["struct"]]);
@@ -884,6 +885,19 @@ fn what_goes_wrong_later_ends_in_one_sentence_all_the_same() {
             .filter_map(|event| event.json["line"].as_str().map(str::to_owned))
             .collect();
         match what {
+            "no bucket" => {
+                let first = run
+                    .events
+                    .iter()
+                    .find(|event| ["check", "build"].contains(&event.json["event"].as_str().unwrap()));
+                let first = &first.unwrap().json;
+                assert_eq!(
+                    (&first["check"], &first["well"]),
+                    (&"secrets".into(), &false.into()),
+                    "{run}"
+                );
+                assert!(first["found"].as_str().unwrap().contains("BUCKET_NAME"), "{run}");
+            }
             "ended unheard" => assert!(run.events_named("step_started").next().is_some(), "{run}"),
             "cut short" => assert!(
                 told.ends_with(&["first".to_owned(), "second".to_owned()]),
@@ -893,6 +907,37 @@ fn what_goes_wrong_later_ends_in_one_sentence_all_the_same() {
         }
         fleet.hides(&run);
     }
+
+    // What an orchestrator left at its machine counts, whatever became of that.
+    let left = Fleet::new(&v1, &shops, FlyIlls::default(), &dies("sleep 3; kill -9 $$"));
+    let mut running = left.deploy(&[]).spawn();
+    let made = running.wait_for("the orchestrator", LIMIT, |event| {
+        event["event"] == "orchestrator"
+    });
+    let machine = made.json["machine"].as_str().unwrap();
+    left.fly.set_label(machine, "flyhot_outcome", "12 ");
+    running.wait().expect("mixed", 12);
+
+    // Whoever stops it before it runs has nothing of it left.
+    let ills = FlyIlls {
+        prepare: LIMIT,
+        ..FlyIlls::default()
+    };
+    let unbegun = Fleet::new(&v1, &shops, ills, &dies("exit 12"));
+    let mut running = unbegun.deploy(&[]).spawn();
+    let made = running.wait_for("the orchestrator", LIMIT, |event| {
+        event["event"] == "orchestrator"
+    });
+    running.interrupt();
+    let stopped = running.wait();
+    stopped.expect("failed", 130);
+    assert!(
+        stopped.stdout.contains("no machine of the app was touched"),
+        "{stopped}"
+    );
+    let left = unbegun.fly.machines();
+    let left = left.iter().find(|machine| machine["id"] == made.json["machine"]);
+    assert!(left.is_none_or(|left| left["state"] == "destroyed"), "{left:?}");
 
     // Whoever goes before it has heard that it is to stop is told so.
     let deaf = format!("[ $1 = tell ] && exit 1; {}", dies("sleep 60"));

@@ -190,6 +190,11 @@ fn a_project_upgrades_six_machines_under_traffic_and_they_go_back() {
         Some(6),
         "{record}"
     );
+    for (id, region) in app.ids.iter().zip(REGIONS) {
+        let mut nodes = record["end"]["nodes"].as_array().unwrap().iter();
+        let node = nodes.find(|node| node["machine"] == **id).unwrap();
+        assert_eq!(node["region"], region, "{record}");
+    }
 
     // A machine that starts anew boots what the others run.
     app.machines.fly.stop(&app.ids[5]);

@@ -336,6 +336,8 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
     for id in &shops {
         assert_eq!(machines.version(id), "v1");
     }
+    // One serves, the others have no service.
+    machines.fly.made_with_service(&shops[0]);
     machines.fly.made_with_checks(&shops[2], &["alive"], often);
     machines.fly.check(&shops[2], "passing", "200 OK");
     let well = machines
@@ -343,6 +345,9 @@ fn a_rollout_takes_over_every_machine_of_an_app() {
         .args(["--base", &image])
         .run();
     well.expect("upgraded", 0);
+    for id in &shops {
+        assert_eq!(machines.version(id), "v2");
+    }
 }
 
 #[test]

@@ -414,6 +414,31 @@ fn what_a_project_needs_is_put_in_once_and_nothing_is_overwritten() {
     assert_eq!(code, Some(0), "{named}");
     assert!(named.stdout.contains("docker/prod: fly.toml names it"), "{named}");
     assert!(!named.stdout.contains("commands of its own"), "{named}");
+    // As flyctl reads it in every form.
+    for (name, config) in [
+        (
+            "fly.toml",
+            "build = { dockerfile = \"../docker/prod\" }\nprocesses = { app = \"/app/bin/server\" }\n",
+        ),
+        (
+            "fly.json",
+            "{\n  \"build\": {\"dockerfile\": \"../docker/prod\"},\n  \"processes\": {\"app\": \"/app/bin/server\"}\n}\n",
+        ),
+        (
+            "fly.yaml",
+            "build:\n  dockerfile: ../docker/prod\nprocesses:\n  app: /app/bin/server\n",
+        ),
+    ] {
+        fs::remove_dir_all(at("fly")).unwrap();
+        fs::create_dir(at("fly")).unwrap();
+        fs::write(at("fly").join(name), config).unwrap();
+        let (_, named) = install(&[]);
+        assert!(
+            named.stdout.contains("docker/prod: fly.toml names it"),
+            "{name}: {named}"
+        );
+        assert!(named.stdout.contains("commands of its own"), "{name}: {named}");
+    }
     assert_eq!(
         (read("Dockerfile"), read("docker/prod")),
         (done.0, dockerfile.to_owned())

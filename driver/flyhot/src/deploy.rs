@@ -17,6 +17,7 @@ use flyhot_fleet::{Created, Ephemeral, Fly, FlyError, Reach, State, Token};
 
 use crate::build;
 use crate::cli::deploy::{DeployArgs, Mode};
+use crate::doctor;
 use crate::drive::NodeError;
 use crate::errors;
 use crate::interrupt::Signals;
@@ -92,6 +93,11 @@ async fn perform(
     let client = Fly::new(&environment.machines_api(), app, token.clone()).map_err(fly)?;
     heeding(signals, async { client.app().await.map_err(fly) }).await?;
     reporter.event(&order.said(args.dry_run));
+    if let Some(told) = order.store
+        && let Some(warning) = heeding(signals, async { Ok(doctor::no_store(&client, told).await) }).await?
+    {
+        reporter.event(&warning);
+    }
     if args.dry_run {
         return Ok(None);
     }

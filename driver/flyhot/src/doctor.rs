@@ -22,6 +22,8 @@ use crate::inventory;
 use crate::options::{self, Environment, Peer, Place};
 use crate::report::Reporter;
 
+pub(crate) use fly::{Told as StoreTold, no_store};
+
 /// The oldest OTP whose nodes are upgraded: the agent is compiled with it.
 const OLDEST_OTP: u32 = 25;
 

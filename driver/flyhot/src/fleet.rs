@@ -317,6 +317,8 @@ fn left(verdict: Option<Verdict>, nodes: &[NodeOutcome]) -> Left {
 fn ended(outcome: &Outcome, pointer: Left) -> AuditEnd {
     let nodes = outcome.nodes.iter().map(|node| AuditNode {
         node: node.node.clone(),
+        machine: node.machine.clone(),
+        region: node.region.clone(),
         outcome: word(node.outcome),
         before: node.code_id.before.clone(),
         after: node.code_id.after.clone(),

@@ -47,6 +47,12 @@ pub enum Left {
 pub struct AuditNode {
     /// Its name.
     pub node: String,
+    /// The id of its machine; absent where it has none, and in records of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// Where that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// What became of it, in the words of the outcome.
     pub outcome: String,
     /// The code it ran before; absent where it was never reached.

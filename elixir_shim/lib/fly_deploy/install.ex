@@ -47,10 +47,14 @@ defmodule FlyDeploy.Install do
     end
   end
 
-  @doc "The Dockerfile that the text of a fly.toml in `directory` names."
+  @doc "The Dockerfile that the text of a fly.toml in `directory` names, or of a fly.json or fly.yaml."
   @spec dockerfile_of(String.t() | nil, Path.t()) :: Path.t()
   def dockerfile_of(fly_toml, directory) do
-    case Regex.run(~r/^\h*dockerfile\h*=\h*["']([^"'\n]+)["']/m, fly_toml || "") do
+    # The key as TOML writes it, in a table of its own or within one, and as JSON and YAML do.
+    key =
+      ~r/^(?!\h*#)(?:.*[{,\h])?["']?dockerfile["']?\h*[=:]\h*(?|["']([^"'\n]+)["']|([^"'\s,}]+))/m
+
+    case Regex.run(key, fly_toml || "") do
       [_, named] -> named |> Path.expand(directory) |> Path.relative_to_cwd()
       nil -> "Dockerfile"
     end
@@ -341,7 +345,7 @@ defmodule FlyDeploy.Install do
   defp processes(nil), do: []
 
   defp processes(text) do
-    if text =~ ~r/^\s*(\[processes\]|cmd\s*=)/m,
+    if text =~ ~r/^\s*(\[processes\]|cmd\s*=|["']?processes["']?\s*[:=])/m,
       do: [
         "fly.toml: it names commands of its own; each that starts the release needs `flyhot boot -- ` before it"
       ],

@@ -10,6 +10,7 @@ use super::memory::memory_mb;
 use crate::build::{self, Builder, Cache, Source};
 use crate::cli::WorkArgs;
 use crate::cli::deploy::DeployArgs;
+use crate::doctor::StoreTold;
 use crate::drive::NodeError;
 use crate::errors;
 use crate::options::fly::FlyFile;
@@ -38,6 +39,8 @@ pub(super) struct Order {
     pub(super) command: Vec<String>,
     /// Its environment: secrets are among the values.
     pub(super) env: BTreeMap<String, String>,
+    /// What is said here of the store; `None` where `[env]` of fly.toml names the bucket for all machines.
+    pub(super) store: Option<StoreTold>,
     config: String,
 }
 
@@ -92,6 +95,11 @@ impl Order {
             memory_mb: memory_mb(args.memory.mb, args.waves.at_once(settings.max_concurrency.value)),
             command: words(args, &settings),
             env: env(&settings, environment, check_url.as_deref()).map_err(|error| usage(error.into()))?,
+            store: settings
+                .bucket
+                .as_ref()
+                .is_none_or(|bucket| !matches!(bucket.origin, Origin::Fly(..)))
+                .then(|| StoreTold::of_deploy(&settings)),
             config: path.display().to_string(),
         })
     }

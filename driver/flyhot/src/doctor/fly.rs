@@ -5,16 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use flyhot_events::MachineRole;
+use flyhot_events::{Event, MachineRole};
 use flyhot_fleet::{Fly, FlyError, Machine, MachineId, SHORTEST_TTL, State};
 use futures::future::join_all;
 
-use super::{Check, not_well, time, well};
+use super::{Check, HERE, not_well, time, well};
 use crate::VERSION;
 use crate::clock::{self, Beside};
 use crate::deploy::PROGRAM;
 use crate::inventory::{Found, look_at};
-use crate::options::{Origin, Place, Settings, plain_image};
+use crate::options::{Origin, Place, Said, Settings, plain_image};
 
 /// So many machines are tried to be leased while others hold them: a rollout or a `fly deploy` that is under way has many at once,
 /// and nothing more is learned from the next.
@@ -118,13 +118,24 @@ async fn lease(fly: &Fly, machines: &[&Machine]) -> Option<Check> {
 /// What is said of the store otherwise than by variables of the machines: by arguments, or `config :fly_deploy` of the project or of
 /// the release, which a machine asks for it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Told {
+pub(crate) struct Told {
     is_directory: bool,
     bucket: bool,
     pub(super) keys: bool,
 }
 
 impl Told {
+    /// What an orchestrator is told counts, whoever said it.
+    pub(crate) fn of_deploy(settings: &Settings) -> Self {
+        let by_argument = |bucket: &Said<String>| matches!(bucket.origin, Origin::Argument(_));
+        let bucket = settings.bucket.as_ref();
+        Self {
+            is_directory: false,
+            bucket: bucket.is_some_and(|bucket| bucket.is_by_mix() || by_argument(bucket)),
+            keys: settings.access_key_id.as_ref().is_some_and(Said::is_by_mix),
+        }
+    }
+
     /// An argument counts on a machine alone: there it is what a laptop has from `config :fly_deploy`.
     pub(super) fn of(settings: Option<&Settings>, place: Option<&Place>, on_machine: bool) -> Self {
         let said = |origin: &Origin| match origin {
@@ -146,6 +157,13 @@ impl Told {
             keys: keys || place.is_some_and(Place::has_keys),
         }
     }
+}
+
+/// What a deploy says before anything is built: that no secret of the app names a bucket or its keys, where it could be found out.
+pub(crate) async fn no_store(fly: &Fly, told: Told) -> Option<Event> {
+    let set = fly.secrets().await.ok()?;
+    let check = judged(&set, [told.bucket, told.keys, told.keys]);
+    (!check.well).then(|| check.event(HERE))
 }
 
 /// Whether machines find the store.

@@ -29,7 +29,7 @@ pub(crate) enum Asks {
     Bucket,
     /// Nobody says who may write there.
     Keys,
-    /// What it says goes before what is said here, which is no argument.
+    /// What it says goes before a bucket or keys of the environment or of fly.toml.
     Before,
 }
 
@@ -149,7 +149,11 @@ pub(crate) fn asks(args: &HomeArgs, environment: &Environment) -> Result<Option<
         {
             Some(Asks::Keys)
         }
-        (None, Some(bucket)) => (!bucket.goes_before_a_release()).then_some(Asks::Before),
+        (None, Some(bucket)) => {
+            let keys = settings.access_key_id.as_ref();
+            let all = bucket.goes_before_a_release() && keys.is_some_and(Said::is_by_mix);
+            (!all).then_some(Asks::Before)
+        }
     })
 }
 
@@ -471,6 +475,7 @@ mod tests {
             has_role: true,
             ..machine.clone()
         };
+        let handed = with(r#"{"aws_access_key_id": "tid", "aws_secret_access_key": "tsec"}"#);
         let nothing = Environment::default();
         let directory = HomeArgs {
             store: Some("/srv".into()),
@@ -483,7 +488,8 @@ mod tests {
             (&args, &own, Some(Asks::Before)),
             (&args, &role, Some(Asks::Before)),
             (&args, &elsewhere, Some(Asks::Before)),
-            (&typed, &own, None),
+            (&typed, &own, Some(Asks::Before)),
+            (&typed, &handed, None),
             (&directory, &machine, None),
         ] {
             assert_eq!(asks(args, environment).unwrap(), expected, "{environment:?}");

@@ -59,11 +59,17 @@ defmodule Mix.Tasks.FlyDeploy.Install do
   end
 
   # A file, or the directory of one.
-  defp fly_toml(named) when named in [nil, ""], do: "fly.toml"
+  defp fly_toml(named) when named in [nil, ""], do: fly_toml("")
 
   defp fly_toml(named) do
     path = to_string(named)
-    if File.dir?(path), do: Path.join(path, "fly.toml"), else: path
+    if path == "" or File.dir?(path), do: first(path), else: path
+  end
+
+  # What flyctl calls it, the first that is there.
+  defp first(directory) do
+    paths = for name <- ["fly.toml", "fly.json", "fly.yaml"], do: Path.join(directory, name)
+    Enum.find(paths, hd(paths), &File.exists?/1)
   end
 
   defp options(args) do
