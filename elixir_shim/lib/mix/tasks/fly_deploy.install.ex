@@ -59,11 +59,11 @@ defmodule Mix.Tasks.FlyDeploy.Install do
   end
 
   # A file, or the directory of one.
-  defp fly_toml(named) when named in [nil, ""], do: fly_toml("")
+  defp fly_toml(named) when named in [nil, ""], do: first("")
 
   defp fly_toml(named) do
     path = to_string(named)
-    if path == "" or File.dir?(path), do: first(path), else: path
+    if File.dir?(path), do: first(path), else: path
   end
 
   # What flyctl calls it, the first that is there.
