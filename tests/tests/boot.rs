@@ -974,8 +974,19 @@ fn a_release_that_alone_knows_its_bucket_is_asked_for_it() {
     lost.expect("refused", 2);
     assert!(
         lost.stdout
-            .contains("no store is named, and the release does not say"),
+            .contains("the release does not say which bucket it means"),
         "{lost}"
+    );
+    // Nothing is written into what may be another bucket than starts look into.
+    let unsure = on_machine(&["history"]).env("RUNTIME_FAILS", "yes");
+    let unsure = others
+        .iter()
+        .fold(unsure, |flyhot, (name, value)| flyhot.env(name, value));
+    let unsure = unsure.run();
+    unsure.expect("refused", 2);
+    assert!(
+        unsure.stdout.contains("the release does not say which bucket"),
+        "{unsure}"
     );
     let doctor = on_machine(&["doctor", "--node", shop.name()]).of(&shop).run();
     let store = |run: &Run| -> Vec<_> {

@@ -337,7 +337,7 @@ const PHASES: [(&str, &[&str], Until); 7] = [
         });
     }),
     ("in a window", &["in a window"], |fleet, one| {
-        fleet.takes_everywhere(1_000);
+        fleet.takes_everywhere(3_000);
         one.comes_to("a window", |said| {
             said.iter().any(|event| is_begun(event, "window"))
         });
@@ -348,11 +348,21 @@ const PHASES: [(&str, &[&str], Until); 7] = [
             || format!("{:?}", one.said()),
         );
     }),
-    ("between waves", &["between windows", "in a window"], |_, one| {
-        one.comes_to("the end of the first wave", |said| {
-            said.iter().filter(|event| is_done(event, "cleanup")).count() == 2
-        });
-    }),
+    (
+        "between waves",
+        &["between windows", "in a window", "on the commit"],
+        |fleet, one| {
+            one.comes_to("the trial", |said| said.iter().any(|event| says(event, "trial")));
+            // However late somebody comes: it is not over by then.
+            fleet.app.s3.ail(Ills {
+                holds: Some("pointer.json"),
+                ..Ills::default()
+            });
+            one.comes_to("the end of the first wave", |said| {
+                said.iter().filter(|event| is_done(event, "cleanup")).count() == 2
+            });
+        },
+    ),
     ("on the way back", &["on the way back"], |fleet, one| {
         let last = fleet.probes.len() - 1;
         fleet.takes_only(last, &fleet.runs()[last].1);

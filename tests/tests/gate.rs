@@ -268,8 +268,9 @@ fn no_data_is_not_well_and_a_node_that_cannot_be_seen_is_not_begun() {
 
     // Whoever says nothing while it is watched is not well either.
     let new = with_pool("v2", "silent", 3_600_000, "ok");
+    let longer = policy(&scratch, "longer.toml", "watch = \"6s\"");
     let mut running = fleet
-        .rollout_by(&new, &watch)
+        .rollout_by(&new, &longer)
         .args(["--no-rehearsal", "--canary"])
         .spawn();
     running.wait_for("it is watched", LIMIT, |event| {

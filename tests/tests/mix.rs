@@ -414,6 +414,21 @@ fn what_a_project_needs_is_put_in_once_and_nothing_is_overwritten() {
     assert_eq!(code, Some(0), "{named}");
     assert!(named.stdout.contains("docker/prod: fly.toml names it"), "{named}");
     assert!(!named.stdout.contains("commands of its own"), "{named}");
+    // A service is of groups, and names no command.
+    for (name, config) in [
+        ("fly.toml", "[http_service]\n  processes = ['app']\n"),
+        (
+            "fly.json",
+            "{\"http_service\": {\n  \"processes\": [\"app\"]\n}}\n",
+        ),
+        ("fly.yaml", "http_service:\n  processes:\n    - app\n"),
+    ] {
+        fs::remove_dir_all(at("fly")).unwrap();
+        fs::create_dir(at("fly")).unwrap();
+        fs::write(at("fly").join(name), config).unwrap();
+        let (_, plain) = install(&[]);
+        assert!(!plain.stdout.contains("commands of its own"), "{name}: {plain}");
+    }
     // As flyctl reads it in every form.
     for (name, config) in [
         (

@@ -36,6 +36,7 @@ use crate::run;
 use choice::{Choice, choose};
 use disk::{Disk, DiskError, Start};
 use evaluate::AskError;
+use place::Want;
 pub(crate) use place::{PlaceError, has_release, place_here, places};
 
 /// What the release finds in its environment: the code id that it boots, else [`BASE`] or [`AS_IT_IS`]. By it a node says that flyhot
@@ -300,7 +301,10 @@ fn aim(order: &Order, disk: &Disk, asked: &mut Asked, talk: &Talk) -> Result<Aim
 /// Where the store is; `None` where nobody says.
 fn place(order: &Order, disk: &Disk, talk: &Talk) -> Result<Option<Place>, Failed> {
     let (home, environment) = (&order.home, &order.environment);
-    place::place(home, environment, &order.root, disk, &|| talk.is_stopped()).map_err(|error| match error {
+    place::place(Want::Start, home, environment, &order.root, disk, &|| {
+        talk.is_stopped()
+    })
+    .map_err(|error| match error {
         PlaceError::Options(error) => Failed {
             why: BootWhy::NotConfigured,
             error: errors::options(&error),

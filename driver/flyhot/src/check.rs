@@ -114,7 +114,7 @@ impl Check {
 }
 
 /// Asks until it is well, for so long. How often it was asked; where it never was, what came back last too.
-pub(crate) async fn until_well<E>(
+async fn until_well<E>(
     within: Duration,
     mut ask: impl AsyncFnMut() -> Result<(), E>,
 ) -> Result<u64, (u64, E)> {

@@ -93,9 +93,10 @@ async fn perform(
     let client = Fly::new(&environment.machines_api(), app, token.clone()).map_err(fly)?;
     heeding(signals, async { client.app().await.map_err(fly) }).await?;
     reporter.event(&order.said(args.dry_run));
-    if let Some(told) = order.store
-        && let Some(warning) = heeding(signals, async { Ok(doctor::no_store(&client, told).await) }).await?
-    {
+    let told = heeding(signals, async {
+        Ok(doctor::no_store(&client, order.store, order.env.keys()).await)
+    });
+    if let Some(warning) = told.await? {
         reporter.event(&warning);
     }
     if args.dry_run {

@@ -273,10 +273,7 @@ pub(crate) fn of_release(error: &dyn Error, hint: &str) -> NodeError {
 pub(crate) fn not_asked(error: &dyn Error) -> NodeError {
     node_error(
         ErrorKind::Store,
-        format!(
-            "no store is named, and the release does not say: {}",
-            chain(error)
-        ),
+        format!("the release does not say which bucket it means: {}", chain(error)),
         "Name the bucket by the variable BUCKET_NAME, or run that command by hand to see what its runtime.exs lacks.",
     )
 }

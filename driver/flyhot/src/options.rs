@@ -40,7 +40,7 @@ pub use duration::{DurationError, parse_duration, parse_milliseconds, parse_seco
 pub use environment::{Environment, Screen, Secret, Variable};
 pub(crate) use environment::{MIX, OF_MIX, ORDERED_CHECK_URL};
 pub use home::HomeError;
-pub(crate) use home::{Asks, Need, Place, Project, StoreSaid, asks, at_hand, keys, mix, project, settings};
+pub(crate) use home::{Asks, Need, Place, Project, StoreSaid, asks, at_hand, mix, project, settings};
 pub(crate) use mix::MixConfig;
 pub use named::NamedError;
 pub use plain::PlainError;

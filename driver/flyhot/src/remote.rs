@@ -373,8 +373,7 @@ impl Away<'_> {
                 .map(|region| region.value.clone()),
             image,
             command,
-            env: deploy::env(&self.settings, self.environment, check_url.as_deref())
-                .map_err(|error| errors::options(&error.into()))?,
+            env: deploy::env(&self.settings, self.environment, check_url.as_deref()),
             memory_mb: deploy::memory_mb(self.asked.memory_mb, at_once),
             app,
         };

@@ -528,6 +528,7 @@ impl Work<'_> {
             machines,
             old: fleet.rollout.pointer().committed().map(|target| target.code_id),
             starts: RefCell::default(),
+            unproven: !fleet.is_unchanged(),
             windows: RefCell::default(),
         };
         Ok((course, Leg { options, release }))

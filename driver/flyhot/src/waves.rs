@@ -16,14 +16,14 @@ use flyhot_events::{
 };
 use flyhot_fleet::{Fly, FlyError, Host, MachineId};
 use flyhot_node::NodeName;
-use flyhot_rollout::{Command, End, Happened, Settings, Stands, Way};
+use flyhot_rollout::{Command, End, Happened, OnFailure, Settings, Stands, Way};
 use flyhot_upgrade::judge;
 use futures::StreamExt as _;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch as signal};
 
-use crate::check::{Check, until_well};
+use crate::check::Check;
 use crate::clock::since_us;
 use crate::drive::look::{self, Kept};
 use crate::drive::{self, Leave, NodeError, NodeRequest};
@@ -32,7 +32,7 @@ use crate::fleet::Fleet;
 use crate::interrupt::{Dropped, Watch};
 use crate::inventory::{self, Leases};
 use crate::ledger::Ledger;
-use crate::options::policy::GATE_WITHIN;
+use crate::options::policy::{GATE_EVERY, GATE_WITHIN};
 use crate::options::{MAX_CONCURRENCY, Options, Peer};
 
 /// Where nodes go.
@@ -54,6 +54,8 @@ pub(crate) struct Course {
     pub(crate) old: Option<CodeId>,
     /// Which start of each node it was that was worked on last.
     pub(crate) starts: RefCell<HashMap<usize, String>>,
+    /// The pointer is not committed yet: that nodes run the release is no sign that they were well there.
+    pub(crate) unproven: bool,
     /// When the window of each node ended.
     pub(crate) windows: RefCell<HashMap<usize, Instant>>,
 }
@@ -97,6 +99,8 @@ enum Done {
     Baked,
     Gate {
         at: usize,
+        /// Whether anything was asked.
+        asked: bool,
         baked: Option<Watched>,
         against: Vec<Reason>,
     },
@@ -152,6 +156,8 @@ pub(crate) async fn go(
     let mut labelling: FuturesUnordered<LocalBoxFuture<'_, Option<(usize, Reason)>>> =
         FuturesUnordered::new();
     let (mut wave, mut told, mut barred) = (None, false, false);
+    // Nobody stays on the new code, so that nobody needs to be well there.
+    let turns = signal::Sender::new(false);
     let mut baking = None;
     // The wave whose machines are leased; whoever asks who else is there has let all of them go.
     let mut leased: Vec<usize> = Vec::new();
@@ -178,7 +184,14 @@ pub(crate) async fn go(
                 let Some(node) = leg.options.reach.nodes.get(at) else {
                     return Halt::Over;
                 };
-                under_way.push(Box::pin(gate(course, at, node, baking.take(), &say)));
+                under_way.push(Box::pin(gate(
+                    course,
+                    at,
+                    node,
+                    baking.take(),
+                    turns.subscribe(),
+                    &say,
+                )));
             }
             Command::GiveUp { node: at } => {
                 if let Some(node) = leg.options.reach.nodes.get(at) {
@@ -240,10 +253,14 @@ pub(crate) async fn go(
                                 Some((at, course.label(peer, way, &code_id).await?))
                             }));
                         }
-                        take(course, done, &mut barred, ledger, &say);
+                        let is_against = take(course, done, &mut barred, ledger, &say);
+                        if barred || is_against && course.settings.on_failure == OnFailure::GoBack {
+                            turns.send_replace(true);
+                        }
                         course.tell_lost(&leg.options.reach.nodes, &say);
                         if let Some(why) = leave.refused() {
                             ledger.happened(Happened::Stop(why));
+                            turns.send_replace(true);
                         }
                     }
                     Some(unlabelled) = labelling.next() => note(unlabelled, ledger),
@@ -491,7 +508,15 @@ async fn work(
 type Baking = oneshot::Receiver<Result<Watched, String>>;
 
 /// Asks whether a node is well, beside what the work on it asks: the gate of the policy file, and how the node is on the new code.
-async fn gate(course: &Course, at: usize, peer: &Peer, baking: Option<Baking>, say: &impl Fn(Event)) -> Done {
+async fn gate(
+    course: &Course,
+    at: usize,
+    peer: &Peer,
+    baking: Option<Baking>,
+    mut turns: signal::Receiver<bool>,
+    say: &impl Fn(Event),
+) -> Done {
+    let mut asked = baking.is_some() || course.check.is_some();
     let mut against = Vec::new();
     let mut baked = None;
     if let Some(seen) = baking {
@@ -506,15 +531,28 @@ async fn gate(course: &Course, at: usize, peer: &Peer, baking: Option<Baking>, s
     if let Some(check) = &course.check {
         against.extend(checked(check, &peer.name, say).await.err());
     }
-    if let (Some(machines), Some(machine)) = (&course.machines, &peer.machine) {
+    // Who is not well already is not asked for more.
+    if against.is_empty()
+        && let (Some(machines), Some(machine)) = (&course.machines, &peer.machine)
+    {
         let window = course.windows.borrow().get(&at).copied();
-        against.extend(
-            passing(&machines.fly, &machine.id, window, &peer.name, say)
-                .await
-                .err(),
-        );
+        let since = window.or(course.unproven.then_some(course.began));
+        tokio::select! {
+            biased;
+            // It goes back whatever Fly says.
+            _ = turns.wait_for(|turns| *turns) => {}
+            passed = passing(&machines.fly, peer, &machine.id, since, say) => match passed {
+                Ok(was_asked) => asked |= was_asked,
+                Err(reason) => against.push(reason),
+            },
+        }
     }
-    Done::Gate { at, baked, against }
+    Done::Gate {
+        at,
+        asked,
+        baked,
+        against,
+    }
 }
 
 async fn checked(check: &Check, node: &NodeName, say: &impl Fn(Event)) -> Result<(), Reason> {
@@ -541,56 +579,76 @@ async fn checked(check: &Check, node: &NodeName, say: &impl Fn(Event)) -> Result
     Ok(())
 }
 
-/// Waits until Fly says that all checks of a machine pass, by a look behind its window; one that was made with none passes.
+/// Waits until Fly says that all checks of a machine pass, by a look behind `since`; whether it was asked of any. Nobody goes back
+/// because of a machine that was stopped meanwhile.
 async fn passing(
     fly: &Fly,
+    peer: &Peer,
     machine: &MachineId,
-    window: Option<Instant>,
-    node: &NodeName,
+    since: Option<Instant>,
     say: &impl Fn(Event),
-) -> Result<(), Reason> {
-    let (name, step, began) = (node.to_string(), Step::MachineChecks, Instant::now());
-    say(Event::StepStarted {
-        node: Some(name.clone()),
-        step,
-    });
-    let seen = fly.machine(machine).await.ok();
-    // What Fly says before it has looked again is of the code that was there.
-    let round = seen
-        .as_ref()
-        .and_then(|seen| Some(seen.config.as_ref()?.checks.round));
-    if let (Some(window), Some(round)) = (window, round) {
-        tokio::time::sleep((window + round).saturating_duration_since(Instant::now())).await;
-    }
-    // One that was started a moment ago is not asked by Fly yet.
-    let grace = seen.map(|seen| flyhot_fleet::grace(&seen, SystemTime::now()));
-    let within = grace.unwrap_or_default() + GATE_WITHIN;
+) -> Result<bool, Reason> {
+    let (name, step, began) = (peer.name.to_string(), Step::MachineChecks, Instant::now());
     let look = "Look at it with `fly checks list`; the same command asks again.";
-    let asking = until_well(within, async || match fly.machine(machine).await {
-        // What Fly said last of a machine that it does not hear is no data.
-        Ok(seen) if seen.host != Host::Ok => Err(("its host does not answer".to_owned(), look)),
-        Ok(seen) => flyhot_fleet::failing(&seen).map_or(Ok(()), |found| Err((found, look))),
-        Err(error) => Err((errors::chain(&error), error.hint())),
-    });
-    let count = asking.await.map_err(|(_, (found, hint))| {
-        Reason::new(
-            ReasonCode::GateFailed,
-            machine.to_string(),
-            format!(
-                "the gate did not pass: the checks of the machine did not all pass within {} s: {found}",
-                within.as_secs()
-            ),
-            hint,
-        )
-    })?;
+    let mut asked = 0;
+    loop {
+        let next = Instant::now() + GATE_EVERY;
+        let (mut round, mut grace) = (Duration::ZERO, Duration::ZERO);
+        let found = match fly.machine(machine).await {
+            // What Fly said last of a machine that it does not hear is no data.
+            Ok(seen) if seen.host != Host::Ok => Err(("its host does not answer".to_owned(), look)),
+            Ok(seen) => {
+                // One that was started a moment ago is not asked by Fly yet.
+                grace = flyhot_fleet::grace(&seen, SystemTime::now());
+                round = seen
+                    .config
+                    .as_ref()
+                    .map(|config| config.checks.round)
+                    .unwrap_or_default();
+                if asked == 0 && round.is_zero() && seen.checks.is_empty() && seen.config.is_some() {
+                    return Ok(false);
+                }
+                flyhot_fleet::failing(&seen).map_or(Ok(()), |found| Err((found, look)))
+            }
+            Err(error) => Err((errors::chain(&error), error.hint())),
+        };
+        if asked == 0 {
+            say(Event::StepStarted {
+                node: Some(name.clone()),
+                step,
+            });
+        }
+        asked += 1;
+        // What Fly says before it has looked again is of the code that was there.
+        let counts = since.map_or(began, |since| began.max(since + round));
+        let within = grace + GATE_WITHIN;
+        let now = Instant::now();
+        match found {
+            _ if now < counts => tokio::time::sleep(counts - now).await,
+            Ok(()) => break,
+            Err(_) if next < counts + within => tokio::time::sleep(next.saturating_duration_since(now)).await,
+            Err(_) if inventory::left_to_boot(Some(fly), peer).await.is_some() => return Ok(false),
+            Err((found, hint)) => {
+                return Err(Reason::new(
+                    ReasonCode::GateFailed,
+                    machine.to_string(),
+                    format!(
+                        "the gate did not pass: the checks of the machine did not all pass within {} s: {found}",
+                        within.as_secs()
+                    ),
+                    hint,
+                ));
+            }
+        }
+    }
     say(Event::StepDone {
         node: Some(name),
         step,
         duration_us: since_us(began),
-        count,
+        count: asked,
         unit: Unit::Calls,
     });
-    Ok(())
+    Ok(true)
 }
 
 /// Tells the ledger of a machine that does not carry the code of its node.
@@ -600,8 +658,8 @@ fn note(unlabelled: Option<(usize, Reason)>, ledger: &mut Ledger) {
     }
 }
 
-/// Tells ledger and machine of what is done.
-fn take(course: &Course, done: Done, barred: &mut bool, ledger: &mut Ledger, say: &impl Fn(Event)) {
+/// Tells ledger and machine of what is done; whether it speaks against the release.
+fn take(course: &Course, done: Done, barred: &mut bool, ledger: &mut Ledger, say: &impl Fn(Event)) -> bool {
     let happened = match done {
         Done::Node {
             at,
@@ -667,13 +725,18 @@ fn take(course: &Course, done: Done, barred: &mut bool, ledger: &mut Ledger, say
                 },
             }
         }
-        Done::Baked => return,
-        Done::Gate { at, baked, against } => {
+        Done::Baked => return false,
+        Done::Gate {
+            at,
+            asked,
+            baked,
+            against,
+        } => {
             if let Some(seen) = baked {
                 ledger.baked(at, seen);
             }
             let well = against.is_empty();
-            if well {
+            if well && asked {
                 ledger.passed(at);
             }
             for reason in against {
@@ -682,7 +745,13 @@ fn take(course: &Course, done: Done, barred: &mut bool, ledger: &mut Ledger, say
             Happened::Gate { node: at, well }
         }
     };
+    let is_against = match &happened {
+        Happened::Ended { end, .. } => end.against.is_some(),
+        Happened::Gate { well, .. } => !well,
+        _ => false,
+    };
     ledger.happened(happened);
+    is_against
 }
 
 fn why(kind: OutcomeKind) -> &'static str {

@@ -345,7 +345,7 @@ defmodule FlyDeploy.Install do
   defp processes(nil), do: []
 
   defp processes(text) do
-    if text =~ ~r/^\s*(\[processes\]|cmd\s*=|["']?processes["']?\s*[:=])/m,
+    if text =~ ~r/^\s*(\[processes\]|cmd\s*=|["']?processes["']?\s*[:=]\s*\{)|^processes:\h*$/m,
       do: [
         "fly.toml: it names commands of its own; each that starts the release needs `flyhot boot -- ` before it"
       ],

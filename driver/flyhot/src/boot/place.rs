@@ -36,8 +36,18 @@ impl PlaceError {
     }
 }
 
+/// What a store is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// A start, which is better off with a bucket of the environment than with none.
+    Start,
+    /// Work whose result starts are to find: written elsewhere it would be lost, and said to be there.
+    Work,
+}
+
 /// Of the release in that directory; `None` where nobody says.
 pub(super) fn place(
+    want: Want,
     home: &HomeArgs,
     environment: &Environment,
     root: &Path,
@@ -46,13 +56,15 @@ pub(super) fn place(
 ) -> Result<Option<Place>, PlaceError> {
     let asks = options::asks(home, environment).map_err(PlaceError::Options)?;
     // Nobody waits for a runtime that has nothing to say.
-    let asks = asks.filter(|asks| *asks != Asks::Before || evaluate::has_words(root, disk.version()));
+    let has_words = || evaluate::has_words(root, disk.version());
+    let asks = asks.filter(|asks| *asks != Asks::Before || has_words());
     let told = match asks.map(|_| evaluate::ask(root, disk.name(), disk.version(), stopped)) {
         None => StoreSaid::default(),
         Some(Ok(told)) => told,
         Some(Err(AskError::Stopped)) => return Err(PlaceError::Asked(AskError::Stopped)),
         // Where the bucket is known, keys may come from elsewhere; and a bucket that is named is better than none.
-        Some(Err(error)) if asks == Some(Asks::Bucket) && !matches!(error, AskError::NoScript(_)) => {
+        Some(Err(AskError::NoScript(_))) => StoreSaid::default(),
+        Some(Err(error)) if asks == Some(Asks::Bucket) || want == Want::Work && has_words() => {
             return Err(PlaceError::Asked(error));
         }
         Some(Err(_)) => StoreSaid::default(),
@@ -90,7 +102,7 @@ fn asked(
     let Ok(disk) = Disk::look(&root) else {
         return known();
     };
-    place(home, environment, &root, &disk, stopped)?
+    place(Want::Work, home, environment, &root, &disk, stopped)?
         .ok_or_else(|| PlaceError::Options(HomeError::None.into()))
 }
 

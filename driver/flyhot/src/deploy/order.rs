@@ -14,9 +14,7 @@ use crate::doctor::StoreTold;
 use crate::drive::NodeError;
 use crate::errors;
 use crate::options::fly::FlyFile;
-use crate::options::{
-    self, Environment, HomeError, MIX, ORDERED_CHECK_URL, Origin, Project, Said, Secret, Settings,
-};
+use crate::options::{self, Environment, HomeError, MIX, ORDERED_CHECK_URL, Project, Said, Secret, Settings};
 
 /// Who keeps the images of Fly.io.
 const REGISTRY: &str = "registry.fly.io";
@@ -39,8 +37,8 @@ pub(super) struct Order {
     pub(super) command: Vec<String>,
     /// Its environment: secrets are among the values.
     pub(super) env: BTreeMap<String, String>,
-    /// What is said here of the store; `None` where `[env]` of fly.toml names the bucket for all machines.
-    pub(super) store: Option<StoreTold>,
+    /// What is said here of the store.
+    pub(super) store: StoreTold,
     config: String,
 }
 
@@ -94,12 +92,8 @@ impl Order {
             build,
             memory_mb: memory_mb(args.memory.mb, args.waves.at_once(settings.max_concurrency.value)),
             command: words(args, &settings),
-            env: env(&settings, environment, check_url.as_deref()).map_err(|error| usage(error.into()))?,
-            store: settings
-                .bucket
-                .as_ref()
-                .is_none_or(|bucket| !matches!(bucket.origin, Origin::Fly(..)))
-                .then(|| StoreTold::of_deploy(&settings)),
+            env: env(&settings, environment, check_url.as_deref()),
+            store: StoreTold::of_deploy(&settings),
             config: path.display().to_string(),
         })
     }
@@ -132,19 +126,16 @@ fn secrets(args: &DeployArgs, settings: &Settings, file: &FlyFile) -> Vec<Secret
 }
 
 /// The environment of an orchestrator: what all machines of the app have, and what is known here alone.
-///
-/// # Errors
-/// One half of credentials.
 pub(crate) fn env(
     settings: &Settings,
     environment: &Environment,
     check_url: Option<&str>,
-) -> Result<BTreeMap<String, String>, HomeError> {
+) -> BTreeMap<String, String> {
     let variables = settings.env.iter();
     let mut env: BTreeMap<String, String> = variables
         .map(|(name, said)| (name.clone(), said.value.text()))
         .collect();
-    if let Some(said) = said_by_mix(settings)? {
+    if let Some(said) = said_by_mix(settings) {
         env.insert(MIX.to_owned(), said);
     }
     if let Some(url) = check_url {
@@ -154,19 +145,21 @@ pub(crate) fn env(
     if let Some(user) = &environment.user {
         env.insert("USER".to_owned(), user.to_string_lossy().into_owned());
     }
-    Ok(env)
+    env
 }
 
 /// What `config :fly_deploy` says here and nobody does there, as a mix task hands it over. As variables of AWS the keys would be those
 /// of the app's secrets, which go before the environment that a machine is made with. Keys of this environment are this machine's.
-fn said_by_mix(settings: &Settings) -> Result<Option<String>, HomeError> {
-    let keys = options::keys(settings)?;
-    let key = |at: usize| keys.map(|keys| json!(keys[at].text()));
+fn said_by_mix(settings: &Settings) -> Option<String> {
+    let key = |said: &Option<Said<Secret>>| {
+        let said = said.as_ref().filter(|said| said.is_by_mix());
+        said.map(|said| json!(said.value.text()))
+    };
     let time = |said: &Said<Duration>| said.is_by_mix().then(|| json!(said.value.as_millis()));
     let at_once = &settings.max_concurrency;
     let said = [
-        ("aws_access_key_id", key(0)),
-        ("aws_secret_access_key", key(1)),
+        ("aws_access_key_id", key(&settings.access_key_id)),
+        ("aws_secret_access_key", key(&settings.secret_access_key)),
         (
             "max_concurrency",
             at_once.is_by_mix().then(|| json!(at_once.value)),
@@ -178,7 +171,7 @@ fn said_by_mix(settings: &Settings) -> Result<Option<String>, HomeError> {
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
         .collect();
-    Ok((!said.is_empty()).then(|| json!({ "v": 1, "config": said }).to_string()))
+    (!said.is_empty()).then(|| json!({ "v": 1, "config": said }).to_string())
 }
 
 /// How an orchestrator is called, whatever it is to do.
@@ -199,12 +192,8 @@ pub(crate) fn store_words(settings: &Settings) -> Vec<String> {
     ];
     for (name, said) in texts {
         // What stands in fly.toml it has in its environment, and of what is set here nobody knows whether it is meant for there.
-        if let Some(Said {
-            value,
-            origin: Origin::Argument(_) | Origin::Mix(_),
-        }) = said
-        {
-            words.extend([name.to_owned(), value.clone()]);
+        if let Some(said) = said.filter(|said| said.goes_before_a_release()) {
+            words.extend([name.to_owned(), said.value.clone()]);
         }
     }
     words
@@ -395,14 +384,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_done_is_refused_before_anything_is() {
-        for (words, mix, said) in [
-            (&["--store", "here"][..], "{}", "--store names a directory"),
-            (
-                &[],
-                r#"{"aws_access_key_id": "tid_hidden"}"#,
-                "aws_secret_access_key is set nowhere",
-            ),
-        ] {
+        for (words, mix, said) in [(&["--store", "here"][..], "{}", "--store names a directory")] {
             let Err(error) = tried(words, mix) else {
                 panic!("{words:?} {mix}")
             };
@@ -509,8 +491,11 @@ mod tests {
             ..Environment::default()
         };
         let settings = options::settings(&crate::cli::HomeArgs::default(), &there).unwrap();
-        let keys = options::keys(&settings).unwrap().unwrap();
-        assert_eq!(keys.map(Secret::text), ["tid_hidden", "tsec_hidden"]);
+        let keys = [settings.access_key_id, settings.secret_access_key];
+        assert_eq!(
+            keys.map(|key| key.unwrap().value.text()),
+            ["tid_hidden", "tsec_hidden"]
+        );
         // The orchestrator takes what it is given.
         let cli = Cli::try_parse_from(
             words

@@ -20,6 +20,9 @@ use crate::options::{Origin, Place, Said, Settings, plain_image};
 /// and nothing more is learned from the next.
 const TRIED: usize = 3;
 
+/// How long a deploy waits for the names of secrets, which are asked for a warning alone: they are there within a second.
+const BRIEFLY: Duration = Duration::from_secs(5);
+
 /// Which of its words are the names of variables that are set where a command runs, one a line.
 const SET: &str = r#"for name; do
     eval "[ -n \"\${$name}\" ]" && echo "$name"
@@ -127,11 +130,10 @@ pub(crate) struct Told {
 impl Told {
     /// What an orchestrator is told counts, whoever said it.
     pub(crate) fn of_deploy(settings: &Settings) -> Self {
-        let by_argument = |bucket: &Said<String>| matches!(bucket.origin, Origin::Argument(_));
         let bucket = settings.bucket.as_ref();
         Self {
             is_directory: false,
-            bucket: bucket.is_some_and(|bucket| bucket.is_by_mix() || by_argument(bucket)),
+            bucket: bucket.is_some_and(Said::goes_before_a_release),
             keys: settings.access_key_id.as_ref().is_some_and(Said::is_by_mix),
         }
     }
@@ -159,9 +161,16 @@ impl Told {
     }
 }
 
-/// What a deploy says before anything is built: that no secret of the app names a bucket or its keys, where it could be found out.
-pub(crate) async fn no_store(fly: &Fly, told: Told) -> Option<Event> {
-    let set = fly.secrets().await.ok()?;
+/// What a deploy says before anything is built: that neither a secret of the app nor the environment of its machines names a bucket or
+/// its keys, where it could be found out.
+pub(crate) async fn no_store<'a>(
+    fly: &Fly,
+    told: Told,
+    env: impl Iterator<Item = &'a String>,
+) -> Option<Event> {
+    let asking = tokio::time::timeout(BRIEFLY, fly.secrets()).await;
+    let mut set = asking.ok()?.ok()?;
+    set.extend(env.cloned());
     let check = judged(&set, [told.bucket, told.keys, told.keys]);
     (!check.well).then(|| check.event(HERE))
 }

@@ -151,7 +151,10 @@ pub(crate) fn asks(args: &HomeArgs, environment: &Environment) -> Result<Option<
         }
         (None, Some(bucket)) => {
             let keys = settings.access_key_id.as_ref();
-            let all = bucket.goes_before_a_release() && keys.is_some_and(Said::is_by_mix);
+            let all = keys.is_some_and(Said::is_by_mix)
+                && [bucket, &settings.endpoint, &settings.region]
+                    .into_iter()
+                    .all(Said::goes_before_a_release);
             (!all).then_some(Asks::Before)
         }
     })
@@ -367,7 +370,7 @@ impl Place {
 
 /// Credentials, where `config :fly_deploy` has a part in them, id and secret; those of the environment alone are found by AWS's own
 /// tools, with a session token that may go with them.
-pub(crate) fn keys(settings: &Settings) -> Result<Option<[&Secret; 2]>, HomeError> {
+fn keys(settings: &Settings) -> Result<Option<[&Secret; 2]>, HomeError> {
     let (id, secret) = (&settings.access_key_id, &settings.secret_access_key);
     let by_mix = |said: &Option<Said<_>>| said.as_ref().is_some_and(Said::is_by_mix);
     let half = |there: &Said<_>, lacks| HomeError::HalfKeys {
@@ -475,6 +478,11 @@ mod tests {
             has_role: true,
             ..machine.clone()
         };
+        let whole = HomeArgs {
+            endpoint: Some("https://r2".to_owned()),
+            region: Some("auto".to_owned()),
+            ..typed.clone()
+        };
         let handed = with(r#"{"aws_access_key_id": "tid", "aws_secret_access_key": "tsec"}"#);
         let nothing = Environment::default();
         let directory = HomeArgs {
@@ -489,7 +497,8 @@ mod tests {
             (&args, &role, Some(Asks::Before)),
             (&args, &elsewhere, Some(Asks::Before)),
             (&typed, &own, Some(Asks::Before)),
-            (&typed, &handed, None),
+            (&typed, &handed, Some(Asks::Before)),
+            (&whole, &handed, None),
             (&directory, &machine, None),
         ] {
             assert_eq!(asks(args, environment).unwrap(), expected, "{environment:?}");

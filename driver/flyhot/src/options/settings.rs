@@ -161,7 +161,7 @@ impl<T> Said<T> {
     }
 
     /// Whether it counts where a release says something else by its own `config :fly_deploy`.
-    pub(super) fn goes_before_a_release(&self) -> bool {
+    pub(crate) fn goes_before_a_release(&self) -> bool {
         matches!(self.origin, Origin::Argument(_) | Origin::Mix(_))
     }
 

@@ -121,7 +121,7 @@ pub(super) fn step(step: Step) -> &'static str {
         Step::Fetch => "fetch",
         Step::Overlay => "overlay",
         Step::CheckUrl => "check URL",
-        Step::MachineChecks => "checks of the machine",
+        Step::MachineChecks => "Fly's checks",
     }
 }
 
