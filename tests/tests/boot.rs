@@ -1005,7 +1005,10 @@ fn a_release_that_alone_knows_its_bucket_is_asked_for_it() {
     let [(true, found)] = &store(&unsure)[..] else {
         panic!("{unsure}")
     };
-    assert!(found.contains("not known: no store is named"), "{unsure}");
+    assert!(
+        found.contains("not known: the release does not say which bucket it means"),
+        "{unsure}"
+    );
     let back = on_machine(&["rollback", "--node", shop.name()]).of(&shop).run();
     back.expect("upgraded", 0);
     assert_eq!(back.pointer(), ["trial", "committed"], "{back}");

@@ -337,7 +337,7 @@ const PHASES: [(&str, &[&str], Until); 7] = [
         });
     }),
     ("in a window", &["in a window"], |fleet, one| {
-        fleet.takes_everywhere(3_000);
+        fleet.takes_everywhere(1_000);
         one.comes_to("a window", |said| {
             said.iter().any(|event| is_begun(event, "window"))
         });
