@@ -384,12 +384,10 @@ mod tests {
 
     #[test]
     fn what_could_not_be_done_is_refused_before_anything_is() {
-        for (words, mix, said) in [(&["--store", "here"][..], "{}", "--store names a directory")] {
-            let Err(error) = tried(words, mix) else {
-                panic!("{words:?} {mix}")
-            };
-            assert!(error.message.contains(said), "{error:?}");
-        }
+        let Err(error) = tried(&["--store", "here"], "{}") else {
+            panic!("it is taken")
+        };
+        assert!(error.message.contains("--store names a directory"), "{error:?}");
         let empty = Cli::try_parse_from(["flyhot", "deploy", "--skip-build", "--image", ""]);
         assert!(empty.is_err(), "{empty:?}");
     }
