@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use flyhot_tests::{
-    App, FlyCli, FlyIlls, Flyhot, Ills, Orchestrator, Otp, Probe, Random, Release, Run, rounds, wait_or_tell,
-    wait_until, with_pool,
+    App, Event, FlyCli, FlyIlls, Flyhot, Ills, Orchestrator, Otp, Probe, Random, Release, Run, rounds,
+    wait_or_tell, wait_until, with_pool,
 };
 use serde_json::Value;
 
@@ -222,6 +222,9 @@ fn says(event: &Value, state: &str) -> bool {
 
 // ---- one machine fails
 
+/// How often Fly looks at a machine of which nothing more needs to be known.
+const SELDOM: Duration = Duration::from_secs(60);
+
 #[test]
 fn a_machine_that_fails_takes_all_others_back_or_is_named() {
     let codes = codes();
@@ -230,8 +233,17 @@ fn a_machine_that_fails_takes_all_others_back_or_is_named() {
     fleet.takes_only(3, old.word);
     // The machine that fails goes back by itself, however busy the tests keep it.
     let budget = ["--max-concurrency", "2", "--revert-budget", "60s"];
+    // The one beside it is looked at by Fly once a minute: nobody waits for that any more.
+    let (fly, beside) = (&fleet.app.machines.fly, &fleet.app.ids[2]);
+    fly.made_with_checks(beside, &["alive"], SELDOM);
+    fly.check(beside, "passing", "200 OK");
     let failed = fleet.deploy(new, &budget).run();
+    fly.made_with_checks(beside, &[], SELDOM);
     failed.expect("reverted", 11);
+    let is_back = |event: &Event| event.json["event"] == "wave" && event.json["way"] == "back";
+    let back = failed.events.iter().position(is_back).unwrap();
+    let silent = failed.events[back].at.duration_since(failed.events[back - 1].at);
+    assert!(silent < SELDOM / 3, "{silent:?} before the way back: {failed}");
     let outcomes: Vec<_> = fleet
         .app
         .ids
