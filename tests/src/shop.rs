@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::node::{Node, NodeBuilder};
 use crate::otp::Otp;
+use crate::probe::Probe;
 use crate::release::{Release, build_erlang};
 use crate::traffic::TrafficBuilder;
 use crate::wait::wait_until;
@@ -83,6 +84,28 @@ impl ShopBuilder {
     }
 }
 
+impl Probe {
+    /// Stops `shop_plain` from reading its mailbox until [`Probe::let_go`]: no upgrade gets past its knock.
+    pub fn hold(&self) {
+        self.eval(
+            "register(holder, spawn(fun() ->
+                 erlang:suspend_process(whereis(shop_plain)),
+                 receive go -> ok end
+             end)), ok.",
+        );
+        wait_until("shop_plain is held", HELD, || {
+            self.eval("process_info(whereis(shop_plain), status).") == "{status,suspended}"
+        });
+    }
+
+    /// Ends [`Probe::hold`].
+    pub fn let_go(&self) {
+        self.eval(
+            "Mon = monitor(process, holder), holder ! go, receive {'DOWN', Mon, process, _, _} -> ok end.",
+        );
+    }
+}
+
 impl Shop {
     /// Starts the shop with the code `v1`, `v2` or `v3` and everything else as usual.
     pub fn start(otp: Otp, code: &str) -> Self {
@@ -136,17 +159,9 @@ impl Shop {
         answer[0].as_u64().expect("microseconds")
     }
 
-    /// Stops `shop_plain` from reading its mailbox until [`Shop::let_go`]: no upgrade gets past its knock.
+    /// [`Probe::hold`] of its node.
     pub fn hold(&self) {
-        self.probe().eval(
-            "register(holder, spawn(fun() ->
-                 erlang:suspend_process(whereis(shop_plain)),
-                 receive go -> ok end
-             end)), ok.",
-        );
-        wait_until("shop_plain is held", HELD, || {
-            self.probe().eval("process_info(whereis(shop_plain), status).") == "{status,suspended}"
-        });
+        self.probe().hold();
     }
 
     /// Has this done each time an agent with fault points says such a message of itself, by the process `flyhot_trace`.
@@ -158,9 +173,7 @@ impl Shop {
 
     /// Ends [`Shop::hold`].
     pub fn let_go(&self) {
-        self.probe().eval(
-            "Mon = monitor(process, holder), holder ! go, receive {'DOWN', Mon, process, _, _} -> ok end.",
-        );
+        self.probe().let_go();
     }
 
     /// Requests of `count` clients that stay inside `Shop.Hold`, a module every version changes, until

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use flyhot_tests::{
-    App, Event, FlyCli, FlyIlls, Flyhot, Ills, Orchestrator, Otp, Probe, Random, Release, Run, rounds,
-    wait_or_tell, wait_until, with_pool,
+    App, FlyCli, FlyIlls, Flyhot, Ills, Orchestrator, Otp, Probe, Random, Release, Run, rounds, wait_or_tell,
+    wait_until, with_pool,
 };
 use serde_json::Value;
 
@@ -93,6 +93,14 @@ impl Fleet {
 
     fn takes_everywhere(&self, ms: u64) {
         (0..self.probes.len()).for_each(|at| self.takes(at, ms));
+    }
+
+    /// What has this in its path reaches the bucket once it is no longer so.
+    fn holds(&self, path: &'static str) {
+        self.app.s3.ail(Ills {
+            holds: Some(path),
+            ..Ills::default()
+        });
     }
 
     fn frozen(&self) -> Vec<Vec<String>> {
@@ -212,6 +220,10 @@ fn is_begun(event: &Value, step: &str) -> bool {
     event["event"] == "step_started" && event["step"] == step
 }
 
+fn is_back(event: &Value) -> bool {
+    event["event"] == "wave" && event["way"] == "back"
+}
+
 fn is_done(event: &Value, step: &str) -> bool {
     event["event"] == "step_done" && event["step"] == step
 }
@@ -237,19 +249,16 @@ fn a_machine_that_fails_takes_all_others_back_or_is_named() {
     let (fly, beside) = (&fleet.app.machines.fly, &fleet.app.ids[2]);
     fly.made_with_checks(beside, &["alive"], SELDOM);
     fly.check(beside, "passing", "200 OK");
-    fleet.probes[3].eval(
-        "register(holder, spawn(fun() -> erlang:suspend_process(whereis(shop_plain)), receive go -> ok end end)), ok.",
-    );
+    fleet.probes[3].hold();
     let patient = [&budget[..], &["--suspend-timeout", "60000"]].concat();
     let mut running = fleet.deploy(new, &patient).spawn();
     running.wait_for("Fly is asked", LIMIT, |event| is_begun(event, "machine_checks"));
     let went_on = Instant::now();
-    fleet.probes[3].eval("holder ! go, ok.");
+    fleet.probes[3].let_go();
     let failed = running.wait();
     fly.made_with_checks(beside, &[], SELDOM);
     failed.expect("reverted", 11);
-    let is_back = |event: &Event| event.json["event"] == "wave" && event.json["way"] == "back";
-    let back = failed.events.iter().find(|event| is_back(event)).unwrap();
+    let back = failed.events.iter().find(|event| is_back(&event.json)).unwrap();
     let took = back.at.duration_since(went_on);
     assert!(took < SELDOM / 2, "{took:?} to the way back: {failed}");
     let outcomes: Vec<_> = fleet
@@ -320,7 +329,7 @@ fn phase(said: &[Value]) -> &'static str {
     let windows = count(&|event| is_begun(event, "window"));
     if has(&|event| says(event, "committed")) {
         "after the commit"
-    } else if has(&|event| event["event"] == "wave" && event["way"] == "back") {
+    } else if has(&is_back) {
         "on the way back"
     } else if !has(&|event| is_done(event, "lock")) {
         "before the lock"
@@ -348,10 +357,7 @@ const PHASES: [(&str, &[&str], Until); 7] = [
         },
     ),
     ("while it uploads", &["before the first wave"], |fleet, one| {
-        fleet.app.s3.ail(Ills {
-            holds: Some("/artifacts/"),
-            ..Ills::default()
-        });
+        fleet.holds("/artifacts/");
         one.comes_to("an upload", |said| {
             said.iter().any(|event| is_begun(event, "upload"))
         });
@@ -374,10 +380,7 @@ const PHASES: [(&str, &[&str], Until); 7] = [
         |fleet, one| {
             one.comes_to("the trial", |said| said.iter().any(|event| says(event, "trial")));
             // However late somebody comes: it is not over by then.
-            fleet.app.s3.ail(Ills {
-                holds: Some("pointer.json"),
-                ..Ills::default()
-            });
+            fleet.holds("pointer.json");
             one.comes_to("the end of the first wave", |said| {
                 said.iter().filter(|event| is_done(event, "cleanup")).count() == 2
             });
@@ -387,10 +390,7 @@ const PHASES: [(&str, &[&str], Until); 7] = [
         let last = fleet.probes.len() - 1;
         fleet.takes_only(last, &fleet.runs()[last].1);
         fleet.takes_everywhere(1_000);
-        one.comes_to("the way back", |said| {
-            said.iter()
-                .any(|event| event["event"] == "wave" && event["way"] == "back")
-        });
+        one.comes_to("the way back", |said| said.iter().any(is_back));
     }),
     ("on the commit", &["on the commit"], |fleet, one| {
         let puts = || {
@@ -399,10 +399,7 @@ const PHASES: [(&str, &[&str], Until); 7] = [
         };
         one.comes_to("the trial", |said| said.iter().any(|event| says(event, "trial")));
         let before = puts();
-        fleet.app.s3.ail(Ills {
-            holds: Some("pointer.json"),
-            ..Ills::default()
-        });
+        fleet.holds("pointer.json");
         wait_or_tell(
             "the commit",
             LIMIT,

@@ -414,6 +414,12 @@ fn what_a_project_needs_is_put_in_once_and_nothing_is_overwritten() {
     assert_eq!(code, Some(0), "{named}");
     assert!(named.stdout.contains("docker/prod: fly.toml names it"), "{named}");
     assert!(!named.stdout.contains("commands of its own"), "{named}");
+    let by = |name: &str, config: &str| {
+        fs::remove_dir_all(at("fly")).unwrap();
+        fs::create_dir(at("fly")).unwrap();
+        fs::write(at("fly").join(name), config).unwrap();
+        install(&[]).1
+    };
     // A service is of groups, and names no command.
     for (name, config) in [
         ("fly.toml", "[http_service]\n  processes = ['app']\n"),
@@ -423,10 +429,7 @@ fn what_a_project_needs_is_put_in_once_and_nothing_is_overwritten() {
         ),
         ("fly.yaml", "http_service:\n  processes:\n    - app\n"),
     ] {
-        fs::remove_dir_all(at("fly")).unwrap();
-        fs::create_dir(at("fly")).unwrap();
-        fs::write(at("fly").join(name), config).unwrap();
-        let (_, plain) = install(&[]);
+        let plain = by(name, config);
         assert!(!plain.stdout.contains("commands of its own"), "{name}: {plain}");
     }
     // As flyctl reads it in every form.
@@ -444,10 +447,7 @@ fn what_a_project_needs_is_put_in_once_and_nothing_is_overwritten() {
             "build:\n  dockerfile: ../docker/prod\nprocesses:\n  app: /app/bin/server\n",
         ),
     ] {
-        fs::remove_dir_all(at("fly")).unwrap();
-        fs::create_dir(at("fly")).unwrap();
-        fs::write(at("fly").join(name), config).unwrap();
-        let (_, named) = install(&[]);
+        let named = by(name, config);
         assert!(
             named.stdout.contains("docker/prod: fly.toml names it"),
             "{name}: {named}"

@@ -114,10 +114,10 @@ impl Check {
 }
 
 /// Asks until it is well, for so long. How often it was asked; where it never was, what came back last too.
-async fn until_well<E>(
+async fn until_well(
     within: Duration,
-    mut ask: impl AsyncFnMut() -> Result<(), E>,
-) -> Result<u64, (u64, E)> {
+    mut ask: impl AsyncFnMut() -> Result<(), String>,
+) -> Result<u64, (u64, String)> {
     let end = Instant::now() + within;
     let mut asked = 0;
     loop {

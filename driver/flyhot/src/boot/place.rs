@@ -63,8 +63,9 @@ pub(super) fn place(
         Some(Ok(told)) => told,
         Some(Err(AskError::Stopped)) => return Err(PlaceError::Asked(AskError::Stopped)),
         Some(Err(AskError::NoScript(_))) => StoreSaid::default(),
-        Some(Err(error)) if asks == Some(Asks::Bucket) => return Err(PlaceError::Asked(error)),
-        Some(Err(error)) if want == Want::Work && home.bucket.is_none() && has_words() => {
+        Some(Err(error))
+            if asks == Some(Asks::Bucket) || want == Want::Work && home.bucket.is_none() && has_words() =>
+        {
             return Err(PlaceError::Asked(error));
         }
         // Where the bucket is known, keys may come from elsewhere; and a bucket that is named is better than none.

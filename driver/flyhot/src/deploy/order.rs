@@ -93,7 +93,7 @@ impl Order {
             memory_mb: memory_mb(args.memory.mb, args.waves.at_once(settings.max_concurrency.value)),
             command: words(args, &settings),
             env: env(&settings, environment, check_url.as_deref()),
-            store: StoreTold::of_deploy(&settings),
+            store: StoreTold::of(Some(&settings), None, true),
             config: path.display().to_string(),
         })
     }

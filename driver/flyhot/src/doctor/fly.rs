@@ -14,7 +14,7 @@ use crate::VERSION;
 use crate::clock::{self, Beside};
 use crate::deploy::PROGRAM;
 use crate::inventory::{Found, look_at};
-use crate::options::{Origin, Place, Said, Settings, plain_image};
+use crate::options::{Origin, Place, Settings, plain_image};
 
 /// So many machines are tried to be leased while others hold them: a rollout or a `fly deploy` that is under way has many at once,
 /// and nothing more is learned from the next.
@@ -128,18 +128,8 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// What an orchestrator is told counts, whoever said it.
-    pub(crate) fn of_deploy(settings: &Settings) -> Self {
-        let bucket = settings.bucket.as_ref();
-        Self {
-            is_directory: false,
-            bucket: bucket.is_some_and(Said::goes_before_a_release),
-            keys: settings.access_key_id.as_ref().is_some_and(Said::is_by_mix),
-        }
-    }
-
-    /// An argument counts on a machine alone: there it is what a laptop has from `config :fly_deploy`.
-    pub(super) fn of(settings: Option<&Settings>, place: Option<&Place>, on_machine: bool) -> Self {
+    /// An argument counts on a machine alone: there it is what a laptop has from `config :fly_deploy`, or hands to an orchestrator.
+    pub(crate) fn of(settings: Option<&Settings>, place: Option<&Place>, on_machine: bool) -> Self {
         let said = |origin: &Origin| match origin {
             Origin::Mix(_) => true,
             Origin::Argument(_) => on_machine,
@@ -168,6 +158,9 @@ pub(crate) async fn no_store<'a>(
     told: Told,
     env: impl Iterator<Item = &'a String>,
 ) -> Option<Event> {
+    if told.bucket && told.keys {
+        return None;
+    }
     let asking = tokio::time::timeout(BRIEFLY, fly.secrets()).await;
     let mut set = asking.ok()?.ok()?;
     set.extend(env.cloned());

@@ -13,7 +13,7 @@ use super::mix::{Mix, MixError};
 use super::plain::{self, PlainError};
 use super::settings::{Here, Said, Settings, Sources};
 use super::tree::Format;
-use super::{Environment, OptionsError, Secret, token, trust};
+use super::{Environment, OptionsError, token, trust};
 use crate::cli::HomeArgs;
 
 /// What flyctl calls an app's configuration where nothing else is said, the first that is there.
@@ -330,8 +330,8 @@ impl Place {
                     endpoint: Some(told(&settings.endpoint, &said.endpoint)),
                     region: Some(told(&settings.region, &said.region)),
                 };
-                let keys = keys(&settings)?.map(|[id, secret]| Keys::new(id.text(), secret.text()));
-                At::Bucket(bucket, keys.or_else(|| said.keys.clone().filter(|_| of_it)))
+                let of_release = || said.keys.clone().filter(|_| of_it);
+                At::Bucket(bucket, keys(&settings)?.or_else(of_release))
             }
             (None, None) => return Err(HomeError::None.into()),
         };
@@ -368,9 +368,9 @@ impl Place {
     }
 }
 
-/// Credentials, where `config :fly_deploy` has a part in them, id and secret; those of the environment alone are found by AWS's own
-/// tools, with a session token that may go with them.
-fn keys(settings: &Settings) -> Result<Option<[&Secret; 2]>, HomeError> {
+/// Credentials, where `config :fly_deploy` has a part in them; those of the environment alone are found by AWS's own tools, with a
+/// session token that may go with them.
+fn keys(settings: &Settings) -> Result<Option<Keys>, HomeError> {
     let (id, secret) = (&settings.access_key_id, &settings.secret_access_key);
     let by_mix = |said: &Option<Said<_>>| said.as_ref().is_some_and(Said::is_by_mix);
     let half = |there: &Said<_>, lacks| HomeError::HalfKeys {
@@ -379,7 +379,7 @@ fn keys(settings: &Settings) -> Result<Option<[&Secret; 2]>, HomeError> {
     };
     match (id, secret) {
         _ if !by_mix(id) && !by_mix(secret) => Ok(None),
-        (Some(id), Some(secret)) => Ok(Some([&id.value, &secret.value])),
+        (Some(id), Some(secret)) => Ok(Some(Keys::new(id.value.text(), secret.value.text()))),
         (Some(id), None) => Err(half(id, "aws_secret_access_key")),
         (None, Some(secret)) => Err(half(secret, "aws_access_key_id")),
         (None, None) => Ok(None),
@@ -391,7 +391,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::options::environment::Variable;
+    use crate::options::environment::{Secret, Variable};
 
     fn variable(name: &'static str, value: &str) -> Option<Variable> {
         let value = value.into();

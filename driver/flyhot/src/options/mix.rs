@@ -263,17 +263,21 @@ impl Of<'_> {
         Ok(self.text()?.map(|text| Secret(text.into())))
     }
 
+    fn number<N: TryFrom<i64>>(&self) -> Result<N, MixError> {
+        let number = self.value.whole().filter(|number| *number > 0);
+        number
+            .and_then(|number| number.try_into().ok())
+            .ok_or_else(|| self.mistyped())
+    }
+
     fn count(&self) -> Result<NonZeroUsize, MixError> {
         // As many bits as are enough of any fleet, and the same ones on every machine.
-        let number = self.value.whole().and_then(|number| u32::try_from(number).ok());
-        let number = number.and_then(|number| usize::try_from(number).ok());
+        let number = usize::try_from(self.number::<u32>()?).ok();
         number.and_then(NonZeroUsize::new).ok_or_else(|| self.mistyped())
     }
 
     fn milliseconds(&self) -> Result<Duration, MixError> {
-        let number = self.value.whole().and_then(|number| u64::try_from(number).ok());
-        let number = number.filter(|number| *number > 0);
-        number.map(Duration::from_millis).ok_or_else(|| self.mistyped())
+        self.number().map(Duration::from_millis)
     }
 
     fn variables(&self) -> Result<BTreeMap<String, Secret>, MixError> {
